@@ -1,0 +1,1 @@
+"""The wiring: options become settings, settings become a tree of services."""

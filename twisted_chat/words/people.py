@@ -1,0 +1,61 @@
+"""Who is at the other end, and the interface of every way to prove it (design decision 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from enum import Enum
+from typing import Protocol
+
+from msgspec import Struct
+from twisted.internet.defer import Deferred
+
+from twisted_chat.words.events import Author
+
+
+class Person(Struct, frozen=True, kw_only=True):
+    """Somebody who may be here.
+
+    :ivar id: ``u…`` for those with a proof, ``g…`` for guests; stable over reconnects, because (room, author, key) is unique.
+    :ivar expires: when the proof ends, seconds since 1970; None: never.
+    :ivar token_id: the opaque token that spoke for the person, so that revoking it ends the connection.
+    :ivar rights: what the person may do beyond a member's rights: ``moderate``, ``metrics``.
+    :ivar rooms: the names or patterns (``live.*``) of the only rooms this person may see; None: all.
+    """
+
+    id: str
+    name: str
+    guest: bool = False
+    expires: float | None = None
+    token_id: str | None = None
+    rights: Set[str] = frozenset()
+    rooms: tuple[str, ...] | None = None
+
+    @property
+    def author(self) -> Author:
+        return Author(self.id, self.name)
+
+
+class Source(Enum):
+    """How a credential came: a cookie needs an Origin that is allowed, the others do not."""
+
+    HEADER = "Authorization header"
+    COOKIE = "cookie"
+    SUBPROTOCOL = "bearer subprotocol"
+    HELLO = "hello"
+
+
+class Credential(Struct, frozen=True):
+    """A bearer token as the client gave it.  Its repr never shows the secret."""
+
+    token: str
+    source: Source
+
+    def __repr__(self) -> str:
+        return f"<Credential from {self.source.value}>"
+
+
+class Identity(Protocol):
+    """A way to prove who one is."""
+
+    def identify(self, credential: Credential) -> Deferred[Person | None]:
+        """The person; None if the credential is of another kind; fails with ``Unauthenticated`` or ``TokenExpired``."""
