@@ -1,0 +1,5 @@
+"""What ``twistd`` knows of the chat.  Every ``twistd --help`` of everybody imports this file, so it imports nothing else."""
+
+from twisted.application.service import ServiceMaker
+
+chat = ServiceMaker("chat", "twisted_chat.service.plugin", "A durable chat for WebSockets and browsers.", "chat")

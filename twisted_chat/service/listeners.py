@@ -1,0 +1,188 @@
+"""The ports: each a Twisted server endpoint string, opened before anything else so that what is wrong is known at once.
+
+A port is bound first (while twistd may still be root), then held: the kernel queues who comes, and they are let in when the
+logs are open.  ``StreamServerEndpointService`` would only log a port that is taken and live on, deaf.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from OpenSSL import SSL, crypto
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IOpenSSLContextFactory,
+    IProtocolFactory,
+    IReactorFDSet,
+    IReadDescriptor,
+    IStreamServerEndpoint,
+)
+from twisted.logger import Logger
+from zope.interface import implementer
+
+
+class ListenError(Exception):
+    """An endpoint that cannot be used: one line with cause and cure."""
+
+
+@implementer(IOpenSSLContextFactory)
+class FreshContext:
+    """The TLS context of a port, exchangeable while the port is open; Twisted asks for it at each connection."""
+
+    def __init__(self, factory: Any) -> None:
+        self.factory = factory
+
+    def getContext(self) -> SSL.Context:
+        context: SSL.Context = self.factory.getContext()
+        return context
+
+
+class Listener:
+    """One open port.
+
+    :ivar description: the endpoint string.
+    """
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, description: str, port: IListeningPort, tls: FreshContext | None) -> None:
+        self.description = description
+        self.port = port
+        self._reactor = reactor
+        self._tls = tls
+
+    def hold(self) -> None:
+        """Accept nobody for now; the kernel's queue keeps them."""
+        if IReadDescriptor.providedBy(self.port) and IReactorFDSet.providedBy(self._reactor):
+            self._reactor.removeReader(self.port)
+
+    def let_in(self) -> None:
+        if IReadDescriptor.providedBy(self.port) and IReactorFDSet.providedBy(self._reactor):
+            self._reactor.addReader(self.port)
+
+    @property
+    def secure(self) -> bool:
+        return self._tls is not None or self.description.startswith("ssl:")
+
+    @property
+    def url(self) -> str:
+        """Where a browser on this machine finds the port; for a Unix socket its path."""
+        host = self.port.getHost()
+        if isinstance(host, UNIXAddress):
+            return f"unix:{os.fsdecode(host.name or b'')}"
+        if not isinstance(host, IPv4Address | IPv6Address):
+            return self.description
+        name = f"[{host.host}]" if ":" in host.host else host.host
+        scheme, usual = ("https", 443) if self.secure else ("http", 80)
+        name = "localhost" if host.host in ("0.0.0.0", "::") else name
+        return f"{scheme}://{name}/" if host.port == usual else f"{scheme}://{name}:{host.port}/"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it.  A Unix socket does not count: it is there for a proxy."""
+        host = self.port.getHost()
+        return isinstance(host, IPv4Address | IPv6Address) and (host.host.startswith("127.") or host.host == "::1")
+
+    def renew_certificate(self) -> bool:
+        """Read key and certificate again; on trouble the present ones stay.  Answers whether there are any."""
+        if self._tls is None:
+            return False
+        try:
+            fresh = _context_of(serverFromString(self._reactor, self.description))
+            assert fresh is not None
+            fresh.getContext()
+        except _TLS_TROUBLE as error:
+            self.log.error("{endpoint}: the old certificate stays: {why}", endpoint=self.description, why=str(error))
+        else:
+            self._tls.factory = fresh.factory
+        return True
+
+    def close(self) -> Deferred[object]:
+        return maybeDeferred(self.port.stopListening)
+
+
+_TLS_TROUBLE = (OSError, ValueError, SSL.Error, crypto.Error)
+
+
+def listen(reactor: Any, descriptions: Sequence[str], factory: IProtocolFactory) -> Deferred[list[Listener]]:
+    """Open all ports, or none: fails with :class:`ListenError`."""
+    return Deferred.fromCoroutine(_listen(reactor, descriptions, factory))
+
+
+async def _listen(reactor: Any, descriptions: Sequence[str], factory: IProtocolFactory) -> list[Listener]:
+    endpoints = [(description, _endpoint(reactor, description)) for description in descriptions]
+    open_ports: list[Listener] = []
+    for description, endpoint in endpoints:
+        tls = _context_of(endpoint)
+        try:
+            if tls is not None:
+                tls.getContext()  # a key that does not fit its certificate shows here, not at the first client
+            port = await endpoint.listen(factory)
+        except Exception as error:  # each kind of endpoint has its own
+            await gatherResults([one.close() for one in open_ports])
+            raise ListenError(f"{description}: {_trouble(error)}") from None
+        open_ports.append(Listener(reactor, description, port, tls))
+        open_ports[-1].hold()
+    return open_ports
+
+
+def _endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
+    """What Twisted makes of the string; its many ways to complain as one."""
+    try:
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+    except (SSL.Error, crypto.Error, OSError) as error:
+        raise ListenError(f"{description}: {_trouble(error)}") from None
+    except KeyError as error:
+        raise ListenError(f"{description}: {_no_socket(str(error.args[0]) if error.args else '')}") from None
+    except IndexError:
+        raise ListenError(f"{description}: {_no_socket('')}") from None
+    except Exception as error:
+        why = str(error).removeprefix("_parse")
+        raise ListenError(f"{description}: is no endpoint: {why}; write for example tcp:8080:interface=127.0.0.1") from None
+    return endpoint
+
+
+def _no_socket(name: str) -> str:
+    given = f" named {name}" if name else ""
+    return f"systemd passed no socket{given}; does the .socket unit run, and does its FileDescriptorName= fit?"
+
+
+_CONTEXT = "_sslContextFactory"
+
+
+def _context_of(endpoint: IStreamServerEndpoint) -> FreshContext | None:
+    """The TLS context of an ``ssl:`` endpoint, made exchangeable (private attribute, pinned by a test)."""
+    factory = getattr(endpoint, _CONTEXT, None)
+    if factory is None:
+        return None
+    fresh = FreshContext(factory)
+    setattr(endpoint, _CONTEXT, fresh)
+    return fresh
+
+
+def _trouble(error: BaseException) -> str:
+    if isinstance(error, CannotListenError):
+        error = error.socketError
+    if isinstance(error, SSL.Error | crypto.Error):
+        reasons = [str(entry[-1]) for entry in error.args[0]] if error.args and isinstance(error.args[0], list) else []
+        return f"TLS key or certificate cannot be used: {', '.join(reasons) or error}; both must be PEM and belong together"
+    if not isinstance(error, OSError):
+        return str(error)
+    name = f"{error.filename}: " if error.filename else ""
+    why = error.strerror or str(error)
+    return f"{name}{why}{_CURES.get(error.errno or 0, '')}"
+
+
+_CURES = {
+    errno.EADDRINUSE: "; stop the other program or listen elsewhere with --listen tcp:PORT:interface=127.0.0.1",
+    errno.EACCES: "; ports below 1024 and others' directories need a right: use another port, a systemd socket, or another user",
+    errno.EADDRNOTAVAIL: "; this machine does not have that address",
+    errno.ENOENT: "; does the path exist?",
+}

@@ -1,0 +1,152 @@
+"""The log: one event is one line, text for people or one flat JSON object for machines.
+
+What a peer sent may be part of an event, so control characters are shown as escapes and never reach a terminal; what looks
+like a token is struck out, whoever logged it.  Nothing here knows message texts, and nobody may log one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import unicodedata
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import IO, Literal
+
+from twisted.logger import (
+    FilteringLogObserver,
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    LogLevelFilterPredicate,
+    formatEvent,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+#: Bearer tokens and JWTs wherever they stand: headers, subprotocols, cookies, query strings.
+_SECRETS = re.compile(
+    r"(?i)(bearer[ .]|(?:access_)?token[\"']?\s*[=:]\s*[\"']?|chat_token=|cookie:\s*)[^\s,;&\"']+"
+    r"|\beyJ[\w-]+\.[\w-]*\.[\w-]*"
+)
+
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_SIMPLE = (str, int, float, bool)
+
+
+def visible(text: str) -> str:
+    """The text with everything that could act on a terminal or begin a new line shown as an escape."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escape(character) if unicodedata.category(character) in _UNSEEN else character for character in text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def without_secrets(text: str) -> str:
+    """The text with tokens struck out."""
+    return _SECRETS.sub(lambda match: f"{match[1] or ''}***", text)
+
+
+def text_line(event: LogEvent) -> str:
+    """``2026-01-01T12:00:00.000Z warn  service: what happened``."""
+    level: str = getattr(event.get("log_level"), "name", "info")
+    failure = event.get("log_failure")
+    trouble = f": {_in_one_line(failure)}" if isinstance(failure, Failure) else ""
+    return visible(without_secrets(f"{_time(event)} {level:<5} {_topic(event)}: {_message(event)}{trouble}"))
+
+
+def json_line(event: LogEvent) -> str:
+    """One flat object: time, level, logger, message, the simple fields of the event, and the traceback of a failure."""
+    line: dict[str, object] = {
+        "time": _time(event),
+        "level": getattr(event.get("log_level"), "name", "info"),
+        "logger": _topic(event),
+        "message": _message(event),
+    }
+    for name, value in event.items():
+        if name.startswith("log_") or name in line or name in _LEGACY or not isinstance(value, _SIMPLE):
+            continue
+        line[name] = value
+    failure = event.get("log_failure")
+    if isinstance(failure, Failure):
+        line["error"] = f"{failure.type.__name__ if failure.type else '?'}: {failure.getErrorMessage()}"
+        line["traceback"] = failure.getTraceback(elideFrameworkCode=True)
+    shown = {name: without_secrets(value) if isinstance(value, str) else value for name, value in line.items()}
+    return json.dumps(shown, ensure_ascii=True, default=str)
+
+
+#: What ``twisted.python.log`` adds to an event and nobody needs twice.
+_LEGACY = frozenset({"message", "time", "system", "isError", "format", "logLevel", "why"})
+
+
+def _time(event: LogEvent) -> str:
+    seconds = event.get("log_time") or 0.0
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _topic(event: LogEvent) -> str:
+    """``hub`` for ``twisted_chat.rules.hub.Hub``; the full namespace of what is not ours."""
+    namespace = str(event.get("log_namespace") or event.get("log_system") or "-")
+    if namespace.startswith("twisted_chat."):
+        return next(part for part in reversed(namespace.split(".")) if part.islower() or part == namespace)
+    return namespace
+
+
+def _message(event: LogEvent) -> str:
+    try:
+        return formatEvent(event) or str(event.get("log_text") or "")
+    except Exception:  # formatEvent answers its own errors; an event without a usable text must not end the log
+        return "(an event that cannot be shown)"
+
+
+def _in_one_line(failure: Failure) -> str:
+    """``ValueError: what (module.py:12 in function < caller.py:30 in other)``, innermost first."""
+    frames = [f"{os.path.basename(file)}:{line} in {name}" for name, file, line, _, _ in reversed(failure.frames[-8:])]
+    where = f" ({' < '.join(frames)})" if frames else ""
+    return f"{failure.type.__name__ if failure.type else '?'}: {failure.getErrorMessage()}{where}"
+
+
+@implementer(ILogObserver)
+class LineObserver:
+    """Writes each event as one line; to a file that can be reopened, or to the standard output.
+
+    :param path: the file; ``-`` or empty: the standard output of the process (not what twistd puts in its place).
+    """
+
+    def __init__(self, line: Callable[[LogEvent], str], path: str = "") -> None:
+        self._line = line
+        self._path = "" if path == "-" else path
+        self._file = self._open()
+
+    def __call__(self, event: LogEvent) -> None:
+        try:
+            self._file.write(self._line(event) + "\n")
+            self._file.flush()
+        except (OSError, ValueError):
+            pass  # a full disk or a closed pipe must not end the chat, and there is nowhere left to say it
+
+    def reopen(self) -> None:
+        """Go on in a new file of the same name, because the old one was moved away."""
+        if self._path:
+            old, self._file = self._file, self._open()
+            old.close()
+
+    def _open(self) -> IO[str]:
+        if self._path:
+            return open(self._path, "a", encoding="utf-8", errors="backslashreplace")
+        output: IO[str] | None = sys.__stdout__
+        assert output is not None, "the process has no standard output"
+        return output
+
+
+def observer(line_format: Literal["text", "json"], level: str, path: str = "") -> tuple[LineObserver, ILogObserver]:
+    """The observer that can be reopened, and the filter in front of it that is given to Twisted."""
+    lines = LineObserver(json_line if line_format == "json" else text_line, path)
+    predicate = LogLevelFilterPredicate(defaultLogLevel=LogLevel.levelWithName(level))
+    # txaio and Twisted's TLS and HTTP say little at info and very much at debug, which must be asked for.
+    return lines, FilteringLogObserver(lines, [predicate])

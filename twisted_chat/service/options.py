@@ -1,0 +1,196 @@
+"""The options of ``twistd chat``: each follows from a field of the settings."""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Iterable
+from importlib import metadata
+from typing import Any, get_origin
+
+from twisted.logger import ILogObserver
+from twisted.python import usage
+
+import twisted_chat
+from twisted_chat.service import log
+from twisted_chat.service.manual import comments
+from twisted_chat.service.process import say_error
+from twisted_chat.service.settings import Given, Settings, SettingsError, field_types, load, nearest
+from twisted_chat.words.limits import Limits
+
+_WIDTH = 100
+
+
+class Options(usage.Options):
+    """What stands behind ``twistd chat``.
+
+    :ivar settings: what came of it, the environment and the configuration file.
+    :ivar lines: the log, so that it can be reopened; None: twistd was told to log elsewhere.
+    """
+
+    synopsis = "[options]"
+    settings: Settings = Settings()
+    lines: log.LineObserver | None = None
+    config: str = ""
+
+    def __init__(self, environ: dict[str, str] | None = None) -> None:
+        super().__init__()
+        self.environ = dict(os.environ) if environ is None else environ
+        self._given: dict[str, Given] = {}
+
+    def opt_config(self, path: str) -> None:
+        """A TOML file with any of these settings."""
+        self.config = os.path.abspath(path)
+
+    def opt_limit(self, assignment: str) -> None:
+        """A limit, such as send_burst=20."""
+        name, equals, value = assignment.partition("=")
+        field = name.strip().replace("-", "_")
+        known = [limit.partition(".")[2] for limit in field_types() if limit.startswith("limits.")]
+        if field not in known:
+            raise usage.UsageError(f"--limit {assignment}: no such limit{nearest(field, known)}")
+        if not equals:
+            raise usage.UsageError(f"--limit {assignment}: write --limit {field}=NUMBER")
+        self._given[f"limits.{field}"] = Given(f"limits.{field}", value.strip(), f"--limit {field}")
+
+    def opt_version(self) -> None:
+        """Show the versions and exit."""
+        parts = ", ".join(f"{name} {metadata.version(name)}" for name in ("Twisted", "autobahn"))
+        print(f"twisted_chat {twisted_chat.__version__} ({parts}, Python {sys.version.split()[0]})")
+        sys.exit(0)
+
+    def give(self, name: str, value: object, option: str) -> None:
+        """Called by the option's method."""
+        earlier = self._given.get(name)
+        if isinstance(value, list) and earlier is not None and isinstance(earlier.value, list):
+            value = earlier.value + value
+        self._given[name] = Given(name, value, option)
+
+    def parseOptions(self, options: list[str] | None = None) -> None:
+        """twistd would print the whole help and exit with 0 for an error; operators and systemd want one line and 1."""
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            self._refuse(self._with_nearest(str(error)))
+
+    def parseArgs(self, *args: str) -> None:
+        if args:
+            raise usage.UsageError(f"{args[0]!a}: not understood; options begin with --, see twistd -n chat --help")
+
+    def postOptions(self) -> None:
+        try:
+            self.settings = self.load()
+        except SettingsError as error:
+            self._refuse(str(error))
+        self._log_by_settings()
+
+    def load(self) -> Settings:
+        """Put together once more from the same command line and environment, and the file as it is now (SIGHUP)."""
+        return load(self._given.values(), self.environ, self.config)
+
+    def _log_by_settings(self) -> None:
+        """Take the place of twistd's own log unless it was given --logger or --syslog."""
+        parent = self.parent
+        if parent is None or parent.get("logger") or parent.get("syslog"):
+            return
+        path = parent.get("logfile") or ("" if parent.get("nodaemon") else "twistd.log")
+        if path not in ("", "-"):
+            path = os.path.join(os.path.abspath(str(parent.get("rundir") or ".")), path)
+
+        def make_observer() -> ILogObserver:
+            self.lines, filtered = log.observer(self.settings.log_format, self.settings.log_level, path)
+            return filtered
+
+        parent["logger"] = make_observer
+
+    def _with_nearest(self, message: str) -> str:
+        """getopt's ``option --lissten not recognized`` with the option that was meant."""
+        words = message.split()
+        if "recognized" not in words or not words[1].startswith("--"):
+            return message
+        known = [f"--{option.rstrip('=')}" for option in self.longOpt]
+        return f"{words[1]}: no such option{nearest(words[1], known)}"
+
+    def _refuse(self, message: str) -> None:
+        say_error(message)
+        raise SystemExit(1)
+
+    def getUsage(self, width: int | None = None) -> str:
+        return _help()
+
+
+def _add_options() -> None:
+    """A method for each field; a repeatable one for lists, ``--no-…`` for switches."""
+    for name, expected in field_types().items():
+        if name == "rooms" or name.startswith("limits."):
+            continue
+        dashed = "--" + name.replace("_", "-")
+        if expected is bool:
+            setattr(Options, f"opt_{name}", _switch(name, True, dashed))
+            setattr(Options, f"opt_no_{name}", _switch(name, False, dashed))
+        elif get_origin(expected) is tuple:
+            setattr(Options, f"opt_{name}", _with_value(name, dashed, lambda value: [value]))
+        else:
+            setattr(Options, f"opt_{name}", _with_value(name, dashed, lambda value: value))
+
+
+def _switch(name: str, on: bool, option: str) -> Callable[[Options], None]:
+    def switch(self: Options) -> None:
+        self.give(name, on, option)
+
+    return switch
+
+
+def _with_value(name: str, option: str, wrap: Callable[[str], object]) -> Callable[[Options, str], None]:
+    def take(self: Options, value: str) -> None:
+        self.give(name, wrap(value), option)
+
+    return take
+
+
+_INTRODUCTION = """
+A durable chat for WebSockets and browsers.  Without options: on this machine only, at
+http://127.0.0.1:8080/.
+
+Options (each also as an environment variable TWISTED_CHAT_… and in the file of --config):
+"""
+
+_END = """
+Rooms are configured in the file only.  Everything is explained in docs/configuration.rst.
+TWISTED_CHAT_CONFIG names the file when --config does not.
+"""
+
+
+def _help() -> str:
+    texts = comments(Settings)
+    lines = [_INTRODUCTION]
+    lines += _entry("--config=FILE", "A TOML file with any of these settings; etc/chat.toml is a sample.")
+    for name, expected in field_types().items():
+        if name != "rooms" and not name.startswith("limits."):
+            lines += _entry(*_described(name, expected, texts[name]))
+    limits = ", ".join(name.partition(".")[2] for name in field_types() if name.startswith("limits."))
+    sample = f"--limit send_burst={Limits().send_burst}"
+    lines += _entry("--limit=NAME=VALUE", f"A limit, as often as needed, such as {sample}. There are: {limits}.")
+    lines += _entry("--version", "Show the versions and exit.")
+    lines += _entry("--help", "Show this and exit.")
+    return "\n".join([*lines, _END])
+
+
+def _described(name: str, expected: Any, text: str) -> tuple[str, str]:
+    default = getattr(Settings(), name)
+    dashed = name.replace("_", "-")
+    if expected is bool:
+        return f"--{'no-' if default else ''}{dashed}", f"{text} [{'on' if default else 'off'}]"
+    if isinstance(default, tuple):
+        return f"--{dashed}=", f"{text} May be given several times. [{' '.join(default) or 'none'}]"
+    return f"--{dashed}=", f"{text} [{default or 'none'}]"
+
+
+def _entry(option: str, text: str) -> Iterable[str]:
+    text = text.replace("``", "")
+    yield f"  {option}"
+    yield from textwrap.wrap(text, _WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8, break_on_hyphens=False)
+
+
+_add_options()

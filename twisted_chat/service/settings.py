@@ -1,0 +1,334 @@
+"""The settings: one frozen struct, put together from the command line, the environment, a TOML file and the defaults.
+
+What comes in are strings and TOML values, each with the name of its source; what goes out is a :class:`Settings` that needs
+no second look, or a :class:`SettingsError` of one line that names the field and the source.  The options of ``twistd``,
+the variables, ``etc/chat.toml`` and ``docs/configuration.rst`` all follow from the struct, its ``#:`` comments included
+(:mod:`twisted_chat.service.manual`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any, Literal, get_origin
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Struct
+
+from twisted_chat.rules.admission import TrustedProxies, parse_origin
+from twisted_chat.words.errors import BadRequest
+from twisted_chat.words.limits import Limits, RoomPolicies, RoomPolicy
+from twisted_chat.words.names import room_name
+
+#: What the variables of the environment begin with.
+PREFIX = "TWISTED_CHAT_"
+#: The algorithms of ``jwt_keys``; ``none`` is never one.
+JWT_ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Everything an operator decides."""
+
+    #: Where to listen: Twisted server endpoint strings, such as ``tcp:8080``, ``unix:/run/chat.sock``,
+    #: ``ssl:8443:privateKey=key.pem:certKey=cert.pem`` or ``systemd:domain=INET6:name=chat``.  The default is loopback, because
+    #: a chat that lets guests in should not be public by accident.
+    listen: tuple[str, ...] = ("tcp:8080:interface=127.0.0.1",)
+    #: Where the logs are kept: ``sqlite:PATH`` or ``memory:`` (gone at exit).  A relative path begins in ``$STATE_DIRECTORY``
+    #: (systemd sets it) or else in the working directory.
+    store: str = "sqlite:chat.db"
+    #: Whether people may come without a proof of who they are.  On, because otherwise nobody can try it.
+    guests: bool = True
+    #: Web pages that may connect besides the server's own: exact scheme, host and port, such as ``https://www.example.org``.
+    allowed_origins: tuple[str, ...] = ()
+    #: Addresses or networks of reverse proxies, whose ``X-Forwarded-*`` headers are believed, and nobody else's; ``unix`` for
+    #: whoever can open a Unix socket of ours.
+    trusted_proxies: tuple[str, ...] = ()
+    #: The address people use when a proxy stands in front, such as ``https://example.org/chat``; its path is the prefix of all
+    #: paths.  Empty: the address that the request names, no prefix.
+    public_url: str = ""
+    #: Keys for JSON Web Tokens, each ``ALGORITHM:FILE`` or ``ALGORITHM#KID:FILE``: for ``RS256``, ``ES256`` and ``EdDSA`` a
+    #: public key in PEM, for ``HS256`` a secret of 32 bytes or more.  Several keys allow a change of keys; each is used with its
+    #: own algorithm only.  None: no JWT is accepted.
+    jwt_keys: tuple[str, ...] = ()
+    #: The ``aud`` that a JWT must name.  Empty: a JWT with an ``aud`` is refused, as its issuer meant somebody else.
+    jwt_audience: str = ""
+    #: The ``iss`` that a JWT must have.  Empty: any, since the keys already say who signed.
+    jwt_issuer: str = ""
+    #: The cookie that may carry a token.  It counts only with an allowed ``Origin``, so that no foreign page can use it.
+    token_cookie: str = "chat_token"
+    #: Who may read ``/metrics``: ``loopback`` (this machine), ``right`` (a token with the right ``metrics``), ``all`` or ``off``.
+    metrics: Literal["loopback", "right", "all", "off"] = "loopback"
+    #: permessage-deflate with small windows.  Off, because it costs memory for every connection and chat lines are short.
+    compression: bool = False
+    #: Whether joining a room that is not there makes it.
+    create_rooms: bool = True
+    #: Seconds for saying goodbye at a stop: clients are told when to come back, and what was sent is written out.  Must be less
+    #: than ``TimeoutStopSec`` of the systemd unit.
+    drain_seconds: float = 10.0
+    #: One event is one line in the log: ``text`` for people, ``json`` (one flat object) for machines.
+    log_format: Literal["text", "json"] = "text"
+    #: What is logged: this and what is more urgent.
+    log_level: Literal["debug", "info", "warn", "error"] = "info"
+    #: The bounds that everything has.
+    limits: Limits = Limits()
+    #: How rooms behave, by exact name or by pattern (``live.*``); exact names first, then patterns in their order.
+    rooms: dict[str, RoomPolicy] = {}
+
+    def policies(self) -> RoomPolicies:
+        return RoomPolicies(table=self.rooms, create=self.create_rooms)
+
+
+class SettingsError(Exception):
+    """A setting that cannot be used: one line with the field, the source and the cure."""
+
+
+class Given(Struct, frozen=True):
+    """A value as it came.
+
+    :ivar name: the field, such as ``guests`` or ``limits.send_burst``.
+    :ivar value: strings from the command line and the environment, TOML values from a file.
+    :ivar source: for the error, such as ``--limit send_burst`` or ``chat.toml: limits.send_burst``.
+    """
+
+    name: str
+    value: object
+    source: str
+
+
+def load(command_line: Iterable[Given] = (), environ: Mapping[str, str] | None = None, config: str = "") -> Settings:
+    """The settings; command line over environment over the file ``config`` over the defaults.
+
+    :param config: path from the command line; ``TWISTED_CHAT_CONFIG`` names it otherwise.
+    """
+    environ = {} if environ is None else environ
+    path = config or environ.get(f"{PREFIX}CONFIG", "")
+    found: dict[str, Given] = {}
+    for source in (from_file(path) if path else (), from_environment(environ), command_line):
+        found.update({given.name: given for given in source})
+    return _assemble(found)
+
+
+def from_file(path: str) -> list[Given]:
+    """What a TOML file says."""
+    try:
+        with open(path, "rb") as file:
+            document = tomllib.load(file)
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: is not TOML: {error}") from None
+    return list(_file_values(path, document))
+
+
+def from_environment(environ: Mapping[str, str]) -> list[Given]:
+    """What the variables ``TWISTED_CHAT_…`` say."""
+    known = {variable(name): name for name in field_types() if not name.startswith("rooms")}
+    given = []
+    for name, value in sorted(environ.items()):
+        if not name.startswith(PREFIX) or name == f"{PREFIX}CONFIG":
+            continue
+        if name not in known:
+            raise SettingsError(f"{name}: no such setting{nearest(name, [*known, f'{PREFIX}CONFIG'])}")
+        given.append(Given(known[name], value, name))
+    return given
+
+
+def variable(name: str) -> str:
+    """The variable of the environment for a field."""
+    return PREFIX + name.replace(".", "_").upper()
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """``; did you mean …?`` or nothing."""
+    matches = get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]}?" if matches else ""
+
+
+def field_types() -> dict[str, Any]:
+    """The fields that have one value, ``limits.…`` included, and their types."""
+    types: dict[str, Any] = {}
+    for field in msgspec.structs.fields(Settings):
+        if field.type is Limits:
+            types.update({f"{field.name}.{limit.name}": limit.type for limit in msgspec.structs.fields(Limits)})
+        else:
+            types[field.name] = field.type
+    return types
+
+
+class KeyFile(Struct, frozen=True):
+    """One entry of ``jwt_keys``."""
+
+    algorithm: str
+    path: str
+    kid: str | None = None
+
+
+def key_file(entry: str) -> KeyFile:
+    """``EdDSA#2026:/etc/issuer.pem`` in its parts."""
+    match = re.fullmatch(r"(?P<algorithm>\w+)(#(?P<kid>[^:]+))?:(?P<path>.+)", entry)
+    if match is None or match["algorithm"] not in JWT_ALGORITHMS:
+        raise ValueError(f"{entry!a} is not ALGORITHM:FILE with one of {', '.join(JWT_ALGORITHMS)}, such as EdDSA:issuer.pem")
+    return KeyFile(match["algorithm"], match["path"], match["kid"])
+
+
+def store_path(url: str, state_directory: str) -> str:
+    """The store's URL with its path made absolute: a relative one begins in ``state_directory``."""
+    scheme, colon, path = url.partition(":")
+    if scheme != "sqlite" or not path or path.startswith("//"):
+        return url
+    return f"{scheme}{colon}{os.path.normpath(os.path.join(state_directory, os.path.expanduser(path)))}"
+
+
+def _file_values(path: str, document: dict[str, object]) -> Iterator[Given]:
+    top_level = [field.name for field in msgspec.structs.fields(Settings)]
+    for name, value in document.items():
+        source = f"{path}: {name}"
+        if name not in top_level:
+            raise SettingsError(f"{source}: no such setting{nearest(name, top_level)}")
+        if name == "limits":
+            table = _table(value, source)
+            _known_keys(table, Limits, source)
+            yield from (Given(f"limits.{key}", entry, f"{source}.{key}") for key, entry in table.items())
+            continue
+        if name == "rooms":
+            for room, policy in _table(value, source).items():
+                _known_keys(_table(policy, f'{source}."{room}"'), RoomPolicy, f'{source}."{room}"')
+        yield Given(name, value, source)
+
+
+def _table(value: object, source: str) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise SettingsError(f"{source}: expected a table, got {type(value).__name__}")
+    return value
+
+
+def _known_keys(table: dict[str, object], struct: type[Struct], source: str) -> None:
+    known = [field.name for field in msgspec.structs.fields(struct)]
+    for key in table:
+        if key not in known:
+            raise SettingsError(f"{source}.{key}: no such setting{nearest(key, known)}")
+
+
+def _assemble(found: dict[str, Given]) -> Settings:
+    types = field_types()
+    values: dict[str, Any] = {name: _convert(given, types[name]) for name, given in found.items()}
+    for name, value in values.items():
+        check = _CHECKS.get(name, _positive if name.startswith("limits.") else None)
+        if check is not None:
+            try:
+                check(value)
+            except ValueError as error:
+                raise SettingsError(f"{found[name].source}: {error}") from None
+    limits = {name.partition(".")[2]: values.pop(name) for name in list(values) if name.startswith("limits.")}
+    settings = Settings(**values, limits=Limits(**limits))
+    if settings.limits.text_bytes > settings.limits.frame_bytes:
+        raise SettingsError("limits.text_bytes: must not be larger than limits.frame_bytes, which has to hold the text")
+    return settings
+
+
+def _convert(given: Given, expected: Any) -> Any:
+    value = given.value
+    if isinstance(value, str) and get_origin(expected) is tuple:
+        value = value.split()
+    if expected is bool and isinstance(value, str):
+        value = _SWITCH.get(value.lower(), value)
+    from_text = isinstance(given.value, str)
+    try:
+        return msgspec.convert(value, expected, strict=not from_text or expected is bool)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{given.source}: {_explain(str(error), expected)}") from None
+
+
+_SWITCH = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
+
+
+def _explain(message: str, expected: Any) -> str:
+    """msgspec's sentence in an operator's words."""
+    text, _, place = message.replace("`", "").partition(" - at ")
+    text = text[0].lower() + text[1:]
+    if expected is bool:
+        text = "expected on or off"
+    if text.startswith("invalid enum value"):
+        value = text.removeprefix("invalid enum value ")
+        allowed = expected.__args__[0].__args__ if get_origin(expected) is tuple else expected.__args__
+        return f"{value} is none of {', '.join(allowed)}{nearest(value.strip(chr(39)), allowed)}"
+    return text + (f" at {place.removeprefix('$')}" if place else "")
+
+
+def _positive(value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"must be more than 0, is {value}")
+
+
+def _not_negative(value: float) -> None:
+    if not value >= 0:
+        raise ValueError(f"must be 0 or more, is {value}")
+
+
+def _not_empty(value: tuple[str, ...]) -> None:
+    if not value:
+        raise ValueError("must name at least one endpoint, such as tcp:8080")
+
+
+def _origins(value: tuple[str, ...]) -> None:
+    for origin in value:
+        _as_rules(parse_origin, origin)
+
+
+def _proxies(value: tuple[str, ...]) -> None:
+    _as_rules(TrustedProxies, value)
+
+
+def _as_rules(rule: Callable[[Any], object], value: object) -> None:
+    try:
+        rule(value)
+    except BadRequest as error:
+        raise ValueError(error.message) from None
+
+
+def _jwt_keys(value: tuple[str, ...]) -> None:
+    for entry in value:
+        key_file(entry)
+
+
+def _public_url(value: str) -> None:
+    parts = urlsplit(value)
+    if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment):
+        raise ValueError(f"{value!a} is no address of a site, such as https://example.org/chat")
+
+
+def _cookie_name(value: str) -> None:
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", value):
+        raise ValueError(f"{value!a} is no name of a cookie (RFC 6265)")
+
+
+def _room_policies(value: dict[str, RoomPolicy]) -> None:
+    for room, policy in value.items():
+        if not re.search(r"[*?\[]", room):
+            try:
+                normal = room_name(room)
+            except BadRequest as error:
+                raise ValueError(f'"{ascii(room)[1:-1]}" is no name of a room: {error.message}') from None
+            if normal != room:
+                raise ValueError(f"{room!a} is not in its one form (NFC), write {normal!a}")
+        if policy.writers not in ("all", "users", "moderators"):
+            raise ValueError(f'"{room}".writers: {policy.writers!a} is none of all, users, moderators')
+        for field in ("size", "keep_events", "keep_days", "slow_mode"):
+            if getattr(policy, field) < 0:
+                raise ValueError(f'"{room}".{field}: must be 0 or more, is {getattr(policy, field)}')
+
+
+_CHECKS: dict[str, Callable[[Any], None]] = {
+    "listen": _not_empty,
+    "allowed_origins": _origins,
+    "trusted_proxies": _proxies,
+    "jwt_keys": _jwt_keys,
+    "public_url": _public_url,
+    "token_cookie": _cookie_name,
+    "drain_seconds": _not_negative,
+    "rooms": _room_policies,
+}
