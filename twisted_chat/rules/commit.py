@@ -1,0 +1,215 @@
+"""Group commit: what queued up while the last transaction ran is the next one; there is no timer (design decision 3).
+
+Drafts come in from sessions, go to the store as one batch, and come back as events that the rooms announce and as
+outcomes for those who sent them.  Both come after the commit (design decision 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_chat.rules.room import Room
+from twisted_chat.rules.turn import Turn
+from twisted_chat.words.drafts import Draft, MessageDraft, TopicDraft
+from twisted_chat.words.errors import ChatError, Forbidden, InternalError, Unavailable
+from twisted_chat.words.events import Event, Message, TopicSet
+from twisted_chat.words.store import Append, Appended, LogStore, Outcome, Repeated
+
+#: Drafts in one transaction: some 40 ms of SQLite's time, so that an acknowledgement never waits for much more.
+BATCH_DRAFTS = 8_192
+
+Done = Callable[[Sequence[Outcome]], None]
+
+
+class Posting:
+    """Drafts of one sender for one room, from one read of its socket.
+
+    ``done`` is called with one outcome for each draft, after the events have been announced.
+    """
+
+    __slots__ = ("done", "drafts", "room")
+
+    def __init__(self, room: Room, drafts: list[Draft], done: Done) -> None:
+        self.room = room
+        self.drafts = drafts
+        self.done = done
+
+
+class GroupCommit:
+    """Takes postings for all durable rooms.
+
+    :ivar waiting_drafts: drafts that no transaction has taken yet.
+    """
+
+    log = Logger()
+
+    def __init__(self, store: LogStore, turn: Turn, most_waiting: int) -> None:
+        self._store = store
+        self._turn = turn
+        self._most_waiting = most_waiting
+        self._waiting: list[Posting] = []
+        self._running: list[Posting] = []
+        self._scheduled = False
+        self._idle: list[Deferred[None]] = []
+        self.waiting_drafts = 0
+        self.healthy = True
+
+    def submit(self, posting: Posting) -> None:
+        """Commit it with the next batch; :class:`Unavailable` when too much is waiting already."""
+        if self.waiting_drafts + len(posting.drafts) > self._most_waiting:
+            raise Unavailable(f"the store is behind by {self.waiting_drafts} messages; try again", retry_after_ms=1000)
+        self._waiting.append(posting)
+        self.waiting_drafts += len(posting.drafts)
+        if not (self._running or self._scheduled):
+            self._scheduled = True
+            self._turn.at_end(self._start)
+
+    def idle(self) -> Deferred[None]:
+        """Fires when everything submitted has been answered."""
+        if not (self._running or self._waiting):
+            return succeed(None)
+        waiter: Deferred[None] = Deferred()
+        self._idle.append(waiter)
+        return waiter
+
+    def _start(self) -> None:
+        self._scheduled = False
+        batch = self._running = self._take()
+        appends: dict[Room, list[Draft]] = {}
+        for posting in batch:
+            drafts = appends.get(posting.room)
+            if drafts is None:
+                appends[posting.room] = list(posting.drafts)
+            else:
+                drafts.extend(posting.drafts)
+        rooms = list(appends)
+        self._store.append([Append(room.name, drafts) for room, drafts in appends.items()]).addCallbacks(
+            self._committed, self._failed, callbackArgs=(batch, rooms), errbackArgs=(batch,)
+        ).addErrback(self._broken)
+
+    def _take(self) -> list[Posting]:
+        taken = count = 0
+        for posting in self._waiting:
+            if taken and count + len(posting.drafts) > BATCH_DRAFTS:
+                break
+            taken += 1
+            count += len(posting.drafts)
+        batch, self._waiting = self._waiting[:taken], self._waiting[taken:]
+        self.waiting_drafts -= count
+        return batch
+
+    def _committed(self, outcomes: list[list[Outcome]], batch: list[Posting], rooms: list[Room]) -> None:
+        self.healthy = True
+        self._next()
+        places: dict[Room, int] = {}
+        by_room = dict(zip(rooms, outcomes, strict=True))
+        for room, results in by_room.items():
+            events: list[Event] = [result.event for result in results if type(result) is Appended]
+            places[room] = 0
+            if events:
+                room.announce(events)
+        for posting in batch:
+            start = places[posting.room]
+            end = places[posting.room] = start + len(posting.drafts)
+            posting.done(by_room[posting.room][start:end])
+
+    def _failed(self, failure: Failure, batch: list[Posting]) -> None:
+        error = failure.value
+        if not isinstance(error, ChatError):
+            self.log.failure("The store failed in a way it should not", failure)
+            error = InternalError("the server could not keep the message; see its log")
+        elif self.healthy:
+            self.log.error("Nothing can be kept: {error}", error=str(error))
+        self.healthy = False
+        self._next()
+        for posting in batch:
+            posting.done([error] * len(posting.drafts))
+
+    def _next(self) -> None:
+        # The store works on the next batch while this one's events are written to the members.
+        self._running = []
+        if self._waiting:
+            self._start()
+        elif self._idle:
+            waiters, self._idle = self._idle, []
+            for waiter in waiters:
+                self._turn.at_end(lambda waiter=waiter: waiter.callback(None))  # type: ignore[misc]
+
+    def _broken(self, failure: Failure) -> None:
+        self.log.failure("Announcing what was committed failed", failure)
+
+
+#: Keys of ephemeral messages that are remembered, so that a retry is answered and not repeated.
+REMEMBERED_KEYS = 10_000
+
+
+class EphemeralLog:
+    """Numbers what is posted to rooms that keep nothing; the same way as :class:`GroupCommit`, without a store."""
+
+    log = Logger()
+
+    def __init__(self, turn: Turn, now_ms: Callable[[], int], unique: Callable[[], str]) -> None:
+        self._turn = turn
+        self._now_ms = now_ms
+        self._unique = unique
+        self._waiting: dict[Room, list[Posting]] = {}
+        self._keys: dict[tuple[str, str, str], Event] = {}
+
+    def submit(self, posting: Posting) -> None:
+        """Announce it at the end of this turn."""
+        waiting = self._waiting.get(posting.room)
+        if waiting is not None:
+            waiting.append(posting)
+            return
+        if not self._waiting:
+            self._turn.at_end(self._announce)
+        self._waiting[posting.room] = [posting]
+
+    def _announce(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for room, postings in waiting.items():
+            try:
+                self._announce_room(room, postings)
+            except Exception:
+                self.log.failure("Announcing in an ephemeral room failed")
+
+    def _announce_room(self, room: Room, postings: list[Posting]) -> None:
+        seq, now, batch = room.head, self._now_ms(), self._unique()
+        events: list[Event] = []
+        results: list[tuple[Posting, list[Outcome]]] = []
+        for posting in postings:
+            outcomes: list[Outcome] = []
+            for draft in posting.drafts:
+                outcome = self._number(room, draft, seq + 1, batch, now)
+                if type(outcome) is Appended:
+                    seq += 1
+                    events.append(outcome.event)
+                outcomes.append(outcome)
+            results.append((posting, outcomes))
+        if events:
+            room.announce(events)
+        for posting, outcomes in results:
+            posting.done(outcomes)
+
+    def _number(self, room: Room, draft: Draft, seq: int, batch: str, now: int) -> Outcome:
+        key = draft.key
+        if key is not None:
+            first = self._keys.get((room.name, draft.by.id, key))
+            if first is not None:
+                return Repeated(first)
+        event: Event
+        if type(draft) is MessageDraft:
+            event = Message(seq, f"{batch}-{seq}", now, draft.by, key, draft.text, draft.data, draft.reply_to)
+        elif type(draft) is TopicDraft:
+            event = TopicSet(seq=seq, id=f"{batch}-{seq}", at=now, by=draft.by, key=key, text=draft.text)
+        else:
+            return Forbidden("this room keeps nothing, so nothing in it can be edited, deleted or reacted to")
+        if key is not None:
+            self._keys[(room.name, draft.by.id, key)] = event
+            if len(self._keys) > REMEMBERED_KEYS:
+                del self._keys[next(iter(self._keys))]
+        return Appended(event)

@@ -1,0 +1,524 @@
+"""The hub: the rooms, the sessions in them, and what every edge asks of the chat.
+
+It gets the store, the clock and randomness from outside and knows no socket: ``docs/embedding.rst`` shows how another
+program drives it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+from math import ceil
+from typing import Protocol
+
+from twisted.internet.defer import Deferred, DeferredSemaphore, fail, succeed
+from twisted.logger import Logger
+
+from twisted_chat.rules.buckets import Bucket
+from twisted_chat.rules.commit import EphemeralLog, GroupCommit, Posting
+from twisted_chat.rules.heartbeat import Wheel
+from twisted_chat.rules.jsonsession import JsonSession
+from twisted_chat.rules.link import Link
+from twisted_chat.rules.plain import PlainSession
+from twisted_chat.rules.presence import Presence
+from twisted_chat.rules.room import CATCH_UP_BYTES, CATCH_UP_EVENTS, Room
+from twisted_chat.rules.session import Session
+from twisted_chat.rules.turn import CallLater, Turn
+from twisted_chat.words.drafts import Draft
+from twisted_chat.words.errors import (
+    BadRequest,
+    ChatError,
+    CloseCode,
+    Conflict,
+    Forbidden,
+    LimitReached,
+    NoSuchRoom,
+    Restarting,
+    SlowMode,
+    Unauthenticated,
+)
+from twisted_chat.words.events import Cursor, Event
+from twisted_chat.words.limits import Limits, RoomPolicies
+from twisted_chat.words.names import person_name, room_name, skeleton
+from twisted_chat.words.people import Credential, Person
+from twisted_chat.words.replies import Me, ReadPush, TypingPush
+from twisted_chat.words.store import Appended, LogStore, Opened, Outcome, Page, Repeated, RoomRecord
+from twisted_chat.words.ticket import Dialect, Ticket
+
+#: Reads of the store for readers that catch up, under way at once: bounds memory when thousands resume together.
+READS_AT_ONCE = 16
+
+#: Seconds over which clients are asked to come back after a restart, at least; and the rate that the spread aims at.
+RETURN_SECONDS = 10.0
+RETURNS_PER_SECOND = 200.0
+
+
+class Clock(Protocol):
+    """The reactor's or a test's clock (``IReactorTime``)."""
+
+    def seconds(self) -> float: ...
+
+    def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kw: object) -> object: ...
+
+
+class Guests(Protocol):
+    """Makes guests: :mod:`twisted_chat.identity.guest`."""
+
+    def __call__(self, name: str | None, device: str | None, /) -> Person: ...
+
+
+def refuse_credentials(credential: Credential) -> Deferred[Person]:
+    """The ``identify`` of a hub without any way to prove who one is."""
+    return fail(Unauthenticated("token: this server knows no tokens"))
+
+
+class Hub:
+    """One chat.
+
+    :param store: open; ``opened`` is what opening it answered.
+    :param clock: monotonic time and delayed calls.
+    :param now_seconds: the wall clock, seconds since 1970.
+    :param unique: a fresh short string at each call.
+    :param random: a number from [0, 1) at each call, to spread reconnects.
+    :param identify: finds the person behind a credential said in ``hello``.
+    :param guest: makes the person of a guest; None: a guest stays who the ticket says.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        store: LogStore,
+        opened: Opened,
+        clock: Clock,
+        *,
+        now_seconds: Callable[[], float],
+        unique: Callable[[], str],
+        random: Callable[[], float],
+        limits: Limits = Limits(),
+        policies: RoomPolicies = RoomPolicies(),
+        identify: Callable[[Credential], Deferred[Person]] = refuse_credentials,
+        guest: Guests | None = None,
+        server: str = "twisted_chat",
+    ) -> None:
+        self.store = store
+        self.epoch = opened.epoch
+        self.limits = limits
+        self.policies = policies
+        self.server = server
+        self.identify = identify
+        self.now = clock.seconds
+        self.now_seconds = now_seconds
+        self.call_later: CallLater = clock.callLater
+        self.turn = Turn(self.call_later)
+        self.wheel = Wheel(self.call_later)
+        self.commits = GroupCommit(store, self.turn, limits.uncommitted)
+        self.sessions: set[Session] = set()
+        self.draining = False
+        self.dropped_connections = 0
+        self._guest = guest
+        self._random = random
+        self._unique = unique
+        self._ephemeral = EphemeralLog(self.turn, lambda: int(now_seconds() * 1000), unique)
+        self._ephemeral_epoch = f"~{unique()}"
+        self._reads = DeferredSemaphore(READS_AT_ONCE)
+        self._rooms: dict[str, Room] = {}
+        self._skeletons: dict[str, str] = {}
+        self._records = {record.name: record for record in opened.rooms}
+        self._by_person: dict[str, set[Session]] = {}
+        self._person_buckets: dict[str, Bucket] = {}
+        self._names: dict[str, dict[str, str]] = {}
+        self._reserved: dict[str, str] = {}
+        self._last_post: dict[tuple[str, str], float] = {}
+        for name in self._records:
+            self._skeletons[skeleton(name)] = name
+
+    def start(self) -> None:
+        """Begin the heartbeat."""
+        self.wheel.start()
+        self.call_later(60.0, self._tidy)
+
+    # Connections
+
+    def open_session(self, link: Link, ticket: Ticket) -> Session:
+        """A connection is open: the session that takes its messages.  :class:`ChatError` if it may not be after all."""
+        if self.draining:
+            raise Restarting("the server is restarting", retry_after_ms=self._return_ms())
+        self.check_name(ticket.person)
+        session = JsonSession(self, link, ticket) if ticket.dialect is Dialect.JSON else PlainSession(self, link, ticket)
+        self.add_session(session)
+        return session
+
+    def add_session(self, session: Session) -> None:
+        """Count a session in and look after it (edges with sessions of their own kind, too)."""
+        self.sessions.add(session)
+        self._enter_person(session)
+        session.visit(self.wheel.tick)
+
+    def session_lost(self, session: Session, slot: int) -> None:
+        """A session's connection has ended."""
+        self.sessions.discard(session)
+        self._leave_person(session)
+        if slot >= 0:
+            self.wheel.forget(slot, session)
+
+    def rename(self, session: Session, person: Person) -> None:
+        """The session turned out to be of ``person`` (before it has joined anything)."""
+        self.check_name(person)
+        self._leave_person(session)
+        session.person = person
+        self._enter_person(session)
+        session.visit_in(1)
+
+    def replace_device(self, session: JsonSession) -> None:
+        """Another connection of the same person and device is the old one that the network has not given up yet."""
+        if session.device is None:
+            return
+        for other in list(self._by_person.get(session.person.id, ())):
+            if other is not session and isinstance(other, JsonSession) and other.device == session.device:
+                other.bye(CloseCode.REPLACED, "replaced", retry=False)
+                other.close(CloseCode.REPLACED, "replaced by a newer connection of the same device")
+
+    def guest_as(self, person: Person, name: str | None, device: str | None) -> Person:
+        """Who a session without a token is after its hello: guests choose a name, others keep theirs."""
+        if not person.guest:
+            return person
+        if self._guest is None or (name is None and device is None):
+            return person
+        return self._guest(name if name is not None else person.name, device) if device else _renamed(person, name)
+
+    # People
+
+    def reserve_names(self, people: Iterable[tuple[str, str]]) -> None:
+        """Names (person's id, name) that no guest may take or imitate, here or not."""
+        for person, name in people:
+            self._reserved[skeleton(name)] = person
+
+    def check_name(self, person: Person) -> None:
+        """:class:`Conflict` if the name looks like that of somebody else.
+
+        Two guests may have the very same name (one person in two tabs, or back before the old connection is given up); nobody may
+        have one that only looks the same, and guests not that of somebody with a token.
+        """
+        if not person.guest:
+            return
+        shape = skeleton(person.name)
+        if self._reserved.get(shape, person.id) != person.id:
+            raise Conflict(f"name: {person.name} looks like the name of somebody else")
+        for other, name in self._names.get(shape, {}).items():
+            if other != person.id and (name != person.name or not other.startswith("g")):
+                raise Conflict(f"name: {person.name} looks like the name of somebody else")
+
+    def person_bucket(self, person: str) -> Bucket:
+        """The rate of one person over all connections."""
+        bucket = self._person_buckets.get(person)
+        if bucket is None:
+            bucket = Bucket(self.limits.person_burst, self.limits.person_per_second, self.now)
+            self._person_buckets[person] = bucket
+        return bucket
+
+    def end_tokens(self, tokens: Iterable[str]) -> None:
+        """These tokens were revoked: their connections end."""
+        revoked = set(tokens)
+        for session in list(self.sessions):
+            if session.person.token_id in revoked:
+                session.end(Unauthenticated("the token was revoked"))
+
+    def _enter_person(self, session: Session) -> None:
+        person = session.person
+        self._by_person.setdefault(person.id, set()).add(session)
+        self._names.setdefault(skeleton(person.name), {})[person.id] = person.name
+
+    def _leave_person(self, session: Session) -> None:
+        person = session.person
+        sessions = self._by_person.get(person.id, set())
+        sessions.discard(session)
+        if not sessions:
+            self._by_person.pop(person.id, None)
+            shape = skeleton(person.name)
+            names = self._names.get(shape, {})
+            names.pop(person.id, None)
+            if not names:
+                self._names.pop(shape, None)
+
+    # Rooms and rights
+
+    def room_name(self, raw: str) -> str:
+        """The one form of a room's name."""
+        return raw if raw in self._rooms else room_name(raw)
+
+    def room_for(self, person: Person, raw: str) -> Room:
+        """The room, made if need be and allowed; :class:`NoSuchRoom` also for one that the person may not see."""
+        room = self._rooms.get(raw) or self._make_room(room_name(raw))
+        if not self.may_see(person, room.name):
+            raise NoSuchRoom(f"room: there is no {raw}")
+        return room
+
+    def rooms(self, person: Person) -> list[Room]:
+        """The rooms that the person may see, by name."""
+        for name in self._records:
+            if name not in self._rooms:
+                self._make_room(name)
+        return [room for name, room in sorted(self._rooms.items()) if self.may_see(person, name)]
+
+    @property
+    def all_rooms(self) -> Iterable[Room]:
+        """The rooms in use, for metrics and retention."""
+        return self._rooms.values()
+
+    def may_see(self, person: Person, room: str) -> bool:
+        """Whether the room exists for this person."""
+        if person.guest and not self.policies.policy(room).guests:
+            return False
+        return person.rooms is None or any(fnmatchcase(room, pattern) for pattern in person.rooms)
+
+    def can(self, person: Person, room: Room) -> tuple[str, ...]:
+        """What the person may do there, for the ``can`` of a join."""
+        moderates = "moderate" in person.rights
+        rights = []
+        if self._may_write(person, room):
+            rights.append("send")
+            if room.durable:
+                rights += ["edit", "delete", "react"]
+            if not person.guest:
+                rights.append("topic")
+        if moderates:
+            rights.append("moderate")
+        return tuple(rights)
+
+    def check_may_write(self, person: Person, room: Room) -> None:
+        """:class:`Forbidden` or :class:`SlowMode` unless the person may write there now."""
+        if not self._may_write(person, room):
+            raise Forbidden(f"room: {room.name} is {'archived' if room.archived else 'not for you to write in'}")
+        if room.policy.slow_mode and "moderate" not in person.rights:
+            place, now = (room.name, person.id), self.now()
+            wait = self._last_post.get(place, now - room.policy.slow_mode) + room.policy.slow_mode - now
+            if wait > 0:
+                raise SlowMode(f"room: {room.name} is in slow mode, wait {wait:.1f} s", retry_after_ms=ceil(wait * 1000))
+            self._last_post[place] = now
+
+    def check_may_set_topic(self, person: Person) -> None:
+        """:class:`Forbidden` for guests."""
+        if person.guest:
+            raise Forbidden("topic: guests do not set topics")
+
+    def _may_write(self, person: Person, room: Room) -> bool:
+        if room.archived:
+            return False
+        match room.policy.writers:
+            case "moderators":
+                return "moderate" in person.rights
+            case "users":
+                return not person.guest
+            case _:
+                return True
+
+    def _make_room(self, name: str) -> Room:
+        known = self._rooms.get(name)
+        if known is not None:
+            return known
+        record = self._records.get(name)
+        policy = self.policies.policy(name)
+        if record is None:
+            if not (self.policies.create or name == "lobby" or name in self.policies.table):
+                raise NoSuchRoom(f"room: there is no {name}")
+            like = self._skeletons.get(skeleton(name))
+            if like is not None:
+                raise Conflict(f"room: {name} looks like {like}")
+            if len(self._skeletons) >= self.limits.rooms:
+                raise LimitReached(f"room: there are {self.limits.rooms} rooms already")
+            self._skeletons[skeleton(name)] = name
+        presence = Presence(name, self.turn, self.call_later)
+        room = Room(
+            record or RoomRecord(name),
+            self.epoch if policy.durable else self._ephemeral_epoch,
+            policy,
+            self.limits,
+            self._read_log,
+            presence,
+        )
+        self._rooms[name] = room
+        return room
+
+    # The logs
+
+    def submit(self, posting: Posting) -> None:
+        """Number, keep and deliver; :class:`ChatError` if that cannot begin."""
+        if self.draining:
+            raise Restarting("the server is restarting", retry_after_ms=self._return_ms())
+        (self.commits if posting.room.durable else self._ephemeral).submit(posting)
+
+    def post(self, person: Person, raw_room: str, draft: Draft) -> Deferred[Appended | Repeated]:
+        """Say something without a connection (HTTP, embedding programs); fires when it is on disk."""
+        result: Deferred[Appended | Repeated] = Deferred()
+
+        def done(outcomes: Iterable[Outcome]) -> None:
+            (outcome,) = outcomes
+            if isinstance(outcome, ChatError):
+                result.errback(outcome)
+            else:
+                result.callback(outcome)
+
+        room = self.room_for(person, raw_room)
+        self.check_may_write(person, room)
+        self.submit(Posting(room, [draft], done))
+        return result
+
+    def page(
+        self,
+        person: Person,
+        raw_room: str,
+        limit: int,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        around: int | None = None,
+    ) -> Deferred[Page]:
+        """A page of messages in their present state."""
+        room = self.room_for(person, raw_room)
+        limit = min(limit, self.limits.history)
+        if not room.durable:
+            return succeed(_page_of(room, limit, before, after, around))
+        return self.store.page(room.name, limit, before=before, after=after, around=around)
+
+    def read(self, person: Person, raw_room: str, after: int, limit: int) -> Deferred[list[Event]]:
+        """The log after a number, as it is."""
+        room = self.room_for(person, raw_room)
+        if room.durable:
+            return self.store.read(room.name, after, min(limit, self.limits.history), CATCH_UP_BYTES * 4)
+        start = room.recent.after(max(after, room.recent.base - 1)) or 0
+        return succeed(room.recent.events[start : start + limit])
+
+    def check_cursor(self, room: Room, since: Cursor) -> Deferred[str | None]:
+        """None if everything after the cursor can be given, else why not: ``epoch``, ``fork``, ``ahead``, ``expired``."""
+        if since.epoch != room.epoch:
+            return succeed("epoch")
+        if since.seq > room.head:
+            return succeed("ahead")
+        first = room.first if room.durable else room.recent.base
+        if since.seq < first - 1:
+            return succeed("expired")
+        if since.seq == 0:
+            return succeed(None)
+        if since.id is None:
+            raise BadRequest("since: needs the id of the event at seq")
+        if since.seq == room.head:
+            return succeed(None if since.id == room.head_id else "fork")
+        place = room.recent.after(since.seq - 1)
+        if place is not None:
+            return succeed(None if room.recent.events[place].id == since.id else "fork")
+        if not room.durable:
+            return succeed(None)
+        event = self._reads.run(self.store.event, room.name, since.seq)
+        return event.addCallback(lambda found: None if found is not None and found.id == since.id else "fork")
+
+    def read_marks(self, person: Person) -> Deferred[dict[str, int]]:
+        """How far the person has read; nothing is known of guests without a device."""
+        marks = self.store.read_marks(person.id)
+        # A store that cannot be read now does not keep anybody from saying hello.
+        return marks.addErrback(lambda failure: self.log.failure("Could not read marks", failure) or {})
+
+    def mark_read(self, person: Person, room: Room, seq: int, by: Session) -> Deferred[int]:
+        """Keep a read mark and tell the person's other devices."""
+
+        def marked(mark: int) -> int:
+            for session in self._by_person.get(person.id, ()):
+                if session is not by and isinstance(session, JsonSession):
+                    session.see_read(ReadPush(room=room.name, seq=mark))
+            return mark
+
+        return self.store.mark_read(person.id, room.name, seq).addCallback(marked)
+
+    def typing(self, by: JsonSession, room: Room) -> None:
+        """Tell the room's other members that somebody is writing."""
+        person = by.person
+        push = TypingPush(room=room.name, by=Me(id=person.id, name=person.name, guest=person.guest))
+        for session in room.live_members():
+            if isinstance(session, JsonSession) and session.person.id != person.id:
+                session.see_typing(push)
+
+    def retain(self) -> None:
+        """Apply the retention of the rooms' policies."""
+        now_ms = int(self.now_seconds() * 1000)
+        for name in {*self._records, *self._rooms}:
+            policy = self.policies.policy(name)
+            if policy.durable and (policy.keep_events or policy.keep_days):
+                oldest = now_ms - int(policy.keep_days * 86_400_000) if policy.keep_days else None
+                purge = self.store.purge(name, policy.keep_events or None, oldest)
+                purge.addCallback(self._retained)
+                purge.addErrback(lambda failure: self.log.failure("Retention failed", failure))
+
+    def _retained(self, record: RoomRecord) -> None:
+        if record.name in self._rooms:
+            self._rooms[record.name].retained(record)
+
+    def _read_log(self, room: str, after: int) -> Deferred[list[Event]]:
+        return self._reads.run(self.store.read, room, after, CATCH_UP_EVENTS, CATCH_UP_BYTES)
+
+    # The end
+
+    def drain(self) -> Deferred[None]:
+        """Take nothing new, commit what came, tell everybody when to come back, close with 1012; fires when all is written."""
+        self.draining = True
+        return self.commits.idle().addCallback(lambda _: self._close_all())
+
+    def _close_all(self) -> None:
+        for session in list(self.sessions):
+            if isinstance(session, JsonSession):
+                session.bye(CloseCode.RESTART, "restart", retry=True, retry_after_ms=self._return_ms())
+            session.close(CloseCode.SERVICE_RESTART, "restart")
+        self.wheel.stop()
+
+    def _return_ms(self) -> int:
+        spread = max(RETURN_SECONDS, len(self.sessions) / RETURNS_PER_SECOND)
+        return 500 + int(self._random() * spread * 1000)
+
+    def _tidy(self) -> None:
+        """Once a minute: what nobody needs any more."""
+        self.call_later(60.0, self._tidy)
+        now = self.now()
+        for person in [person for person in self._person_buckets if person not in self._by_person]:
+            if self._person_buckets[person].available() >= self.limits.person_burst:
+                del self._person_buckets[person]
+        for place in [place for place, at in self._last_post.items() if now - at > 3600]:
+            del self._last_post[place]
+        weight = sum(room.recent.weight for room in self._rooms.values())
+        if weight > self.limits.recent_bytes_total:
+            for room in sorted(self._rooms.values(), key=lambda room: (room.members, room.recent.weight)):
+                if room.durable:
+                    weight -= room.recent.weight
+                    room.forget_recent()
+                if weight <= self.limits.recent_bytes_total // 2:
+                    break
+        for name in [name for name, room in self._rooms.items() if not room.members and not room.head and name not in self._records]:
+            if name != "lobby":
+                del self._rooms[name]
+                self._skeletons.pop(skeleton(name), None)
+
+
+def _renamed(person: Person, name: str | None) -> Person:
+    if name is None:
+        return person
+    return Person(
+        id=person.id,
+        name=person_name(name),
+        guest=person.guest,
+        expires=person.expires,
+        rights=person.rights,
+        rooms=person.rooms,
+    )
+
+
+def _page_of(room: Room, limit: int, before: int | None, after: int | None, around: int | None) -> Page:
+    """A page out of what an ephemeral room still has in memory."""
+    events = room.recent.events
+    if around is not None:
+        after = max(0, around - limit // 2 - 1)
+    if after is not None:
+        start = min(len(events), room.recent.after(max(after, room.recent.base - 1)) or 0)
+        end = min(len(events), start + limit)
+    else:
+        end = len(events) if before is None else max(0, min(len(events), before - room.recent.base))
+        start = max(0, end - limit)
+    return Page(tuple(events[start:end]), room.head, start > 0, end < len(events))
+

@@ -1,0 +1,691 @@
+"""``chat.v1.json``: commands in, answers and pushes out (``docs/protocol.rst``).
+
+One ``case`` for each command.  Commands of one connection take effect in their order; what needs a look at the store answers
+later without holding up the ones behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+from functools import partial
+from math import ceil
+from typing import TYPE_CHECKING, TypeVar, assert_never
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import asdict
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.python.failure import Failure
+
+from twisted_chat.rules.buckets import Bucket
+from twisted_chat.rules.commit import Posting
+from twisted_chat.rules.encodings import JsonBatchEncoding, JsonEncoding, batch_frame
+from twisted_chat.rules.link import Link
+from twisted_chat.rules.room import Reader, Room
+from twisted_chat.rules.session import Life, Session
+from twisted_chat.words.commands import (
+    AnyCommand,
+    Bye,
+    Delete,
+    Edit,
+    Hello,
+    History,
+    Id,
+    Join,
+    JoinRoom,
+    Leave,
+    Ping,
+    Pong,
+    Presence,
+    React,
+    Read,
+    Send,
+    Topic,
+    Typing,
+)
+from twisted_chat.words.drafts import DeleteDraft, Draft, EditDraft, MessageDraft, ReactionDraft, TopicDraft
+from twisted_chat.words.errors import (
+    BadRequest,
+    ChatError,
+    CloseCode,
+    InternalError,
+    LimitReached,
+    NotJoined,
+    RateLimited,
+    TooBig,
+    Unauthenticated,
+    UnknownType,
+)
+from twisted_chat.words.events import Cursor
+from twisted_chat.words.frames import text_frame
+from twisted_chat.words.people import Credential, Person, Source
+from twisted_chat.words.replies import (
+    ByePush,
+    Error,
+    ErrorBody,
+    GapPush,
+    HistoryOk,
+    JoinAllOk,
+    Joined,
+    JoinFailed,
+    JoinOk,
+    LivePush,
+    Me,
+    Ok,
+    PingPush,
+    PongPush,
+    PostOk,
+    PresenceOk,
+    PresencePush,
+    ReadOk,
+    ReadPush,
+    SendRate,
+    TypingPush,
+    Welcome,
+    WelcomeLimits,
+)
+from twisted_chat.words.store import Appended, Outcome, Page, Repeated
+from twisted_chat.words.ticket import Ticket
+
+if TYPE_CHECKING:
+    from twisted_chat.rules.hub import Hub
+
+#: Seconds between two ``typing`` of one person in one room that are passed on.
+TYPING_EVERY = 3.0
+
+#: Commands in one array; more would let one frame take a whole turn.
+BATCH_COMMANDS = 1_000
+
+T = TypeVar("T")
+
+PostCommand = Send | Edit | Delete | React | Topic
+
+#: Told what a join found, and how to begin to read.
+Found = Callable[[Joined, Callable[[], None]], None]
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(AnyCommand).decode
+_decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+class _OnlyId(Struct):
+    id: Id | None = None
+
+
+class _OnlyType(Struct):
+    type: str | None = None
+
+
+_decode_id = msgspec.json.Decoder(_OnlyId).decode
+_decode_type = msgspec.json.Decoder(_OnlyType).decode
+
+
+class Greeting(Enum):
+    """How far the hello is."""
+
+    NONE = auto()
+    UNDER_WAY = auto()  #: who it is must be found out; commands wait
+    WELCOMED = auto()
+
+
+class JsonSession(Session):
+    """A rich client."""
+
+    __slots__ = (
+        "_batch",
+        "_hello_by",
+        "_posting_commands",
+        "_posting_drafts",
+        "_posting_room",
+        "_queries",
+        "_refused",
+        "_typed",
+        "_waiting",
+        "device",
+        "greeting",
+    )
+
+    def __init__(self, hub: Hub, link: Link, ticket: Ticket) -> None:
+        super().__init__(hub, link, ticket.person, ticket.address)
+        self.device: str | None = None
+        self.greeting = Greeting.NONE
+        self._waiting: list[bytes] = []
+        self._batch = False
+        self._hello_by = hub.wheel.tick + max(1, ceil(hub.limits.hello_seconds))
+        self._refused = 0
+        self._queries = Bucket(hub.limits.query_burst, hub.limits.query_per_second, hub.now)
+        self._typed: dict[str, float] = {}
+        self._posting_room: Room | None = None
+        self._posting_commands: list[PostCommand] = []
+        self._posting_drafts: list[Draft] = []
+
+    # In
+
+    def received(self, texts: Sequence[bytes]) -> None:
+        for text in texts:
+            if self.greeting is Greeting.UNDER_WAY:
+                self._waiting.append(text)
+            elif text[:1] == b"[" or text.lstrip()[:1] == b"[":
+                self._array(text)
+            elif self.life is Life.OPEN:
+                self._one(text)
+        self._submit()
+
+    def received_binary(self, data: bytes) -> None:
+        self.close(CloseCode.UNSUPPORTED_DATA, "chat.v1.json is text; send bytes as base64 in data")
+
+    def _array(self, text: bytes) -> None:
+        try:
+            commands = _decode_array(text)
+        except msgspec.DecodeError as error:
+            self._refuse(UNSET, BadRequest(f"JSON: {error}"))
+            return
+        if len(commands) > BATCH_COMMANDS:
+            self._refuse(UNSET, TooBig(f"batch: at most {BATCH_COMMANDS} commands"))
+            return
+        for command in commands:
+            if self.greeting is Greeting.UNDER_WAY:
+                self._waiting.append(bytes(command))
+            elif self.life is Life.OPEN:
+                self._one(bytes(command))
+
+    def _one(self, text: bytes) -> None:
+        try:
+            command = _decode(text)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            self._refuse(_id_of(text), _explain(text, error))
+            return
+        try:
+            if type(command) is Send:
+                self._send(command)
+            else:
+                self._submit()
+                self._do(command)
+        except ChatError as error:
+            self._refuse(UNSET if command.id is None else command.id, error)
+        else:
+            self._refused = 0
+
+    def _do(self, command: AnyCommand) -> None:
+        if self.greeting is Greeting.NONE and not isinstance(command, Hello | Ping | Pong | Bye):
+            raise BadRequest("type: say hello first")
+        match command:
+            case Hello():
+                self._hello(command)
+            case Join():
+                self._join(command)
+            case Leave():
+                self.leave_room(self._reader(command.room).room.name)
+                self._ok(command.id)
+            case Send() | Edit() | Delete() | React() | Topic():
+                self._post(command)
+            case History():
+                self._history(command)
+            case Presence():
+                self._presence(command)
+            case Typing():
+                self._typing(command)
+            case Read():
+                self._read(command)
+            case Ping():
+                if command.id is None:
+                    self._push(PongPush())
+                else:
+                    self._ok(command.id)
+            case Pong():
+                self._ok(command.id)
+            case Bye():
+                self._ok(command.id)
+                self.close(CloseCode.NORMAL, "bye")
+            case _:
+                assert_never(command)
+
+    # Hello
+
+    def _hello(self, command: Hello) -> None:
+        if self.greeting is not Greeting.NONE:
+            raise BadRequest("type: hello was said before")
+        self.greeting = Greeting.UNDER_WAY
+        if command.token is not None:
+            person = maybeDeferred(self.hub.identify, Credential(command.token, Source.HELLO))
+        else:
+            person = maybeDeferred(self.hub.guest_as, self.person, command.name, command.device)
+        marks = person.addCallback(self._become, command)
+        marks.addCallback(self._welcome, command)
+        marks.addErrback(self._not_welcome, command)
+        if self.greeting is Greeting.UNDER_WAY:
+            self.link.pause()
+            marks.addBoth(lambda _: self.link.resume())
+
+    def _become(self, person: Person, command: Hello) -> Deferred[dict[str, int]]:
+        self.hub.rename(self, person)
+        self._batch = "batch" in command.capabilities
+        self.device = command.device
+        self.hub.replace_device(self)
+        return self.hub.read_marks(person)
+
+    def _not_welcome(self, failure: Failure, command: Hello) -> None:
+        self.greeting = Greeting.NONE
+        self._waiting.clear()
+        error = failure.value
+        if not isinstance(error, ChatError):
+            self.log.failure("A hello failed in a way it should not", failure)
+            error = InternalError("the server could not do it; see its log")
+        self._refuse(UNSET if command.id is None else command.id, error)
+        if isinstance(error, Unauthenticated):
+            self.end(error)
+
+    def _welcome(self, marks: dict[str, int], command: Hello) -> None:
+        if self.life is not Life.OPEN:
+            return
+        self.greeting = Greeting.WELCOMED
+        limits, person = self.hub.limits, self.person
+        self._push(
+            Welcome(
+                id=UNSET if command.id is None else command.id,
+                version=1,
+                server=self.hub.server,
+                epoch=self.hub.epoch,
+                user=_me(person),
+                ping_ms=round(limits.ping_seconds * 1000),
+                limits=WelcomeLimits(
+                    frame=limits.frame_bytes,
+                    text=limits.text_bytes,
+                    rooms=limits.rooms_per_connection,
+                    history=limits.history,
+                    send=SendRate(burst=limits.send_burst, per_second=max(0.0, limits.send_per_second)),
+                ),
+                read=marks,
+            )
+        )
+        waiting, self._waiting = self._waiting, []
+        self.received(waiting)
+
+    # Rooms
+
+    def _join(self, command: Join) -> None:
+        if (command.room is None) == (command.rooms is None):
+            raise BadRequest("room: give either room or rooms")
+        if command.room is not None:
+            wanted = JoinRoom(room=command.room, since=command.since, tail=command.tail, presence=command.presence)
+            self.join_one(wanted, lambda joined, begin: self._joined_one(command.id, joined, begin))
+            return
+        several = [room if isinstance(room, JoinRoom) else JoinRoom(room=room) for room in command.rooms or ()]
+        if not several:
+            raise BadRequest("rooms: must not be empty")
+        if len(several) > self.hub.limits.rooms_per_connection:
+            raise LimitReached(f"rooms: at most {self.hub.limits.rooms_per_connection}")
+        _JoinAll(self, command.id, several).start()
+
+    def join_one(self, wanted: JoinRoom, found: Found) -> None:
+        """Find where to start; ``found`` answers and then begins to read.  Errors are raised at once."""
+        self._query()
+        room = self.hub.room_for(self.person, wanted.room)
+        reader = self.readers.get(room.name)
+        if reader is not None:
+            # Joining twice moves nothing; only presence may be asked for now.
+            if wanted.presence:
+                room.presence.watch(self)
+            found(self._found(room, room.head + 1, UNSET, UNSET), _nothing)
+            return
+        if len(self.readers) >= self.hub.limits.rooms_per_connection:
+            raise LimitReached(f"room: at most {self.hub.limits.rooms_per_connection} rooms on one connection")
+        checked = None if wanted.since is None else self.hub.check_cursor(room, wanted.since)
+        encoding = JsonBatchEncoding if self._batch else JsonEncoding
+        reader = Reader(room.audience(encoding, encoding), self.link, self)
+        self.enter_room(room, reader)
+
+        def start(why: str | None) -> None:
+            if self.life is not Life.OPEN or self.readers.get(room.name) is not reader:
+                return
+            position = self._position(room, wanted, why)
+            recovered = UNSET if wanted.since is None else why is None
+            found(self._found(room, position + 1, recovered, why or UNSET), lambda: begin(position))
+
+        def begin(position: int) -> None:
+            if self.life is not Life.OPEN or self.readers.get(room.name) is not reader:
+                return
+            if wanted.presence:
+                room.presence.watch(self)
+                self._push(room.presence.snapshot())
+            # The answer leaves before the first event.
+            self.flush()
+            reader.start(position)
+            self.feed()
+
+        def failed(failure: Failure) -> None:
+            if self.readers.get(room.name) is reader:
+                self.leave_room(room.name)
+            self.log.failure("Could not check a cursor", failure)
+            self.close(CloseCode.STORE_UNAVAILABLE, "the log cannot be read now")
+
+        if checked is None:
+            start(None)
+        else:
+            checked.addCallback(start).addErrback(failed)
+
+    def _position(self, room: Room, wanted: JoinRoom, why: str | None) -> int:
+        if wanted.since is not None and why is None:
+            return wanted.since.seq
+        if wanted.tail is not None:
+            return max(room.first - 1, room.head - wanted.tail)
+        return room.head if wanted.since is None else room.first - 1
+
+    def _found(self, room: Room, start: int, recovered: bool | UnsetType, why: str | UnsetType) -> Joined:
+        return Joined(
+            room=room.name,
+            epoch=room.epoch,
+            head=room.head,
+            first=room.first,
+            from_=start,
+            recovered=recovered,
+            why=why,
+            durable=room.durable,
+            topic=room.topic,
+            can=self.hub.can(self.person, room),
+        )
+
+    def joined_all(self, command_id: Id | None, rooms: tuple[Joined | JoinFailed, ...]) -> None:
+        """Answer a join of several rooms."""
+        if command_id is not None:
+            self._push(JoinAllOk(id=command_id, rooms=rooms))
+
+    def _joined_one(self, command_id: Id | None, joined: Joined, begin: Callable[[], None]) -> None:
+        if command_id is not None:
+            self._push(JoinOk(id=command_id, **asdict(joined)))
+        begin()
+
+    def _reader(self, room: str) -> Reader:
+        reader = self.readers.get(room)
+        if reader is None:
+            reader = self.readers.get(self.hub.room_name(room))
+        if reader is None:
+            raise NotJoined(f"room: {room} is not joined")
+        return reader
+
+    # Posting
+
+    def _send(self, command: Send) -> None:
+        if self.greeting is Greeting.NONE:
+            raise BadRequest("type: say hello first")
+        self._post(command)
+
+    def _post(self, command: PostCommand) -> None:
+        room = self._reader(command.room).room
+        draft = self._draft(command)
+        self.hub.check_may_write(self.person, room)
+        self.check_rate()
+        if self._posting_room is not room:
+            self._submit()
+            self._posting_room = room
+        self._posting_commands.append(command)
+        self._posting_drafts.append(draft)
+
+    def _draft(self, command: PostCommand) -> Draft:
+        by = self.person.author
+        match command:
+            case Send():
+                if (command.text is None) == (command.data is None):
+                    raise BadRequest("text: give either text or data")
+                if command.text is not None:
+                    if not command.text:
+                        raise BadRequest("text: must not be empty")
+                    self.check_text(command.text)
+                elif len(command.data or b"") > self.hub.limits.text_bytes:
+                    raise TooBig(f"data: at most {self.hub.limits.text_bytes} bytes")
+                elif not command.data:
+                    raise BadRequest("data: must not be empty")
+                return MessageDraft(by, command.key, command.text, command.data, command.reply_to)
+            case Edit():
+                if not command.text:
+                    raise BadRequest("text: must not be empty; to take a message back, delete it")
+                self.check_text(command.text)
+                return EditDraft(by, command.key, command.of, command.revision, command.text)
+            case Delete():
+                return DeleteDraft(by, command.key, command.of, "moderate" in self.person.rights)
+            case React():
+                if not command.emoji.isprintable() or command.emoji.isspace():
+                    raise BadRequest("emoji: must be something that can be seen")
+                return ReactionDraft(by, command.key, command.of, command.emoji, command.on)
+            case Topic():
+                self.hub.check_may_set_topic(self.person)
+                return TopicDraft(by, command.key, command.text)
+
+    def _submit(self) -> None:
+        """Hand over the run of commands for one room that has been collected."""
+        room = self._posting_room
+        if room is None:
+            return
+        commands, drafts = self._posting_commands, self._posting_drafts
+        self._posting_room, self._posting_commands, self._posting_drafts = None, [], []
+        try:
+            self.hub.submit(Posting(room, drafts, lambda outcomes: self._posted(room.name, commands, outcomes)))
+        except ChatError as error:
+            for command in commands:
+                self._refuse(UNSET if command.id is None else command.id, error)
+
+    def _posted(self, room: str, commands: Sequence[PostCommand], outcomes: Sequence[Outcome]) -> None:
+        for command, outcome in zip(commands, outcomes, strict=True):
+            if isinstance(outcome, Appended | Repeated):
+                if command.id is not None:
+                    event = outcome.event
+                    self._push(
+                        PostOk(
+                            id=command.id,
+                            room=room,
+                            key=UNSET if command.key is None else command.key,
+                            seq=event.seq,
+                            event=event.id,
+                            duplicate=type(outcome) is Repeated,
+                        )
+                    )
+            else:
+                self._error(UNSET if command.id is None else command.id, outcome)
+
+    # Looking
+
+    def _history(self, command: History) -> None:
+        if sum(place is not None for place in (command.before, command.after, command.around)) > 1:
+            raise BadRequest("before: give only one of before, after and around")
+        self._query()
+        page = self.hub.page(
+            self.person, command.room, command.limit, before=command.before, after=command.after, around=command.around
+        )
+        self._answer_later(command.id, page, lambda found: self._page(command, found))
+
+    def _page(self, command: History, page: Page) -> None:
+        if command.id is not None:
+            self._push(
+                HistoryOk(
+                    id=command.id,
+                    room=self.hub.room_name(command.room),
+                    head=page.head,
+                    events=page.events,
+                    more_before=page.more_before,
+                    more_after=page.more_after,
+                )
+            )
+
+    def _presence(self, command: Presence) -> None:
+        presence = self._reader(command.room).room.presence
+        if command.on is not None:
+            (presence.watch if command.on else presence.unwatch)(self)
+        if command.id is not None:
+            self._push(PresenceOk(id=command.id, **asdict(presence.snapshot())))
+
+    def presence_changed(self, push: PresencePush) -> None:
+        # Merged by its version: while this link is congested the client asks again when it notices the gap.
+        if not self.link.congested:
+            self._push(push)
+
+    def _typing(self, command: Typing) -> None:
+        room = self._reader(command.room).room
+        self.hub.check_may_write(self.person, room)
+        now = self.hub.now()
+        if now - self._typed.get(room.name, -TYPING_EVERY) >= TYPING_EVERY:
+            self._typed[room.name] = now
+            self.hub.typing(self, room)
+        self._ok(command.id)
+
+    def see_typing(self, push: TypingPush) -> None:
+        """Somebody else is writing; dropped while this link is congested."""
+        if self.greeting is Greeting.WELCOMED and not self.link.congested:
+            self._push(push)
+
+    def _read(self, command: Read) -> None:
+        room = self._reader(command.room).room
+        if command.seq > room.head:
+            raise BadRequest(f"seq: {command.seq} is beyond the head, {room.head}")
+        self._query()
+        marked = self.hub.mark_read(self.person, room, command.seq, self)
+        self._answer_later(command.id, marked, lambda seq: self._marked(command, room.name, seq))
+
+    def _marked(self, command: Read, room: str, seq: int) -> None:
+        if command.id is not None:
+            self._push(ReadOk(id=command.id, room=room, seq=seq))
+
+    def see_read(self, push: ReadPush) -> None:
+        """The person read on another device."""
+        if self.greeting is Greeting.WELCOMED:
+            self._push(push)
+
+    def _query(self) -> None:
+        if not self._queries.available():
+            wait = self._queries.wait()
+            raise RateLimited(f"too many questions, wait {wait:.1f} s", retry_after_ms=ceil(wait * 1000))
+        self._queries.take(1)
+
+    # What readers tell
+
+    def reached_head(self, reader: Reader) -> None:
+        self._push(LivePush(room=reader.room.name, seq=reader.room.head))
+
+    def missed(self, reader: Reader, count: int) -> None:
+        self._push(GapPush(room=reader.room.name, dropped=count))
+
+    # Life
+
+    def visit(self, tick: int) -> int:
+        if self.greeting is not Greeting.WELCOMED and self.life is Life.OPEN:
+            if tick >= self._hello_by:
+                self.close(CloseCode.NO_HELLO, "no hello")
+                return 0
+            return self.visit_in(self._hello_by - tick)
+        return super().visit(tick)
+
+    def ping(self) -> None:
+        self._push(PingPush())
+
+    def bye(self, code: int, reason: str, retry: bool, retry_after_ms: int | None = None) -> None:
+        """Say why the connection is about to end, and when to come back."""
+        self._push(
+            ByePush(code=code, reason=reason, retry=retry, retry_after_ms=UNSET if retry_after_ms is None else retry_after_ms)
+        )
+
+    def end(self, error: ChatError, *, code: int | None = None) -> None:
+        self.bye(code if code is not None else error.close_code, error.code, error.retry, error.retry_after_ms)
+        super().end(error, code=code)
+
+    # Out
+
+    def _push(self, reply: Struct) -> None:
+        self.reply(_encode(reply))
+
+    def _ok(self, command_id: Id | None) -> None:
+        if command_id is not None:
+            self._push(Ok(id=command_id))
+
+    def _refuse(self, command_id: Id | UnsetType, error: ChatError) -> None:
+        self._error(command_id, error)
+        self._refused += 1
+        if self._refused >= self.hub.limits.refusals and self.life is Life.OPEN:
+            self.end(RateLimited(f"{self._refused} commands in a row could not be done"))
+
+    def _error(self, command_id: Id | UnsetType, error: ChatError) -> None:
+        body = error_body(error)
+        self._push(
+            Error(id=command_id, code=body.code, message=body.message, retry=body.retry, retry_after_ms=body.retry_after_ms)
+        )
+
+    def _answer_later(self, command_id: Id | None, later: Deferred[T], answer: Callable[[T], None]) -> None:
+        def failed(failure: Failure) -> None:
+            if failure.check(ChatError):
+                self._error(UNSET if command_id is None else command_id, failure.value)  # type: ignore[arg-type]
+            else:
+                self._internal(failure, command_id)
+
+        later.addCallback(answer).addErrback(failed)
+
+    def _internal(self, failure: Failure, command_id: Id | None) -> None:
+        self.log.failure("A command failed in a way it should not", failure)
+        self._error(UNSET if command_id is None else command_id, InternalError("the server could not do it; see its log"))
+
+    def join_replies(self, replies: Sequence[bytes]) -> bytes:
+        if self._batch and len(replies) > 1:
+            return b"".join(batch_frame(replies[start : start + 256]) for start in range(0, len(replies), 256))
+        return b"".join(map(text_frame, replies))
+
+
+class _JoinAll:
+    """A join of several rooms: one answer when all of them know where they start, then their events."""
+
+    def __init__(self, session: JsonSession, command_id: Id | None, wanted: Sequence[JoinRoom]) -> None:
+        self._session = session
+        self._id = command_id
+        self._wanted = wanted
+        self._answers: list[Joined | JoinFailed | None] = [None] * len(wanted)
+        self._begin: list[Callable[[], None]] = []
+
+    def start(self) -> None:
+        for place, wanted in enumerate(self._wanted):
+            try:
+                self._session.join_one(wanted, partial(self._answered, place))
+            except ChatError as error:
+                self._answered(place, JoinFailed(room=wanted.room, error=error_body(error)), _nothing)
+
+    def _answered(self, place: int, answer: Joined | JoinFailed, begin: Callable[[], None]) -> None:
+        self._answers[place] = answer
+        self._begin.append(begin)
+        if len(self._begin) == len(self._wanted):
+            self._session.joined_all(self._id, tuple(answer for answer in self._answers if answer is not None))
+            for each in self._begin:
+                each()
+
+
+def _nothing() -> None:
+    """There is nothing to begin."""
+
+
+def error_body(error: ChatError) -> ErrorBody:
+    """The error as clients see it."""
+    return ErrorBody(
+        code=error.code,
+        message=error.message,
+        retry=error.retry,
+        retry_after_ms=UNSET if error.retry_after_ms is None else error.retry_after_ms,
+    )
+
+
+def _me(person: Person) -> Me:
+    return Me(id=person.id, name=person.name, guest=person.guest)
+
+
+def _id_of(text: bytes) -> Id | UnsetType:
+    try:
+        found = _decode_id(text).id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return UNSET
+    return UNSET if found is None else found
+
+
+def _explain(text: bytes, error: Exception) -> ChatError:
+    if isinstance(error, msgspec.ValidationError):
+        message = str(error)
+        if message.endswith("at `$.type`") and message.startswith("Invalid value"):
+            return UnknownType(f"type: {ascii(_decode_type(text).type)} is not a command of chat.v1.json")
+        reason, _, place = message.partition(" - at `$.")
+        return BadRequest(f"{place.rstrip('`')}: {reason}" if place else reason)
+    if isinstance(error, RecursionError):
+        return BadRequest("JSON: nested too deeply")
+    return BadRequest(f"JSON: {error}")

@@ -1,0 +1,113 @@
+"""``chat.v1.text``: the tutorial's client.  Each text frame is a message, and nothing but messages is ever sent.
+
+Such a client cannot be told anything, so one that is over its rate is throttled: its socket is not read until the bucket has
+filled again; nothing is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from twisted_chat.rules.commit import Posting
+from twisted_chat.rules.encodings import NamedTextEncoding, TextEncoding
+from twisted_chat.rules.link import Link
+from twisted_chat.rules.room import Reader
+from twisted_chat.rules.session import Life, Session
+from twisted_chat.words.drafts import Draft, MessageDraft
+from twisted_chat.words.errors import ChatError, TooBig
+from twisted_chat.words.store import Outcome
+from twisted_chat.words.ticket import Ticket
+
+if TYPE_CHECKING:
+    from twisted_chat.rules.hub import Hub
+
+
+class PlainSession(Session):
+    """A plain client in its one room."""
+
+    __slots__ = ("_author", "_room", "_throttled", "_waiting")
+
+    def __init__(self, hub: Hub, link: Link, ticket: Ticket) -> None:
+        super().__init__(hub, link, ticket.person, ticket.address)
+        room = self._room = hub.room_for(ticket.person, ticket.room)
+        encoding = NamedTextEncoding if ticket.names else TextEncoding
+        reader = Reader(room.audience(encoding, lambda _: encoding()), link, self)
+        self.enter_room(room, reader)
+        self._author = ticket.person.author
+        self._waiting: list[Draft] = []
+        self._throttled = False
+        reader.start(room.head - min(ticket.history, hub.limits.history, room.head - room.first + 1))
+        self.feed()
+
+    def received(self, texts: Sequence[bytes]) -> None:
+        by = self._author
+        drafts: list[Draft] = [MessageDraft(by, None, text.decode()) for text in texts if text]
+        if drafts:
+            if max(map(len, texts)) > self.hub.limits.text_bytes:
+                self._refuse_long(texts)
+                return
+            self._post(drafts)
+
+    def received_binary(self, data: bytes) -> None:
+        if len(data) > self.hub.limits.text_bytes:
+            self._refuse_long([data])
+        elif data:
+            self._post([MessageDraft(self._author, None, None, data)])
+
+    def lost(self) -> None:
+        # What was read from it has been said; only its own going makes it impossible to say it slowly.
+        waiting, self._waiting = self._waiting, []
+        if waiting and self.life is not Life.LOST:
+            self._submit(waiting)
+        super().lost()
+
+    def _refuse_long(self, messages: Sequence[bytes]) -> None:
+        limit = self.hub.limits.text_bytes
+        for at, message in enumerate(messages):
+            if len(message) > limit:
+                if at:
+                    self.received(messages[:at])
+                self.end(TooBig(f"message: at most {limit} bytes"))
+                return
+
+    def _post(self, drafts: list[Draft]) -> None:
+        if self._throttled:
+            self._waiting.extend(drafts)
+            return
+        count = self.allowed(len(drafts))
+        if count < len(drafts):
+            self._waiting = drafts[count:]
+            drafts = drafts[:count]
+            self._throttle()
+        if drafts:
+            self._submit(drafts)
+
+    def _throttle(self) -> None:
+        self._throttled = True
+        self.link.pause()
+        self.hub.call_later(max(0.05, self.wait_for_rate()), self._unthrottle)
+
+    def _unthrottle(self) -> None:
+        self._throttled = False
+        if self.life is not Life.OPEN:
+            return
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._post(waiting)
+        if not self._throttled:
+            self.link.resume()
+
+    def _submit(self, drafts: list[Draft]) -> None:
+        try:
+            self.hub.check_may_write(self.person, self._room)
+            self.hub.submit(Posting(self._room, drafts, self._done))
+        except ChatError as error:
+            self.end(error)
+
+    def _done(self, outcomes: Sequence[Outcome]) -> None:
+        # There is no way to tell a plain client that its message was not kept, except to end.
+        for outcome in outcomes:
+            if isinstance(outcome, ChatError):
+                self.end(outcome)
+                return

@@ -1,0 +1,269 @@
+"""One connection's part in the chat, whatever its dialect: its rooms, its cursors, its rate, its life.
+
+In: messages from the link (the dialect's subclass), ``congested``/``drained``/``lost``.  Out: bytes to the link.  A session never
+writes to another session: what it says goes to the log, and the log goes to everybody (architecture, "The way of a message").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum, auto
+from math import ceil
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+from twisted_chat.rules.buckets import Bucket
+from twisted_chat.rules.link import Link
+from twisted_chat.rules.room import Reader, Room, State
+from twisted_chat.words.errors import ChatError, CloseCode, LimitReached, RateLimited, TokenExpired, TooBig
+from twisted_chat.words.people import Person
+from twisted_chat.words.replies import PresencePush
+
+if TYPE_CHECKING:
+    from twisted_chat.rules.hub import Hub
+
+#: Bytes given to one connection that catches up before the others have their turn.
+FEED_BYTES = 262_144
+
+
+class Life(Enum):
+    """The states of a session."""
+
+    OPEN = auto()
+    CLOSING = auto()  #: the close frame has been sent
+    LOST = auto()
+
+
+class Session:
+    """What all dialects share.  Subclasses say how commands arrive and answers leave."""
+
+    log = Logger()
+
+    __slots__ = (
+        "_bucket",
+        "_congested_at",
+        "_feeding",
+        "_outbox",
+        "_slot",
+        "address",
+        "heard_at",
+        "hub",
+        "life",
+        "link",
+        "person",
+        "readers",
+    )
+
+    def __init__(self, hub: Hub, link: Link, person: Person, address: str) -> None:
+        self.hub = hub
+        self.link = link
+        self.person = person
+        self.address = address
+        self.life = Life.OPEN
+        self.readers: dict[str, Reader] = {}
+        self.heard_at = hub.wheel.tick
+        self._bucket: Bucket | None = None
+        self._congested_at: int | None = None
+        self._feeding = False
+        self._outbox: list[bytes] = []
+        self._slot = -1
+
+    # What the link calls
+
+    def received(self, texts: Sequence[bytes]) -> None:
+        """Text messages, in order; each is valid UTF-8."""
+        raise AssertionError(f"{type(self).__name__} takes no messages")
+
+    def received_binary(self, data: bytes) -> None:
+        """One binary message."""
+        raise AssertionError(f"{type(self).__name__} takes no messages")
+
+    def heard(self) -> None:
+        """Anything at all came from the peer."""
+        self.heard_at = self.hub.wheel.tick
+
+    def congested(self) -> None:
+        """The link has unsent bytes: nothing is written directly until they are gone."""
+        if self._congested_at is None:
+            self._congested_at = self.hub.wheel.tick
+            for reader in self.readers.values():
+                reader.fall_behind()
+
+    def drained(self) -> None:
+        """The link takes bytes again: read on."""
+        self._congested_at = None
+        # What it was sent before could not reach it, so its silence meant nothing.
+        self.heard_at = self.hub.wheel.tick
+        self.feed()
+
+    def lost(self) -> None:
+        """The connection has ended."""
+        if self.life is Life.LOST:
+            return
+        self.life = Life.LOST
+        for room in list(self.readers):
+            self.leave_room(room)
+        self._outbox.clear()
+        self.hub.session_lost(self, self._slot)
+
+    # Reading the logs
+
+    def feed(self) -> None:
+        """Give every reader that is behind its next part, in turns, until all are at the head or the link is full."""
+        self._feeding = False
+        given = 0
+        while self.life is Life.OPEN and not self.link.congested:
+            behind = [reader for reader in self.readers.values() if reader.state is State.BEHIND]
+            if not behind:
+                return
+            if given >= FEED_BYTES:
+                self.feed_soon()
+                return
+            for reader in behind:
+                if reader.state is State.BEHIND and not self.link.congested:
+                    given += reader.feed()
+
+    def feed_soon(self) -> None:
+        """Feed in the next turn."""
+        if not self._feeding and self.life is Life.OPEN:
+            self._feeding = True
+            self.hub.turn.at_next(self.feed)
+
+    def reached_head(self, reader: Reader) -> None:
+        """That reader is live."""
+
+    def missed(self, reader: Reader, count: int) -> None:
+        """Events of an ephemeral room are gone for that reader."""
+
+    def read_failed(self, reader: Reader, reason: object) -> None:
+        """The log could not be read: try again in a second; the position is where it was."""
+        self.log.error("Could not read room {room}: {reason}", room=reader.room.name, reason=str(reason))
+        self.hub.call_later(1.0, self.feed_soon)
+
+    def presence_changed(self, push: PresencePush) -> None:
+        """Somebody came or went."""
+
+    # Membership
+
+    def leave_room(self, room: str) -> None:
+        reader = self.readers.pop(room)
+        reader.leave()
+        reader.room.members -= 1
+        reader.room.presence.leave(self.person.id)
+        reader.room.presence.unwatch(self)
+
+    def enter_room(self, room: Room, reader: Reader) -> None:
+        if room.policy.size and room.members >= room.policy.size:
+            raise LimitReached(f"room: {room.name} is full ({room.policy.size} members)")
+        self.readers[room.name] = reader
+        room.members += 1
+        room.presence.enter(self.person.author)
+
+    # Rates and sizes
+
+    @property
+    def bucket(self) -> Bucket:
+        """The connection's own rate."""
+        if self._bucket is None:
+            limits = self.hub.limits
+            self._bucket = Bucket(limits.send_burst, limits.send_per_second, self.hub.now)
+        return self._bucket
+
+    def allowed(self, wanted: int) -> int:
+        """How many of ``wanted`` messages the connection and the person may send now; they are taken from both."""
+        own, shared = self.bucket, self.hub.person_bucket(self.person.id)
+        count = min(wanted, own.available(), shared.available())
+        own.take(count)
+        shared.take(count)
+        return count
+
+    def wait_for_rate(self) -> float:
+        """Seconds until one message may be sent."""
+        return max(self.bucket.wait(), self.hub.person_bucket(self.person.id).wait())
+
+    def check_rate(self) -> None:
+        """One message now, or :class:`RateLimited`."""
+        if not self.allowed(1):
+            wait = self.wait_for_rate()
+            raise RateLimited(f"send: too fast, wait {wait:.1f} s", retry_after_ms=ceil(wait * 1000))
+
+    def check_text(self, text: str, field: str = "text") -> None:
+        """Not larger than announced."""
+        limit = self.hub.limits.text_bytes
+        if len(text) > limit // 4 and len(text.encode()) > limit:
+            raise TooBig(f"{field}: at most {limit} bytes in UTF-8")
+
+    # Life
+
+    def visit(self, tick: int) -> int:
+        """Heartbeat: ask after silence, end after twice that (protocol, "Heartbeat both can see")."""
+        if self.life is not Life.OPEN:
+            return 0
+        limits = self.hub.limits
+        expires = self.person.expires
+        if expires is not None and expires <= self.hub.now_seconds():
+            self.end(TokenExpired("the token has expired"))
+            return 0
+        interval = max(1, round(limits.ping_seconds))
+        next_visit = interval
+        if self._congested_at is not None:
+            # It cannot see a ping; whether it is slow or gone shows in its taking bytes.
+            if tick - self._congested_at >= limits.stalled_seconds:
+                self.close(CloseCode.TOO_SLOW, "took nothing for too long; come back and resume")
+                self.link.abort()
+                return 0
+        else:
+            silent = tick - self.heard_at
+            if silent >= 2 * interval:
+                self.close(CloseCode.NO_PONG, "no sign of life")
+                self.link.abort()
+                return 0
+            if silent >= interval:
+                self.ping()
+            else:
+                next_visit = interval - silent
+        if expires is not None:
+            next_visit = min(next_visit, max(1, ceil(expires - self.hub.now_seconds())))
+        return self.visit_in(next_visit)
+
+    def visit_in(self, ticks: int) -> int:
+        """Be visited again."""
+        self._slot = self.hub.wheel.visit_in(ticks, self)
+        return ticks
+
+    def ping(self) -> None:
+        """Ask for a sign of life."""
+        self.link.ping()
+
+    def end(self, error: ChatError, *, code: int | None = None) -> None:
+        """Close because of ``error``."""
+        self.close(code if code is not None else error.close_code, error.message)
+
+    def close(self, code: int, reason: str) -> None:
+        """End the connection with that code."""
+        if self.life is Life.OPEN:
+            self.flush()
+            self.life = Life.CLOSING
+            for reader in self.readers.values():
+                reader.fall_behind()
+            self.link.close(code, reason)
+
+    # Answers
+
+    def reply(self, data: bytes) -> None:
+        """Bytes for this client alone; all of a turn leave in one write."""
+        if self.life is Life.OPEN:
+            if not self._outbox:
+                self.hub.turn.at_end(self.flush)
+            self._outbox.append(data)
+
+    def flush(self) -> None:
+        """Write the answers collected."""
+        if self._outbox and self.life is Life.OPEN:
+            outbox, self._outbox = self._outbox, []
+            self.link.write(self.join_replies(outbox))
+
+    def join_replies(self, replies: Sequence[bytes]) -> bytes:
+        """What goes on the wire for these answers."""
+        return b"".join(replies)

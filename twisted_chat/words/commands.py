@@ -1,0 +1,154 @@
+"""``chat.v1.json``: what clients say, as typed structs (``docs/protocol.rst``).
+
+msgspec decodes and checks in one step; a field that is missing or of the wrong type is named in the error.  Unknown fields are
+ignored.  Integers stay below 2^53.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias, Union
+
+from msgspec import Meta, Struct
+
+from twisted_chat.words.events import Cursor
+
+#: What a client numbers its commands with; every command that has one gets exactly one answer.
+Id: TypeAlias = Union[Annotated[int, Meta(ge=-(2**53) + 1, le=2**53 - 1)], Annotated[str, Meta(max_length=64)]]
+Seq: TypeAlias = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Key: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class Command(Struct, frozen=True, kw_only=True, tag_field="type", tag=str.lower):
+    """What all commands have."""
+
+    id: Id | None = None
+
+
+class Hello(Command, frozen=True):
+    """First of all: who is there and what it can do.
+
+    :ivar device: a random string that the client keeps (8 to 64 characters): the same person for a guest after a reconnect.
+    """
+
+    token: Annotated[str, Meta(max_length=8192)] | None = None
+    name: Annotated[str, Meta(max_length=256)] | None = None
+    device: Annotated[str, Meta(min_length=8, max_length=64)] | None = None
+    capabilities: Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=32)] = ()
+
+
+class JoinRoom(Struct, frozen=True, kw_only=True):
+    """Where to read one room from."""
+
+    room: str
+    since: Cursor | None = None
+    tail: Annotated[int, Meta(ge=0)] | None = None
+    presence: bool = False
+
+
+class Join(Command, frozen=True):
+    """Be in a room, or in several, and read on from a cursor."""
+
+    room: str | None = None
+    rooms: tuple[JoinRoom | str, ...] | None = None
+    since: Cursor | None = None
+    tail: Annotated[int, Meta(ge=0)] | None = None
+    presence: bool = False
+
+
+class Leave(Command, frozen=True):
+    """Be in the room no more."""
+
+    room: str
+
+
+class Send(Command, frozen=True):
+    """Say something: ``text``, or ``data`` (base64)."""
+
+    room: str
+    key: Key | None = None
+    text: str | None = None
+    data: bytes | None = None
+    reply_to: Annotated[int, Meta(ge=1, le=2**53 - 1)] | None = None
+
+
+class Edit(Command, frozen=True):
+    """Give message ``of`` another text; ``revision`` is the one that the person saw."""
+
+    room: str
+    of: Seq
+    revision: Annotated[int, Meta(ge=1)]
+    text: str
+    key: Key | None = None
+
+
+class Delete(Command, frozen=True):
+    """Take message ``of`` back."""
+
+    room: str
+    of: Seq
+    key: Key | None = None
+
+
+class React(Command, frozen=True):
+    """Put an emoji on message ``of``, or take it away (``on`` false)."""
+
+    room: str
+    of: Seq
+    emoji: Annotated[str, Meta(min_length=1, max_length=32)]
+    on: bool = True
+    key: Key | None = None
+
+
+class Topic(Command, frozen=True):
+    """Give the room a topic."""
+
+    room: str
+    text: Annotated[str, Meta(max_length=512)]
+    key: Key | None = None
+
+
+class History(Command, frozen=True):
+    """A page of messages by number, in their present state."""
+
+    room: str
+    before: Seq | None = None
+    after: Seq | None = None
+    around: Seq | None = None
+    limit: Annotated[int, Meta(ge=1)] = 50
+
+
+class Presence(Command, frozen=True):
+    """Who is in the room; ``on`` asks for changes too, or ends that."""
+
+    room: str
+    on: bool | None = None
+
+
+class Typing(Command, frozen=True):
+    """The person is writing; passed on at most once per 3 s."""
+
+    room: str
+
+
+class Read(Command, frozen=True):
+    """The person has read up to there; a maximum is kept."""
+
+    room: str
+    seq: Seq
+
+
+class Ping(Command, frozen=True):
+    """A sign of life that wants one back."""
+
+
+class Pong(Command, frozen=True):
+    """The answer to the server's ping; any other frame does as well."""
+
+
+class Bye(Command, frozen=True):
+    """The client goes; the server closes with 1000."""
+
+
+AnyCommand: TypeAlias = Union[
+    Hello, Join, Leave, Send, Edit, Delete, React, Topic, History, Presence, Typing, Read, Ping, Pong, Bye
+]

@@ -1,0 +1,224 @@
+"""``chat.v1.json``: what clients are told (``docs/protocol.rst``).
+
+A command with an ``id`` gets exactly one answer, ``ok`` or ``error``.  Everything else is a push and has no ``id``.  Fields that do
+not apply are absent.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias, Union
+
+from msgspec import UNSET, Struct, UnsetType
+
+from twisted_chat.words.commands import Id
+from twisted_chat.words.events import Event
+
+
+class Ok(Struct, frozen=True, kw_only=True, tag="ok", tag_field="type"):
+    """Done."""
+
+    id: Id
+
+
+class PostOk(Ok, frozen=True, kw_only=True, tag="ok"):
+    """The event is on disk (in an ephemeral room: it is being delivered).
+
+    :ivar event: the id of the event; ``duplicate``: the same key had been kept before, and this is the first result.
+    """
+
+    room: str
+    key: str | UnsetType = UNSET
+    seq: int
+    event: str
+    duplicate: bool
+
+
+class ErrorBody(Struct, frozen=True, kw_only=True):
+    """One error among several answers, and in the body of a refused HTTP request."""
+
+    code: str
+    message: str
+    retry: bool
+    retry_after_ms: int | UnsetType = UNSET
+
+
+class Error(ErrorBody, frozen=True, kw_only=True, tag="error", tag_field="type"):
+    """Not done, and nothing has changed.  ``retry``: the same command with the same key may succeed later."""
+
+    id: Id | UnsetType = UNSET
+
+
+class Joined(Struct, frozen=True, kw_only=True, rename={"from_": "from"}):
+    """What a join found.
+
+    :ivar from_: (``from``) the number of the first event that follows; ``head + 1`` if none does.
+    :ivar recovered: whether everything after the given cursor follows; if not, ``why``: ``epoch``, ``fork``, ``ahead``, ``expired``.
+    :ivar can: what this person may do here.
+    """
+
+    room: str
+    epoch: str
+    head: int
+    first: int
+    from_: int
+    recovered: bool | UnsetType = UNSET
+    why: str | UnsetType = UNSET
+    durable: bool
+    topic: str
+    can: tuple[str, ...]
+
+
+class JoinOk(Joined, frozen=True, kw_only=True, tag="ok", tag_field="type", rename={"from_": "from"}):
+    """The answer to a join of one room."""
+
+    id: Id
+
+
+class JoinFailed(Struct, frozen=True, kw_only=True):
+    """One room of several that could not be joined."""
+
+    room: str
+    error: ErrorBody
+
+
+class JoinAllOk(Ok, frozen=True, kw_only=True, tag="ok"):
+    """The answer to a join of several rooms, in their order."""
+
+    rooms: tuple[Joined | JoinFailed, ...]
+
+
+class HistoryOk(Ok, frozen=True, kw_only=True, tag="ok"):
+    """A page of messages in their present state, oldest first."""
+
+    room: str
+    head: int
+    events: tuple[Event, ...]
+    more_before: bool
+    more_after: bool
+
+
+class ReadOk(Ok, frozen=True, kw_only=True, tag="ok"):
+    """The read mark as it is now, a maximum."""
+
+    room: str
+    seq: int
+
+
+class Me(Struct, frozen=True, kw_only=True):
+    """Who the server takes the client for."""
+
+    id: str
+    name: str
+    guest: bool
+
+
+class SendRate(Struct, frozen=True, kw_only=True):
+    """A token bucket; ``per_second`` 0: no bound."""
+
+    burst: int
+    per_second: float
+
+
+class WelcomeLimits(Struct, frozen=True, kw_only=True):
+    """The bounds that a client should know (bytes, numbers)."""
+
+    frame: int
+    text: int
+    rooms: int
+    history: int
+    send: SendRate
+
+
+class Welcome(Struct, frozen=True, kw_only=True, tag="welcome", tag_field="type"):
+    """The answer to hello.
+
+    :ivar read: the person's read marks: room names and numbers.
+    """
+
+    id: Id | UnsetType = UNSET
+    version: int
+    server: str
+    epoch: str
+    user: Me
+    ping_ms: int
+    limits: WelcomeLimits
+    read: dict[str, int]
+
+
+class LivePush(Struct, frozen=True, kw_only=True, tag="live", tag_field="type"):
+    """The reader of that room has reached the head."""
+
+    room: str
+    seq: int
+
+
+class GapPush(Struct, frozen=True, kw_only=True, tag="gap", tag_field="type"):
+    """An ephemeral room went on while this client did not read: so many events are gone."""
+
+    room: str
+    dropped: int
+
+
+class TypingPush(Struct, frozen=True, kw_only=True, tag="typing", tag_field="type"):
+    """Somebody is writing."""
+
+    room: str
+    by: Me
+
+
+class ReadPush(Struct, frozen=True, kw_only=True, tag="read", tag_field="type"):
+    """The same person read on another device."""
+
+    room: str
+    seq: int
+
+
+class Present(Struct, frozen=True, kw_only=True):
+    """One person who is here."""
+
+    id: str
+    name: str
+    connections: int
+
+
+class PresenceState(Struct, frozen=True, kw_only=True):
+    """Who is in a room: the whole list (``people``), a change (``previous`` to ``version``), or only ``count``."""
+
+    room: str
+    version: int
+    count: int
+    previous: int | UnsetType = UNSET
+    people: tuple[Present, ...] | UnsetType = UNSET
+    came: tuple[Present, ...] | UnsetType = UNSET
+    left: tuple[str, ...] | UnsetType = UNSET
+
+
+class PresencePush(PresenceState, frozen=True, kw_only=True, tag="presence", tag_field="type"):
+    """Presence changed, or this is where it stands."""
+
+
+class PresenceOk(PresenceState, frozen=True, kw_only=True, tag="ok", tag_field="type"):
+    """The answer to a presence command."""
+
+    id: Id
+
+
+class PingPush(Struct, frozen=True, kw_only=True, tag="ping", tag_field="type"):
+    """Any frame from the client answers this."""
+
+
+class PongPush(Struct, frozen=True, kw_only=True, tag="pong", tag_field="type"):
+    """The answer to a ping without an ``id``."""
+
+
+class ByePush(Struct, frozen=True, kw_only=True, tag="bye", tag_field="type"):
+    """The connection ends with ``code``; ``retry_after_ms`` is already spread over the clients."""
+
+    code: int
+    reason: str
+    retry: bool
+    retry_after_ms: int | UnsetType = UNSET
+
+
+Answer: TypeAlias = Union[Ok, PostOk, Error, JoinOk, JoinAllOk, HistoryOk, ReadOk, PresenceOk, Welcome]
+Push: TypeAlias = Union[LivePush, GapPush, TypingPush, ReadPush, PresencePush, PingPush, PongPush, ByePush]
