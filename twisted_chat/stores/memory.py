@@ -1,0 +1,286 @@
+"""The store that forgets everything at the end: for trying out, for tests, for rooms that need no history.
+
+It is the store contract in its plainest form; every Deferred that it answers has fired already.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from msgspec.structs import replace
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+
+from twisted_chat.rules import amendments
+from twisted_chat.stores import paging
+from twisted_chat.stores.ids import BATCH_LENGTH, EPOCH_LENGTH, RandomBytes, crockford
+from twisted_chat.words.drafts import DeleteDraft, Draft, EditDraft, MessageDraft, ReactionDraft, TopicDraft
+from twisted_chat.words.errors import ChatError, Conflict, Unavailable
+from twisted_chat.words.events import Deleted, Edited, Event, Message, Reacted, TopicSet
+from twisted_chat.words.store import Append, Appended, Opened, Outcome, Page, Repeated, RoomRecord, TokenRecord
+
+T = TypeVar("T")
+
+
+class MemoryStore:
+    """All logs in lists.
+
+    :param clock: gives events their time.
+    """
+
+    def __init__(self, clock: IReactorTime, random_bytes: RandomBytes = secrets.token_bytes) -> None:
+        self._clock = clock
+        self._random_bytes = random_bytes
+        self._epoch = crockford(random_bytes, EPOCH_LENGTH)
+        self._secret = random_bytes(32)
+        self._open = False
+        self._logs: dict[str, _Log] = {}
+        self._marks: dict[str, dict[str, int]] = {}
+        self._tokens: dict[str, TokenRecord] = {}
+        self._token_ids: dict[bytes, str] = {}
+
+    def open(self) -> Deferred[Opened]:
+        self._open = True
+        return succeed(Opened(self._epoch, self._secret, tuple(log.record() for log in self._logs.values())))
+
+    def close(self) -> Deferred[None]:
+        self._open = False
+        return succeed(None)
+
+    def append(self, batch: Sequence[Append]) -> Deferred[list[list[Outcome]]]:
+        return self._answer(lambda: [self._append(append) for append in batch])
+
+    def _append(self, append: Append) -> list[Outcome]:
+        at = int(self._clock.seconds() * 1000)
+        return self._made(append.room).append(append.drafts, at, crockford(self._random_bytes, BATCH_LENGTH))
+
+    def read(self, room: str, after: int, limit: int, max_bytes: int) -> Deferred[list[Event]]:
+        return self._answer(lambda: self._seen(room).read(after, limit, max_bytes))
+
+    def page(
+        self, room: str, limit: int, *, before: int | None = None, after: int | None = None, around: int | None = None
+    ) -> Deferred[Page]:
+        return self._answer(lambda: self._seen(room).page(limit, paging.place(limit, before, after, around)))
+
+    def event(self, room: str, seq: int) -> Deferred[Event | None]:
+        return self._answer(lambda: self._seen(room).event(seq))
+
+    def purge(self, room: str, keep_events: int | None, keep_after_ms: int | None) -> Deferred[RoomRecord]:
+        return self._answer(lambda: self._seen(room).purge(keep_events, keep_after_ms))
+
+    def mark_read(self, person: str, room: str, seq: int) -> Deferred[int]:
+        return self._answer(lambda: self._mark_read(person, room, seq))
+
+    def _mark_read(self, person: str, room: str, seq: int) -> int:
+        log = self._logs.get(room)
+        if log is None:
+            return 0
+        marks = self._marks.setdefault(person, {})
+        marks[room] = max(marks.get(room, 0), min(seq, log.head))
+        return marks[room]
+
+    def read_marks(self, person: str) -> Deferred[dict[str, int]]:
+        return self._answer(lambda: dict(self._marks.get(person, {})))
+
+    def archive(self, room: str, archived: bool) -> Deferred[RoomRecord]:
+        return self._answer(lambda: self._made(room).archive(archived))
+
+    def probe(self) -> Deferred[None]:
+        return self._answer(lambda: None)
+
+    def create_token(self, record: TokenRecord, secret_hash: bytes) -> Deferred[None]:
+        return self._answer(lambda: self._create_token(record, secret_hash))
+
+    def _create_token(self, record: TokenRecord, secret_hash: bytes) -> None:
+        if record.id in self._tokens or secret_hash in self._token_ids:
+            raise Conflict("there is such a token already")
+        self._tokens[record.id] = record
+        self._token_ids[secret_hash] = record.id
+
+    def find_token(self, secret_hash: bytes) -> Deferred[TokenRecord | None]:
+        return self._answer(lambda: self._tokens.get(self._token_ids.get(secret_hash, "")))
+
+    def list_tokens(self) -> Deferred[list[TokenRecord]]:
+        return self._answer(lambda: sorted(self._tokens.values(), key=lambda record: record.created))
+
+    def revoke_token(self, token_id: str, now_ms: int) -> Deferred[TokenRecord | None]:
+        return self._answer(lambda: self._revoke_token(token_id, now_ms))
+
+    def _revoke_token(self, token_id: str, now_ms: int) -> TokenRecord | None:
+        record = self._tokens.get(token_id)
+        if record is not None and record.revoked is None:
+            record = self._tokens[token_id] = replace(record, revoked=now_ms)
+        return record
+
+    def revoked_since(self, since_ms: int) -> Deferred[list[str]]:
+        return self._answer(
+            lambda: [token.id for token in self._tokens.values() if token.revoked is not None and token.revoked >= since_ms]
+        )
+
+    def _made(self, room: str) -> _Log:
+        log = self._logs.get(room)
+        if log is None:
+            log = self._logs[room] = _Log(room)
+        return log
+
+    def _seen(self, room: str) -> _Log:
+        """The room's log, or an empty one that is not kept: looking at a room does not make it."""
+        return self._logs.get(room) or _Log(room)
+
+    def _answer(self, look: Callable[[], T]) -> Deferred[T]:
+        if not self._open:
+            return fail(Unavailable("the store is closed"))
+        try:
+            return succeed(look())
+        except ChatError as error:
+            return fail(error)
+
+
+class _Log:
+    """One room: ``events[0]`` has the number ``purged + 1``."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.purged = 0
+        self.head_id = ""
+        self.topic = ""
+        self.archived = False
+        self.events: list[Event] = []
+        self.keys: dict[tuple[str, str], int] = {}
+        #: Messages that were amended, in their present state, and the numbers of their edits.
+        self.present: dict[int, Message] = {}
+        self.edits: dict[int, list[int]] = {}
+
+    @property
+    def head(self) -> int:
+        return self.purged + len(self.events)
+
+    def record(self) -> RoomRecord:
+        return RoomRecord(self.name, self.purged + 1, self.head, self.head_id, self.topic, self.archived)
+
+    def append(self, drafts: Sequence[Draft], at: int, batch: str) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        keys, events = self.keys, self.events
+        seq = self.head
+        for draft in drafts:
+            key = draft.key
+            if key is not None:
+                first = keys.get((draft.by.id, key))
+                if first is not None:
+                    outcomes.append(Repeated(events[first - self.purged - 1]))
+                    continue
+            event: Event
+            if type(draft) is MessageDraft:
+                by = draft.by
+                event = Message(seq + 1, f"{batch}-{seq + 1}", at, by, key, draft.text, draft.data, draft.reply_to)
+            else:
+                try:
+                    event = self._other(draft, seq + 1, f"{batch}-{seq + 1}", at)
+                except ChatError as error:
+                    outcomes.append(error)
+                    continue
+            seq += 1
+            events.append(event)
+            self.head_id = event.id
+            if key is not None:
+                keys[draft.by.id, key] = seq
+            outcomes.append(Appended(event))
+        return outcomes
+
+    def _other(self, draft: Draft, seq: int, event_id: str, at: int) -> Event:
+        match draft:
+            case MessageDraft():
+                return Message(seq, event_id, at, draft.by, draft.key, draft.text, draft.data, draft.reply_to)
+            case TopicDraft():
+                self.topic = draft.text
+                return TopicSet(seq, event_id, at, draft.by, draft.key, text=draft.text)
+        message = self._message(draft.of)
+        amendments.check(None if message is None else amendments.standing(message), draft)
+        assert message is not None
+        amendment: amendments.Amendment
+        match draft:
+            case EditDraft():
+                self.edits.setdefault(draft.of, []).append(seq)
+                revision = draft.revision + 1
+                amendment = Edited(seq, event_id, at, draft.by, draft.key, of=draft.of, revision=revision, text=draft.text)
+            case ReactionDraft():
+                amendment = Reacted(seq, event_id, at, draft.by, draft.key, of=draft.of, emoji=draft.emoji, on=draft.on)
+            case DeleteDraft():
+                self._erase(message)
+                amendment = Deleted(seq, event_id, at, draft.by, draft.key, of=draft.of)
+        self.present[draft.of] = amendments.fold(message, amendment)
+        return amendment
+
+    def _erase(self, message: Message) -> None:
+        self.events[message.seq - self.purged - 1] = amendments.tombstone(message)
+        for seq in self.edits.pop(message.seq, ()):
+            edit = self.events[seq - self.purged - 1]
+            assert isinstance(edit, Edited), edit
+            self.events[seq - self.purged - 1] = replace(edit, text=None)
+
+    def _message(self, seq: int) -> Message | None:
+        event = self.present.get(seq) or self.event(seq)
+        return event if isinstance(event, Message) else None
+
+    def event(self, seq: int) -> Event | None:
+        return self.events[seq - self.purged - 1] if self.purged < seq <= self.head else None
+
+    def read(self, after: int, limit: int, max_bytes: int) -> list[Event]:
+        begin = max(after - self.purged, 0)
+        events: list[Event] = []
+        size = 0
+        for event in self.events[begin : begin + limit]:
+            size += content_bytes(event)
+            if events and size > max_bytes:
+                break
+            events.append(event)
+        return events
+
+    def page(self, limit: int, where: paging.Place) -> Page:
+        older = _first(self._shown(where.pivot, -1), where.older + 1)
+        newer = _first(self._shown(where.pivot + 1, 1), where.newer + 1)
+        events, more_before, more_after = paging.cut(where, limit, older, newer)
+        return Page(tuple(events), self.head, more_before, more_after)
+
+    def _shown(self, begin: int, step: int) -> Iterator[Event]:
+        """What a page shows, in its present state, from number ``begin`` to either end of the log."""
+        seq = min(begin, self.head) if step < 0 else max(begin, self.purged + 1)
+        while self.purged < seq <= self.head:
+            event = self.events[seq - self.purged - 1]
+            if isinstance(event, Message | TopicSet):
+                yield self.present.get(seq, event)
+            seq += step
+
+    def purge(self, keep_events: int | None, keep_after_ms: int | None) -> RoomRecord:
+        count = 0 if keep_events is None else max(len(self.events) - keep_events, 0)
+        if keep_after_ms is not None:
+            while count < len(self.events) and self.events[count].at < keep_after_ms:
+                count += 1
+        for event in self.events[:count]:
+            self.present.pop(event.seq, None)
+            self.edits.pop(event.seq, None)
+            if event.key is not None:
+                del self.keys[event.by.id, event.key]
+        del self.events[:count]
+        self.purged += count
+        return self.record()
+
+    def archive(self, archived: bool) -> RoomRecord:
+        self.archived = archived
+        return self.record()
+
+
+def _first(events: Iterator[Event], count: int) -> list[Event]:
+    return [event for event, _ in zip(events, range(count), strict=False)]
+
+
+def content_bytes(event: Event) -> int:
+    """What the bound of a read counts: text in UTF-8, or data."""
+    match event:
+        case Message(data=bytes(data)):
+            return len(data)
+        case Message(text=str(text)) | Edited(text=str(text)) | TopicSet(text=text):
+            return len(text) if text.isascii() else len(text.encode())
+    return 0
