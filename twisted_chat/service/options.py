@@ -52,7 +52,7 @@ class Options(usage.Options):
             raise usage.UsageError(f"--limit {assignment}: no such limit{nearest(field, known)}")
         if not equals:
             raise usage.UsageError(f"--limit {assignment}: write --limit {field}=NUMBER")
-        self._given[f"limits.{field}"] = Given(f"limits.{field}", value.strip(), f"--limit {field}")
+        self._given[f"limits.{field}"] = Given(f"limits.{field}", value.strip(), f"--limit {field}", text=True)
 
     def opt_version(self) -> None:
         """Show the versions and exit."""
@@ -65,7 +65,7 @@ class Options(usage.Options):
         earlier = self._given.get(name)
         if isinstance(value, list) and earlier is not None and isinstance(earlier.value, list):
             value = earlier.value + value
-        self._given[name] = Given(name, value, option)
+        self._given[name] = Given(name, value, option, text=True)
 
     def parseOptions(self, options: list[str] | None = None) -> None:
         """twistd would print the whole help and exit with 0 for an error; operators and systemd want one line and 1."""
@@ -98,11 +98,8 @@ class Options(usage.Options):
         if path not in ("", "-"):
             path = os.path.join(os.path.abspath(str(parent.get("rundir") or ".")), path)
 
-        def make_observer() -> ILogObserver:
-            self.lines, filtered = log.observer(self.settings.log_format, self.settings.log_level, path)
-            return filtered
-
-        parent["logger"] = make_observer
+        self.lines, _chosen["observer"] = log.observer(self.settings.log_format, self.settings.log_level, path)
+        parent["logger"] = f"{__name__}.{chosen_observer.__name__}"
 
     def _with_nearest(self, message: str) -> str:
         """getopt's ``option --lissten not recognized`` with the option that was meant."""
@@ -147,6 +144,15 @@ def _with_value(name: str, option: str, wrap: Callable[[str], object]) -> Callab
         self.give(name, wrap(value), option)
 
     return take
+
+
+#: twistd takes an observer by a dotted name only and has one log for the process, so here it is handed over.
+_chosen: dict[str, ILogObserver] = {}
+
+
+def chosen_observer() -> ILogObserver:
+    """The observer that the settings ask for; twistd calls this as its ``--logger``."""
+    return _chosen["observer"]
 
 
 _INTRODUCTION = """

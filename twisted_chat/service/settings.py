@@ -92,11 +92,13 @@ class Given(Struct, frozen=True):
     :ivar name: the field, such as ``guests`` or ``limits.send_burst``.
     :ivar value: strings from the command line and the environment, TOML values from a file.
     :ivar source: for the error, such as ``--limit send_burst`` or ``chat.toml: limits.send_burst``.
+    :ivar text: the value came as text, so ``20`` may be a number and ``on`` a switch.
     """
 
     name: str
     value: object
     source: str
+    text: bool = False
 
 
 def load(command_line: Iterable[Given] = (), environ: Mapping[str, str] | None = None, config: str = "") -> Settings:
@@ -133,7 +135,7 @@ def from_environment(environ: Mapping[str, str]) -> list[Given]:
             continue
         if name not in known:
             raise SettingsError(f"{name}: no such setting{nearest(name, [*known, f'{PREFIX}CONFIG'])}")
-        given.append(Given(known[name], value, name))
+        given.append(Given(known[name], value, name, text=True))
     return given
 
 
@@ -196,7 +198,9 @@ def _file_values(path: str, document: dict[str, object]) -> Iterator[Given]:
             continue
         if name == "rooms":
             for room, policy in _table(value, source).items():
-                _known_keys(_table(policy, f'{source}."{room}"'), RoomPolicy, f'{source}."{room}"')
+                table = _table(policy, f'{source}."{room}"')
+                _known_keys(table, RoomPolicy, f'{source}."{room}"')
+                _convert(Given(room, table, f'{source}."{room}"'), RoomPolicy)
         yield Given(name, value, source)
 
 
@@ -232,31 +236,40 @@ def _assemble(found: dict[str, Given]) -> Settings:
 
 def _convert(given: Given, expected: Any) -> Any:
     value = given.value
-    if isinstance(value, str) and get_origin(expected) is tuple:
-        value = value.split()
-    if expected is bool and isinstance(value, str):
-        value = _SWITCH.get(value.lower(), value)
-    from_text = isinstance(given.value, str)
+    if given.text and isinstance(value, str):
+        if get_origin(expected) is tuple:
+            value = value.split()
+        elif expected is bool:
+            value = _SWITCH.get(value.lower(), value)
     try:
-        return msgspec.convert(value, expected, strict=not from_text or expected is bool)
+        return msgspec.convert(value, expected, strict=not given.text or expected is bool)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"{given.source}: {_explain(str(error), expected)}") from None
+        raise SettingsError(f"{given.source}: {_explain(str(error), value, expected)}") from None
 
 
 _SWITCH = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+}
 
 
-def _explain(message: str, expected: Any) -> str:
+def _explain(message: str, value: object, expected: Any) -> str:
     """msgspec's sentence in an operator's words."""
     text, _, place = message.replace("`", "").partition(" - at ")
-    text = text[0].lower() + text[1:]
-    if expected is bool:
-        text = "expected on or off"
-    if text.startswith("invalid enum value"):
-        value = text.removeprefix("invalid enum value ")
-        allowed = expected.__args__[0].__args__ if get_origin(expected) is tuple else expected.__args__
-        return f"{value} is none of {', '.join(allowed)}{nearest(value.strip(chr(39)), allowed)}"
-    return text + (f" at {place.removeprefix('$')}" if place else "")
+    if text.startswith("Invalid enum value"):
+        return f"{value!a} is none of {', '.join(expected.__args__)}{nearest(str(value), expected.__args__)}"
+    where = place.replace("$", "").replace("[...]", "").lstrip(".")
+    shown = "" if isinstance(value, dict | list | tuple) else f" {value!a}"
+    expecting = re.fullmatch(r"Expected (\w+), got (\w+)", text)
+    if expecting is None:
+        return f"{where}{': ' if where else ''}{text[0].lower()}{text[1:]}{shown}"
+    kind = "true or false (on or off)" if expected is bool else _KINDS.get(expecting[1], expecting[1])
+    return f"{where}{': ' if where else ''}expected {kind}, got{shown or ' ' + _KINDS.get(expecting[2], expecting[2])}"
 
 
 def _positive(value: float) -> None:
