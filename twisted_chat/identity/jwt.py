@@ -1,0 +1,188 @@
+"""Tokens of another system: signed JSON (RFC 7519), verified by PyJWT.
+
+Each key of the configuration is bound to one algorithm.  The algorithm that a token names only chooses among keys, it never
+decides how a key is used: that would let a public key in PEM be used as an HMAC secret (algorithm confusion), and ``none``
+turns the check off (RFC 8725 section 3.1).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from msgspec import Struct
+from twisted.internet.defer import Deferred, fail, succeed
+
+from twisted_chat.words.errors import BadRequest, ChatError, TokenExpired, Unauthenticated
+from twisted_chat.words.names import PERSON_NAME_MAX, person_name
+from twisted_chat.words.people import Credential, Person
+
+ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
+
+#: Seconds by which the issuer's clock may differ from ours.
+LEEWAY = 30.0
+#: Characters.  A token comes in one header line; what is longer is not a token.
+TOKEN_MAX = 8_192
+#: Bytes.  RFC 7518 section 3.2: an HMAC key must be as long as the hash.
+SECRET_MIN = 32
+#: Bits.  RFC 7518 section 3.3.
+RSA_MIN = 2_048
+
+_JWT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
+_SUBJECT = re.compile(r"[!-~]{1,128}")
+#: Rights that a claim may give; others mean nothing here.
+_RIGHTS = frozenset({"moderate", "metrics"})
+#: PyJWT looks at the real clock for these; ours is an argument, so they are checked here.
+_OPTIONS: Any = {"require": ["exp", "sub"], "verify_exp": False, "verify_nbf": False, "verify_iat": False}
+
+_PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
+
+
+class JwtKey(Struct, frozen=True):
+    """A key that has been read, and the one algorithm that it is for."""
+
+    algorithm: str
+    key: bytes | _PublicKey
+    kid: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<JwtKey {self.algorithm} {self.kid or ''}>"
+
+
+def read_key(algorithm: str, text: str, kid: str | None = None) -> JwtKey:
+    """The key in ``text``: the secret itself for HS256, a public key in PEM else; :class:`BadRequest` says what is wrong."""
+    if algorithm not in ALGORITHMS:
+        raise BadRequest(f"algorithm: {algorithm!a} is not one of {', '.join(ALGORITHMS)}")
+    if algorithm == "HS256":
+        return JwtKey(algorithm, _read_secret(text), kid)
+    if "PRIVATE KEY" in text:
+        raise BadRequest(f"key: {algorithm} takes the public key, and this is a private one; keep it with the issuer")
+    try:
+        key = load_pem_public_key(text.encode())
+    except Exception:
+        raise BadRequest(f"key: this is no public key in PEM, as {algorithm} takes") from None
+    return JwtKey(algorithm, _fitting(algorithm, key), kid)
+
+
+def _read_secret(text: str) -> bytes:
+    if "-----BEGIN" in text:
+        raise BadRequest("key: HS256 takes a shared secret, and this is PEM; is it a key for RS256, ES256 or EdDSA?")
+    secret = text.encode()
+    if len(secret) < SECRET_MIN:
+        raise BadRequest(f"key: HS256 takes a secret of at least {SECRET_MIN} bytes, this has {len(secret)}")
+    return secret
+
+
+def _fitting(algorithm: str, key: object) -> _PublicKey:
+    match algorithm, key:
+        case "RS256", RSAPublicKey():
+            if key.key_size < RSA_MIN:
+                raise BadRequest(f"key: RS256 takes at least {RSA_MIN} bits, this has {key.key_size}")
+            return key
+        case "ES256", EllipticCurvePublicKey(curve=SECP256R1()):
+            return key
+        case "EdDSA", Ed25519PublicKey() | Ed448PublicKey():
+            return key
+    raise BadRequest(f"key: this public key is of another kind than {algorithm} takes")
+
+
+class JsonWebTokens:
+    """Who a JWT speaks for: ``sub`` is the person's id, ``name`` the name, ``rooms`` and ``rights`` what they may.
+
+    :param issuer: what ``iss`` must be; None: not looked at.
+    :param audience: what ``aud`` must have; None: a token made for somebody in particular is refused.
+    :param seconds: the time, seconds since 1970.
+    """
+
+    def __init__(
+        self, keys: Sequence[JwtKey], seconds: Callable[[], float], *, issuer: str | None = None, audience: str | None = None
+    ) -> None:
+        self._keys = tuple(keys)
+        self._seconds = seconds
+        self._issuer = issuer
+        self._audience = audience
+
+    def identify(self, credential: Credential) -> Deferred[Person | None]:
+        if not _JWT.fullmatch(credential.token):
+            return succeed(None)
+        try:
+            return succeed(self._person(self._claims(credential.token)))
+        except ChatError as error:
+            return fail(error)
+
+    def _claims(self, token: str) -> Mapping[str, Any]:
+        if len(token) > TOKEN_MAX:
+            raise Unauthenticated(f"token: longer than {TOKEN_MAX} characters")
+        try:
+            header = jwt.get_unverified_header(token)
+        except jwt.InvalidTokenError:
+            raise Unauthenticated("token: not a JWT") from None
+        if "crit" in header:
+            raise Unauthenticated("token: asks for extensions that this server does not have (crit)")
+        keys = [key for key in self._keys if key.algorithm == header.get("alg")]
+        named = [key for key in keys if key.kid is not None and key.kid == header.get("kid")]
+        for key in named or [key for key in keys if key.kid is None or "kid" not in header]:
+            try:
+                return jwt.decode(
+                    token,
+                    key.key,
+                    algorithms=[key.algorithm],
+                    options=_OPTIONS,
+                    audience=self._audience,
+                    issuer=self._issuer,
+                )
+            except jwt.InvalidSignatureError:
+                continue
+            except jwt.InvalidTokenError as error:
+                raise Unauthenticated(f"token: {error}") from None
+        raise Unauthenticated("token: signed by nobody whom this server trusts")
+
+    def _person(self, claims: Mapping[str, Any]) -> Person:
+        now = self._seconds()
+        expires = _time(claims, "exp")
+        if expires + LEEWAY <= now:
+            raise TokenExpired("token: expired")
+        if "nbf" in claims and _time(claims, "nbf") - LEEWAY > now:
+            raise Unauthenticated("token: not valid yet (nbf)")
+        subject = claims["sub"]
+        if not isinstance(subject, str) or not _SUBJECT.fullmatch(subject):
+            raise Unauthenticated("token: sub must be 1 to 128 visible ASCII characters")
+        return Person(
+            id="u" + subject,
+            name=_name(claims, subject),
+            expires=expires + LEEWAY,
+            rights=frozenset(_strings(claims, "rights")) & _RIGHTS,
+            rooms=_strings(claims, "rooms") if "rooms" in claims else None,
+        )
+
+
+def _time(claims: Mapping[str, Any], claim: str) -> float:
+    value = claims[claim]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e12 < value < 1e12:
+        raise Unauthenticated(f"token: {claim} must be a time in seconds")
+    return float(value)
+
+
+def _name(claims: Mapping[str, Any], subject: str) -> str:
+    for claim in ("name", "preferred_username"):
+        if isinstance(claims.get(claim), str):
+            try:
+                return person_name(claims[claim], claim)
+            except BadRequest as error:
+                raise Unauthenticated(f"token: {error.message}") from None
+    return subject[:PERSON_NAME_MAX]
+
+
+def _strings(claims: Mapping[str, Any], claim: str) -> tuple[str, ...]:
+    """A malformed list is refused, not ignored: what it was to forbid would be allowed."""
+    value = claims.get(claim, [])
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+        raise Unauthenticated(f"token: {claim} must be a list of strings")
+    return tuple(value)

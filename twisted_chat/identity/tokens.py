@@ -1,0 +1,103 @@
+"""Opaque bearer tokens: ``tc_`` and 32 random bytes.
+
+Only the SHA-256 of a token is kept, so a stolen database lets nobody in; a slow password hash would gain nothing, since 256
+random bits cannot be tried out.  Unlike a JWT, such a token can be revoked at once.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterable
+from hashlib import sha256
+
+from msgspec import Struct
+from twisted.internet.defer import Deferred, fail, succeed
+
+from twisted_chat.words.errors import BadRequest, TokenExpired, Unauthenticated
+from twisted_chat.words.names import person_name
+from twisted_chat.words.people import Credential, Person
+from twisted_chat.words.store import TokenRecord, TokenStore
+
+#: Tells our tokens from others, to us and to scanners that look for leaked secrets.
+PREFIX = "tc_"
+#: Ids of people with a proof: never those of guests, which begin with ``g``.
+_PERSON_ID = re.compile(r"u[!-~]{1,128}")
+_TOKEN = re.compile(r"tc_[A-Za-z0-9_-]{43}")
+_SECRET_BYTES = 32
+_ID_BYTES = 6
+
+
+class Minted(Struct, frozen=True):
+    """A new token: what its bearer gets (shown once), and what the store keeps."""
+
+    token: str
+    record: TokenRecord
+    secret_hash: bytes
+
+    def __repr__(self) -> str:
+        return f"<Minted {self.record.id} for {self.record.person}>"
+
+
+def mint(
+    random: Callable[[int], bytes],
+    now_ms: int,
+    *,
+    person: str,
+    name: str,
+    expires_ms: int | None = None,
+    rights: Iterable[str] = (),
+) -> Minted:
+    """A token that speaks for ``person`` (``u…``), who is shown as ``name``; :class:`BadRequest` names what is wrong."""
+    if not _PERSON_ID.fullmatch(person):
+        raise BadRequest("person: must be u and 1 to 128 visible ASCII characters, such as u42")
+    if expires_ms is not None and expires_ms <= now_ms:
+        raise BadRequest("expires: must lie ahead")
+    token = PREFIX + urlsafe_b64encode(random(_SECRET_BYTES)).rstrip(b"=").decode()
+    record = TokenRecord(
+        id="t" + random(_ID_BYTES).hex(),
+        person=person,
+        name=person_name(name),
+        created=now_ms,
+        expires=expires_ms,
+        rights=tuple(sorted(set(rights))),
+    )
+    return Minted(token, record, secret_hash(token))
+
+
+def secret_hash(token: str) -> bytes:
+    """What the store knows the token by."""
+    return sha256(token.encode()).digest()
+
+
+class OpaqueTokens:
+    """Who a ``tc_…`` token speaks for.
+
+    :param seconds: the time, seconds since 1970.
+    """
+
+    def __init__(self, store: TokenStore, seconds: Callable[[], float]) -> None:
+        self._store = store
+        self._seconds = seconds
+
+    def identify(self, credential: Credential) -> Deferred[Person | None]:
+        if not credential.token.startswith(PREFIX):
+            return succeed(None)
+        if not _TOKEN.fullmatch(credential.token):
+            return fail(Unauthenticated("token: this is not a whole token"))
+        return self._store.find_token(secret_hash(credential.token)).addCallback(self._bearer)
+
+    def _bearer(self, record: TokenRecord | None) -> Person | None:
+        if record is None:
+            raise Unauthenticated("token: unknown")
+        if record.revoked is not None:
+            raise Unauthenticated("token: revoked")
+        if record.expires is not None and record.expires <= self._seconds() * 1000:
+            raise TokenExpired("token: expired")
+        return Person(
+            id=record.person,
+            name=record.name,
+            expires=None if record.expires is None else record.expires / 1000,
+            token_id=record.id,
+            rights=frozenset(record.rights),
+        )

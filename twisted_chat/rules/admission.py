@@ -1,0 +1,213 @@
+"""Who may connect, before anything of the chat is touched: origins, addresses, counts.
+
+In come plain values that the HTTP edge has read; out comes nothing, or an error of the table.  It knows no requests.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from ipaddress import AddressValueError, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from msgspec import Struct
+
+from twisted_chat.words.errors import BadRequest, Forbidden, LimitReached, Restarting
+from twisted_chat.words.limits import Limits
+
+#: How peers at a UNIX socket are named, in ``trusted_proxies`` and in counts.
+UNIX = "unix"
+#: Milliseconds.  A drained server is back, or its successor is, in a moment.
+_DRAIN_RETRY_MS = 2_000
+#: Milliseconds.  Connections end at their own pace: no use in asking every second.
+_FULL_RETRY_MS = 5_000
+#: Bits.  One household or virtual machine has a whole /64 and could take a new address for each connection.
+_IPV6_PREFIX = 64
+
+_DEFAULT_PORT = {"http": ":80", "https": ":443"}
+_ORIGIN = re.compile(r"(https?)://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_NULL = "null"
+
+
+def parse_origin(text: str) -> str:
+    """An origin in the form that browsers send: lower case, no path, no default port; :class:`BadRequest` if it is none."""
+    match = _ORIGIN.fullmatch(text.lower().removesuffix("/"))
+    if match is None:
+        raise BadRequest(f"origin: {text!a} is not scheme://host or scheme://host:port with http or https")
+    scheme, host, port = match.groups()
+    return f"{scheme}://{host}" if port is None or port == _DEFAULT_PORT[scheme] else f"{scheme}://{host}{port}"
+
+
+class Origins(Struct, frozen=True):
+    """The origins whose pages may talk to this server beside its own.
+
+    :ivar allowed: each as :func:`parse_origin` gives it.
+    :ivar null: pages without an origin may, too: a file opened from disk, but also any sandboxed frame of any site; so only in
+        the out-of-the-box state, where there is nobody but guests to pretend to be.
+    """
+
+    allowed: frozenset[str] = frozenset()
+    null: bool = False
+
+    def check(self, origin: str | None, scheme: str, host: str, *, with_cookie: bool = False) -> None:
+        """Raise ``Forbidden`` unless a page of ``origin`` may speak to us as ``scheme`` and ``host``.
+
+        :param origin: as the browser sent it; None: it is no browser, or a page's own simple request.
+        :param host: our own name, with the port where it is not the scheme's.
+        :param with_cookie: a browser would add the cookie to a request that any site makes, so then an origin is a must.
+        """
+        if origin is None:
+            if with_cookie:
+                raise Forbidden("origin: a cookie is no proof without an Origin header; send the token another way")
+            return
+        if origin in self.allowed or origin == f"{scheme}://{host}":
+            return
+        if origin == _NULL and self.null:
+            return
+        if origin != _NULL and origin == own_origin(scheme, host):
+            return
+        raise Forbidden(f"origin: {origin!a} is neither this server's own ({scheme}://{host}) nor among its allowed origins")
+
+
+def own_origin(scheme: str, host: str) -> str | None:
+    """The origin of a page that was fetched from ``host`` by ``scheme``; None if ``host`` is no host."""
+    try:
+        return parse_origin(f"{scheme}://{host}")
+    except BadRequest:
+        return None
+
+
+class TrustedProxies:
+    """The peers whose word is taken for whom they speak for.
+
+    :param entries: addresses, networks (``10.0.0.0/8``), or ``unix`` for whoever can open our UNIX sockets.
+    """
+
+    def __init__(self, entries: Iterable[str] = ()) -> None:
+        self._unix = False
+        self._networks: list[IPv4Network | IPv6Network] = []
+        for entry in entries:
+            if entry == UNIX:
+                self._unix = True
+            else:
+                self._networks.append(_network(entry))
+
+    def trusts(self, peer: str) -> bool:
+        if peer == UNIX:
+            return self._unix
+        if not self._networks:
+            return False
+        try:
+            address = ip_address(peer)
+        except ValueError:
+            return False
+        return any(address in network for network in self._networks)
+
+    def client(self, peer: str, forwarded: Sequence[str]) -> str:
+        """Whom the connection is from: the peer, or behind trusted proxies the right-most address that is not one of them.
+
+        What stands further left was written by somebody whom nobody here trusts.
+
+        :param forwarded: the lines of ``X-Forwarded-For``.
+        """
+        client = plain_address(peer)
+        if not forwarded or not self.trusts(client):
+            return client
+        for entry in reversed(",".join(forwarded).split(",")):
+            address = _without_port(entry.strip())
+            if address is None:
+                return client
+            client = address
+            if not self.trusts(client):
+                return client
+        return client
+
+
+def plain_address(address: str) -> str:
+    """IPv4 addresses of a dual-stack socket (``::ffff:192.0.2.1``) in their own form, without a zone."""
+    if ":" not in address:
+        return address
+    try:
+        parsed = IPv6Address(address.partition("%")[0])
+    except AddressValueError:
+        return address
+    return str(parsed.ipv4_mapped or parsed)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether this is an address of this very machine."""
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+class Admission:
+    """Counts what there is of connections, and says no before there are too many.
+
+    :ivar limits: may be replaced while running; what is open stays open.
+    :ivar draining: set when the server goes down; nobody new comes in.
+    :ivar connections: open ones, of all addresses.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.draining = False
+        self.connections = 0
+        self._by_address: dict[str, int] = {}
+
+    def check_open(self) -> None:
+        """Raise ``Restarting`` while draining."""
+        if self.draining:
+            raise Restarting("the server is going down for a restart", retry_after_ms=_DRAIN_RETRY_MS)
+
+    def admit(self, address: str) -> None:
+        """Count one more connection from there, or raise ``Restarting`` or ``LimitReached``; :meth:`ended` takes it back."""
+        self.check_open()
+        if self.connections >= self.limits.connections:
+            raise LimitReached("connections: the server is full", retry_after_ms=_FULL_RETRY_MS)
+        key = _counted(address)
+        held = self._by_address.get(key, 0)
+        if held >= self.limits.connections_per_address:
+            raise LimitReached(
+                f"connections: at most {self.limits.connections_per_address} from one address", retry_after_ms=_FULL_RETRY_MS
+            )
+        self._by_address[key] = held + 1
+        self.connections += 1
+
+    def ended(self, address: str) -> None:
+        """One of the connections that :meth:`admit` let in from there is over."""
+        key = _counted(address)
+        held = self._by_address[key] - 1
+        if held:
+            self._by_address[key] = held
+        else:
+            del self._by_address[key]
+        self.connections -= 1
+
+
+def _counted(address: str) -> str:
+    if ":" not in address:
+        return address
+    try:
+        return str(IPv6Network((address, _IPV6_PREFIX), strict=False))
+    except ValueError:
+        return address
+
+
+def _network(entry: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(entry)
+    except ValueError as error:
+        raise BadRequest(f"trusted_proxies: {entry!a} is no address or network ({error})") from None
+
+
+def _without_port(entry: str) -> str | None:
+    """The address in an entry of ``X-Forwarded-For``, which some proxies write with a port; None if it is none."""
+    if entry.startswith("["):
+        entry = entry[1:].partition("]")[0]
+    elif entry.count(":") == 1:
+        entry = entry.partition(":")[0]
+    try:
+        return plain_address(str(ip_address(entry)))
+    except ValueError:
+        return None

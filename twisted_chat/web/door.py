@@ -1,0 +1,64 @@
+"""The door that sockets and the HTTP API share: the origin is looked at, then the proof, in that order."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from twisted.web.http import Request
+
+from twisted_chat.rules.admission import Admission, Origins, TrustedProxies
+from twisted_chat.web.arrival import Arrival, Headers, read_arrival
+from twisted_chat.words.errors import LimitReached, Unavailable
+from twisted_chat.words.handshake import Identities
+from twisted_chat.words.people import Credential, Person, Source
+
+#: Milliseconds.  Proofs are looked up in a moment, or the store hangs.
+_RETRY_MS = 2_000
+
+
+class Door:
+    """Lets nobody through unknown.
+
+    :ivar origins: may be replaced while running, likewise ``proxies``.
+    """
+
+    def __init__(
+        self, admission: Admission, identities: Identities, clock: IReactorTime, *, origins: Origins, proxies: TrustedProxies
+    ) -> None:
+        self.admission = admission
+        self.origins = origins
+        self.proxies = proxies
+        self._identities = identities
+        self._clock = clock
+        self._looked_up = 0
+
+    def arrival(self, request: Request, headers: Headers) -> Arrival:
+        """Who comes with this request."""
+        return read_arrival(headers, request.client, request.isSecure(), self.proxies)
+
+    def check_origin(self, arrival: Arrival, credential: Credential | None) -> None:
+        """Raise ``Forbidden`` if the page that sent this may not, or if nothing says which page did and a cookie is the proof."""
+        with_cookie = credential is not None and credential.source is Source.COOKIE
+        self.origins.check(arrival.origin, arrival.scheme, arrival.host, with_cookie=with_cookie)
+
+    def person(self, credential: Credential | None, name: str | None, device: str | None) -> Person | Deferred[Person]:
+        """Whoever the credential speaks for, else a guest; raises or fails with an error of the table.
+
+        A look-up that takes longer than a handshake may is given up: the request must not wait for a hanging store for ever.
+        """
+        if credential is None:
+            return self._identities.guest(name, device)
+        limits = self.admission.limits
+        if self._looked_up >= limits.handshakes_pending:
+            raise LimitReached("handshakes: too many proofs are being looked at", retry_after_ms=_RETRY_MS)
+        self._looked_up += 1
+        looking = self._identities.identify(credential)
+        looking.addTimeout(limits.handshake_seconds, self._clock)
+        return looking.addBoth(self._looked)
+
+    def _looked(self, result: Person | Failure) -> Person | Failure:
+        self._looked_up -= 1
+        if isinstance(result, Failure) and result.check(TimeoutError):
+            raise Unavailable("token: could not be looked up in time", retry_after_ms=_RETRY_MS)
+        return result

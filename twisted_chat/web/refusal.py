@@ -1,0 +1,125 @@
+"""How the HTTP edge says no: one shape for every error, from a broken request line to a full server.
+
+``{"error":{"code":…,"message":…,"retry":…}}`` with the status of the table in ``words.errors``, so that a client which knows the
+errors of the protocol knows these.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from twisted_chat.words.errors import BadRequest, ChatError, Forbidden, TooBig, Unauthenticated, Unavailable
+
+#: Seconds to wait when an error that may pass does not say how long.
+_RETRY_AFTER = 2
+
+#: On every answer.  The page needs nothing but itself; whoever frames it, sniffs it or opens it from another page gets nothing.
+SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
+    (
+        b"Content-Security-Policy",
+        b"default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'; "
+        b"require-trusted-types-for 'script'; trusted-types 'none'",
+    ),
+    (b"X-Content-Type-Options", b"nosniff"),
+    (b"X-Frame-Options", b"DENY"),
+    (b"Referrer-Policy", b"no-referrer"),
+    (b"Cross-Origin-Opener-Policy", b"same-origin"),
+    (b"Cross-Origin-Resource-Policy", b"same-origin"),
+)
+
+
+class UpgradeRequired(BadRequest):
+    """Here only WebSocket is spoken, and only its version 13."""
+
+    http_status = 426
+
+
+class NoSuchPath(ChatError):
+    """Nothing is served under that path."""
+
+    code, http_status, retry = "not_found", 404, False
+
+
+class MethodNotAllowed(BadRequest):
+    """The path is there, for other methods."""
+
+    code, http_status = "method_not_allowed", 405
+
+    def __init__(self, allowed: tuple[bytes, ...]) -> None:
+        super().__init__(f"method: only {', '.join(map(bytes.decode, allowed))}")
+        self.allowed = allowed
+
+
+class HeadTooLarge(TooBig):
+    """The request line or a header is longer, or the headers are more, than anybody needs."""
+
+    http_status = 431
+
+
+class RequestTimeout(ChatError):
+    """The request did not arrive in time."""
+
+    code, http_status = "timeout", 408
+
+
+class CrowdedOut(Unavailable):
+    """Too many requests are being read at once, and this one was the slowest."""
+
+
+class OriginRefused(Forbidden):
+    """A page of that origin may not speak to this server."""
+
+
+class ErrorDetail(Struct, frozen=True):
+    """An error in words and for programs.
+
+    :ivar code: the error's name in the protocol.
+    :ivar message: one sentence for a person, naming the field where there is one.
+    :ivar retry: whether the same request may succeed later.
+    """
+
+    code: str
+    message: str
+    retry: bool
+    retry_after_ms: int | UnsetType = UNSET
+
+
+class ErrorBody(Struct, frozen=True):
+    """The body of every answer that is not a success."""
+
+    error: ErrorDetail
+
+
+def body_of(error: ChatError) -> bytes:
+    """The JSON body."""
+    after = UNSET if error.retry_after_ms is None else error.retry_after_ms
+    return msgspec.json.encode(ErrorBody(ErrorDetail(error.code, error.message, error.retry, after))) + b"\n"
+
+
+def headers_of(error: ChatError) -> list[tuple[bytes, bytes]]:
+    """The headers that the status asks for (RFC 9110 sections 10.2.3, 11.6.1, 15.5.6, 15.5.22)."""
+    headers = [(b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store")]
+    status = error.http_status
+    if isinstance(error, Unauthenticated):
+        headers.append((b"WWW-Authenticate", b'Bearer realm="twisted_chat"'))
+    if isinstance(error, UpgradeRequired):
+        headers += [(b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"), (b"Sec-WebSocket-Version", b"13")]
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"Allow", b", ".join(error.allowed)))
+    if status in (429, 503):
+        seconds = _RETRY_AFTER if error.retry_after_ms is None else -(-error.retry_after_ms // 1000)
+        headers.append((b"Retry-After", b"%d" % max(1, seconds)))
+    return headers
+
+
+def whole_answer(error: ChatError) -> bytes:
+    """The error as a complete HTTP/1.1 answer that ends the connection, where there is no request to answer."""
+    body = body_of(error)
+    lines = [b"HTTP/1.1 %d %s" % (error.http_status, HTTPStatus(error.http_status).phrase.encode())]
+    headers = [header for header in headers_of(error) if header[0] != b"Connection"]
+    lines += [name + b": " + value for name, value in (*headers, *SECURITY_HEADERS)]
+    lines += [b"Content-Length: %d" % len(body), b"Connection: close", b"", body]
+    return b"\r\n".join(lines)

@@ -1,0 +1,274 @@
+"""The WebSocket handshake (RFC 6455 section 4.2) and everything that is settled before the 101 (design decision 8).
+
+A request comes in; out goes a :class:`~twisted_chat.words.ticket.Ticket` and the naked transport to the WebSocket edge, or a
+refusal with status, headers and body.  The order: is it a handshake, may its origin, who is it, is there room.
+
+The headers are read from what ``twisted.web`` parsed.  Autobahn never sees them: it splits header text at bytes that are no line
+ends in HTTP, so that a value could smuggle in a second ``Origin``.  Such bytes are refused outright.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from urllib.parse import unquote_to_bytes
+
+from msgspec import Struct
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import Request
+
+from twisted_chat.web.answer import error_answer, write_answer
+from twisted_chat.web.arrival import Arrival, Headers, credential, refuse_controls, single
+from twisted_chat.web.door import Door
+from twisted_chat.web.refusal import MethodNotAllowed, NoSuchPath, UpgradeRequired
+from twisted_chat.web.takeover import give_transport, take_transport
+from twisted_chat.words.errors import BadRequest, ChatError, InternalError
+from twisted_chat.words.handshake import Handshake, OpenSocket, is_key
+from twisted_chat.words.names import room_name
+from twisted_chat.words.people import Credential, Person, Source
+from twisted_chat.words.ticket import Dialect, Ticket
+
+LOBBY = "lobby"
+_BEARER = b"bearer."
+_DIALECTS = {dialect.value.encode(): dialect for dialect in Dialect}
+#: Told of each handshake that ends: ``open`` or the code of its error.
+Count = Callable[[str], None]
+
+
+class Wish(Struct, frozen=True, gc=False):
+    """A handshake that is well-formed; who sent it is not yet known."""
+
+    arrival: Arrival
+    credential: Credential | None
+    dialect: Dialect
+    subprotocol: str | None
+    room: str
+    query: Query
+    handshake: Handshake
+
+
+class Query(Struct, frozen=True, gc=False):
+    """What the URL may ask for behind the ``?``.
+
+    :ivar name: a guest's name; ``device`` keeps a guest's id over reconnects.
+    :ivar names: ``names=1``: each line begins with its author's name.
+    :ivar history: so many of the last messages first.
+    """
+
+    name: str | None = None
+    device: str | None = None
+    names: bool = False
+    history: int = 0
+
+
+class Upgrades:
+    """Turns handshakes into sockets.
+
+    :param may_enter: raises the error of the table if the person may not be in the room.
+    """
+
+    def __init__(
+        self,
+        door: Door,
+        open_socket: OpenSocket,
+        *,
+        may_enter: Callable[[Person, str], None],
+        count: Count = lambda outcome: None,
+        logger: Logger | None = None,
+    ) -> None:
+        self._door = door
+        self._open_socket = open_socket
+        self._may_enter = may_enter
+        self._count = count
+        self._logger = logger or Logger()
+
+    def upgrade(self, request: Request) -> None:
+        """Answer the handshake, now or when it is known who sent it."""
+        try:
+            self._door.admission.check_open()
+            wish = read_wish(request, self._door)
+            self._door.check_origin(wish.arrival, wish.credential)
+            person = self._door.person(wish.credential, wish.query.name, wish.query.device)
+            if not isinstance(person, Deferred):
+                self._open(request, wish, person)
+                return
+        except ChatError as error:
+            self._refuse(request, error)
+            return
+        self._wait(request, wish, person)
+
+    def _wait(self, request: Request, wish: Wish, looking: Deferred[Person]) -> None:
+        """The peer may leave meanwhile: then nobody is let in, and there is nobody to answer."""
+        present = True
+
+        def left(reason: Failure) -> None:
+            nonlocal present
+            present = False
+            looking.cancel()
+
+        def known(person: Person) -> None:
+            if present:
+                self._open(request, wish, person)
+
+        def unknown(failure: Failure) -> None:
+            if not present:
+                return
+            error = failure.value
+            if not isinstance(error, ChatError):
+                self._logger.failure("a credential could not be checked", failure)
+                error = InternalError("the server failed; its log says more")
+            self._refuse(request, error)
+
+        request.notifyFinish().addErrback(left)
+        looking.addCallback(known).addErrback(unknown)
+
+    def _open(self, request: Request, wish: Wish, person: Person) -> None:
+        self._may_enter(person, wish.room)
+        address = wish.arrival.address
+        admission = self._door.admission
+        admission.admit(address)
+        ticket = Ticket(
+            person=person,
+            dialect=wish.dialect,
+            room=wish.room,
+            address=address,
+            subprotocol=wish.subprotocol,
+            names=wish.query.names,
+            history=wish.query.history,
+        )
+        try:
+            protocol = self._open_socket(ticket, wish.handshake)
+        except BaseException:
+            admission.ended(address)
+            raise
+        transport, leftover = take_transport(request)
+        self._count("open")
+        try:
+            give_transport(transport, protocol, leftover)
+        except Exception:
+            # The protocol has the transport and hears of its end.
+            self._logger.failure("a new WebSocket failed at once")
+            transport.abortConnection()
+
+    def _refuse(self, request: Request, error: ChatError) -> None:
+        """Behind a refused handshake come frames if the client did not wait, so the connection ends with the answer."""
+        self._count(error.code)
+        write_answer(request, error_answer(error), last=True)
+
+
+def is_upgrade(headers: Headers) -> bool:
+    """Whether the client asks for a WebSocket, well or badly."""
+    return b"Upgrade" in headers and b"websocket" in _tokens(headers[b"Upgrade"])
+
+
+def read_wish(request: Request, door: Door) -> Wish:
+    """The handshake in ``request``, checked by RFC 6455 section 4.2.1; raises the error of the table that tells what is wrong."""
+    headers = dict(request.requestHeaders.getAllRawHeaders())
+    refuse_controls(headers)
+    room = read_room(request.path)
+    if request.method != b"GET":
+        raise MethodNotAllowed((b"GET",))
+    if request.clientproto != b"HTTP/1.1":
+        raise BadRequest("a WebSocket needs HTTP/1.1")
+    if b"Transfer-Encoding" in headers or headers.get(b"Content-Length", [b"0"]) != [b"0"]:
+        raise BadRequest("a handshake has no body")
+    if not is_upgrade(headers):
+        raise UpgradeRequired("here only WebSocket is spoken: Upgrade: websocket")
+    if b"upgrade" not in _tokens(headers.get(b"Connection", ())):
+        raise BadRequest("Connection: must have Upgrade")
+    if single(headers, b"Sec-Websocket-Version") != b"13":
+        raise UpgradeRequired("Sec-WebSocket-Version: must be 13")
+    key = single(headers, b"Sec-Websocket-Key")
+    if key is None or not is_key(key):
+        raise BadRequest("Sec-WebSocket-Key: must be 16 bytes in base64")
+    arrival = door.arrival(request, headers)
+    bearer, dialect, subprotocol = read_subprotocols(headers.get(b"Sec-Websocket-Protocol", ()))
+    proof = arrival.credential
+    if bearer is not None and (proof is None or proof.source is Source.COOKIE):
+        proof = bearer
+    return Wish(
+        arrival,
+        proof,
+        dialect,
+        subprotocol,
+        room,
+        read_query(request.args, door.admission.limits.history),
+        Handshake(key, tuple(headers.get(b"Sec-Websocket-Extensions", ())), arrival.scheme == "https"),
+    )
+
+
+def read_room(path: bytes) -> str:
+    """The room that a path of a WebSocket names: ``/``, ``/ws`` the lobby, ``/ws/<room>`` another."""
+    if path in (b"/ws", b"/", b"/ws/"):
+        return LOBBY
+    if not path.startswith(b"/ws/"):
+        raise NoSuchPath("no WebSocket here; there is one at /ws and at /ws/<room>")
+    return decoded_room(path[4:])
+
+
+def decoded_room(segment: bytes) -> str:
+    """The room in a path segment."""
+    try:
+        return room_name(unquote_to_bytes(segment).decode())
+    except UnicodeDecodeError:
+        raise BadRequest("room: must be percent-encoded UTF-8") from None
+
+
+def read_subprotocols(lines: Sequence[bytes]) -> tuple[Credential | None, Dialect, str | None]:
+    """The token, the dialect, and the name to select, from what the client offers, its first choice first."""
+    bearer: Credential | None = None
+    unknown = False
+    chosen: Dialect | None = None
+    for offer in _entries(lines):
+        if offer.startswith(_BEARER):
+            if bearer is not None:
+                raise BadRequest("Sec-WebSocket-Protocol: more than one bearer token")
+            bearer = credential(offer[len(_BEARER) :], Source.SUBPROTOCOL)
+        elif chosen is None:
+            chosen = _DIALECTS.get(offer)
+            unknown = unknown or chosen is None
+    if chosen is not None:
+        return bearer, chosen, chosen.value
+    if unknown:
+        raise BadRequest(f"Sec-WebSocket-Protocol: of these only {', '.join(name.decode() for name in _DIALECTS)} are known")
+    return bearer, Dialect.TEXT, None
+
+
+def read_query(arguments: dict[bytes, list[bytes]], history_max: int) -> Query:
+    """The part behind the ``?``; what nobody knows is ignored."""
+    if not arguments:
+        return _NO_QUERY
+    history = single_argument(arguments, b"history")
+    if history is not None and not (history.isascii() and history.isdigit() and len(history) < 10):
+        raise BadRequest("history: must be a number")
+    return Query(
+        name=single_argument(arguments, b"name"),
+        device=single_argument(arguments, b"device"),
+        names=single_argument(arguments, b"names") == "1",
+        history=min(int(history or 0), history_max),
+    )
+
+
+_NO_QUERY = Query()
+
+
+def single_argument(arguments: dict[bytes, list[bytes]], name: bytes) -> str | None:
+    """The value of an argument that may be there once."""
+    values = arguments.get(name)
+    if values is None:
+        return None
+    if len(values) != 1:
+        raise BadRequest(f"{name.decode()}: given more than once")
+    try:
+        return values[0].decode()
+    except UnicodeDecodeError:
+        raise BadRequest(f"{name.decode()}: must be UTF-8") from None
+
+
+def _entries(lines: Sequence[bytes]) -> list[bytes]:
+    return [entry for line in lines for part in line.split(b",") if (entry := part.strip())]
+
+
+def _tokens(lines: Sequence[bytes]) -> set[bytes]:
+    return {entry.lower() for entry in _entries(lines)}
