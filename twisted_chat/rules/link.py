@@ -14,11 +14,15 @@ class Link(Protocol):
     """What an edge gives to a session.
 
     :ivar send: for readers at the head only; never called while ``congested``.
+    :ivar paused: not read, on the session's wish, so that its silence means nothing.
+    :ivar deflated: the peer agreed to compressed messages (RFC 7692, without context takeover).
     :ivar congested: unsent bytes are waiting.  When they are gone the edge calls ``session.drained()``.
     """
 
     send: Send
     congested: bool
+    paused: bool
+    deflated: bool
 
     def write(self, data: bytes) -> None:
         """Send all of ``data``, behind everything that waits; for the answers to one client, which it bounds itself."""

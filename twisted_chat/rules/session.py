@@ -213,7 +213,7 @@ class Session:
                 self.close(CloseCode.TOO_SLOW, "took nothing for too long; come back and resume")
                 self.link.abort()
                 return 0
-        else:
+        elif not self.link.paused:
             silent = tick - self.heard_at
             if silent >= 2 * interval:
                 self.close(CloseCode.NO_PONG, "no sign of life")

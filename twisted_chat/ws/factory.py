@@ -1,0 +1,119 @@
+"""The WebSocket factory: one configuration of Autobahn for all connections, and the sockets that the HTTP edge asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from autobahn.twisted.websocket import WebSocketServerFactory
+from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
+from autobahn.websocket.protocol import WebSocketServerProtocol as ServerRules
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IAddress
+
+from twisted_chat.words.handshake import Handshake
+from twisted_chat.words.limits import Limits
+from twisted_chat.words.ticket import Ticket
+from twisted_chat.ws.protocol import ChatProtocol, OpenSession
+
+#: Seconds that the peer has to answer a close frame.  Autobahn's timers round to whole seconds, so not less than 5.
+CLOSE_SECONDS = 5
+#: Compression, where it is switched on: 2^12 bytes of window and no memory between messages (Autobahn's default: 277 kB a connection).
+WINDOW_BITS = 12
+
+
+class ChatFactory(WebSocketServerFactory):
+    """Makes the protocols of one server.
+
+    :param open_session: called with the link and the ticket when the 101 is written.
+    :param ended: told the address of each connection that has ended.
+    :param compression: whether permessage-deflate (RFC 7692) is accepted.
+    """
+
+    def __init__(
+        self,
+        open_session: OpenSession,
+        ended: Callable[[str], None],
+        limits: Limits,
+        *,
+        compression: bool = False,
+        reactor: object | None = None,
+    ) -> None:
+        super().__init__(server="", reactor=reactor)
+        self.setProtocolOptions(
+            versions=[13],
+            webStatus=False,
+            utf8validateIncoming=True,
+            maskServerFrames=False,
+            requireMaskedClientFrames=True,
+            applyMask=True,
+            maxFramePayloadSize=limits.frame_bytes,
+            maxMessagePayloadSize=limits.frame_bytes,
+            autoFragmentSize=0,
+            failByDrop=False,
+            echoCloseCodeReason=True,
+            # The HTTP edge has a deadline of its own; there is no handshake here that could take long.
+            openHandshakeTimeout=0,
+            closeHandshakeTimeout=CLOSE_SECONDS,
+            tcpNoDelay=True,
+            autoPingInterval=0,
+            autoPingTimeout=0,
+            serveFlashSocketPolicy=False,
+            allowedOrigins=[],
+            allowNullOrigin=False,
+            maxConnections=0,
+            trustXForwardedFor=0,
+        )
+        self.open_session = open_session
+        self._ended = ended
+        self._compression = compression
+        self.protocols: set[ChatProtocol] = set()
+        options = {name: getattr(self, name) for name in ServerRules.CONFIG_ATTRS}
+        self.protocol_class: type[ChatProtocol] = type("ConfiguredChatProtocol", (ChatProtocol,), options)
+
+    def open_socket(self, ticket: Ticket, handshake: Handshake) -> ChatProtocol:
+        """The protocol for a handshake that has been let in; it writes the 101 when it gets its transport."""
+        accepted = _accept(handshake.extensions) if self._compression and handshake.extensions else None
+        protocol = self.protocol_class(ticket, handshake.key, accepted)
+        protocol.factory = self
+        return protocol
+
+    def ended(self, protocol: ChatProtocol, address: str) -> None:
+        """A connection has ended."""
+        self._ended(address)
+
+    def buildProtocol(self, addr: IAddress | None = IPv4Address("TCP", "", 0)) -> None:
+        """Refuses: without the HTTP edge there would be no limits on the handshake (traps: headers, NUL, smuggling)."""
+        raise AssertionError("the WebSocket edge is reached through the site; see open_socket")
+
+
+def _accept(lines: Sequence[bytes]) -> PerMessageDeflateOfferAccept | None:
+    """The first offer of permessage-deflate that can be had with small memory; None for none (RFC 7692 section 5.1)."""
+    for line in lines:
+        for offer in line.decode("ascii", "replace").split(","):
+            name, *parameters = [part.strip() for part in offer.split(";")]
+            if name.lower() != PerMessageDeflateOffer.EXTENSION_NAME:
+                continue
+            try:
+                parsed = PerMessageDeflateOffer.parse(_parameters(parameters))
+                if parsed.request_max_window_bits and parsed.request_max_window_bits < WINDOW_BITS:
+                    continue
+                return PerMessageDeflateOfferAccept(
+                    parsed,
+                    request_no_context_takeover=parsed.accept_no_context_takeover,
+                    request_max_window_bits=WINDOW_BITS if parsed.accept_max_window_bits else 0,
+                    no_context_takeover=True,
+                    window_bits=WINDOW_BITS,
+                    mem_level=5,
+                )
+            except Exception:
+                # Autobahn raises plain Exceptions for parameters that it does not know: that offer is declined.
+                continue
+    return None
+
+
+def _parameters(parameters: Sequence[str]) -> dict[str, list[object]]:
+    found: dict[str, list[object]] = {}
+    for parameter in parameters:
+        name, has_value, value = parameter.partition("=")
+        found.setdefault(name.strip().lower(), []).append(value.strip().strip('"') if has_value else True)
+    return found

@@ -1,0 +1,358 @@
+"""Autobahn's WebSocket protocol, asleep until something unusual comes (design decisions 5, 6 and 7).
+
+In: bytes from the transport, after the handshake that the HTTP edge has checked.  Out: messages to a session; and the session's
+bytes to the socket, directly while nothing waits there.
+
+A connection that only ever sees usual frames needs none of Autobahn's 60 attributes (5 kB), so its state is made at the
+first unusual frame (:meth:`ChatProtocol._awaken`); until then the class attributes stand for it.  Each attribute of Autobahn and Twisted
+that is touched here is pinned by ``tests/test_ws_pins.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import IntFlag
+from typing import Any, Protocol
+
+from autobahn.twisted.websocket import WebSocketServerProtocol
+from autobahn.websocket.compress import PerMessageDeflate, PerMessageDeflateOfferAccept
+from autobahn.websocket.protocol import WebSocketProtocol
+from autobahn.websocket.protocol import WebSocketServerProtocol as ServerRules
+from twisted.internet import tcp
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_chat.words.errors import ChatError, CloseCode
+from twisted_chat.words.frames import FIN_PING, frame
+from twisted_chat.words.handshake import switching_protocols
+from twisted_chat.words.ticket import Ticket
+from twisted_chat.ws import receive
+
+_PING = frame(FIN_PING, b"")
+#: Bytes of a close frame's reason (RFC 6455 section 5.5: 125 with the code).
+_REASON_BYTES = 123
+
+
+class Session(Protocol):
+    """What takes the messages: ``rules.session.Session``, as far as this edge knows it."""
+
+    def received(self, texts: Sequence[bytes]) -> None: ...
+
+    def received_binary(self, data: bytes) -> None: ...
+
+    def heard(self) -> None: ...
+
+    def congested(self) -> None: ...
+
+    def drained(self) -> None: ...
+
+    def lost(self) -> None: ...
+
+
+class Unread(IntFlag):
+    """Why the socket is not read."""
+
+    NO = 0
+    BY_SESSION = 1  #: the session throttles the peer
+    UNSENT = 2  #: the peer takes no answers, so it may ask no more
+
+
+OpenSession = Callable[["ChatProtocol", Ticket], Session]
+
+
+@implementer(IPushProducer)
+class ChatProtocol(WebSocketServerProtocol):
+    """One WebSocket: Autobahn's protocol to the peer, a :class:`twisted_chat.rules.link.Link` to the session.
+
+    :cvar CONFIG_ATTRS: empty, because ``factory.protocol_class`` has the configuration as class attributes: nothing to copy, and no
+        ``pformat`` of it into a debug line that nobody reads (72 % of Autobahn's handshake).
+    """
+
+    log = Logger()
+
+    CONFIG_ATTRS: Sequence[str] = ()
+    peer = None
+    state = WebSocketProtocol.STATE_CONNECTING
+    current_frame: Any = None
+    inside_message = False
+    data = b""
+    _transport_details = None
+
+    congested = False
+    paused = False
+    deflated = False
+    _awake = False
+    _unread = Unread.NO
+    _partial = b""
+    _accepted: PerMessageDeflateOfferAccept | None = None
+    _session: Session | None = None
+
+    def __init__(self, ticket: Ticket, key: bytes, accepted: PerMessageDeflateOfferAccept | None) -> None:
+        # Autobahn's __init__ waits until it is needed: see _awaken.
+        self._opening: tuple[Ticket, bytes] | None = (ticket, key)
+        self._address = ticket.address
+        if accepted is not None:
+            self._accepted = accepted
+            self.deflated = True
+
+    # Twisted calls
+
+    def connectionMade(self) -> None:
+        """Answer 101, and open the session."""
+        assert self._opening is not None
+        ticket, key = self._opening
+        self._opening = None
+        transport: Any = self.transport
+        # Autobahn means to and does not: it reads the option before it has it.  Without, Nagle and delayed ACK add 40 ms.
+        try:
+            transport.setTcpNoDelay(True)
+        except (AttributeError, OSError):
+            pass  # a UNIX socket
+        self.send = self._direct_send(transport)
+        transport.registerProducer(self, True)
+        extensions = () if self._accepted is None else (self._accepted.get_extension_string(),)
+        transport.write(switching_protocols(key, ticket.subprotocol, extensions))
+        self._flush_head(transport)
+        self.state = WebSocketProtocol.STATE_OPEN
+        try:
+            self._session = self.factory.open_session(self, ticket)
+        except ChatError as error:
+            self.close(error.close_code, error.message)
+        except Exception:
+            self.log.failure("A session could not be opened")
+            self.close(CloseCode.INTERNAL_ERROR, "internal error")
+
+    def dataReceived(self, data: bytes) -> None:
+        """Messages to the session; what is unusual to Autobahn, one frame at a time."""
+        session = self._session
+        if session is not None:
+            session.heard()
+        if self._partial:
+            data, self._partial = self._partial + data, b""
+        limit = self.maxMessagePayloadSize
+        at, end = 0, len(data)
+        while at < end and self.state != WebSocketProtocol.STATE_CLOSED:
+            if session is not None and self._usual():
+                at = self._take(session, data, at, limit)
+                if at == end or self.state == WebSocketProtocol.STATE_CLOSED:
+                    return
+                if self._usual() and receive.may_wait(data, at, limit):
+                    self._partial = data[at:]
+                    return
+            at = self._to_autobahn(data, at)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The end, however it came."""
+        if self._awake:
+            ServerRules._connectionLost(self, reason)  # type: ignore[arg-type]
+        self.state = WebSocketProtocol.STATE_CLOSED
+        session, self._session = self._session, None
+        self._partial = b""
+        self.factory.ended(self, self._address)
+        if session is not None:
+            session.lost()
+
+    def pauseProducing(self) -> None:
+        """Twisted: more is unsent than a socket should hold; so nothing more may be asked either."""
+        self._hold_back(Unread.UNSENT)
+        self._congest()
+
+    def resumeProducing(self) -> None:
+        """Twisted: everything is sent."""
+        self.congested = False
+        self._read_on(Unread.UNSENT)
+        if self._session is not None:
+            self._session.drained()
+
+    def stopProducing(self) -> None:
+        """Twisted: the connection is lost (traps: without this method, ``connectionLost`` fails)."""
+
+    # The session calls (rules.link.Link)
+
+    def send(self, data: bytes) -> int:
+        """Replaced for each connection by :meth:`_direct_send`."""
+        raise AssertionError("send before the connection is made")
+
+    def write(self, data: bytes) -> None:
+        if self.state != WebSocketProtocol.STATE_OPEN:
+            return
+        self._write(data)
+
+    def hold(self, rest: bytes) -> None:
+        transport: Any = self.transport
+        transport.write(rest)
+        # Twisted says when the rest has gone only to a producer that it has paused, which it does above 64 KiB.
+        transport.producerPaused = True
+        self._congest()
+
+    def pause(self) -> None:
+        self.paused = True
+        self._hold_back(Unread.BY_SESSION)
+
+    def resume(self) -> None:
+        self.paused = False
+        self._read_on(Unread.BY_SESSION)
+
+    def ping(self) -> None:
+        self.write(_PING)
+
+    def close(self, code: int, reason: str) -> None:
+        if self.state == WebSocketProtocol.STATE_OPEN:
+            self._awaken()
+            self._read_on(Unread.BY_SESSION)
+            # sendClose refuses 1001, 1011, 1012 and 1013, which are ours to send.
+            self.sendCloseFrame(code=int(code), reasonUtf8=_cut(reason))
+
+    def abort(self) -> None:
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    # Autobahn calls
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        session = self._session
+        if session is None or self.state != WebSocketProtocol.STATE_OPEN:
+            return
+        if isBinary:
+            session.received_binary(payload)
+        else:
+            session.received([payload])
+
+    def onMessageEnd(self) -> None:
+        """As Autobahn's, without a Deferred for each message."""
+        if not self.failedByMe:
+            self.onMessage(b"".join(self.message_data), self.message_is_binary)
+        self.message_data = None
+
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        """Control frames take the same way as everything else, or one could end up inside another frame."""
+        self._write(data)
+
+    def unregisterProducer(self) -> None:
+        transport: Any = self.transport
+        transport.unregisterProducer()
+
+    # Inside
+
+    def _usual(self) -> bool:
+        """Whether Autobahn is between messages, so that usual frames need not go through it."""
+        return (
+            self.current_frame is None
+            and not self.inside_message
+            and not self.data
+            and self.state == WebSocketProtocol.STATE_OPEN
+        )
+
+    def _take(self, session: Session, data: bytes, at: int, limit: int) -> int:
+        """Give the usual frames to the session; answers where the first unusual one begins, or the data end."""
+        while True:
+            texts: list[bytes] = []
+            start = at
+            at = receive.take_texts(data, start, texts, limit)
+            if texts:
+                if not receive.all_utf8(texts):
+                    texts = []
+                    at = receive.first_other(data, start, texts, limit)
+                    if texts:
+                        session.received(texts)
+                    return at
+                session.received(texts)
+                if self.state != WebSocketProtocol.STATE_OPEN:
+                    return at
+            if at == len(data):
+                return at
+            stop = receive.take_control(data, at)
+            if stop == at:
+                stop, payload = receive.take_binary(data, at, limit)
+                if stop == at:
+                    return at
+                session.received_binary(payload)
+                if self.state != WebSocketProtocol.STATE_OPEN:
+                    return stop
+            at = stop
+
+    def _to_autobahn(self, data: bytes, at: int) -> int:
+        """Give Autobahn the rest of its frame, or the next one, and no more: its time is quadratic in what it holds."""
+        self._awaken()
+        if self.current_frame is not None:
+            stop = at + self.current_frame.length - self.current_frame_masker.pointer()
+        elif self.data:
+            stop = at + 1  # the rest of a header that came in pieces
+        else:
+            stop = receive.frame_end(data, at)
+        stop = min(max(stop, at + 1), len(data))
+        self._dataReceived(data[at:stop])
+        return stop
+
+    def _awaken(self) -> None:
+        """Make Autobahn's state, as after its own handshake."""
+        if self._awake:
+            return
+        self._awake = True
+        state = self.state
+        WebSocketProtocol.__init__(self)
+        ServerRules._connectionMade(self)
+        self.state = state
+        self.inside_message = False
+        self.current_frame = None
+        self.websocket_version = 13
+        if self._accepted is not None:
+            self._perMessageCompress = PerMessageDeflate.create_from_offer_accept(True, self._accepted)
+
+    def _direct_send(self, transport: Any) -> Callable[[bytes], int]:
+        if isinstance(transport, tcp.Connection) and not transport.TLS:
+            sent: Callable[[bytes], int] = transport.getHandle().send
+            return sent
+
+        def send_buffered(data: bytes) -> int:
+            # TLS and wrappers have buffers of their own: they take everything, and pauseProducing says when it was too much.
+            transport.write(data)
+            return len(data)
+
+        return send_buffered
+
+    def _flush_head(self, transport: Any) -> None:
+        """The 101 must be gone before frames are sent past the transport's buffer; with an empty socket buffer it goes at once."""
+        if isinstance(transport, tcp.Connection) and not transport.TLS:
+            transport.doWrite()
+            if transport.dataBuffer or transport._tempDataBuffer:
+                self.hold(b"")
+
+    def _write(self, data: bytes) -> None:
+        transport: Any = self.transport
+        if self.congested:
+            transport.write(data)
+            return
+        try:
+            taken = self.send(data)
+        except BlockingIOError:
+            taken = 0
+        except OSError:
+            return  # the reactor is about to say so
+        if taken < len(data):
+            self.hold(data[taken:])
+
+    def _congest(self) -> None:
+        self.congested = True
+        if self._session is not None:
+            self._session.congested()
+
+    def _hold_back(self, why: Unread) -> None:
+        if not self._unread:
+            transport: Any = self.transport
+            transport.pauseProducing()
+        self._unread |= why
+
+    def _read_on(self, why: Unread) -> None:
+        if self._unread & why:
+            self._unread &= ~why
+            if not self._unread and self.state != WebSocketProtocol.STATE_CLOSED:
+                transport: Any = self.transport
+                transport.resumeProducing()
+
+
+def _cut(reason: str) -> bytes:
+    return reason.encode()[:_REASON_BYTES].decode(errors="ignore").encode()
