@@ -20,8 +20,6 @@ from twisted_chat.words.people import Credential, Source
 #: Canonical names (``Sec-Websocket-Key``) to values, as ``Headers.getAllRawHeaders`` has them.
 Headers: TypeAlias = Mapping[bytes, Sequence[bytes]]
 
-COOKIE = b"twisted_chat_token"
-
 #: RFC 6750 section 2.1.
 _TOKEN = re.compile(rb"[A-Za-z0-9._~+/=-]+")
 #: Schemes that proxies in front of us use for their own guests; what they say is not for us.
@@ -49,8 +47,11 @@ class Arrival(Struct, frozen=True, gc=False):
     credential: Credential | None
 
 
-def read_arrival(headers: Headers, peer: IAddress, secure: bool, proxies: TrustedProxies) -> Arrival:
-    """Read the headers that tell who comes; ``BadRequest`` or ``Unauthenticated`` name the one that is wrong."""
+def read_arrival(headers: Headers, peer: IAddress, secure: bool, proxies: TrustedProxies, cookie: bytes) -> Arrival:
+    """Read the headers that tell who comes; ``BadRequest`` or ``Unauthenticated`` name the one that is wrong.
+
+    :param cookie: the name of the cookie that may carry a token.
+    """
     host = single(headers, b"Host")
     if host is None:
         raise BadRequest("Host: missing")
@@ -67,11 +68,11 @@ def read_arrival(headers: Headers, peer: IAddress, secure: bool, proxies: Truste
         scheme,
         host.decode("latin-1").lower(),
         None if origin is None else origin.decode("latin-1"),
-        read_credential(headers),
+        read_credential(headers, cookie),
     )
 
 
-def read_credential(headers: Headers) -> Credential | None:
+def read_credential(headers: Headers, cookie: bytes) -> Credential | None:
     """The bearer token of the ``Authorization`` header, or else of the cookie."""
     authorization = single(headers, b"Authorization")
     if authorization is not None:
@@ -81,7 +82,7 @@ def read_credential(headers: Headers) -> Credential | None:
         if scheme.lower() not in _NOT_FOR_US:
             raise Unauthenticated("Authorization: only Bearer is understood")
     cookies = headers.get(b"Cookie")
-    return None if cookies is None else _cookie(cookies)
+    return None if cookies is None else _cookie(cookies, cookie)
 
 
 def credential(token: bytes, source: Source) -> Credential:
@@ -91,17 +92,17 @@ def credential(token: bytes, source: Source) -> Credential:
     return Credential(token.decode("ascii"), source)
 
 
-def _cookie(lines: Sequence[bytes]) -> Credential | None:
+def _cookie(lines: Sequence[bytes], wanted: bytes) -> Credential | None:
     found = set()
     for line in lines:
-        if COOKIE in line:
+        if wanted in line:
             for pair in line.split(b";"):
                 name, _, value = pair.strip().partition(b"=")
-                if name == COOKIE and value:
+                if name == wanted and value:
                     found.add(value.strip(b'"'))
     if len(found) > 1:
         # A neighbouring site can add a cookie, never remove ours: then it is open which one is the person's own.
-        raise BadRequest(f"Cookie: {COOKIE.decode()} is there more than once")
+        raise BadRequest(f"Cookie: {wanted.decode()} is there more than once")
     return credential(found.pop(), Source.COOKIE) if found else None
 
 

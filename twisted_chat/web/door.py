@@ -21,21 +21,30 @@ class Door:
     """Lets nobody through unknown.
 
     :ivar origins: may be replaced while running, likewise ``proxies``.
+    :param cookie: the name of the cookie that may carry a token.
     """
 
     def __init__(
-        self, admission: Admission, identities: Identities, clock: IReactorTime, *, origins: Origins, proxies: TrustedProxies
+        self,
+        admission: Admission,
+        identities: Identities,
+        clock: IReactorTime,
+        *,
+        origins: Origins = Origins(),
+        proxies: TrustedProxies | None = None,
+        cookie: str = "chat_token",
     ) -> None:
         self.admission = admission
         self.origins = origins
-        self.proxies = proxies
+        self.proxies = proxies or TrustedProxies()
+        self._cookie = cookie.encode()
         self._identities = identities
         self._clock = clock
         self._looked_up = 0
 
     def arrival(self, request: Request, headers: Headers) -> Arrival:
         """Who comes with this request."""
-        return read_arrival(headers, request.client, request.isSecure(), self.proxies)
+        return read_arrival(headers, request.client, request.isSecure(), self.proxies, self._cookie)
 
     def check_origin(self, arrival: Arrival, credential: Credential | None) -> None:
         """Raise ``Forbidden`` if the page that sent this may not, or if nothing says which page did and a cookie is the proof."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 from http import HTTPStatus
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct
 
-from twisted_chat.words.errors import BadRequest, ChatError, Forbidden, TooBig, Unauthenticated, Unavailable
+from twisted_chat.words.errors import BadRequest, ChatError, TooBig, Unauthenticated, Unavailable
+from twisted_chat.words.replies import ErrorBody
 
 #: Seconds to wait when an error that may pass does not say how long.
 _RETRY_AFTER = 2
@@ -69,34 +70,17 @@ class CrowdedOut(Unavailable):
     """Too many requests are being read at once, and this one was the slowest."""
 
 
-class OriginRefused(Forbidden):
-    """A page of that origin may not speak to this server."""
-
-
-class ErrorDetail(Struct, frozen=True):
-    """An error in words and for programs.
-
-    :ivar code: the error's name in the protocol.
-    :ivar message: one sentence for a person, naming the field where there is one.
-    :ivar retry: whether the same request may succeed later.
-    """
-
-    code: str
-    message: str
-    retry: bool
-    retry_after_ms: int | UnsetType = UNSET
-
-
-class ErrorBody(Struct, frozen=True):
+class Refusal(Struct, frozen=True):
     """The body of every answer that is not a success."""
 
-    error: ErrorDetail
+    error: ErrorBody
 
 
 def body_of(error: ChatError) -> bytes:
     """The JSON body."""
     after = UNSET if error.retry_after_ms is None else error.retry_after_ms
-    return msgspec.json.encode(ErrorBody(ErrorDetail(error.code, error.message, error.retry, after))) + b"\n"
+    body = ErrorBody(code=error.code, message=error.message, retry=error.retry, retry_after_ms=after)
+    return msgspec.json.encode(Refusal(body)) + b"\n"
 
 
 def headers_of(error: ChatError) -> list[tuple[bytes, bytes]]:

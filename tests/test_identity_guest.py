@@ -1,0 +1,56 @@
+"""Guests: who they are, and that they stay it."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_chat.identity.guest import Guests
+from twisted_chat.words.errors import BadRequest
+
+DEVICE = "3f2b8c1e-device"
+
+
+def counting() -> Guests:
+    """Guests whose random bytes are 1, 2, 3 …"""
+    numbers = iter(range(1, 100))
+    return Guests(b"s" * 32, lambda size: next(numbers).to_bytes(size, "big"))
+
+
+class GuestTests(SynchronousTestCase):
+    def test_device_keeps_the_id(self) -> None:
+        """The same device is the same guest, in another process too, whatever the name."""
+        first = counting().person("bob", DEVICE)
+        again = counting().person("robert", DEVICE)
+        self.assertEqual(first.id, again.id)
+        self.assertTrue(first.id.startswith("g") and first.guest)
+
+    def test_id_tells_nothing(self) -> None:
+        """Another server, or another device, gives another id."""
+        ids = {
+            Guests(b"a" * 32, bytes).person(None, DEVICE).id,
+            Guests(b"b" * 32, bytes).person(None, DEVICE).id,
+            Guests(b"a" * 32, bytes).person(None, DEVICE + "2").id,
+        }
+        self.assertEqual(len(ids), 3)
+
+    def test_without_device(self) -> None:
+        """Each is new, and looks like the others."""
+        guests = counting()
+        ids = [guests.person().id, guests.person().id, guests.person(None, DEVICE).id]
+        self.assertEqual(len(set(ids)), 3)
+        self.assertEqual({len(id) for id in ids}, {25})
+
+    def test_default_name(self) -> None:
+        person = counting().person()
+        self.assertEqual(person.name, f"guest-{person.id[-4:]}")
+
+    def test_name_has_its_one_form(self) -> None:
+        self.assertEqual(counting().person("Zoe\u0308").name, "Zo\u00eb")
+
+    def test_bad_name(self) -> None:
+        for name in ("", " ", "a\u202eb", "x" * 65, "a\nb"):
+            self.assertRaises(BadRequest, counting().person, name)
+
+    def test_bad_device(self) -> None:
+        for device in ("short", "", "x" * 129, "\ud800 is no text"):
+            self.assertIn("device", self.assertRaises(BadRequest, counting().person, None, device).message)

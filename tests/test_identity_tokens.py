@@ -1,0 +1,105 @@
+"""Opaque tokens: made once, known by their hash, ended at will."""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_chat.identity.tokens import OpaqueTokens, mint
+from twisted_chat.words.errors import BadRequest, TokenExpired, Unauthenticated
+from twisted_chat.words.people import Credential, Person, Source
+from twisted_chat.words.store import TokenRecord, TokenStore
+
+NOW_MS = 1_700_000_000_000
+
+
+class Shelf:
+    """A token store that is a dict, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.records: dict[bytes, TokenRecord] = {}
+        self.asked: list[bytes] = []
+
+    def find_token(self, secret_hash: bytes) -> Deferred[TokenRecord | None]:
+        self.asked.append(secret_hash)
+        return succeed(self.records.get(secret_hash))
+
+
+def of(token: str) -> Credential:
+    return Credential(token, Source.HEADER)
+
+
+class TokenTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.shelf = Shelf()
+        self.now_ms = NOW_MS
+        store: TokenStore = self.shelf  # type: ignore[assignment]
+        self.tokens = OpaqueTokens(store, lambda: self.now_ms / 1000)
+
+    def minted(self, **changes: object) -> str:
+        made = mint(
+            lambda size: b"\xfb" * size, NOW_MS, person="u42", name="Alice", expires_ms=NOW_MS + 1000, rights=["moderate"]
+        )
+        fields = {name: getattr(made.record, name) for name in made.record.__struct_fields__}
+        self.shelf.records[made.secret_hash] = TokenRecord(**{**fields, **changes})
+        return made.token
+
+    def test_bearer(self) -> None:
+        person = self.successResultOf(self.tokens.identify(of(self.minted())))
+        self.assertEqual(
+            person,
+            Person(id="u42", name="Alice", expires=NOW_MS / 1000 + 1, token_id="t" + "fb" * 6, rights=frozenset({"moderate"})),
+        )
+
+    def test_only_the_hash_is_looked_up(self) -> None:
+        token = self.minted()
+        self.successResultOf(self.tokens.identify(of(token)))
+        self.assertEqual(self.shelf.asked, [sha256(token.encode()).digest()])
+
+    def test_minted_secret_is_not_in_the_record(self) -> None:
+        made = mint(lambda size: b"\x01" * size, NOW_MS, person="u1", name="A")
+        self.assertTrue(re.fullmatch(r"tc_[\w-]{43}", made.token))
+        self.assertNotIn(made.token[3:], repr(made))
+        self.assertNotIn(made.token[3:], repr(made.record))
+
+    def test_unknown(self) -> None:
+        self.failureResultOf(self.tokens.identify(of("tc_" + "A" * 43)), Unauthenticated)
+
+    def test_revoked(self) -> None:
+        failure = self.failureResultOf(self.tokens.identify(of(self.minted(revoked=NOW_MS))), Unauthenticated)
+        self.assertNotIsInstance(failure.value, TokenExpired)
+
+    def test_expired(self) -> None:
+        token = self.minted()
+        self.now_ms += 1000
+        self.failureResultOf(self.tokens.identify(of(token)), TokenExpired)
+
+    def test_never_expires(self) -> None:
+        token = self.minted(expires=None)
+        self.now_ms += 10**12
+        person = self.successResultOf(self.tokens.identify(of(token)))
+        assert person is not None
+        self.assertIsNone(person.expires)
+
+    def test_another_kind(self) -> None:
+        """What is no token of ours is left to the other ways."""
+        self.assertIsNone(self.successResultOf(self.tokens.identify(of("eyJ.a.b"))))
+
+    def test_damaged(self) -> None:
+        """Half a token does not trouble the store."""
+        self.failureResultOf(self.tokens.identify(of("tc_short")), Unauthenticated)
+        self.assertEqual(self.shelf.asked, [])
+
+    def test_mint_refuses(self) -> None:
+        for person, name, expires in (
+            ("g42", "A", None),
+            ("42", "A", None),
+            ("u", "A", None),
+            ("u 1", "A", None),
+            ("u1", "", None),
+            ("u1", "A", NOW_MS),
+        ):
+            self.assertRaises(BadRequest, mint, bytes, NOW_MS, person=person, name=name, expires_ms=expires)
