@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -87,7 +87,7 @@ class GroupCommit:
             else:
                 drafts.extend(posting.drafts)
         rooms = list(appends)
-        self._store.append([Append(room.name, drafts) for room, drafts in appends.items()]).addCallbacks(
+        maybeDeferred(self._store.append, [Append(room.name, drafts) for room, drafts in appends.items()]).addCallbacks(
             self._committed, self._failed, callbackArgs=(batch, rooms), errbackArgs=(batch,)
         ).addErrback(self._broken)
 

@@ -114,8 +114,7 @@ class ChatProtocol(WebSocketServerProtocol):
         self.send = self._direct_send(transport)
         transport.registerProducer(self, True)
         extensions = () if self._accepted is None else (self._accepted.get_extension_string(),)
-        transport.write(switching_protocols(key, ticket.subprotocol, extensions))
-        self._flush_head(transport)
+        self._write_head(transport, switching_protocols(key, ticket.subprotocol, extensions))
         self.state = WebSocketProtocol.STATE_OPEN
         try:
             self._session = self.factory.open_session(self, ticket)
@@ -194,6 +193,8 @@ class ChatProtocol(WebSocketServerProtocol):
 
     def resume(self) -> None:
         self.paused = False
+        if self._session is not None:
+            self._session.heard()
         self._read_on(Unread.BY_SESSION)
 
     def ping(self) -> None:
@@ -314,12 +315,12 @@ class ChatProtocol(WebSocketServerProtocol):
 
         return send_buffered
 
-    def _flush_head(self, transport: Any) -> None:
-        """The 101 must be gone before frames are sent past the transport's buffer; with an empty socket buffer it goes at once."""
-        if isinstance(transport, tcp.Connection) and not transport.TLS:
-            transport.doWrite()
-            if transport.dataBuffer or transport._tempDataBuffer:
-                self.hold(b"")
+    def _write_head(self, transport: Any, head: bytes) -> None:
+        if isinstance(transport, tcp.Connection) and (transport.dataBuffer or transport._tempDataBuffer):
+            # The answer to an earlier request on this connection has not gone yet; nothing may be sent past it.
+            self.hold(head)
+        else:
+            self._write(head)
 
     def _write(self, data: bytes) -> None:
         transport: Any = self.transport
