@@ -1,0 +1,44 @@
+"""Nothing is missing silently: a test that cannot run says why, and where everything must be there (``CI=true``) that is a failure.
+
+A reason that begins with ``not applicable`` may be skipped everywhere: there is nothing to install that would make the test run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+CI = os.environ.get("CI") == "true"
+NOT_APPLICABLE = "not applicable"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if CI:
+        forbid_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    if CI:
+        forbid_skip(report)
+    return report
+
+
+def forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Make a failure of a skip for a missing part."""
+    if not report.skipped or hasattr(report, "wasxfail"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if NOT_APPLICABLE not in reason:
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid} was skipped, and nothing may be missing here: {reason}"

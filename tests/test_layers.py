@@ -1,0 +1,90 @@
+"""Imports point down only: the table in ``twisted_chat/__init__.py`` holds."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+import twisted_chat
+
+PACKAGE = Path(twisted_chat.__file__).parent
+EDGES = {"ws", "web", "identity", "stores", "client", "shell"}
+#: What each layer may import of ours, besides itself.
+MAY_IMPORT = {
+    "words": set[str](),
+    "rules": {"words"},
+    **dict.fromkeys(EDGES, {"words", "rules"}),
+    "service": {"words", "rules"} | EDGES,
+    # The package itself and ``python -m twisted_chat``.
+    "": {"service"},
+}
+#: What rules and words do not know of the world.
+WORLD = ("autobahn", "twisted.web", "twisted.internet.reactor", "sqlite3", "psycopg", "OpenSSL", "socket")
+
+
+def modules() -> Iterator[tuple[str, Path, set[str]]]:
+    """Layer, file and full names of what is imported (``from a import b`` counts as ``a`` and ``a.b``)."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).parts
+        yield parts[0] if len(parts) > 1 else "", path, imported(path)
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are written in full"
+            names |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def begins(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+class LayersTests(SynchronousTestCase):
+    def test_the_table_is_complete(self) -> None:
+        """A new package needs a place among the layers."""
+        found = {path.name for path in PACKAGE.iterdir() if path.is_dir() and any(path.glob("*.py"))}
+        self.assertEqual(found - set(MAY_IMPORT), set())
+
+    def test_imports_point_down(self) -> None:
+        """Each layer imports only what lies below it; edges do not import one another."""
+        wrong = [
+            f"{path.relative_to(PACKAGE)} imports {name}"
+            for layer, path, names in modules()
+            for name in names
+            if begins(name, "twisted_chat") and name.count(".") >= 1
+            if (target := name.split(".")[1]) in MAY_IMPORT and target != layer and target not in MAY_IMPORT[layer]
+        ]
+        self.assertEqual(wrong, [])
+
+    def test_rules_do_not_know_the_world(self) -> None:
+        """Neither Autobahn nor twisted.web, SQL or the reactor, so that a test drives them with a Clock."""
+        wrong = [
+            f"{path.relative_to(PACKAGE)} imports {name}"
+            for layer, path, names in modules()
+            for name in names
+            if layer in ("rules", "words") and any(begins(name, world) for world in WORLD)
+        ]
+        self.assertEqual(wrong, [])
+
+    def test_only_the_wiring_knows_the_reactor(self) -> None:
+        """Everybody else gets reactor and clock as arguments."""
+        wrong = [
+            str(path.relative_to(PACKAGE))
+            for layer, path, names in modules()
+            if layer != "service" and "twisted.internet.reactor" in names
+        ]
+        self.assertEqual(wrong, [])
+
+    def test_the_plugin_imports_nothing(self) -> None:
+        """Every ``twistd --help`` of everybody imports the drop-in, so it knows only ServiceMaker."""
+        drop_in = PACKAGE.parent / "twisted" / "plugins" / "twisted_chat_plugin.py"
+        self.assertEqual(imported(drop_in), {"twisted.application.service", "twisted.application.service.ServiceMaker"})
+        self.assertEqual(list(drop_in.parent.parent.rglob("__init__.py")), [])
