@@ -91,7 +91,9 @@ def _time(event: LogEvent) -> str:
 
 def _topic(event: LogEvent) -> str:
     """``hub`` for ``twisted_chat.rules.hub.Hub``; the full namespace of what is not ours."""
-    namespace = str(event.get("log_namespace") or event.get("log_system") or "-")
+    namespace = str(event.get("log_namespace") or "-")
+    if namespace == "log_legacy":
+        return "twisted"  # twisted.python.log knows no more
     if namespace.startswith("twisted_chat."):
         return next(part for part in reversed(namespace.split(".")) if part.islower() or part == namespace)
     return namespace

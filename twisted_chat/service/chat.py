@@ -1,0 +1,150 @@
+"""The parts of a chat put together: store, identity, hub, HTTP and WebSocket edge; no ports and no process.
+
+Everything that a part needs from the world is given to it here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.logger import Logger
+
+from twisted_chat.identity.guest import Guests
+from twisted_chat.identity.jwt import JsonWebTokens, JwtKey, read_key
+from twisted_chat.identity.table import IdentityTable
+from twisted_chat.identity.tokens import OpaqueTokens
+from twisted_chat.rules.admission import Admission, Origins, TrustedProxies, parse_origin
+from twisted_chat.rules.hub import Hub
+from twisted_chat.service.settings import Settings, key_file
+from twisted_chat.stores.memory import MemoryStore
+from twisted_chat.web.answer import error_answer, write_answer
+from twisted_chat.web.door import Door
+from twisted_chat.web.refusal import NoSuchPath
+from twisted_chat.web.site import ChatRequest, ChatSite
+from twisted_chat.web.upgrade import Upgrades, is_upgrade
+from twisted_chat.words.errors import BadRequest
+from twisted_chat.words.people import Identity
+from twisted_chat.words.store import Opened, Store
+from twisted_chat.ws.factory import ChatFactory
+
+
+class SetUpError(Exception):
+    """The settings ask for something that is not there: one line with cause and cure."""
+
+
+class Chat:
+    """The running parts.
+
+    :ivar null_origin: pages opened from disk may connect: the out-of-the-box state.
+    """
+
+    def __init__(self, store: Store, hub: Hub, admission: Admission, door: Door, site: ChatSite, sockets: ChatFactory) -> None:
+        self.store = store
+        self.hub = hub
+        self.admission = admission
+        self.door = door
+        self.site = site
+        self.sockets = sockets
+
+    @property
+    def null_origin(self) -> bool:
+        return self.door.origins.null
+
+    def apply(self, settings: Settings) -> None:
+        """Take over what may change while running; connections keep what they were told."""
+        self.hub.limits = self.admission.limits = settings.limits
+        self.hub.policies = policies = settings.policies()
+        for room in self.hub.all_rooms:
+            policy = policies.policy(room.name)
+            if policy.durable == room.policy.durable:
+                room.policy = policy
+        self.door.origins = Origins(frozenset(map(parse_origin, settings.allowed_origins)), self.door.origins.null)
+        self.door.proxies = TrustedProxies(settings.trusted_proxies)
+
+
+async def build(reactor: Any, settings: Settings, store_url: str, *, loopback: bool) -> Chat:
+    """Open the store and build the chat on it.
+
+    :param loopback: nobody but this machine can reach the ports.
+    """
+    keys = read_keys(settings.jwt_keys)
+    store = make_store(reactor, store_url)
+    opened = await store.open()
+    tokens = await store.list_tokens()
+    out_of_the_box = (
+        loopback
+        and settings.guests
+        and not (keys or tokens or settings.public_url or settings.trusted_proxies or settings.allowed_origins)
+    )
+    identities = IdentityTable(_ways(settings, keys, store), Guests(opened.secret, os.urandom) if settings.guests else None)
+    hub = Hub(
+        store,
+        opened,
+        reactor,
+        now_seconds=time.time,
+        unique=lambda: secrets.token_hex(6),
+        random=random.random,
+        limits=settings.limits,
+        policies=settings.policies(),
+        identify=identities.identify,
+        guest=identities.guest,
+    )
+    hub.reserve_names((token.person, token.name) for token in tokens if token.revoked is None)
+    hub.start()
+    admission = Admission(settings.limits)
+    door = Door(
+        admission,
+        identities,
+        reactor,
+        origins=Origins(frozenset(map(parse_origin, settings.allowed_origins)), null=out_of_the_box),
+        proxies=TrustedProxies(settings.trusted_proxies),
+    )
+    sockets = ChatFactory(hub.open_session, admission.ended, settings.limits, compression=settings.compression, reactor=reactor)
+    upgrades = Upgrades(door, sockets.open_socket, may_enter=hub.room_for)
+
+    def answer(request: ChatRequest) -> None:
+        if is_upgrade(dict(request.requestHeaders.getAllRawHeaders())):
+            upgrades.upgrade(request)
+        else:
+            write_answer(request, error_answer(NoSuchPath("no page here")))
+
+    site = ChatSite(answer, admission, reactor, body_bytes=65536, observe=lambda *args: None, logger=Logger())
+    return Chat(store, hub, admission, door, site, sockets)
+
+
+def make_store(reactor: Any, url: str) -> Store:
+    """The store that the URL names."""
+    if url.startswith("memory:"):
+        return MemoryStore(reactor)
+    return MemoryStore(reactor)
+
+
+def read_keys(entries: Sequence[str]) -> list[JwtKey]:
+    """The keys of ``jwt_keys``, read from their files."""
+    keys = []
+    for entry in entries:
+        file = key_file(entry)
+        try:
+            with open(file.path, encoding="utf-8") as opened:
+                keys.append(read_key(file.algorithm, opened.read().rstrip("\r\n"), file.kid))
+        except OSError as error:
+            raise SetUpError(f"jwt_keys: {file.path}: cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise SetUpError(f"jwt_keys: {file.path}: is neither PEM nor a secret in text") from None
+        except BadRequest as error:
+            raise SetUpError(f"jwt_keys: {file.path}: {error.message}") from None
+    return keys
+
+
+def _ways(settings: Settings, keys: Sequence[JwtKey], store: Store) -> list[Identity]:
+    """One row for each way to prove who one is."""
+    ways: list[Identity] = [OpaqueTokens(store, time.time)]
+    if keys:
+        issuer, audience = settings.jwt_issuer or None, settings.jwt_audience or None
+        ways.append(JsonWebTokens(keys, time.time, issuer=issuer, audience=audience))
+    return ways

@@ -1,0 +1,78 @@
+"""What has to be looked at from time to time: tokens revoked elsewhere, what retention lets go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from twisted_chat.rules.hub import Hub
+from twisted_chat.words.store import TokenStore
+
+#: Seconds between two looks for revoked tokens; a connection has to end within 5 s of the revocation, by whatever process.
+REVOCATION_SECONDS = 2.0
+#: Milliseconds by which the looks overlap, for a revocation that was written while we looked.
+REVOCATION_OVERLAP_MS = 5_000
+#: Seconds between two rounds of retention, which is counted in days.
+RETENTION_SECONDS = 300.0
+
+
+class Chore(Service):
+    """Calls ``work`` every ``seconds``; a failure is logged, once until it has worked again, and the next round comes all the same."""
+
+    log = Logger()
+
+    def __init__(self, clock: IReactorTime, seconds: float, name: str, work: Callable[[], Deferred[None] | None]) -> None:
+        self.setName(name)
+        self._seconds = seconds
+        self._work = work
+        self._failing = False
+        self._loop = LoopingCall(self._round)
+        self._loop.clock = clock
+
+    def startService(self) -> None:
+        super().startService()
+        self._loop.start(self._seconds, now=False)
+
+    def stopService(self) -> None:
+        super().stopService()
+        if self._loop.running:
+            self._loop.stop()
+
+    async def _once(self) -> None:
+        try:
+            await (self._work() or _nothing())
+            self._failing = False
+        except Exception:
+            if not self._failing:
+                self.log.failure("{chore}: did not work; it is tried again", chore=self.name)
+            self._failing = True
+
+    def _round(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._once())
+
+
+async def _nothing() -> None:
+    """For work that is done at once."""
+
+
+def revocation(store: TokenStore, hub: Hub, clock: IReactorTime, now_seconds: Callable[[], float]) -> Chore:
+    """Ends the connections of tokens that were revoked, also by another process."""
+    seen_until = int(now_seconds() * 1000)
+
+    async def look() -> None:
+        nonlocal seen_until
+        now = int(now_seconds() * 1000)
+        hub.end_tokens(await store.revoked_since(seen_until - REVOCATION_OVERLAP_MS))
+        seen_until = now
+
+    return Chore(clock, REVOCATION_SECONDS, "revocation", lambda: Deferred.fromCoroutine(look()))
+
+
+def retention(hub: Hub, clock: IReactorTime) -> Chore:
+    """Lets the store forget what the rooms' policies do not keep."""
+    return Chore(clock, RETENTION_SECONDS, "retention", lambda: hub.retain())

@@ -1,0 +1,238 @@
+"""The server as ``twistd`` runs it: what is started in which order, what an operator's signals do, how it ends.
+
+Start: the ports are bound (still with twistd's privileges), the store opens, the chat is built on it, who waits at the ports is let
+in; then systemd hears READY and the operator where to look.  Any failure on the way is one line and exit status 1.  End: the
+ports close, everybody is told when to come back, what was said is committed and written, within ``drain_seconds``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any
+
+import msgspec
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, TimeoutError, gatherResults
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
+from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+import twisted_chat
+from twisted_chat.service.chat import Chat, SetUpError, build
+from twisted_chat.service.chores import retention, revocation
+from twisted_chat.service.listeners import Listener, ListenError, listen
+from twisted_chat.service.options import Options
+from twisted_chat.service.process import Signals, exit_status_at_end, say_error, settle, tune
+from twisted_chat.service.settings import Settings, SettingsError, store_path
+from twisted_chat.service.systemd import Notifier, Watchdog, watchdog_seconds
+from twisted_chat.words.store import StoreError
+
+#: Seconds between two looks whether everybody has gone.
+_DRAIN_LOOK_SECONDS = 0.02
+#: What a reload may change; all else is built into what runs.
+_RELOADABLE = {"limits", "rooms", "create_rooms", "allowed_origins", "trusted_proxies"}
+
+
+class Gate(Factory):
+    """What the ports are bound to before there is a site.
+
+    A port of an unusual kind may not be held (:meth:`Listener.hold`); who comes too early there is turned away.
+    """
+
+    noisy = False
+    site: IProtocolFactory | None = None
+
+    def buildProtocol(self, addr: IAddress) -> IProtocol | None:
+        return None if self.site is None else self.site.buildProtocol(addr)
+
+    def logPrefix(self) -> str:
+        """Twisted logs ``chat starting on 8080``."""
+        return "chat"
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """For ALPN, when somebody comes by TLS: what the site says (never ``h2``, in which nobody can upgrade)."""
+        return [b"http/1.1"]
+
+    def stopFactory(self) -> None:
+        if self.site is not None:
+            self.site.doStop()
+
+
+class Server(MultiService):
+    """The whole server."""
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, options: Options) -> None:
+        super().__init__()
+        self.settings: Settings = options.settings
+        self.chat: Chat | None = None
+        self.listeners: list[Listener] = []
+        self._reactor = reactor
+        self._options = options
+        self._gate = Gate()
+        self._listening: Deferred[list[Listener]] | None = None
+        self._notify = Notifier(options.environ)
+        self._files = 0
+        self._failed = False
+
+    @property
+    def _daemon(self) -> bool:
+        return self._options.parent is not None and not self._options.parent.get("nodaemon")
+
+    # Start
+
+    def privilegedStartService(self) -> None:
+        super().privilegedStartService()
+        self._files = tune()
+        self._listening = listen(self._reactor, self.settings.listen, self._gate)
+        if self._daemon:
+            # Not yet too late for twistd to tell the shell.
+            self._listening.addErrback(self._raise_to_twistd)
+
+    def startService(self) -> None:
+        super().startService()
+        self._reactor.callWhenRunning(
+            Signals(self._reactor.stop, self.reload, self._reactor.callFromThread).install,
+        )
+        self._reactor.callWhenRunning(self._begin)
+
+    def _begin(self) -> None:
+        Deferred.fromCoroutine(self._start()).addErrback(lambda failure: self.log.failure("The start failed", failure))
+
+    async def _start(self) -> None:
+        try:
+            await self._build()
+        except (ListenError, StoreError, SetUpError) as error:
+            self._give_up(" ".join(str(error).split()))
+        except Exception as error:
+            self.log.failure("The server could not be built")
+            self._give_up(f"an internal error, which the log explains: {type(error).__name__}: {error}")
+
+    async def _build(self) -> None:
+        assert self._listening is not None, "startService before privilegedStartService"
+        self.listeners = await self._listening
+        directory = self._options.environ.get("STATE_DIRECTORY", "").split(":")[0] or os.getcwd()
+        only_here = all(listener.loopback for listener in self.listeners)
+        url = store_path(self.settings.store, directory)
+        chat = self.chat = await build(self._reactor, self.settings, url, loopback=only_here)
+        retention(chat.hub, self._reactor).setServiceParent(self)
+        revocation(chat.store, chat.hub, self._reactor, time.time).setServiceParent(self)
+        watchdog = watchdog_seconds(self._options.environ, os.getpid())
+        if watchdog is not None:
+            Watchdog(self._reactor, self._notify, watchdog).setServiceParent(self)
+        settle()
+        self._gate.site = chat.site
+        chat.site.noisy = False
+        chat.site.doStart()
+        for listener in self.listeners:
+            listener.let_in()
+        self._notify("READY=1", f"STATUS=Serving {self._page()}")
+        self._say_where(chat, url)
+
+    def _raise_to_twistd(self, failure: Any) -> None:
+        error = failure.value
+        raise SystemExit(1) if not isinstance(error, ListenError) else error
+
+    def _give_up(self, line: str) -> None:
+        """The start failed: one line, exit status 1."""
+        self._failed = True
+        self._notify(f"STATUS=Failed: {line}")
+        if self._daemon:
+            self.log.critical("{line}", line=line)
+        say_error(line)
+        exit_status_at_end(1)
+        self._reactor.stop()
+
+    def _page(self) -> str:
+        return self.settings.public_url or self.listeners[0].url
+
+    def _say_where(self, chat: Chat, store_url: str) -> None:
+        self.log.info(
+            "Serving on {endpoints}; data in {store}; {files} open files allowed",
+            endpoints=" ".join(listener.url for listener in self.listeners),
+            store=store_url,
+            files=self._files,
+        )
+        if self._daemon or self.settings.log_format != "text" or sys.__stdout__ is None:
+            return
+        page = self._page()
+        lines = [f"twisted_chat {twisted_chat.__version__} is ready.", f"  Page       {page}"]
+        if page.startswith("http"):
+            lines.append(f'  WebSocket  new WebSocket("ws{page.removeprefix("http").rstrip("/")}")')
+        lines += [f"  Data       {store_url.removeprefix('sqlite:')}", f"  Stop       Ctrl+C, or kill {os.getpid()}"]
+        if chat.null_origin:
+            lines.append(
+                '  Pages opened from disk (origin "null") may connect too, because only this machine can reach the server,'
+            )
+            lines.append("  guests are welcome and there are no tokens or keys.")
+        sys.__stdout__.write("\n".join(lines) + "\n")
+        sys.__stdout__.flush()
+
+    # SIGHUP
+
+    def reload(self) -> None:
+        """Reopen the log, read the configuration and the certificates again."""
+        self._notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        if self._options.lines is not None:
+            self._options.lines.reopen()
+        for listener in self.listeners:
+            listener.renew_certificate()
+        try:
+            settings = self._options.load()
+        except SettingsError as error:
+            self.log.error("The old configuration stays: {error}", error=str(error))
+        else:
+            self._apply(settings)
+        self._notify("READY=1")
+
+    def _apply(self, settings: Settings) -> None:
+        if self.chat is not None:
+            self.chat.apply(settings)
+        waiting = [
+            name
+            for name in (field.name for field in msgspec.structs.fields(Settings))
+            if name not in _RELOADABLE and getattr(settings, name) != getattr(self.settings, name)
+        ]
+        kept = {name: getattr(self.settings, name) for name in waiting}
+        self.settings = msgspec.structs.replace(settings, **kept)
+        self.log.info("Read the configuration again; for the next start: {waiting}", waiting=", ".join(waiting) or "nothing")
+
+    # End
+
+    def stopService(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self._notify("STOPPING=1")
+        chat = self.chat
+        if chat is not None:
+            chat.admission.draining = True
+        if not self.listeners and self._listening is not None and self._listening.called and not self._failed:
+            self.listeners = await self._listening
+        await gatherResults([listener.close() for listener in self.listeners])
+        if chat is not None:
+            await self._drain(chat)
+        children: Deferred[object] | None = super().stopService()
+        if children is not None:
+            await children
+        if chat is not None:
+            await chat.store.close()
+
+    async def _drain(self, chat: Chat) -> None:
+        """Say goodbye to everybody, and wait for them, not for ever."""
+        deadline = self._reactor.seconds() + self.settings.drain_seconds
+        count = len(chat.hub.sessions)
+        try:
+            await chat.hub.drain().addTimeout(self.settings.drain_seconds, self._reactor)
+        except TimeoutError:
+            self.log.error("The store did not finish within {seconds} s", seconds=self.settings.drain_seconds)
+        while chat.hub.sessions and self._reactor.seconds() < deadline:
+            await deferLater(self._reactor, _DRAIN_LOOK_SECONDS)
+        rest = list(chat.hub.sessions)
+        for session in rest:
+            session.link.abort()
+        self.log.info("Said goodbye to {count} connections, {rest} of them did not answer", count=count, rest=len(rest))
