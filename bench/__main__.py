@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--list", action="store_true", help="name the scenarios and do nothing")
     parser.add_argument("--only", action="append", default=[], metavar="SCENARIO[,…]", help="these, or those that begin so")
-    parser.add_argument("--contenders", action="append", default=[], metavar="NAME[,…]", help="only these, or those that begin so")
+    parser.add_argument("--contenders", action="append", default=[], metavar="NAME[,…]", help="the same for contenders")
     parser.add_argument("--rounds", type=int, help="how often everything is measured (3)")
     parser.add_argument("--seconds", type=float, help="how long each measured window is (3)")
     parser.add_argument("--quick", action="store_true", help="one short round of smaller loads: does it all work?")

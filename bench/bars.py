@@ -81,7 +81,8 @@ def _bars() -> Iterator[Bar]:
         kind = contender.removeprefix("chat ")
         for window, bound in ((1, 0.9), (16, 1.0)):
             scenario = f"wide-1000-{window}"
-            yield Bar(f"wide room of 1,000, W = {window}, {kind}, to bun", (scenario, contender, rate), bound, (scenario, "bun", rate))
+            text = f"wide room of 1,000, W = {window}, {kind}, to bun"
+            yield Bar(text, (scenario, contender, rate), bound, (scenario, "bun", rate))
         yield Bar(
             f"wide room of 1,000, W = 1, {kind}, CPU per delivery, to bun",
             ("wide-1000-1", contender, "cpu_us"),

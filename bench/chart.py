@@ -23,7 +23,8 @@ _HINTS = {"per_second": "more is better", "p99_ms": "99th percentile, less is be
 def svg(results: Results) -> str:
     """A picture of the scenarios that belong into one and were measured."""
     panels = [(scenario, _bars(scenario, results)) for scenario in measured(results) if scenario.chart]
-    body, top = [], float(MARGIN)
+    body: list[str] = []
+    top = float(MARGIN)
     for scenario, bars in panels:
         if bars:
             body += _panel(scenario, bars, top)
@@ -57,9 +58,10 @@ def _panel(scenario: Scenario, bars: list[tuple[str, bool, float]], top: float) 
     room = WIDTH - 2 * MARGIN - NAME_WIDTH - VALUE_WIDTH
     for row, (name, ours, value) in enumerate(bars):
         y = top + TITLE_HEIGHT + row * (BAR_HEIGHT + BAR_GAP)
+        colour = _OURS if ours else _PEER
         length = max(1.0, room * value / longest)
         left = MARGIN + NAME_WIDTH
         yield f'<text x="{left - 8}" y="{y + 12.5:.1f}" text-anchor="end" fill="#323f4b">{escape(name)}</text>'
-        yield f'<rect x="{left}" y="{y:.0f}" width="{length:.1f}" height="{BAR_HEIGHT}" rx="2" fill="{_OURS if ours else _PEER}"/>'
+        yield f'<rect x="{left}" y="{y:.0f}" width="{length:.1f}" height="{BAR_HEIGHT}" rx="2" fill="{colour}"/>'
         words = escape(_WORDS[scenario.metric].format(value))
         yield f'<text x="{left + length + 6:.1f}" y="{y + 12.5:.1f}" fill="#323f4b">{words}</text>'

@@ -13,6 +13,7 @@
  *   talk     clients send lines and count what comes back
  *              window=W       closed loop, W lines under way in all: a line is
  *                             under way until its whole room has received it
+ *              refill=N       … replaced at least N at once (1)
  *              window_each=W  closed loop, W unacknowledged sends per talker
  *              rate=R         open loop, R lines a second; latency counts from
  *                             the moment a line should have been sent
@@ -66,12 +67,12 @@ static struct {
     const char *mode, *host, *path, *room;
     unsigned port, clients, rooms, talkers, window, window_each, size, batch, at_once;
     unsigned check, tail, behind, limit, first;
-    unsigned json, tls, ids, join;
+    unsigned json, tls, ids, join, refill;
     double rate, warmup, seconds, drain, settle;
     uint64_t lines;
 } opt = {
     .host = "127.0.0.1", .path = "/", .room = "lobby", .clients = 1, .rooms = 1, .size = 20,
-    .batch = 1, .at_once = 64, .check = 2, .limit = 50, .join = 1,
+    .batch = 1, .at_once = 64, .check = 2, .limit = 50, .join = 1, .refill = 1,
     .warmup = 0.5, .seconds = 2, .drain = 15, .settle = 0.4,
 };
 
@@ -92,7 +93,7 @@ static void read_settings(int count, char **words) {
         {"size", &opt.size}, {"batch", &opt.batch}, {"at_once", &opt.at_once},
         {"check", &opt.check}, {"tail", &opt.tail}, {"behind", &opt.behind},
         {"limit", &opt.limit}, {"first", &opt.first}, {"json", &opt.json}, {"tls", &opt.tls},
-        {"ids", &opt.ids}, {"join", &opt.join},
+        {"ids", &opt.ids}, {"join", &opt.join}, {"refill", &opt.refill},
     };
     const struct { const char *name; double *value; } reals[] = {
         {"rate", &opt.rate}, {"warmup", &opt.warmup}, {"seconds", &opt.seconds},
@@ -743,7 +744,7 @@ static void begin_connection(unsigned index) {
     if ((c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)) < 0) die("socket: %s", strerror(errno));
     if (index < opt.check && opt.rate <= 0)
         if (!(c->next_of = calloc(opt.clients, sizeof *c->next_of))) die("out of memory");
-    if (opt.ids && stamps_size)
+    if (stamps_size)
         if (!(c->stamps = calloc(stamps_size, sizeof *c->stamps))) die("out of memory");
     c->waits_to_write = true;
     struct epoll_event e = {.events = EPOLLIN | EPOLLOUT, .data.ptr = c};
@@ -865,6 +866,7 @@ static void keep_window_full(void) {
     uint64_t heard = got_total / fan, under_way = sent_total > heard ? sent_total - heard : 0;
     uint64_t count = under_way < opt.window ? opt.window - under_way : 0;
     if (opt.lines && count > opt.lines - sent_total) count = opt.lines - sent_total;
+    else if (count < opt.refill) return;
     if (count) send_round_robin(count);
 }
 
@@ -1001,9 +1003,9 @@ int main(int count, char **words) {
     setrlimit(RLIMIT_NOFILE, &files);
     if (files.rlim_cur < opt.clients + 32) die("%u clients need more than %lu open files", opt.clients, (unsigned long)files.rlim_cur);
     key_prefix = (unsigned)(now_ns() / 1000000 % 1000000);
-    for (stamps_size = 1; stamps_size < opt.window_each;) stamps_size *= 2;
-    if (opt.rate > 0 || !strcmp(opt.mode, "history")) stamps_size = 4096;
-    if (!strcmp(opt.mode, "history")) opt.ids = 1;
+    if (!strcmp(opt.mode, "history")) opt.ids = 1, stamps_size = 4096;
+    if (opt.window_each)
+        for (stamps_size = 1; stamps_size < opt.window_each;) stamps_size *= 2;
     if (!(conns = calloc(opt.clients + 1, sizeof *conns))) die("out of memory");
     if (!(room_sent = calloc(opt.rooms, sizeof *room_sent))) die("out of memory");
     poller = epoll_create1(EPOLL_CLOEXEC);

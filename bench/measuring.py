@@ -1,8 +1,8 @@
 """Measurements: a contender under a load gives a sample, rounds of alternating contenders give medians.
 
-Each sample has a server of its own, fresh from its start.  Contenders take turns within each round and the round begins with another
-one each time, so that a machine that gets slower (or busier) treats all alike.  A sample in which a line was lost, doubled or out of
-order counts as failed, however fast it was.
+Each sample has a server of its own, fresh from its start.  Contenders take turns within each round and the round begins with
+another one each time, so that a machine that gets slower (or busier) treats all alike.  A sample in which a line was lost,
+doubled or out of order counts as failed, however fast it was.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Pace:
 class Sample:
     """One measurement.
 
-    :ivar values: figures by name: ``per_second``, ``cpu_us`` (the server's CPU time for one of the unit), ``load_share`` (of one core,
-        that the load generator used), ``peak_mb``, ``p50_ms`` …, ``rss_per_connection`` (bytes).
+    :ivar values: figures by name: ``per_second``, ``cpu_us`` (the server's CPU time for one of the unit), ``load_share`` (of one
+        core, that the load generator used), ``peak_mb``, ``p50_ms`` …, ``rss_per_connection`` (bytes).
     :ivar problem: why the figures do not count; empty if they do.
     """
 
@@ -236,7 +236,9 @@ def _run(scenario: Scenario, settings: Mapping[str, int | float | str], server: 
     counted = float(report["per_second"]) * float(report["seconds"])
     if not counted:
         raise LoadFailed("nothing arrived within the measured time")
-    percentiles = {name: float(report[name]) for name in ("p50_ms", "p99_ms", "p999_ms", "max_ms") if name in report}
+    percentiles: dict[str, float] = {
+        name: float(report[name]) for name in ("p50_ms", "p99_ms", "p999_ms", "max_ms") if name in report
+    }
     return {
         "per_second": float(report["per_second"]),
         "cpu_us": (cpu["stop"] - cpu["start"]) / counted * 1e6,

@@ -1,7 +1,7 @@
 """The servers that are compared, each its idiomatic fastest, and how to start them.
 
-A program is found (or installed) once; what comes out is a :class:`Program` that knows its version and the command line for a port
-and an optional certificate, or :class:`~bench.installing.NotInstallable` with the reason.
+A program is found (or installed) once; what comes out is a :class:`Program` that knows its version and the command line for a
+port and an optional certificate, or :class:`~bench.installing.NotInstallable` with the reason.
 """
 
 from __future__ import annotations

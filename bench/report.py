@@ -36,7 +36,8 @@ def text(results: Results, outcomes: list[Outcome], pace: Pace) -> str:
         lines += ["", *_scenario(scenario, results)]
     calibration = results.median(*CALIBRATION)
     if calibration is not None:
-        lines += ["", f"calibration: SQLite commits {calibration:,.0f} rows per second in one-statement batches of 100 (WAL, FULL)"]
+        what = "rows per second in one-statement batches of 100 (WAL, synchronous=FULL)"
+        lines += ["", f"calibration: SQLite commits {calibration:,.0f} {what}"]
     lines += ["", *_outcomes(outcomes)]
     return "\n".join(lines) + "\n"
 
@@ -98,6 +99,8 @@ def _opening(results: Results, pace: Pace) -> Iterator[str]:
     yield f"{here['cores']} cores of {here['cpu']}, Linux {here['kernel']}, Python {here['python']}"
     yield ", ".join(results.versions.values())
     yield f"medians of {pace.rounds} rounds of {pace.seconds:g} s; servers take turns within each round"
+    if pace.quick:
+        yield "a quick run: some loads are smaller than their titles say"
     for name, reason in results.missing.items():
         yield f"{name} does not take part: {reason}"
     for name, reason in results.skipped.items():
@@ -109,7 +112,8 @@ def _scenario(scenario: Scenario, results: Results) -> Iterator[str]:
     contenders = results.samples[scenario.name]
     columns = [column for column in _COLUMNS if _any_has(contenders, column[1])]
     compared = [peer for peer in _COMPARED_WITH if peer in contenders]
-    rows = [["", columns[0][0], *(f"× {peer}" for peer in compared), *(heading for heading, _, _ in columns[1:])]] if columns else []
+    headings = [heading for heading, _, _ in columns]
+    rows = [["", headings[0], *(f"× {peer}" for peer in compared), *headings[1:]]] if columns else []
     notes = []
     for name, samples in contenders.items():
         cells = [_cell(results.median(scenario.name, name, metric), form) for _, metric, form in columns]

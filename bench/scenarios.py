@@ -1,7 +1,7 @@
 """What is measured: the table of scenarios, each a load and the contenders that are put under it.
 
-A scenario is a mode and settings of the load generator (``loadgen.c`` explains them); a contender is a program, a dialect and a kind
-of room.  Nothing here runs anything.
+A scenario is a mode and settings of the load generator (``loadgen.c`` explains them); a contender is a program, a dialect and a
+kind of room.  Nothing here runs anything.
 """
 
 from __future__ import annotations
@@ -219,24 +219,21 @@ def _million() -> Iterator[Scenario]:
 
 
 def _secured() -> Iterator[Scenario]:
+    wide = {"clients": 1_000, "talkers": 1}
     for name, title, settings in (
-        ("wss-busy-1000", "busy room over TLS: 32 clients, all talk, 1,000 lines under way", {"clients": 32, "window": 1_000}),
-        ("wss-wide-1000-1", "wide room over TLS: 1,000 members, one speaker, 1 under way", {"clients": 1_000, "talkers": 1, "window": 1}),
-        (
-            "wss-wide-1000-16",
-            "wide room over TLS: 1,000 members, one speaker, 16 under way",
-            {"clients": 1_000, "talkers": 1, "window": 16},
-        ),
+        ("busy-1000", "busy room over TLS: 32 clients, all talk, 1,000 lines under way", {"clients": 32, "window": 1_000}),
+        ("wide-1000-1", "wide room over TLS: 1,000 members, one speaker, 1 under way", {**wide, "window": 1}),
+        ("wide-1000-16", "wide room over TLS: 1,000 members, one speaker, 16 under way", {**wide, "window": 16}),
     ):
         yield Scenario(
-            name=name,
+            name=f"wss-{name}",
             title=title,
             group="over TLS",
             mode="talk",
             settings=settings,
             contenders=(EPHEMERAL, DURABLE, *FAST_PEERS),
             tls=True,
-            chart=name == "wss-busy-1000",
+            chart=name == "busy-1000",
         )
 
 
