@@ -236,9 +236,7 @@ def _run(scenario: Scenario, settings: Mapping[str, int | float | str], server: 
     counted = float(report["per_second"]) * float(report["seconds"])
     if not counted:
         raise LoadFailed("nothing arrived within the measured time")
-    percentiles: dict[str, float] = {
-        name: float(report[name]) for name in ("p50_ms", "p99_ms", "p999_ms", "max_ms") if name in report
-    }
+    percentiles = {str(name): float(value) for name, value in report.items() if name.endswith("_ms")}
     return {
         "per_second": float(report["per_second"]),
         "cpu_us": (cpu["stop"] - cpu["start"]) / counted * 1e6,

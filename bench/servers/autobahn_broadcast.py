@@ -56,7 +56,8 @@ def main(reactor: Any, port: str, *files: str) -> Deferred[None]:
     else:
         endpoint = TCP4ServerEndpoint(reactor, int(port), BACKLOG, "127.0.0.1")
     forever: Deferred[None] = Deferred()
-    endpoint.listen(BroadcastFactory()).addErrback(forever.errback)
+    listening: Deferred[object] = endpoint.listen(BroadcastFactory())  # type: ignore[no-untyped-call]
+    listening.addErrback(forever.errback)
     return forever
 
 
