@@ -7,6 +7,7 @@ outcomes for those who sent them.  Both come after the commit (design decision 2
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
@@ -55,6 +56,7 @@ class GroupCommit:
         self._running: list[Posting] = []
         self._scheduled = False
         self._idle: list[Deferred[None]] = []
+        self._answers: list[Callable[[], None]] = []
         self.waiting_drafts = 0
         self.healthy = True
 
@@ -70,7 +72,7 @@ class GroupCommit:
 
     def idle(self) -> Deferred[None]:
         """Fires when everything submitted has been answered."""
-        if not (self._running or self._waiting):
+        if not (self._running or self._waiting or self._answers):
             return succeed(None)
         waiter: Deferred[None] = Deferred()
         self._idle.append(waiter)
@@ -89,7 +91,7 @@ class GroupCommit:
         rooms = list(appends)
         maybeDeferred(self._store.append, [Append(room.name, drafts) for room, drafts in appends.items()]).addCallbacks(
             self._committed, self._failed, callbackArgs=(batch, rooms), errbackArgs=(batch,)
-        ).addErrback(self._broken)
+        )
 
     def _take(self) -> list[Posting]:
         taken = count = 0
@@ -104,18 +106,7 @@ class GroupCommit:
 
     def _committed(self, outcomes: list[list[Outcome]], batch: list[Posting], rooms: list[Room]) -> None:
         self.healthy = True
-        self._next()
-        places: dict[Room, int] = {}
-        by_room = dict(zip(rooms, outcomes, strict=True))
-        for room, results in by_room.items():
-            events: list[Event] = [result.event for result in results if type(result) is Appended]
-            places[room] = 0
-            if events:
-                room.announce(events)
-        for posting in batch:
-            start = places[posting.room]
-            end = places[posting.room] = start + len(posting.drafts)
-            posting.done(by_room[posting.room][start:end])
+        self._answer(lambda: self._deliver(dict(zip(rooms, outcomes, strict=True)), batch))
 
     def _failed(self, failure: Failure, batch: list[Posting]) -> None:
         error = failure.value
@@ -125,22 +116,47 @@ class GroupCommit:
         elif self.healthy:
             self.log.error("Nothing can be kept: {error}", error=str(error))
         self.healthy = False
-        self._next()
+        self._answer(lambda: self._refuse(error, batch))
+
+    def _answer(self, tell: Callable[[], None]) -> None:
+        """Tell what became of a batch, in the order of the batches, while the store works on the next one.
+
+        A store in memory answers the next batch before this one has been told; so there is a queue.
+        """
+        self._answers.append(tell)
+        if len(self._answers) > 1:
+            return
+        while self._answers:
+            self._next()
+            try:
+                self._answers[0]()
+            except Exception:
+                self.log.failure("Telling what was committed failed")
+            del self._answers[0]
+
+    def _deliver(self, outcomes: dict[Room, list[Outcome]], batch: list[Posting]) -> None:
+        for room, results in outcomes.items():
+            events: list[Event] = [result.event for result in results if type(result) is Appended]
+            if events:
+                room.announce(events)
+        places = dict.fromkeys(outcomes, 0)
+        for posting in batch:
+            start = places[posting.room]
+            end = places[posting.room] = start + len(posting.drafts)
+            posting.done(outcomes[posting.room][start:end])
+
+    def _refuse(self, error: ChatError, batch: list[Posting]) -> None:
         for posting in batch:
             posting.done([error] * len(posting.drafts))
 
     def _next(self) -> None:
-        # The store works on the next batch while this one's events are written to the members.
         self._running = []
         if self._waiting:
             self._start()
         elif self._idle:
             waiters, self._idle = self._idle, []
             for waiter in waiters:
-                self._turn.at_end(lambda waiter=waiter: waiter.callback(None))  # type: ignore[misc]
-
-    def _broken(self, failure: Failure) -> None:
-        self.log.failure("Announcing what was committed failed", failure)
+                self._turn.at_next(partial(waiter.callback, None))
 
 
 #: Keys of ephemeral messages that are remembered, so that a retry is answered and not repeated.
