@@ -140,11 +140,16 @@ class Hub:
 
     # Connections
 
-    def open_session(self, link: Link, ticket: Ticket) -> Session:
-        """A connection is open: the session that takes its messages.  :class:`ChatError` if it may not be after all."""
+    def check_may_enter(self, person: Person, raw_room: str) -> None:
+        """What :meth:`open_session` would refuse, for the time before the upgrade when it can still be said in HTTP."""
         if self.draining:
             raise Restarting("the server is restarting", retry_after_ms=self._return_ms())
-        self.check_name(ticket.person)
+        self.check_name(person)
+        self.room_for(person, raw_room).check_size()
+
+    def open_session(self, link: Link, ticket: Ticket) -> Session:
+        """A connection is open: the session that takes its messages.  :class:`ChatError` if it may not be after all."""
+        self.check_may_enter(ticket.person, ticket.room)
         session = JsonSession(self, link, ticket) if ticket.dialect is Dialect.JSON else PlainSession(self, link, ticket)
         self.add_session(session)
         return session

@@ -22,6 +22,7 @@ from twisted_chat.rules.encodings import Encoding
 from twisted_chat.rules.link import Link, Send
 from twisted_chat.rules.presence import Presence
 from twisted_chat.rules.recent import Recent
+from twisted_chat.words.errors import LimitReached
 from twisted_chat.words.events import Deleted, Event, TopicSet
 from twisted_chat.words.limits import Limits, RoomPolicy
 from twisted_chat.words.store import RoomRecord
@@ -335,6 +336,11 @@ class Room:
         if audience is None:
             audience = self._audiences[key] = Audience(self, encoding(self.name))
         return audience
+
+    def check_size(self) -> None:
+        """:class:`LimitReached` if nobody more fits in."""
+        if self.policy.size and self.members >= self.policy.size:
+            raise LimitReached(f"room: {self.name} is full ({self.policy.size} members)")
 
     def announce(self, events: Sequence[Event]) -> None:
         """The log has these next events: deliver them.  Called in the order of the numbers, without holes."""

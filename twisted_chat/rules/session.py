@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted_chat.rules.buckets import Bucket
 from twisted_chat.rules.link import Link
 from twisted_chat.rules.room import Reader, Room, State
-from twisted_chat.words.errors import ChatError, CloseCode, LimitReached, RateLimited, TokenExpired, TooBig
+from twisted_chat.words.errors import ChatError, CloseCode, RateLimited, TokenExpired, TooBig
 from twisted_chat.words.people import Person
 from twisted_chat.words.replies import PresencePush
 
@@ -154,8 +154,7 @@ class Session:
         reader.room.presence.unwatch(self)
 
     def enter_room(self, room: Room, reader: Reader) -> None:
-        if room.policy.size and room.members >= room.policy.size:
-            raise LimitReached(f"room: {room.name} is full ({room.policy.size} members)")
+        room.check_size()
         self.readers[room.name] = reader
         room.members += 1
         room.presence.enter(self.person.author)

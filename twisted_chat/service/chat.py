@@ -29,7 +29,7 @@ from twisted_chat.web.site import ChatRequest, ChatSite
 from twisted_chat.web.upgrade import Upgrades, is_upgrade
 from twisted_chat.words.errors import BadRequest
 from twisted_chat.words.people import Identity
-from twisted_chat.words.store import Opened, Store
+from twisted_chat.words.store import Store
 from twisted_chat.ws.factory import ChatFactory
 
 
@@ -105,7 +105,8 @@ async def build(reactor: Any, settings: Settings, store_url: str, *, loopback: b
         proxies=TrustedProxies(settings.trusted_proxies),
     )
     sockets = ChatFactory(hub.open_session, admission.ended, settings.limits, compression=settings.compression, reactor=reactor)
-    upgrades = Upgrades(door, sockets.open_socket, may_enter=hub.room_for)
+
+    upgrades = Upgrades(door, sockets.open_socket, may_enter=hub.check_may_enter)
 
     def answer(request: ChatRequest) -> None:
         if is_upgrade(dict(request.requestHeaders.getAllRawHeaders())):
