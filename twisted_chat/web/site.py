@@ -150,7 +150,7 @@ class ChatChannel(HTTPChannel):
         if self._receivedHeaderSize > self.totalHeadersSize or self._receivedHeaderCount > self.maxHeaders:
             self.refuse(HeadTooLarge(f"head: at most {HEAD_BYTES} bytes and {HEADERS} headers"))
         else:
-            self.refuse(BadRequest("this is not a well-formed HTTP/1.1 request"))
+            self.refuse(BadRequest("this is not a well-formed HTTP request"))
 
 
 class ChatSite(Site):

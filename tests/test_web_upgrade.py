@@ -1,0 +1,575 @@
+"""The handshake: who gets a ticket, and what everybody else is told.
+
+``KNOCK`` stands for a socket that was opened; whatever is refused is refused in HTTP, and no 101 is ever sent before.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress, IProtocol
+from twisted.internet.task import Clock
+from twisted.logger import Logger
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.http_memory import KEY, Recorder, Reply, Wire, handshake, request_head
+from twisted_chat.identity.guest import Guests
+from twisted_chat.rules.admission import Admission, Origins, TrustedProxies
+from twisted_chat.web.door import Door
+from twisted_chat.web.site import ChatSite
+from twisted_chat.web.upgrade import Upgrades
+from twisted_chat.words.errors import NoSuchRoom, TokenExpired, Unauthenticated, Unavailable
+from twisted_chat.words.handshake import Handshake
+from twisted_chat.words.limits import Limits
+from twisted_chat.words.people import Credential, Person, Source
+from twisted_chat.words.ticket import Dialect, Ticket
+
+KNOCK = b"<101>"
+OWN = (b"Origin", b"http://chat.test:8080")
+ALICE = Person(id="u1", name="Alice")
+
+
+class People:
+    """Identities under the test's control: ``good`` is Alice, ``slow`` is answered when the test says so."""
+
+    def __init__(self) -> None:
+        self.guests: Guests | None = Guests(b"s" * 32, lambda size: b"\1" * size)
+        self.asked: list[Credential] = []
+        self.slow: list[Deferred[Person]] = []
+        self.cancelled = 0
+
+    def identify(self, credential: Credential) -> Deferred[Person]:
+        self.asked.append(credential)
+        match credential.token:
+            case "good":
+                return succeed(ALICE)
+            case "old":
+                raise_in: Deferred[Person] = Deferred()
+                raise_in.errback(TokenExpired("token: expired"))
+                return raise_in
+            case "slow":
+                self.slow.append(Deferred(self._count_cancelled))
+                return self.slow[-1]
+            case "broken":
+                broken: Deferred[Person] = Deferred()
+                broken.errback(RuntimeError("a bug"))
+                return broken
+        bad: Deferred[Person] = Deferred()
+        bad.errback(Unauthenticated("token: unknown"))
+        return bad
+
+    def guest(self, name: str | None = None, device: str | None = None) -> Person:
+        if self.guests is None:
+            raise Unauthenticated("a token is needed: this server takes no guests")
+        return self.guests.person(name, device)
+
+    def _count_cancelled(self, deferred: Deferred[Person]) -> None:
+        self.cancelled += 1
+
+
+class Case(SynchronousTestCase):
+    """A site that knows only how to upgrade."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.people = People()
+        self.tickets: list[Ticket] = []
+        self.handshakes: list[Handshake] = []
+        self.sockets: list[Recorder] = []
+        self.failing: Exception | None = None
+        self.secret_rooms = {"secret"}
+        self.admission = Admission(Limits())
+        self.door = Door(self.admission, self.people, self.clock)
+        self.outcomes: list[str] = []
+        upgrades = Upgrades(self.door, self.open_socket, may_enter=self.may_enter, count=self.outcomes.append)
+        self.site = ChatSite(
+            upgrades.upgrade, self.admission, self.clock, body_bytes=1000, observe=lambda *a: None, logger=Logger()
+        )
+
+    def open_socket(self, ticket: Ticket, handshake: Handshake) -> IProtocol:
+        if self.failing is not None:
+            raise self.failing
+        self.tickets.append(ticket)
+        self.handshakes.append(handshake)
+        self.sockets.append(Recorder(KNOCK))
+        return self.sockets[-1]
+
+    def may_enter(self, person: Person, room: str) -> None:
+        if room in self.secret_rooms:
+            raise NoSuchRoom(f"room: there is no {room}")
+
+    def wire(self, peer: IAddress | None = None) -> Wire:
+        return Wire(self.site, peer)
+
+    def opened(self, data: bytes, peer: IAddress | None = None) -> Ticket:
+        """Send it; it must be let in."""
+        self.assertEqual(self.wire(peer).deliver(data), KNOCK)
+        return self.tickets[-1]
+
+    def refused(self, data: bytes, status: int, code: str = "bad_request") -> Reply:
+        """Send it; it must be answered in HTTP, in the one shape, and the connection must end."""
+        before = len(self.tickets)
+        wire = self.wire()
+        raw = wire.deliver(data)
+        self.assertNotIn(KNOCK, raw)
+        reply = Reply(raw)
+        self.assertEqual((reply.status, reply.error["code"]), (status, code), reply.body)
+        self.assertEqual(len(reply.body), int(reply.headers["content-length"]))
+        self.assertIn("content-security-policy", reply.headers)
+        self.assertEqual(len(self.tickets), before)
+        self.assertTrue(wire.disconnecting)
+        return reply
+
+
+class TicketTests(Case):
+    def test_tutorial(self) -> None:
+        """``new WebSocket("ws://localhost:8080")`` is a guest in the lobby who talks plain text."""
+        ticket = self.opened(handshake(b"/"))
+        self.assertEqual((ticket.dialect, ticket.room, ticket.subprotocol), (Dialect.TEXT, "lobby", None))
+        self.assertEqual((ticket.address, ticket.names, ticket.history), ("192.0.2.7", False, 0))
+        self.assertTrue(ticket.person.guest)
+        self.assertEqual(self.handshakes[0].key, KEY)
+
+    def test_rooms(self) -> None:
+        for target, room in (
+            (b"/ws", "lobby"),
+            (b"/ws/", "lobby"),
+            (b"/ws/kitchen", "kitchen"),
+            (b"/ws/k%C3%BCche?x=1", "küche"),
+            (b"/ws/ku%CC%88che", "küche"),
+            (b"/?name=bob", "lobby"),
+        ):
+            self.assertEqual(self.opened(handshake(target)).room, room)
+
+    def test_bad_rooms(self) -> None:
+        for target in (
+            b"/ws/a/b",
+            b"/ws/%2e%2e%2fetc",
+            b"/ws/..",
+            b"/ws/%00",
+            b"/ws/%ff",
+            b"/ws/%E2%80%AEx",
+            b"/ws//",
+            b"/ws/" + b"x" * 65,
+        ):
+            self.refused(handshake(target), 400)
+
+    def test_paths_without_a_socket(self) -> None:
+        for target in (b"/chat", b"/wss", b"/ws.", b"/healthz", b"/api/v1/rooms"):
+            self.refused(handshake(target), 404, "not_found")
+
+    def test_query(self) -> None:
+        ticket = self.opened(handshake(b"/ws?name=Zo%C3%AB&names=1&history=20&device=0123456789"))
+        self.assertEqual((ticket.person.name, ticket.names, ticket.history), ("Zoë", True, 20))
+        self.assertEqual(self.opened(handshake(b"/ws?device=0123456789")).person.id, ticket.person.id)
+
+    def test_history_is_bounded(self) -> None:
+        self.assertEqual(self.opened(handshake(b"/ws?history=99999999")).history, Limits().history)
+
+    def test_bad_query(self) -> None:
+        for query, field in (
+            (b"history=-1", "history"),
+            (b"history=x", "history"),
+            (b"history=%D9%A1", "history"),
+            (b"history=" + b"9" * 5000, "history"),
+            (b"name=a&name=b", "name"),
+            (b"name=%ff", "name"),
+            (b"name=%00", "name"),
+            (b"name=", "name"),
+            (b"device=short", "device"),
+        ):
+            self.assertIn(field, self.refused(handshake(b"/ws?" + query), 400).error["message"])
+
+    def test_extensions_are_handed_on(self) -> None:
+        self.opened(handshake(b"/ws", (b"Sec-WebSocket-Extensions", b"permessage-deflate; x")))
+        self.assertEqual(self.handshakes[-1].extensions, (b"permessage-deflate; x",))
+
+    def test_counted(self) -> None:
+        self.opened(handshake())
+        self.refused(handshake(b"/ws/secret"), 404, "no_such_room")
+        self.assertEqual(self.outcomes, ["open", "no_such_room"])
+
+    def test_unseen_room(self) -> None:
+        """A room that one may not see is refused before the 101, and nothing is counted."""
+        self.refused(handshake(b"/ws/secret"), 404, "no_such_room")
+        self.assertEqual(self.admission.connections, 0)
+
+
+class DialectTests(Case):
+    def chosen(self, *lines: bytes) -> tuple[Dialect, str | None]:
+        ticket = self.opened(handshake(b"/ws", *((b"Sec-WebSocket-Protocol", line) for line in lines)))
+        return ticket.dialect, ticket.subprotocol
+
+    def test_choice(self) -> None:
+        """The client's first choice among those we know; nothing offered is plain text, and nothing is then selected."""
+        self.assertEqual(self.chosen(), (Dialect.TEXT, None))
+        self.assertEqual(self.chosen(b"chat.v1.text"), (Dialect.TEXT, "chat.v1.text"))
+        self.assertEqual(self.chosen(b"chat.v1.json"), (Dialect.JSON, "chat.v1.json"))
+        self.assertEqual(self.chosen(b"chat.v9, chat.v1.json,chat.v1.text"), (Dialect.JSON, "chat.v1.json"))
+        self.assertEqual(self.chosen(b"chat.v1.text, chat.v1.json"), (Dialect.TEXT, "chat.v1.text"))
+        self.assertEqual(self.chosen(b"chat.v9", b"chat.v1.json"), (Dialect.JSON, "chat.v1.json"))
+
+    def test_unknown(self) -> None:
+        for line in (b"mqtt", b"chat.v2.json, mqtt", b"CHAT.V1.JSON", b"mqtt, bearer.good"):
+            self.assertIn(
+                "chat.v1.json", self.refused(handshake(b"/ws", (b"Sec-WebSocket-Protocol", line)), 400).error["message"]
+            )
+
+    def test_bearer_is_never_selected(self) -> None:
+        self.assertEqual(self.chosen(b"bearer.good, chat.v1.json"), (Dialect.JSON, "chat.v1.json"))
+        self.assertEqual(self.chosen(b"bearer.good"), (Dialect.TEXT, None))
+        self.assertEqual(self.tickets[-1].person, ALICE)
+
+
+class RequestTests(Case):
+    """RFC 6455 section 4.2.1, and what the traps of the stack ask for."""
+
+    def test_versions(self) -> None:
+        for version in (b"8", b"12", b"13, 8", b"14", b"x", b""):
+            reply = self.refused(handshake(b"/ws", (b"Sec-WebSocket-Version", version), without="Sec-WebSocket-Version"), 426)
+            self.assertEqual(reply.headers["sec-websocket-version"], "13")
+        self.refused(handshake(without="Sec-WebSocket-Version"), 426)
+
+    def test_plain_get(self) -> None:
+        """A browser that opens /ws is told what is spoken there."""
+        reply = self.refused(request_head(target=b"/ws"), 426)
+        self.assertEqual(reply.headers["upgrade"], "websocket")
+        self.refused(handshake(b"/ws", (b"Upgrade", b"h2c"), without="Upgrade"), 426)
+
+    def test_keys(self) -> None:
+        self.refused(handshake(without="Sec-WebSocket-Key"), 400)
+        self.refused(handshake(b"/ws", (b"Sec-WebSocket-Key", b"short"), without="Sec-WebSocket-Key"), 400)
+        self.refused(handshake(b"/ws", (b"Sec-WebSocket-Key", KEY)), 400)
+
+    def test_connection_header(self) -> None:
+        for value in (b"keep-alive", b"upgraded", b""):
+            self.refused(handshake(b"/ws", (b"Connection", value), without="Connection"), 400)
+        self.opened(handshake(b"/ws", (b"Connection", b"UPGRADE"), without="Connection"))
+        self.opened(handshake(b"/ws", (b"Upgrade", b"h2c, WebSocket"), without="Upgrade"))
+
+    def test_method(self) -> None:
+        for method in (b"POST", b"HEAD", b"OPTIONS"):
+            raw = handshake().replace(b"GET ", method + b" ", 1)
+            answer = self.wire().deliver(raw)
+            self.assertTrue(answer.startswith(b"HTTP/1.1 405 "), answer)
+            self.assertIn(b"Allow: GET\r\n", answer)
+
+    def test_http_10(self) -> None:
+        self.refused(handshake(version=b"HTTP/1.0"), 400)
+
+    def test_no_host(self) -> None:
+        self.refused(handshake(host=None), 400)
+        self.refused(handshake(b"/ws", (b"Host", b"evil.test")), 400)
+
+    def test_body(self) -> None:
+        self.opened(handshake(b"/ws", (b"Content-Length", b"0")))
+        self.refused(handshake(b"/ws", (b"Content-Length", b"3")) + b"abc", 400)
+        self.refused(handshake(b"/ws", (b"Transfer-Encoding", b"chunked")) + b"0\r\n\r\n", 400)
+
+    def test_control_bytes(self) -> None:
+        """A byte that somebody could take for a line end would be a second header: refused, in any header."""
+        for byte in (0x01, 0x08, 0x0B, 0x0C, 0x1B, 0x1C, 0x1D, 0x1E, 0x1F, 0x7F, 0x85, 0x9B):
+            for name in (b"Origin", b"X-Other", b"Cookie", b"User-Agent"):
+                with self.subTest(byte=byte, name=name):
+                    self.refused(handshake(b"/ws", (name, b"a" + bytes([byte]) + b"Origin: http://chat.test:8080")), 400)
+
+    def test_unicode_line_ends(self) -> None:
+        for text in ("\x85", "\u2028", "\u2029"):
+            self.refused(handshake(b"/ws", (b"X-Other", text.encode())), 400)
+
+    def test_harmless_bytes(self) -> None:
+        """A cookie of a neighbour on the same host may be UTF-8; TAB is white space."""
+        self.opened(handshake(b"/ws", (b"Cookie", "city=Århus\tx".encode())))
+
+    def test_nul_and_line_ends(self) -> None:
+        for byte in (b"\0", b"\n", b"\r"):
+            self.refused(handshake(b"/ws", (b"X-Other", b"a" + byte + b"b")), 400)
+
+    def test_redirects_nobody(self) -> None:
+        """Autobahn would answer ``?redirect=`` with 303 to anywhere."""
+        for target in (b"/ws?redirect=http://evil.test/&after=0", b"//evil.test/ws", b"/ws/%2f%2fevil.test"):
+            answer = self.wire().deliver(request_head(target=target))
+            self.assertNotIn(b"\r\nLocation:", answer)
+            self.assertNotIn(b" 30", answer.partition(b"\r\n")[0])
+
+    def test_absolute_form(self) -> None:
+        """A request to a proxy is not for us: its host and the Host header could disagree."""
+        self.refused(handshake(b"http://chat.test:8080/ws"), 404, "not_found")
+
+    def test_bytes_behind_the_handshake(self) -> None:
+        """Frames in the same packet as the handshake are not lost."""
+        self.opened(handshake() + b"\x81\x82abcdXX")
+        self.assertEqual(self.sockets[-1].received, b"\x81\x82abcdXX")
+
+    def test_smuggled_request(self) -> None:
+        """What comes behind is for the socket, whatever it looks like: no second request is answered."""
+        wire = self.wire()
+        self.assertEqual(wire.deliver(handshake() + request_head(target=b"/ws/second")), KNOCK)
+        self.assertEqual(len(self.tickets), 1)
+        self.assertEqual(wire.deliver(handshake()), b"")
+        self.assertEqual(len(self.tickets), 1)
+        self.assertTrue(self.sockets[0].received.startswith(b"GET /ws/second"))
+
+    def test_smuggled_behind_a_refusal(self) -> None:
+        """Frames behind a refused handshake are no request: the connection ends."""
+        wire = self.wire()
+        answer = wire.deliver(handshake(b"/nowhere") + handshake())
+        self.assertEqual(answer.count(b"HTTP/1.1 "), 1)
+        self.assertEqual(wire.deliver(handshake()), b"")
+        self.assertEqual(self.tickets, [])
+
+    def test_trickled(self) -> None:
+        """The handshake may come byte by byte."""
+        wire = self.wire()
+        for byte in handshake():
+            wire.deliver(bytes([byte]))
+        self.assertEqual(len(self.tickets), 1)
+
+    def test_socket_that_cannot_be_made(self) -> None:
+        self.failing = RuntimeError("a bug")
+        reply = Reply(self.wire().deliver(handshake()))
+        self.assertEqual((reply.status, reply.error["code"]), (500, "internal"))
+        self.assertNotIn("a bug", reply.body.decode())
+        self.assertEqual(self.admission.connections, 0)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+    def test_socket_that_fails_at_once(self) -> None:
+        """A bug behind the 101 ends that connection and nothing else."""
+
+        class Failing(Recorder):
+            def connectionMade(self) -> None:
+                raise RuntimeError("a bug")
+
+        def failing(ticket: Ticket, handshake: Handshake) -> IProtocol:
+            return Failing(b"")
+
+        self.open_socket = failing  # type: ignore[method-assign]
+        self.site.answer = Upgrades(self.door, failing, may_enter=self.may_enter).upgrade
+        wire = self.wire()
+        self.assertEqual(wire.deliver(handshake()), b"")
+        self.assertTrue(wire.aborted)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+
+class OriginTests(Case):
+    def test_own(self) -> None:
+        self.opened(handshake(b"/ws", OWN))
+
+    def test_foreign(self) -> None:
+        for origin in (
+            b"http://evil.test",
+            b"https://chat.test:8080",
+            b"http://chat.test",
+            b"null",
+            b"http://chat.test:8080.evil.test",
+        ):
+            self.refused(handshake(b"/ws", (b"Origin", origin)), 403, "forbidden")
+
+    def test_twice(self) -> None:
+        """Two origins are none."""
+        self.refused(handshake(b"/ws", OWN, (b"Origin", b"http://evil.test")), 400)
+
+    def test_configured(self) -> None:
+        self.door.origins = Origins(frozenset({"https://www.test"}))
+        self.opened(handshake(b"/ws", (b"Origin", b"https://www.test")))
+
+    def test_foreign_page_with_a_token(self) -> None:
+        """A token does not make a page one of ours; the origin is looked at first, and the token not at all."""
+        self.refused(handshake(b"/ws", (b"Origin", b"http://evil.test"), (b"Authorization", b"Bearer good")), 403, "forbidden")
+        self.assertEqual(self.people.asked, [])
+
+    def test_behind_tls_proxy(self) -> None:
+        """The page came by https, though the proxy speaks http to us; only a trusted one may say so."""
+        headers = ((b"Origin", b"https://chat.test:8080"), (b"X-Forwarded-Proto", b"https"))
+        self.refused(handshake(b"/ws", *headers), 403, "forbidden")
+        self.door.proxies = TrustedProxies(["192.0.2.7"])
+        self.opened(handshake(b"/ws", *headers))
+
+
+class CredentialTests(Case):
+    def test_ways(self) -> None:
+        """Header, cookie and subprotocol each carry a token; the header counts most, the cookie least."""
+        header = (b"Authorization", b"Bearer good")
+        cookie = (b"Cookie", b"a=b; chat_token=good; c=d")
+        offer = (b"Sec-WebSocket-Protocol", b"chat.v1.json, bearer.good")
+        for headers, source in (
+            ([header], Source.HEADER),
+            ([cookie, OWN], Source.COOKIE),
+            ([offer], Source.SUBPROTOCOL),
+            ([header, cookie, offer], Source.HEADER),
+            ([cookie, offer], Source.SUBPROTOCOL),
+        ):
+            self.assertEqual(self.opened(handshake(b"/ws", *headers)).person, ALICE)
+            self.assertEqual(self.people.asked[-1].source, source)
+
+    def test_cookie_needs_an_origin(self) -> None:
+        """A browser adds the cookie to what any page sends."""
+        self.refused(handshake(b"/ws", (b"Cookie", b"chat_token=good")), 403, "forbidden")
+        self.refused(handshake(b"/ws", (b"Cookie", b"chat_token=good"), (b"Origin", b"http://evil.test")), 403, "forbidden")
+
+    def test_two_cookie_lines(self) -> None:
+        self.opened(handshake(b"/ws", (b"Cookie", b"a=b"), (b"Cookie", b'chat_token="good"'), OWN))
+
+    def test_cookie_twice(self) -> None:
+        """A neighbouring site can add a cookie of the same name: then it is open whose it is."""
+        self.refused(handshake(b"/ws", (b"Cookie", b"chat_token=good; chat_token=old"), OWN), 400)
+        self.opened(handshake(b"/ws", (b"Cookie", b"chat_token=good; chat_token=good"), OWN))
+
+    def test_names_that_only_look_alike(self) -> None:
+        """Another cookie's name may contain ours."""
+        self.assertTrue(
+            self.opened(handshake(b"/ws", (b"Cookie", b"x_chat_token=good; chat_token2=good; chat_token="))).person.guest
+        )
+
+    def test_bad_tokens(self) -> None:
+        for token in (b"unknown", b"", b"a b", b"\xc3\xa9", b"good, good"):
+            reply = self.refused(handshake(b"/ws", (b"Authorization", b"Bearer " + token)), 401, "unauthenticated")
+            self.assertTrue(reply.headers["www-authenticate"].startswith("Bearer"))
+        self.refused(handshake(b"/ws", (b"Sec-WebSocket-Protocol", b"bearer.")), 401, "unauthenticated")
+        self.refused(handshake(b"/ws", (b"Authorization", b"Token good")), 401, "unauthenticated")
+        self.refused(handshake(b"/ws", (b"Authorization", b"Bearer good"), (b"Authorization", b"Bearer good")), 400)
+        self.refused(handshake(b"/ws", (b"Sec-WebSocket-Protocol", b"bearer.good, bearer.old, chat.v1.json")), 400)
+
+    def test_expired(self) -> None:
+        reply = self.refused(handshake(b"/ws", (b"Authorization", b"Bearer old")), 401, "token_expired")
+        self.assertFalse(reply.error["retry"])
+
+    def test_scheme_in_any_case(self) -> None:
+        self.assertEqual(self.opened(handshake(b"/ws", (b"Authorization", b"bearer  good"))).person, ALICE)
+
+    def test_password_for_a_proxy(self) -> None:
+        """``Basic`` is between the browser and a proxy in front of us."""
+        self.assertTrue(self.opened(handshake(b"/ws", (b"Authorization", b"Basic YTpi"))).person.guest)
+
+    def test_no_guests(self) -> None:
+        self.people.guests = None
+        self.refused(handshake(), 401, "unauthenticated")
+        self.opened(handshake(b"/ws", (b"Authorization", b"Bearer good")))
+
+    def test_bug_in_a_way(self) -> None:
+        reply = self.refused(handshake(b"/ws", (b"Authorization", b"Bearer broken")), 500, "internal")
+        self.assertNotIn("a bug", reply.body.decode())
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+
+class WaitTests(Case):
+    """While a token is looked up, time goes on."""
+
+    slow = handshake(b"/ws", (b"Authorization", b"Bearer slow"))
+
+    def test_known_later(self) -> None:
+        wire = self.wire()
+        self.assertEqual(wire.deliver(self.slow), b"")
+        self.people.slow[0].callback(ALICE)
+        self.assertEqual(wire.taken(), KNOCK)
+        self.assertEqual(self.tickets[0].person, ALICE)
+
+    def test_unknown_later(self) -> None:
+        wire = self.wire()
+        wire.deliver(self.slow)
+        self.people.slow[0].errback(Unauthenticated("token: unknown"))
+        self.assertEqual(Reply(wire.taken()).status, 401)
+        self.assertEqual(self.admission.connections, 0)
+
+    def test_frames_meanwhile(self) -> None:
+        """What comes meanwhile starts no second handshake; it is for the socket."""
+        wire = self.wire()
+        wire.deliver(self.slow + b"first ")
+        wire.deliver(handshake())
+        wire.deliver(b"last")
+        self.assertEqual(len(self.people.asked), 1)
+        self.people.slow[0].callback(ALICE)
+        self.assertEqual(wire.taken(), KNOCK)
+        self.assertEqual(self.sockets[0].received, b"first " + handshake() + b"last")
+
+    def test_many_frames_meanwhile(self) -> None:
+        """More than is kept stops the reading, and the socket reads on."""
+        wire = self.wire()
+        wire.deliver(self.slow)
+        wire.deliver(b"x" * 20_000)
+        self.assertEqual(wire.producerState, "paused")
+        self.people.slow[0].callback(ALICE)
+        self.assertEqual(wire.producerState, "producing")
+        self.assertEqual(len(self.sockets[0].received), 20_000)
+
+    def test_left_meanwhile(self) -> None:
+        """Nobody becomes a member who is gone: no ghost."""
+        wire = self.wire()
+        wire.deliver(self.slow)
+        wire.leave()
+        self.assertEqual(self.people.cancelled, 1)
+        self.assertEqual((self.tickets, self.admission.connections), ([], 0))
+        self.assertEqual(wire.value(), b"")
+
+    def test_look_up_that_hangs(self) -> None:
+        wire = self.wire()
+        wire.deliver(self.slow)
+        self.clock.advance(Limits().handshake_seconds)
+        reply = Reply(wire.taken())
+        self.assertEqual((reply.status, reply.error["code"], reply.error["retry"]), (503, "unavailable", True))
+        self.assertGreaterEqual(int(reply.headers["retry-after"]), 1)
+
+    def test_too_many_look_ups(self) -> None:
+        self.admission.limits = Limits(handshakes_pending=2)
+        for _ in range(2):
+            self.wire().deliver(self.slow)
+        self.refused(self.slow, 429, "limit")
+        self.people.slow[0].callback(ALICE)
+        self.assertEqual(self.wire().deliver(self.slow), b"")
+
+    def test_drained_meanwhile(self) -> None:
+        wire = self.wire()
+        wire.deliver(self.slow)
+        self.admission.draining = True
+        self.people.slow[0].callback(ALICE)
+        self.assertEqual(Reply(wire.taken()).status, 503)
+
+    def test_store_gone(self) -> None:
+        wire = self.wire()
+        wire.deliver(self.slow)
+        self.people.slow[0].errback(Unavailable("the store cannot answer", retry_after_ms=7001))
+        reply = Reply(wire.taken())
+        self.assertEqual((reply.headers["retry-after"], reply.error["retry_after_ms"]), ("8", 7001))
+
+    def test_no_timer_is_left(self) -> None:
+        wire = self.wire()
+        wire.deliver(self.slow)
+        self.people.slow[0].callback(ALICE)
+        self.clock.advance(1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class LimitTests(Case):
+    def test_draining(self) -> None:
+        self.admission.draining = True
+        reply = self.refused(handshake(), 503, "unavailable")
+        self.assertIn("retry-after", reply.headers)
+        self.assertGreater(reply.error["retry_after_ms"], 0)
+
+    def test_per_address(self) -> None:
+        self.admission.limits = Limits(connections_per_address=2)
+        self.opened(handshake())
+        self.opened(handshake())
+        reply = self.refused(handshake(), 429, "limit")
+        self.assertEqual((reply.error["retry"], "retry-after" in reply.headers), (True, True))
+        self.opened(handshake(), IPv4Address("TCP", "192.0.2.8", 1))
+        self.admission.ended("192.0.2.7")
+        self.opened(handshake())
+
+    def test_in_all(self) -> None:
+        self.admission.limits = Limits(connections=1)
+        self.opened(handshake())
+        self.refused(handshake(), 429, "limit")
+
+    def test_addresses(self) -> None:
+        """A dual-stack socket's IPv4 peer is the same one; peers at a UNIX socket have one name."""
+        self.assertEqual(self.opened(handshake(), IPv6Address("TCP", "::ffff:192.0.2.9", 1)).address, "192.0.2.9")
+        self.assertEqual(self.opened(handshake(), UNIXAddress(None)).address, "unix")
+
+    def test_forwarded(self) -> None:
+        forwarded = (b"X-Forwarded-For", b"203.0.113.5")
+        self.assertEqual(self.opened(handshake(b"/ws", forwarded)).address, "192.0.2.7")
+        self.door.proxies = TrustedProxies(["192.0.2.0/24"])
+        self.assertEqual(self.opened(handshake(b"/ws", forwarded)).address, "203.0.113.5")
+        two = ((b"X-Forwarded-For", b"6.6.6.6"), forwarded)
+        self.assertEqual(self.opened(handshake(b"/ws", *two)).address, "203.0.113.5")
