@@ -1,0 +1,227 @@
+"""A batch of any kind, draft by draft in its order, inside a transaction that the caller begins and commits.
+
+For batches with repeated keys, amendments, topics or new rooms.  Messages between two amendments are still one statement;
+amendments look at what they amend, so what was said before them in the batch is written first.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from msgspec.json import Decoder, encode
+from msgspec.structs import replace
+
+from twisted_chat.rules import amendments
+from twisted_chat.stores.ids import BATCH_LENGTH, RandomBytes, crockford
+from twisted_chat.stores.sqlite.entries import DELETE, EDIT, ENTRY, MESSAGE, REACTION, TOPIC, json_array
+from twisted_chat.stores.sqlite.rooms import Room, make_rooms
+from twisted_chat.stores.sqlite.rows import STATEMENT_ROWS, Run, insert, pack, row, text_piece
+from twisted_chat.words.drafts import DeleteDraft, Draft, EditDraft, MessageDraft, ReactionDraft, TopicDraft
+from twisted_chat.words.errors import ChatError
+from twisted_chat.words.events import Deleted, Edited, Event, Message, Reacted, TopicSet
+from twisted_chat.words.store import Append, Appended, Outcome, Repeated
+
+#: (room, author, key)
+Key: TypeAlias = tuple[int, str, str]
+
+_REPEATED = f"""
+WITH wanted AS MATERIALIZED (
+    SELECT key AS number, value ->> 0 AS room, {text_piece(1)} AS author, {text_piece(3)} AS name FROM json_each(:rows))
+SELECT {json_array("found")} FROM (
+    SELECT '[' || wanted.number || ',' || {ENTRY} || ']' AS found
+    FROM wanted CROSS JOIN event e ON e.room = wanted.room AND e.author = wanted.author AND e.key = wanted.name)"""
+
+_STANDING = f"""
+SELECT author, data IS NOT NULL, coalesce(extra ->> 'gone', 0), coalesce((
+    SELECT edited.extra ->> 'revision' FROM event edited WHERE edited.room = e.room AND edited.seq = (
+        SELECT max(seq) FROM edit WHERE room = e.room AND of = e.seq)), 1)
+FROM event e WHERE room = ? AND seq = ? AND kind = {MESSAGE}"""
+
+_decode_found = Decoder(list[tuple[int, Event]]).decode
+
+
+class CarefulAppend:
+    """One batch.
+
+    :param changed: takes the rooms that are new or have another head or topic; in force once the transaction is committed.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        random_bytes: RandomBytes,
+        rooms: Mapping[str, Room],
+        changed: dict[str, Room],
+        at: int,
+    ) -> None:
+        self._connection = connection
+        self._execute = connection.execute
+        self._random_bytes = random_bytes
+        self._rooms = rooms
+        self._changed = changed
+        self._at = at
+        #: Messages that are not written yet.
+        self._runs: list[Run] = []
+        self._waiting = 0
+        #: The first event with a key: its number, and by its number the event.
+        self._first: dict[Key, int] = {}
+        self._keyed: dict[tuple[int, int], Event] = {}
+
+    def append(self, batch: Sequence[Append]) -> list[list[Outcome]]:
+        new = {append.room for append in batch if append.drafts and append.room not in self._rooms}
+        if new:
+            self._changed.update(make_rooms(self._connection, sorted(new)))
+        self._find_repeated(batch)
+        answer = [self._append(append) for append in batch]
+        self._write()
+        return answer
+
+    def _room(self, name: str) -> Room:
+        return self._changed.get(name) or self._rooms[name]
+
+    def _find_repeated(self, batch: Sequence[Append]) -> None:
+        keys: list[Key] = [
+            (self._room(append.room).id, draft.by.id, draft.key)
+            for append in batch
+            for draft in append.drafts
+            if draft.key is not None
+        ]
+        if not keys:
+            return
+        packed = bytearray()
+        rows = encode([(room, *pack(packed, (author, key))) for room, author, key in keys]).decode()
+        [found] = self._execute(_REPEATED, {"rows": rows, "packed": bytes(packed)}).fetchone()
+        for number, event in _decode_found(found):
+            self._remember(keys[number], event)
+
+    def _remember(self, key: Key, event: Event) -> None:
+        self._first[key] = event.seq
+        self._keyed[key[0], event.seq] = event
+
+    def _append(self, append: Append) -> list[Outcome]:
+        if not append.drafts:
+            return []
+        batch = crockford(self._random_bytes, BATCH_LENGTH)
+        return [self._outcome(self._room(append.room), draft, batch) for draft in append.drafts]
+
+    def _outcome(self, room: Room, draft: Draft, batch: str) -> Outcome:
+        key = None if draft.key is None else (room.id, draft.by.id, draft.key)
+        if key is not None and key in self._first:
+            return Repeated(self._keyed[room.id, self._first[key]])
+        try:
+            event = self._keep(room, draft, batch)
+        except ChatError as error:
+            return error
+        if key is not None:
+            self._remember(key, event)
+        topic = event.text if isinstance(event, TopicSet) else room.topic
+        self._changed[room.name] = replace(room, head=event.seq, batch=batch, topic=topic)
+        return Appended(event)
+
+    def _keep(self, room: Room, draft: Draft, batch: str) -> Event:
+        seq = room.head + 1
+        head = (seq, f"{batch}-{seq}", self._at, draft.by, draft.key)
+        match draft:
+            case MessageDraft():
+                message = Message(*head, draft.text, draft.data, draft.reply_to)
+                self._wait(room, batch, message)
+                return message
+            case TopicDraft():
+                topic = TopicSet(*head, text=draft.text)
+                self._execute("UPDATE room SET topic = ? WHERE id = ?", (draft.text, room.id))
+                self._insert(room, batch, topic, TOPIC, draft.text, None)
+                return topic
+        self._write()
+        amendments.check(self._standing(room, draft), draft)
+        match draft:
+            case EditDraft():
+                edited = Edited(*head, of=draft.of, revision=draft.revision + 1, text=draft.text)
+                self._insert(room, batch, edited, EDIT, edited.text, {"of": edited.of, "revision": edited.revision})
+                self._execute("INSERT INTO edit (room, of, seq) VALUES (?, ?, ?)", (room.id, edited.of, seq))
+                return edited
+            case ReactionDraft():
+                reacted = Reacted(*head, of=draft.of, emoji=draft.emoji, on=draft.on)
+                extra = {"of": reacted.of, "emoji": reacted.emoji, "on": reacted.on}
+                self._insert(room, batch, reacted, REACTION, None, extra)
+                self._react(room, reacted)
+                return reacted
+            case DeleteDraft():
+                deleted = Deleted(*head, of=draft.of)
+                self._insert(room, batch, deleted, DELETE, None, {"of": deleted.of})
+                self._erase(room, deleted)
+                return deleted
+
+    def _wait(self, room: Room, batch: str, message: Message) -> None:
+        if self._waiting >= STATEMENT_ROWS:
+            self._write()
+        last = self._runs[-1] if self._runs else None
+        if last is None or last.batch != batch or last.first + len(last.rows) != message.seq:
+            last = Run(room.id, message.seq, batch, [])
+            self._runs.append(last)
+        last.rows.append(row(message))
+        last.binary = last.binary or message.data is not None
+        self._waiting += 1
+
+    def _write(self) -> None:
+        if self._runs:
+            insert(self._connection, self._runs, self._at)
+            self._runs, self._waiting = [], 0
+
+    def _insert(self, room: Room, batch: str, event: Event, kind: int, text: str | None, extra: dict[str, object] | None) -> None:
+        extra_json = None if extra is None else encode(extra).decode()
+        self._execute(
+            "INSERT INTO event (room, seq, batch, at, kind, author, name, key, text, extra)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (room.id, event.seq, batch, event.at, kind, event.by.id, event.by.name, event.key, text, extra_json),
+        )
+
+    def _standing(self, room: Room, draft: amendments.AmendmentDraft) -> amendments.Standing | None:
+        if not room.purged < draft.of <= room.head:
+            return None
+        found = self._execute(_STANDING, (room.id, draft.of)).fetchone()
+        if found is None:
+            return None
+        author, binary, gone, revision = found
+        emoji = self._emoji(room, draft) if isinstance(draft, ReactionDraft) else frozenset()
+        return amendments.Standing(author, revision, bool(binary), bool(gone), emoji)
+
+    def _emoji(self, room: Room, draft: ReactionDraft) -> frozenset[str]:
+        """The different emoji on the message; those beside the draft's own count only if that is not there yet."""
+        there = self._execute(
+            "SELECT 1 FROM reaction WHERE room = ? AND of = ? AND emoji = ? LIMIT 1", (room.id, draft.of, draft.emoji)
+        ).fetchone()
+        if there or not draft.on:
+            return frozenset([draft.emoji])
+        rows = self._execute("SELECT DISTINCT emoji FROM reaction WHERE room = ? AND of = ?", (room.id, draft.of))
+        return frozenset(emoji for (emoji,) in rows)
+
+    def _react(self, room: Room, reacted: Reacted) -> None:
+        if not reacted.on:
+            self._execute(
+                "DELETE FROM reaction WHERE room = ? AND of = ? AND emoji = ? AND person = ?",
+                (room.id, reacted.of, reacted.emoji, reacted.by.id),
+            )
+            return
+        self._execute(
+            "INSERT INTO reaction (room, of, emoji, person, place, seq) VALUES (:room, :of, :emoji, :person, coalesce(("
+            "SELECT place FROM reaction WHERE room = :room AND of = :of AND emoji = :emoji LIMIT 1), :seq), :seq)"
+            " ON CONFLICT DO NOTHING",
+            {"room": room.id, "of": reacted.of, "emoji": reacted.emoji, "person": reacted.by.id, "seq": reacted.seq},
+        )
+
+    def _erase(self, room: Room, deleted: Deleted) -> None:
+        """Take the content out of the log; number, author and key stay."""
+        message = (room.id, deleted.of)
+        self._execute(
+            """UPDATE event SET text = NULL, data = NULL, extra = '{"gone":true}' WHERE room = ? AND seq = ?""", message
+        )
+        self._execute(
+            "UPDATE event SET text = NULL WHERE room = ?1 AND seq IN (SELECT seq FROM edit WHERE room = ?1 AND of = ?2)", message
+        )
+        self._execute("DELETE FROM edit WHERE room = ? AND of = ?", message)
+        self._execute("DELETE FROM reaction WHERE room = ? AND of = ?", message)
+        first = self._keyed.get(message)
+        if isinstance(first, Message):
+            self._keyed[message] = amendments.tombstone(first)

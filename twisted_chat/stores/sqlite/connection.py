@@ -1,0 +1,120 @@
+"""Connections to the database file, and what their errors mean."""
+
+from __future__ import annotations
+
+import sqlite3
+from binascii import b2a_base64
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import quote
+
+from twisted_chat.words.store import StoreError
+
+#: ``->>`` came with 3.38.
+SQLITE_FLOOR = (3, 38, 0)
+
+#: Seconds for another process (the command line that makes a token, a backup) to finish its own small commit.
+BUSY_SECONDS = 5.0
+#: KiB of pages that the writer keeps: the newest leaves of the log and of the index of keys.
+WRITER_CACHE_KIB = 65_536
+#: KiB for each reader; the operating system caches the file as well.
+READER_CACHE_KIB = 8_192
+#: Pages in the write-ahead log before they are copied into the database: 16 MiB, so that a copy is for many commits.
+CHECKPOINT_PAGES = 4_096
+#: Bytes that the write-ahead log is cut back to after a long reader (a backup) made it grow.
+WAL_BYTES = 67_108_864
+
+
+def check_version() -> None:
+    """Raise :class:`StoreError` if the SQLite that Python was built with is too old."""
+    if sqlite3.sqlite_version_info < SQLITE_FLOOR:
+        floor = ".".join(map(str, SQLITE_FLOOR))
+        raise StoreError(
+            f"SQLite {sqlite3.sqlite_version} is too old, {floor} is needed; use a Python that was built with a newer one"
+        )
+
+
+def connect(path: str, mode: str) -> sqlite3.Connection:
+    """A connection in autocommit (``mode``: ``ro``, ``rw``).  One thread at a time uses it, not always the same."""
+    connection = sqlite3.connect(
+        f"file:{quote(path)}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False
+    )
+    connection.create_function("base64", 1, _base64, deterministic=True)
+    return connection
+
+
+def connect_writer(path: str) -> sqlite3.Connection:
+    """For the log: in write-ahead mode each commit is one fsync, and readers never wait for it."""
+    connection = connect(path, "rw")
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        # What was deleted is overwritten with zeros, not only forgotten.
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_reader(path: str) -> sqlite3.Connection:
+    connection = connect(path, "ro")
+    connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
+    return connection
+
+
+def _base64(data: bytes) -> str:
+    return b2a_base64(data, newline=False).decode("ascii")
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing.  ``IMMEDIATE``: whoever else writes is waited for now, not when half is done."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def leaves_connection_usable(error: sqlite3.Error) -> bool:
+    """A full disk and a lock pass; after anything else a new connection is the safer one."""
+    return primary_code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def primary_code(error: sqlite3.Error) -> int:
+    """SQLite's result code without its extension, 0 if Python raised the error by itself."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def describe(error: sqlite3.Error) -> str:
+    """For the operator's log: words and SQLite's own name for it."""
+    return f"{error} ({getattr(error, 'sqlite_errorname', type(error).__name__)})"
+
+
+def explain(path: str, error: sqlite3.Error) -> StoreError:
+    """Why the database cannot be opened, and what helps."""
+    match primary_code(error):
+        case sqlite3.SQLITE_NOTADB:
+            text = f"{path} is not a SQLite database; move it away or use another --store"
+        case sqlite3.SQLITE_CORRUPT:
+            return damaged(path, str(error))
+        case sqlite3.SQLITE_FULL:
+            text = f"no space left to write {path}; free some or use another --store"
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            text = f"{path} is locked by another process; end it or use another --store"
+        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            text = f"{path} cannot be opened for writing ({error}); make it and its directory writable or use another --store"
+        case _:
+            text = f"{path} cannot be used ({describe(error)}); check the disk or use another --store"
+    return StoreError(text)
+
+
+def damaged(path: str, found: str) -> StoreError:
+    return StoreError(f"{path} is damaged ({found}); restore a backup, or save what is left with: sqlite3 {path} .recover")

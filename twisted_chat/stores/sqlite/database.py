@@ -1,0 +1,122 @@
+"""The database as its one writer holds it: locked, checked, upgraded, and connected again after an error.
+
+Blocking; one thread at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from twisted_chat.stores.ids import EPOCH_LENGTH, RandomBytes, crockford
+from twisted_chat.stores.sqlite.connection import check_version, connect_writer, damaged, explain, leaves_connection_usable
+from twisted_chat.stores.sqlite.lock import FileLock
+from twisted_chat.stores.sqlite.log import Log
+from twisted_chat.stores.sqlite.upgrade import upgrade
+from twisted_chat.words.store import Opened, StoreError
+
+#: Bytes up to which the whole file is checked at each start: some 0.2 s.  Larger ones are checked by their backups.
+CHECKED_BYTES = 67_108_864
+
+T = TypeVar("T")
+
+
+class Database:
+    """One file.
+
+    :param steps: the SQL of the schema, see :mod:`twisted_chat.stores.sqlite.upgrade`.
+    """
+
+    def __init__(self, path: str, random_bytes: RandomBytes, steps: Sequence[str]) -> None:
+        # Two names of one file (a symbolic link) must mean one lock.
+        self.path = os.path.realpath(path)
+        self._random_bytes = random_bytes
+        self._steps = steps
+        self._lock: FileLock | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._log: Log | None = None
+
+    def open(self) -> Opened:
+        """Everything that must hold before the first append; :class:`StoreError` says what does not."""
+        check_version()
+        try:
+            self._lock = FileLock(self.path)
+            prepare(self.path, self._steps)
+            connection, log = self._connect()
+            epoch, secret = _identity(connection, self._random_bytes)
+        except StoreError:
+            self.close()
+            raise
+        except sqlite3.Error as error:
+            self.close()
+            raise explain(self.path, error) from error
+        except OSError as error:
+            self.close()
+            directory = os.path.dirname(self.path)
+            raise StoreError(
+                f"{directory}: cannot write there ({error.strerror}); make it a directory that this user may write, "
+                "or use another --store"
+            ) from error
+        return Opened(epoch, secret, tuple(room.record() for room in log.rooms.values()))
+
+    def use(self, work: Callable[[sqlite3.Connection, Log], T]) -> T:
+        """Do it, over a new connection if the last one met an error that it may not have survived.
+
+        The heads are then read again: they are what the file says, whatever became of the failed commit.
+        """
+        connection, log = self._connect()
+        try:
+            return work(connection, log)
+        except sqlite3.Error as error:
+            if not leaves_connection_usable(error):
+                self._disconnect()
+            raise
+
+    def close(self) -> None:
+        self._disconnect()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _connect(self) -> tuple[sqlite3.Connection, Log]:
+        if self._connection is None or self._log is None:
+            self._connection = connect_writer(self.path)
+            self._log = Log(self._connection, self._random_bytes)
+        return self._connection, self._log
+
+    def _disconnect(self) -> None:
+        connection, self._connection, self._log = self._connection, None, None
+        if connection is not None:
+            connection.close()
+
+
+def prepare(path: str, steps: Sequence[str]) -> None:
+    """A whole database of the present schema at ``path``, made, checked or upgraded.  The caller holds its lock."""
+    if os.path.isdir(path):
+        raise StoreError(f"{path} is a directory; name a file in it: sqlite:{os.path.join(path, 'chat.db')}")
+    # For this user only: it holds what people say, and the secret behind their ids.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        if os.path.getsize(path) <= CHECKED_BYTES:
+            _check(connection, path)
+        upgrade(connection, path, steps)
+    finally:
+        connection.close()
+
+
+def _check(connection: sqlite3.Connection, path: str) -> None:
+    [found] = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise damaged(path, " ".join(found.split()))
+
+
+def _identity(connection: sqlite3.Connection, random_bytes: RandomBytes) -> tuple[str, bytes]:
+    """The epoch and the secret of this database, made when it is new."""
+    made = {"epoch": crockford(random_bytes, EPOCH_LENGTH), "secret": random_bytes(32)}
+    for name, value in made.items():
+        connection.execute("INSERT OR IGNORE INTO meta (name, value) VALUES (?, ?)", (name, value))
+    kept = dict(connection.execute("SELECT name, value FROM meta"))
+    return kept["epoch"], kept["secret"]

@@ -1,0 +1,159 @@
+"""The writer's side of the logs: numbering, keeping, amending, purging.  One thread at a time calls it.
+
+The heads of all rooms are in memory; a transaction puts the rooms that it changes beside them, and only its commit puts them
+in their place, so that what is rolled back was never numbered.
+
+Nearly all batches are new messages for known rooms, and those are one statement, which is one transaction by itself: each
+further statement (``BEGIN``, a look for repeated keys, ``COMMIT``) would wait for the interpreter lock again beside a busy
+reactor.  It runs without looking for repeated keys first: the unique index finds them, the statement then changes nothing,
+and the batch goes the careful way, in a transaction of several statements.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from msgspec.json import encode
+from msgspec.structs import replace
+
+from twisted_chat.stores.ids import BATCH_LENGTH, RandomBytes, crockford
+from twisted_chat.stores.sqlite.careful import CarefulAppend
+from twisted_chat.stores.sqlite.connection import transaction
+from twisted_chat.stores.sqlite.rooms import Room, load_rooms, make_rooms
+from twisted_chat.stores.sqlite.rows import STATEMENT_ROWS, Row, Run, insert
+from twisted_chat.words.drafts import MessageDraft
+from twisted_chat.words.events import Message
+from twisted_chat.words.store import Append, Appended, Outcome, RoomRecord
+
+#: Events forgotten in one transaction, some 5 ms: appends wait for no more than that.
+PURGE_EVENTS = 1_000
+
+
+class Log:
+    """All rooms of one database."""
+
+    def __init__(self, connection: sqlite3.Connection, random_bytes: RandomBytes) -> None:
+        self._connection = connection
+        self._random_bytes = random_bytes
+        self.rooms = load_rooms(connection)
+
+    def append(self, batch: Sequence[Append], at: int) -> list[list[Outcome]]:
+        """Keep the batch, or raise :class:`sqlite3.Error` and nothing has changed."""
+        try:
+            answer = self._append_new_messages(batch, at)
+        except sqlite3.IntegrityError:
+            answer = None  # a key is repeated
+        if answer is None:
+            with self._transaction() as changed:
+                answer = CarefulAppend(self._connection, self._random_bytes, self.rooms, changed, at).append(batch)
+        return answer
+
+    def _append_new_messages(self, batch: Sequence[Append], at: int) -> list[list[Outcome]] | None:
+        """The hot path: 1.1 µs a message under the interpreter lock; None if the batch is of another kind."""
+        answer: list[list[Outcome]] = []
+        runs: list[Run] = []
+        changed: dict[str, Room] = {}
+        count = 0
+        for append in batch:
+            room = changed.get(append.room) or self.rooms.get(append.room)
+            if room is None:
+                return None
+            outcomes: list[Outcome] = []
+            answer.append(outcomes)
+            if not append.drafts:
+                continue
+            prefix = crockford(self._random_bytes, BATCH_LENGTH)
+            seq = room.head
+            rows: list[Row] = []
+            for draft in append.drafts:
+                if type(draft) is not MessageDraft or draft.data is not None:
+                    return None
+                seq += 1
+                by, key, text, reply_to = draft.by, draft.key, draft.text, draft.reply_to
+                outcomes.append(Appended(Message(seq, f"{prefix}-{seq}", at, by, key, text, None, reply_to)))
+                rows.append((by.id, by.name, key, text, None if reply_to is None else {"reply_to": reply_to}))
+            runs.append(Run(room.id, room.head + 1, prefix, rows))
+            changed[room.name] = replace(room, head=seq, batch=prefix)
+            count += len(rows)
+        if count > STATEMENT_ROWS:
+            return None
+        if runs:
+            insert(self._connection, runs, at)
+        self.rooms.update(changed)
+        return answer
+
+    def purge(self, name: str, keep_events: int | None, keep_after_ms: int | None) -> bool:
+        """Forget some of what is to be forgotten; whether there may be more."""
+        room = self.rooms.get(name)
+        if room is None:
+            return False
+        end = min(room.head, room.purged + PURGE_EVENTS)
+        last = max(room.purged, self._last_before(room, end, keep_after_ms))
+        if keep_events is not None:
+            last = max(last, min(end, room.head - keep_events))
+        if last == room.purged:
+            return False
+        with self._transaction() as changed:
+            self._forget(room, last)
+            changed[name] = replace(room, purged=last)
+        return last == end
+
+    def _last_before(self, room: Room, end: int, keep_after_ms: int | None) -> int:
+        """The last number up to ``end`` before the first event that is young enough."""
+        if keep_after_ms is None:
+            return 0
+        [young] = self._connection.execute(
+            "SELECT min(seq) FROM event WHERE room = ? AND seq > ? AND seq <= ? AND at >= ?",
+            (room.id, room.purged, end, keep_after_ms),
+        ).fetchone()
+        return end if young is None else int(young) - 1
+
+    def _forget(self, room: Room, last: int) -> None:
+        execute = self._connection.execute
+        execute(
+            "UPDATE room SET purged = :last, purged_batch = (SELECT batch FROM event WHERE room = :room AND seq = :last)"
+            " WHERE id = :room",
+            {"room": room.id, "last": last},
+        )
+        for statement in (
+            "DELETE FROM event WHERE room = ? AND seq <= ?",
+            "DELETE FROM edit WHERE room = ? AND of <= ?",
+            "DELETE FROM reaction WHERE room = ? AND of <= ?",
+        ):
+            execute(statement, (room.id, last))
+
+    def record(self, name: str) -> RoomRecord:
+        room = self.rooms.get(name)
+        return RoomRecord(name) if room is None else room.record()
+
+    def archive(self, name: str, archived: bool) -> RoomRecord:
+        with self._transaction() as changed:
+            room = self.rooms.get(name) or make_rooms(self._connection, [name])[name]
+            self._connection.execute("UPDATE room SET archived = ? WHERE id = ?", (archived, room.id))
+            changed[name] = replace(room, archived=archived)
+        return self.record(name)
+
+    def mark_read(self, marks: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
+        """Raise the marks of (person, room), at most to the head; the marks that now stand."""
+        rows = [
+            (person, room.id, min(seq, room.head))
+            for (person, name), seq in marks.items()
+            if (room := self.rooms.get(name)) is not None
+        ]
+        raised = self._connection.execute(
+            "INSERT INTO read_mark (person, room, seq) SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?) WHERE true"
+            " ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq) RETURNING person, room, seq",
+            (encode(rows).decode(),),
+        ).fetchall()
+        names = {self.rooms[name].id: name for _, name in marks if name in self.rooms}
+        return dict.fromkeys(marks, 0) | {(person, names[room]): seq for person, room, seq in raised}
+
+    @contextmanager
+    def _transaction(self) -> Iterator[dict[str, Room]]:
+        """The rooms put into the yielded dict replace the known ones after the commit."""
+        changed: dict[str, Room] = {}
+        with transaction(self._connection):
+            yield changed
+        self.rooms.update(changed)

@@ -1,0 +1,99 @@
+"""Questions to the log: each is one statement, so that it sees one committed state, and answers one row."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from msgspec.json import Decoder
+
+from twisted_chat.stores import paging
+from twisted_chat.stores.sqlite.entries import ENTRY, MESSAGE, TOPIC, decode_event, decode_events, json_array
+from twisted_chat.words.events import Event, Message, Reaction
+from twisted_chat.words.store import Page
+
+_ROOM = "(SELECT id FROM room WHERE name = :room)"
+
+# The inner statement finds the last number that fits; only then are entries made, of what is sent.
+_READ = f"""
+SELECT {json_array("entry")} FROM (
+    SELECT {ENTRY} AS entry FROM event e
+    WHERE room = {_ROOM} AND seq > :after AND seq <= (
+        SELECT max(seq) FROM (
+            SELECT seq, row_number() OVER log AS number, sum(bytes) OVER log AS total FROM (
+                SELECT seq, coalesce(length(CAST(text AS BLOB)), 0) + coalesce(length(data), 0) AS bytes FROM event
+                WHERE room = {_ROOM} AND seq > :after ORDER BY seq LIMIT :limit
+            ) WINDOW log AS (ORDER BY seq ROWS UNBOUNDED PRECEDING)
+        ) WHERE number = 1 OR total <= :max_bytes
+    ) ORDER BY seq
+)"""
+
+_EVENT = f"SELECT {ENTRY} FROM event e WHERE room = {_ROOM} AND seq = :seq"
+
+# An entry as it is now: with the text of its last edit.
+_PRESENT = f"""
+SELECT CASE WHEN edit.seq IS NULL THEN {ENTRY} ELSE json_patch({ENTRY}, json_object(
+    'text', edit.text, 'revision', edit.extra ->> 'revision', 'edited_at', edit.at)) END AS entry
+FROM %s e LEFT JOIN event edit ON edit.room = e.room AND edit.seq = (
+    SELECT max(seq) FROM edit WHERE room = e.room AND of = e.seq)
+ORDER BY e.seq"""
+
+_SHOWN = f"SELECT * FROM event WHERE room = {_ROOM} AND kind IN ({MESSAGE}, {TOPIC})"
+
+_PAGE = f"""
+WITH older AS MATERIALIZED ({_SHOWN} AND seq <= :pivot ORDER BY seq DESC LIMIT :older + 1),
+     newer AS MATERIALIZED ({_SHOWN} AND seq > :pivot ORDER BY seq LIMIT :newer + 1)
+SELECT coalesce((SELECT max(seq) FROM event WHERE event.room = room.id), purged),
+    (SELECT {json_array("entry")} FROM ({_PRESENT % "older"} DESC)),
+    (SELECT {json_array("entry")} FROM ({_PRESENT % "newer"})),
+    (SELECT {json_array("put")} FROM (
+        SELECT json_array(of, emoji, person) AS put FROM reaction
+        WHERE reaction.room = room.id AND of IN (SELECT seq FROM older UNION ALL SELECT seq FROM newer)
+        ORDER BY of, place, reaction.seq))
+FROM room WHERE name = :room"""
+
+_READ_MARKS = "SELECT json_group_object(room.name, seq) FROM read_mark JOIN room ON room.id = read_mark.room WHERE person = ?"
+
+_decode_puts = Decoder(list[tuple[int, str, str]]).decode
+_decode_marks = Decoder(dict[str, int]).decode
+
+
+def read(connection: sqlite3.Connection, room: str, after: int, limit: int, max_bytes: int) -> list[Event]:
+    bounds = {"room": room, "after": _bound(after), "limit": _bound(limit), "max_bytes": _bound(max_bytes)}
+    [events] = connection.execute(_READ, bounds).fetchone()
+    return decode_events(events)
+
+
+def event(connection: sqlite3.Connection, room: str, seq: int) -> Event | None:
+    row = connection.execute(_EVENT, {"room": room, "seq": _bound(seq)}).fetchone()
+    return None if row is None else decode_event(row[0])
+
+
+def page(connection: sqlite3.Connection, room: str, limit: int, where: paging.Place) -> Page:
+    bounds = {"room": room, "pivot": _bound(where.pivot), "older": where.older, "newer": where.newer}
+    row = connection.execute(_PAGE, bounds).fetchone()
+    if row is None:
+        return Page((), 0, False, False)
+    head, older, newer, puts = row
+    events, more_before, more_after = paging.cut(where, limit, decode_events(older), decode_events(newer))
+    _put_reactions(events, _decode_puts(puts))
+    return Page(tuple(events), head, more_before, more_after)
+
+
+def _put_reactions(events: list[Event], puts: list[tuple[int, str, str]]) -> None:
+    reactions: dict[int, dict[str, list[str]]] = {}
+    for of, emoji, person in puts:
+        reactions.setdefault(of, {}).setdefault(emoji, []).append(person)
+    for event in events:
+        if event.seq in reactions:
+            assert isinstance(event, Message), event
+            event.reactions = tuple(Reaction(emoji, tuple(people)) for emoji, people in reactions[event.seq].items())
+
+
+def read_marks(connection: sqlite3.Connection, person: str) -> dict[str, int]:
+    [marks] = connection.execute(_READ_MARKS, (person,)).fetchone()
+    return _decode_marks(marks)
+
+
+def _bound(number: int) -> int:
+    """Numbers that clients name may be of any size; SQLite's are not."""
+    return max(-1, min(number, paging.END))

@@ -1,0 +1,120 @@
+"""The rows of an append, handed to SQLite in one statement.
+
+In: runs of messages, each for one room and numbered from ``first``; out: one ``INSERT … SELECT … FROM json_each(?)``.  A row
+loop (``executemany``) would take the interpreter lock once per row, and beside a busy reactor wait for it each time: measured
+1,800 rows/s instead of 85,000.
+
+Two things do not pass through JSON: bytes, and U+0000, at which SQLite's ``->>`` ends a text.  A batch with either is packed:
+one blob holds the bytes of all columns one behind the other, and the JSON says where each begins.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from msgspec import Struct
+from msgspec.json import encode
+
+from twisted_chat.stores.sqlite.entries import MESSAGE
+from twisted_chat.words.events import Message
+
+#: author, name, key, text, extra (an object), and data where there is any.
+Row: TypeAlias = tuple[object, ...]
+
+#: Rows in one statement: with texts of 16 KiB, escaped at worst to six times that, less than the 10^9 bytes of SQLite's bound.
+STATEMENT_ROWS = 10_000
+
+_NUL = b"\\u0000"
+
+
+class Run(Struct, gc=False):
+    """Messages that follow one another in a room.
+
+    :ivar binary: a row has data.
+    """
+
+    room: int
+    first: int
+    batch: str
+    rows: list[Row]
+    binary: bool = False
+
+
+def row(message: Message) -> Row:
+    extra = None if message.reply_to is None else {"reply_to": message.reply_to}
+    if message.data is not None:
+        return message.by.id, message.by.name, message.key, message.text, extra, message.data
+    return message.by.id, message.by.name, message.key, message.text, extra
+
+
+def _plain(first: int) -> str:
+    """SQL for the columns out of an array's elements from ``first`` on."""
+    return ", ".join(f"value ->> {first + number}" for number in range(5)) + ", NULL"
+
+
+def piece(element: int) -> str:
+    """SQL for the bytes whose beginning (from 1) and length are elements of an array; NULL if those are null."""
+    return f"substr(:packed, value ->> {element}, value ->> {element + 1})"
+
+
+def text_piece(element: int) -> str:
+    return f"CAST({piece(element)} AS TEXT)"
+
+
+_INSERT = "INSERT INTO event (room, seq, batch, at, kind, author, name, key, text, extra, data) SELECT"
+_HEAD = "value ->> 0, value ->> 1, value ->> 2"
+_PIECES = ", ".join([*(text_piece(element) for element in range(3, 13, 2)), piece(13)])
+
+# The busy room: what all rows share is bound once; 1.8 µs a row, 2.4 µs with the room's columns in each of them.
+_INSERT_ONE_ROOM = f"{_INSERT} :room, :first + key, :batch, :at, {MESSAGE}, {_plain(0)} FROM json_each(:rows)"
+_INSERT_MANY_ROOMS = f"{_INSERT} {_HEAD}, :at, {MESSAGE}, {_plain(3)} FROM json_each(:rows)"
+_INSERT_PACKED = f"{_INSERT} {_HEAD}, :at, {MESSAGE}, {_PIECES} FROM json_each(:rows)"
+
+
+def insert(connection: sqlite3.Connection, runs: Sequence[Run], at: int) -> None:
+    """Keep all rows, in one statement: outside of a transaction it is one."""
+    if not any(run.binary for run in runs):
+        rows = encode(runs[0].rows if len(runs) == 1 else _with_places(runs))
+        if _NUL not in rows:
+            _insert_plain(connection, runs, at, rows.decode())
+            return
+    _insert_packed(connection, runs, at)
+
+
+def _insert_plain(connection: sqlite3.Connection, runs: Sequence[Run], at: int, rows: str) -> None:
+    if len(runs) > 1:
+        connection.execute(_INSERT_MANY_ROOMS, {"at": at, "rows": rows})
+        return
+    [run] = runs
+    parameters = {"at": at, "room": run.room, "first": run.first, "batch": run.batch, "rows": rows}
+    connection.execute(_INSERT_ONE_ROOM, parameters)
+
+
+def _with_places(runs: Sequence[Run]) -> list[Row]:
+    return [(run.room, run.first + index, run.batch, *row) for run in runs for index, row in enumerate(run.rows)]
+
+
+def _insert_packed(connection: sqlite3.Connection, runs: Sequence[Run], at: int) -> None:
+    packed = bytearray()
+    rows = []
+    for room, seq, batch, author, name, key, text, extra, *data in _with_places(runs):
+        extra_json = None if extra is None else encode(extra)
+        columns = (author, name, key, text, extra_json, *(data or [None]))
+        rows.append((room, seq, batch, *pack(packed, columns)))
+    connection.execute(_INSERT_PACKED, {"at": at, "rows": encode(rows).decode(), "packed": bytes(packed)})
+
+
+def pack(packed: bytearray, columns: Sequence[object]) -> list[int | None]:
+    """Put the columns (``str``, ``bytes``, None) behind what is packed already; where each begins, from 1, and how long it is."""
+    places: list[int | None] = []
+    for column in columns:
+        if column is None:
+            places += (None, None)
+            continue
+        assert isinstance(column, str | bytes), column
+        value = column.encode() if isinstance(column, str) else column
+        places += (len(packed) + 1, len(value))
+        packed += value
+    return places

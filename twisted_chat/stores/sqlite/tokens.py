@@ -1,0 +1,64 @@
+"""The opaque tokens' table.  The server and the command line both write it, each in transactions of one statement."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from msgspec.json import Decoder, encode
+
+from twisted_chat.words.errors import Conflict
+from twisted_chat.words.store import TokenRecord
+
+_COLUMNS = "id, person, name, created, expires, revoked, rights"
+
+_decode_rights = Decoder(tuple[str, ...]).decode
+
+
+def create(connection: sqlite3.Connection, record: TokenRecord, secret_hash: bytes) -> None:
+    try:
+        connection.execute(
+            f"INSERT INTO token (secret_hash, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                secret_hash,
+                record.id,
+                record.person,
+                record.name,
+                record.created,
+                record.expires,
+                record.revoked,
+                encode(record.rights).decode(),
+            ),
+        )
+    except sqlite3.IntegrityError:
+        raise Conflict("there is such a token already") from None
+
+
+def find(connection: sqlite3.Connection, secret_hash: bytes) -> TokenRecord | None:
+    return _one(connection.execute(f"SELECT {_COLUMNS} FROM token WHERE secret_hash = ?", (secret_hash,)))
+
+
+def every(connection: sqlite3.Connection) -> list[TokenRecord]:
+    return [_record(row) for row in connection.execute(f"SELECT {_COLUMNS} FROM token ORDER BY created, id")]
+
+
+def revoke(connection: sqlite3.Connection, token_id: str, now_ms: int) -> TokenRecord | None:
+    return _one(
+        connection.execute(
+            f"UPDATE token SET revoked = coalesce(revoked, ?) WHERE id = ? RETURNING {_COLUMNS}", (now_ms, token_id)
+        )
+    )
+
+
+def revoked_since(connection: sqlite3.Connection, since_ms: int) -> list[str]:
+    return [row[0] for row in connection.execute("SELECT id FROM token WHERE revoked >= ? ORDER BY revoked", (since_ms,))]
+
+
+def _one(rows: sqlite3.Cursor) -> TokenRecord | None:
+    # fetchall, not fetchone: a statement that still has a row to give has not committed.
+    return next((_record(row) for row in rows.fetchall()), None)
+
+
+def _record(row: tuple[Any, ...]) -> TokenRecord:
+    token_id, person, name, created, expires, revoked, rights = row
+    return TokenRecord(token_id, person, name, created, expires, revoked, _decode_rights(rights))
