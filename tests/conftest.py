@@ -6,12 +6,22 @@ A reason that begins with ``not applicable`` may be skipped everywhere: there is
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
 CI = os.environ.get("CI") == "true"
 NOT_APPLICABLE = "not applicable"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """trial's ``mktemp`` makes its files in the working directory, which is not to be the checkout."""
+    checkout = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("trial"))
+    yield
+    os.chdir(checkout)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

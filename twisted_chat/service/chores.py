@@ -22,7 +22,7 @@ RETENTION_SECONDS = 300.0
 
 
 class Chore(Service):
-    """Calls ``work`` every ``seconds``; a failure is logged, once until it has worked again, and the next round comes all the same."""
+    """Calls ``work`` every ``seconds``; a failure is logged once, until it has worked again, and does not end it."""
 
     log = Logger()
 

@@ -144,6 +144,8 @@ def _endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
     except IndexError:
         raise ListenError(f"{description}: {_no_socket('')}") from None
     except Exception as error:
+        if "keys do not match" in str(error):
+            raise ListenError(f"{description}: {_UNFIT}: {error}") from None
         why = str(error).removeprefix("_parse")
         raise ListenError(f"{description}: is no endpoint: {why}; write for example tcp:8080:interface=127.0.0.1") from None
     return endpoint
@@ -172,7 +174,7 @@ def _trouble(error: BaseException) -> str:
         error = error.socketError
     if isinstance(error, SSL.Error | crypto.Error):
         reasons = [str(entry[-1]) for entry in error.args[0]] if error.args and isinstance(error.args[0], list) else []
-        return f"TLS key or certificate cannot be used: {', '.join(reasons) or error}; both must be PEM and belong together"
+        return f"{_UNFIT}: {', '.join(reasons) or error}; both must be PEM and belong together"
     if not isinstance(error, OSError):
         return str(error)
     name = f"{error.filename}: " if error.filename else ""
@@ -180,6 +182,7 @@ def _trouble(error: BaseException) -> str:
     return f"{name}{why}{_CURES.get(error.errno or 0, '')}"
 
 
+_UNFIT = "TLS key or certificate cannot be used"
 _CURES = {
     errno.EADDRINUSE: "; stop the other program or listen elsewhere with --listen tcp:PORT:interface=127.0.0.1",
     errno.EACCES: "; ports below 1024 and others' directories need a right: use another port, a systemd socket, or another user",

@@ -1,8 +1,8 @@
 """The server as ``twistd`` runs it: what is started in which order, what an operator's signals do, how it ends.
 
-Start: the ports are bound (still with twistd's privileges), the store opens, the chat is built on it, who waits at the ports is let
-in; then systemd hears READY and the operator where to look.  Any failure on the way is one line and exit status 1.  End: the
-ports close, everybody is told when to come back, what was said is committed and written, within ``drain_seconds``.
+Start: the ports are bound (still with twistd's privileges), the store opens, the chat is built on it, who waits at the ports is
+let in; then systemd hears READY and the operator where to look.  Any failure on the way is one line and exit status 1.  End:
+the ports close, everybody is told when to come back, what was said is committed and written, within ``drain_seconds``.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from typing import Any
 import msgspec
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, TimeoutError, gatherResults
-from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
-from twisted.internet.protocol import Factory
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IProtocolNegotiationFactory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.server import Site
+from zope.interface import implementer
 
 import twisted_chat
 from twisted_chat.service.chat import Chat, SetUpError, build
@@ -36,14 +38,26 @@ _DRAIN_LOOK_SECONDS = 0.02
 _RELOADABLE = {"limits", "rooms", "create_rooms", "allowed_origins", "trusted_proxies"}
 
 
-class Gate(Factory):
+@implementer(IProtocolFactory, IProtocolNegotiationFactory)
+class Gate:
     """What the ports are bound to before there is a site.
 
     A port of an unusual kind may not be held (:meth:`Listener.hold`); who comes too early there is turned away.
     """
 
-    noisy = False
-    site: IProtocolFactory | None = None
+    def __init__(self) -> None:
+        self.site: Site | None = None
+        self._ports = 0
+
+    def doStart(self) -> None:
+        """A port begins to use it."""
+        self._ports += 1
+
+    def doStop(self) -> None:
+        """A port is closed; after the last one the site ends the connections that have not asked for anything yet."""
+        self._ports -= 1
+        if self._ports == 0 and self.site is not None:
+            self.site.doStop()
 
     def buildProtocol(self, addr: IAddress) -> IProtocol | None:
         return None if self.site is None else self.site.buildProtocol(addr)
@@ -55,10 +69,6 @@ class Gate(Factory):
     def acceptableProtocols(self) -> list[bytes]:
         """For ALPN, when somebody comes by TLS: what the site says (never ``h2``, in which nobody can upgrade)."""
         return [b"http/1.1"]
-
-    def stopFactory(self) -> None:
-        if self.site is not None:
-            self.site.doStop()
 
 
 class Server(MultiService):
@@ -90,8 +100,7 @@ class Server(MultiService):
         self._files = tune()
         self._listening = listen(self._reactor, self.settings.listen, self._gate)
         if self._daemon:
-            # Not yet too late for twistd to tell the shell.
-            self._listening.addErrback(self._raise_to_twistd)
+            self._tell_twistd(self._listening)
 
     def startService(self) -> None:
         super().startService()
@@ -130,12 +139,23 @@ class Server(MultiService):
         chat.site.doStart()
         for listener in self.listeners:
             listener.let_in()
-        self._notify("READY=1", f"STATUS=Serving {self._page()}")
         self._say_where(chat, url)
+        self._notify("READY=1", f"STATUS=Serving {self._page()}")
 
-    def _raise_to_twistd(self, failure: Any) -> None:
-        error = failure.value
-        raise SystemExit(1) if not isinstance(error, ListenError) else error
+    def _tell_twistd(self, listening: Deferred[list[Listener]]) -> None:
+        """A daemon has no standard error any more, but until now twistd tells the shell what is raised (its first 100 bytes)."""
+        troubles: list[Failure] = []
+
+        def keep(failure: Failure) -> Failure:
+            troubles.append(failure)
+            return failure
+
+        listening.addErrback(keep)
+        if troubles:
+            listening.addErrback(lambda failure: None)
+            line = str(troubles[0].value)
+            self.log.critical("{line}", line=line)
+            raise OSError(line)
 
     def _give_up(self, line: str) -> None:
         """The start failed: one line, exit status 1."""
