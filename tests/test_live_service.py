@@ -36,7 +36,7 @@ class StartTests(SynchronousTestCase):
             self.assertIn('origin "null"', server.stdout)
             self.assertEqual(server.stderr, "")
 
-    def test_no_word_of_null_origin(self) -> None:
+    def test_no_word_of_pages_from_disk(self) -> None:
         """Pages opened from disk are accepted only out of the box, and only then it is said."""
         with Served(self.mktemp(), "--no-guests") as server:
             self.assertNotIn("null", server.stdout)
@@ -162,7 +162,7 @@ class StartErrorTests(SynchronousTestCase):
     def test_directory_not_writable(self) -> None:
         free = "--listen=tcp:0:interface=127.0.0.1"
         self.assertIn("/nowhere/at/all", self.line(free, "--store=sqlite:/nowhere/at/all/chat.db"))
-        self.assertIn("/proc/chat.db", self.line(free, "--store=sqlite:/proc/chat.db"))
+        self.assertIn("/proc: cannot write there", self.line(free, "--store=sqlite:/proc/chat.db"))
 
     def test_damaged_database(self) -> None:
         directory = Path(self.mktemp()).absolute()

@@ -9,7 +9,7 @@ import os
 import random
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.logger import Logger
@@ -22,6 +22,8 @@ from twisted_chat.rules.admission import Admission, Origins, TrustedProxies, par
 from twisted_chat.rules.hub import Hub
 from twisted_chat.service.settings import Settings, key_file
 from twisted_chat.stores.memory import MemoryStore
+from twisted_chat.stores.sqlite import SQLiteStore
+from twisted_chat.stores.threads import Threads
 from twisted_chat.web.answer import error_answer, write_answer
 from twisted_chat.web.door import Door
 from twisted_chat.web.refusal import NoSuchPath
@@ -118,11 +120,29 @@ async def build(reactor: Any, settings: Settings, store_url: str, *, loopback: b
     return Chat(store, hub, admission, door, site, sockets)
 
 
+#: Threads that read the store while another one writes; more would only wait for the interpreter lock.
+READERS = 2
+
+
+def _memory(reactor: Any, path: str) -> Store:
+    return MemoryStore(reactor)
+
+
+def _sqlite(reactor: Any, path: str) -> Store:
+    writer, readers = Threads("chat-store-writer"), Threads("chat-store-reader", READERS)
+    return SQLiteStore(path, reactor, writer, readers, reactor.callFromThread)
+
+
+#: The stores by the scheme of their URL.
+STORES: dict[str, Callable[[Any, str], Store]] = {"sqlite": _sqlite, "memory": _memory}
+
+
 def make_store(reactor: Any, url: str) -> Store:
     """The store that the URL names."""
-    if url.startswith("memory:"):
-        return MemoryStore(reactor)
-    return MemoryStore(reactor)
+    scheme, colon, path = url.partition(":")
+    if not colon or scheme not in STORES or (scheme == "sqlite" and not path):
+        raise SetUpError(f"store: {url!a} is no store; there are sqlite:PATH and memory:")
+    return STORES[scheme](reactor, path)
 
 
 def read_keys(entries: Sequence[str]) -> list[JwtKey]:
