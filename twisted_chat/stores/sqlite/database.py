@@ -54,11 +54,7 @@ class Database:
             raise explain(self.path, error) from error
         except OSError as error:
             self.close()
-            directory = os.path.dirname(self.path)
-            raise StoreError(
-                f"{directory}: cannot write there ({error.strerror}); make it a directory that this user may write, "
-                "or use another --store"
-            ) from error
+            raise unwritable(self.path, error) from error
         return Opened(epoch, secret, tuple(room.record() for room in log.rooms.values()))
 
     def use(self, work: Callable[[sqlite3.Connection, Log], T]) -> T:
@@ -90,6 +86,13 @@ class Database:
         connection, self._connection, self._log = self._connection, None, None
         if connection is not None:
             connection.close()
+
+
+def unwritable(path: str, error: OSError) -> StoreError:
+    return StoreError(
+        f"{path} cannot be written ({error.strerror}); make {os.path.dirname(path)} a directory that this user may write, "
+        "or use another --store"
+    )
 
 
 def prepare(path: str, steps: Sequence[str]) -> None:

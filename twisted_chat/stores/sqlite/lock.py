@@ -12,8 +12,12 @@ import os
 from twisted_chat.words.store import StoreError
 
 
+class InUse(StoreError):
+    """Another process has the lock."""
+
+
 class FileLock:
-    """Held from construction to :meth:`release`; :class:`StoreError` if somebody else has it."""
+    """Held from construction to :meth:`release`; :class:`InUse` if somebody else has it."""
 
     def __init__(self, database: str) -> None:
         self._file = os.open(database + ".lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -22,7 +26,7 @@ class FileLock:
         except BlockingIOError:
             owner = os.pread(self._file, 20, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(self._file)
-            raise StoreError(f"{database} is in use by another server (pid {owner}); stop it or use another --store") from None
+            raise InUse(f"{database} is in use by another server (pid {owner}); stop it or use another --store") from None
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, b"%d\n" % os.getpid(), 0)
 

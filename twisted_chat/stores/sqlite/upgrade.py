@@ -29,7 +29,7 @@ def schema_steps() -> list[str]:
 
 def upgrade(connection: sqlite3.Connection, path: str, steps: Sequence[str]) -> None:
     """Bring the database to the present schema; :class:`StoreError` if it is not ours or newer than this program."""
-    taken = _steps_taken(connection, path)
+    taken = steps_taken(connection, path)
     if taken > len(steps):
         raise StoreError(
             f"{path} was written by a newer version (schema {taken}, this one knows {len(steps)}); install that version again, "
@@ -41,7 +41,8 @@ def upgrade(connection: sqlite3.Connection, path: str, steps: Sequence[str]) -> 
         _take(connection, number, steps[number - 1])
 
 
-def _steps_taken(connection: sqlite3.Connection, path: str) -> int:
+def steps_taken(connection: sqlite3.Connection, path: str) -> int:
+    """How many steps the database has taken, 0 if it is new; :class:`StoreError` if it is not one of ours."""
     [application] = connection.execute("PRAGMA application_id").fetchone()
     [taken] = connection.execute("PRAGMA user_version").fetchone()
     [tables] = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()

@@ -1,0 +1,86 @@
+"""The tokens for another process than the server: the command line makes and revokes them while the server runs.
+
+Each call is a connection and a transaction of its own; the server sees what it did at its next look.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import TypeVar
+
+from twisted.internet.defer import Deferred, fail, succeed
+
+from twisted_chat.stores.sqlite import tokens
+from twisted_chat.stores.sqlite.connection import check_version, connect, explain
+from twisted_chat.stores.sqlite.database import prepare, unwritable
+from twisted_chat.stores.sqlite.lock import FileLock, InUse
+from twisted_chat.stores.sqlite.upgrade import schema_steps, steps_taken
+from twisted_chat.words.errors import ChatError
+from twisted_chat.words.store import StoreError, TokenRecord
+
+T = TypeVar("T")
+
+
+class SharedTokens:
+    """The token part of the store contract; every Deferred that it answers has fired already."""
+
+    def __init__(self, path: str, steps: Sequence[str] | None = None) -> None:
+        self._path = os.path.realpath(path)
+        self._steps = schema_steps() if steps is None else steps
+
+    def open(self) -> Deferred[None]:
+        """Make or upgrade the database if no server has it; :class:`StoreError` as the store."""
+        try:
+            self._open()
+        except StoreError as error:
+            return fail(error)
+        except sqlite3.Error as error:
+            return fail(explain(self._path, error))
+        except OSError as error:
+            return fail(unwritable(self._path, error))
+        return succeed(None)
+
+    def _open(self) -> None:
+        check_version()
+        try:
+            lock = FileLock(self._path)
+        except InUse:
+            self._check_schema()
+            return
+        try:
+            prepare(self._path, self._steps)
+        finally:
+            lock.release()
+
+    def _check_schema(self) -> None:
+        """The server that has the database has upgraded it to what it knows itself."""
+        with closing(connect(self._path, "rw")) as connection:
+            if steps_taken(connection, self._path) != len(self._steps):
+                raise StoreError(f"{self._path} is in use by a server of another version; use the command of that version")
+
+    def create_token(self, record: TokenRecord, secret_hash: bytes) -> Deferred[None]:
+        return self._do(lambda connection: tokens.create(connection, record, secret_hash))
+
+    def find_token(self, secret_hash: bytes) -> Deferred[TokenRecord | None]:
+        return self._do(lambda connection: tokens.find(connection, secret_hash))
+
+    def list_tokens(self) -> Deferred[list[TokenRecord]]:
+        return self._do(tokens.every)
+
+    def revoke_token(self, token_id: str, now_ms: int) -> Deferred[TokenRecord | None]:
+        return self._do(lambda connection: tokens.revoke(connection, token_id, now_ms))
+
+    def revoked_since(self, since_ms: int) -> Deferred[list[str]]:
+        return self._do(lambda connection: tokens.revoked_since(connection, since_ms))
+
+    def _do(self, work: Callable[[sqlite3.Connection], T]) -> Deferred[T]:
+        try:
+            with closing(connect(self._path, "rw")) as connection:
+                return succeed(work(connection))
+        except ChatError as error:
+            return fail(error)
+        except sqlite3.Error as error:
+            return fail(explain(self._path, error))

@@ -1,0 +1,63 @@
+"""The table of stores by the scheme of their URL: one row per store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IReactorTime
+
+from twisted_chat.stores.memory import MemoryStore
+from twisted_chat.stores.sqlite import SQLiteStore
+from twisted_chat.stores.sqlite.shared import SharedTokens
+from twisted_chat.stores.threads import CallInReactor, Threads
+from twisted_chat.words.store import Store, StoreError
+
+#: Threads that read: with two, a long page does not hold up the short ones.
+READERS = 2
+
+
+def make_store(url: str, clock: IReactorTime, call_in_reactor: CallInReactor) -> Store:
+    """The store that the URL names, not open yet; :class:`StoreError` if it names none.
+
+    :param clock: the reactor: gives events their time.
+    :param call_in_reactor: ``reactor.callFromThread``.
+    """
+    scheme, rest = _split(url)
+    return STORES[scheme](rest, clock, call_in_reactor)
+
+
+def make_shared_tokens(url: str) -> SharedTokens:
+    """The tokens of that store for another process than the server, not open yet."""
+    scheme, rest = _split(url)
+    if scheme != "sqlite":
+        raise StoreError(f"--store {url}: keeps no tokens; use sqlite:PATH")
+    return SharedTokens(_path(rest))
+
+
+def _sqlite(rest: str, clock: IReactorTime, call_in_reactor: CallInReactor) -> Store:
+    return SQLiteStore(_path(rest), clock, Threads("chat-writer"), Threads("chat-reader", READERS), call_in_reactor)
+
+
+def _memory(rest: str, clock: IReactorTime, call_in_reactor: CallInReactor) -> Store:
+    if rest:
+        raise StoreError(f"--store memory:{rest}: nothing may follow memory:")
+    return MemoryStore(clock)
+
+
+STORES: dict[str, Callable[[str, IReactorTime, CallInReactor], Store]] = {
+    "sqlite": _sqlite,
+    "memory": _memory,
+}
+
+
+def _split(url: str) -> tuple[str, str]:
+    scheme, colon, rest = url.partition(":")
+    if not colon or scheme not in STORES:
+        raise StoreError(f"--store {url}: no such kind of store; there are sqlite:PATH and memory:")
+    return scheme, rest
+
+
+def _path(rest: str) -> str:
+    if not rest:
+        raise StoreError("--store sqlite: names no file; write sqlite:PATH")
+    return rest
