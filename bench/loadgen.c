@@ -159,7 +159,7 @@ static char first_error[256], epoch[64], cursor[256]; /* cursor: where a resumin
 static uint64_t head_seq, last_progress, window_from, window_until, open_from;
 static unsigned key_prefix;
 static int poller, timer_fd;
-static bool stdin_spoke;
+static bool stdin_spoke, paging;
 static uint8_t *inbox;
 static size_t inbox_cap;
 static uint8_t scratch[4 << 20];
@@ -495,7 +495,7 @@ static void on_event(struct conn *c, const uint8_t *p, const uint8_t *end, uint6
     c->got++;
     got_total++;
     if (c->state == CATCHING_UP) { catch_up(c, p, end); return; }
-    if (!c->next_of && opt.rate <= 0) return;
+    if (paging || (!c->next_of && opt.rate <= 0)) return;
     const uint8_t *text = find(p, end, "\"text\":\"");
     if (!text) { disorder++; return; }
     text += 8;
@@ -526,6 +526,12 @@ static void on_joined(struct conn *c, const uint8_t *p, const uint8_t *end) {
         leave(c);
         return;
     }
+    if (head_seq < events_owed(c)) {
+        const char *why = "the room holds fewer events than were asked for";
+        keep_error((const uint8_t *)why, strlen(why));
+        leave(c);
+        return;
+    }
     c->state = CATCHING_UP;
     if (!events_owed(c)) become_open(c);
 }
@@ -551,7 +557,6 @@ static bool on_page(struct conn *c, const uint8_t *p, size_t n, uint64_t now) {
     unsigned events = 0;
     while ((at = find(at, end, "\"seq\":"))) at++, events++;
     if (events != opt.limit) pages_wrong++;
-    got_total++;
     on_ok(c, p, end, now);
     return true;
 }
@@ -569,7 +574,7 @@ static void on_object(struct conn *c, const uint8_t *p, const uint8_t *end, uint
 
 static void on_json(struct conn *c, const uint8_t *p, size_t n, uint64_t now) {
     const uint8_t *end = p + n, *next;
-    if (c->state == OPEN && !strcmp(opt.mode, "history") && on_page(c, p, n, now)) return;
+    if (c->state == OPEN && paging && on_page(c, p, n, now)) return;
     if (!(p = memchr(p, '{', n))) return;
     do { /* an object reaches to the next one that has a type */
         for (next = p + 1; (next = memchr(next, '{', (size_t)(end - next))); next++)
@@ -836,7 +841,7 @@ static void say_result(struct mark a, struct mark b, bool drained, bool stalled)
            ",\"unacknowledged\":%" PRIu64 ",\"disorder\":%" PRIu64 ",\"errors\":%" PRIu64 ",\"pages_wrong\":%" PRIu64
            ",\"drained\":%s,\"stalled\":%s,\"samples\":%" PRIu64,
            seconds, b.sent - a.sent, b.got - a.got, b.acked - a.acked,
-           seconds > 0 ? (double)(opt.window_each ? b.acked - a.acked : b.got - a.got) / seconds : 0, b.cpu - a.cpu,
+           seconds > 0 ? (double)(opt.window_each || paging ? b.acked - a.acked : b.got - a.got) / seconds : 0, b.cpu - a.cpu,
            opened - gone, gone, refused, close_code, sent_total, missing, extra,
            opt.ids ? sent_total - acked_total : 0, disorder, errors, pages_wrong, drained ? "true" : "false",
            stalled ? "true" : "false", latency_count);
@@ -897,7 +902,7 @@ static void keep_pace(void) {
     for (uint64_t now = now_ns(); due_next() <= now;) {
         struct conn *c = &conns[sent_total % opt.talkers];
         if (c->state != OPEN) die("a talker has gone: %s", first_error);
-        if (!strcmp(opt.mode, "history")) ask_page(c, due_next());
+        if (paging) ask_page(c, due_next());
         else send_lines(c, 1, due_next());
     }
     uint64_t next = due_next();
@@ -925,7 +930,7 @@ static bool talk_until(uint64_t until) {
 
 static bool all_heard(void) {
     uint64_t owed = 0;
-    if (!strcmp(opt.mode, "history")) return acked_total >= sent_total;
+    if (paging) return acked_total >= sent_total;
     if (!opt.json || opt.join)
         for (unsigned room = 0; room < opt.rooms; room++) owed += room_sent[room] * (opt.clients / opt.rooms);
     return got_total >= owed && (!opt.ids || acked_total >= sent_total);
@@ -934,7 +939,7 @@ static bool all_heard(void) {
 static void talk(void) {
     open_until(opt.clients);
     if (gone) die("%u of %u connections were refused: %s", gone, opt.clients, first_error);
-    if (!strcmp(opt.mode, "history") && head_seq <= opt.limit) die("the room holds %" PRIu64 " events, less than a page", head_seq);
+    if (paging && head_seq <= opt.limit) die("the room holds %" PRIu64 " events, less than a page", head_seq);
     run_for(opt.settle);
     got_total = acked_total = 0;
     for (unsigned i = 0; i < opt.clients; i++) conns[i].got = 0;
@@ -1003,7 +1008,8 @@ int main(int count, char **words) {
     setrlimit(RLIMIT_NOFILE, &files);
     if (files.rlim_cur < opt.clients + 32) die("%u clients need more than %lu open files", opt.clients, (unsigned long)files.rlim_cur);
     key_prefix = (unsigned)(now_ns() / 1000000 % 1000000);
-    if (!strcmp(opt.mode, "history")) opt.ids = 1, stamps_size = 4096;
+    paging = !strcmp(opt.mode, "history");
+    if (paging) opt.ids = 1, stamps_size = 4096;
     if (opt.window_each)
         for (stamps_size = 1; stamps_size < opt.window_each;) stamps_size *= 2;
     if (!(conns = calloc(opt.clients + 1, sizeof *conns))) die("out of memory");
@@ -1015,7 +1021,7 @@ int main(int count, char **words) {
     if (!strcmp(opt.mode, "talk")) {
         if (!opt.window + !opt.window_each + !(opt.rate > 0) != 2) die("talk: one of window, window_each and rate");
         talk();
-    } else if (!strcmp(opt.mode, "history")) {
+    } else if (paging) {
         if (!(opt.rate > 0) || !opt.json) die("history: needs rate and json=1");
         talk();
     } else if (!strcmp(opt.mode, "storm")) storm();

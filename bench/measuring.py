@@ -25,6 +25,9 @@ from bench.programs import Program, find
 from bench.scenarios import Contender, Scenario
 from bench.serving import Server, ServerFailed, running
 
+#: Of text in each line (the load generator's default).
+LINE_BYTES = 20
+
 #: Between the last connection and the look at the memory, for what is collected or given back late (seconds).
 IDLE_SETTLE = 2.0
 
@@ -150,7 +153,7 @@ class Bench:
             with running(program, self._base, self._certificate if scenario.tls else None, seed) as server:
                 settings = self._settings_of(scenario) | target(scenario, contender, server.port)
                 with self._background(scenario, contender, server):
-                    values = _hold(settings, server) if scenario.mode == "hold" else _run(scenario, settings, server)
+                    values = _hold(settings, server) if scenario.mode == "hold" else _run(contender, scenario, settings, server)
                 if not server.alive():
                     raise ServerFailed(f"died: {server.complaint()}")
                 return Sample(values)
@@ -167,7 +170,9 @@ class Bench:
             _tell(f"writing {events:,} events for {scenario.name}")
             with running(program, self._base, keep=seed) as server:
                 settings = {"clients": 1, "window_each": 5_000, "batch": 100, "lines": events, "drain": 300, "warmup": 0}
-                check(run("talk", settings | target(scenario, contender, server.port)))
+                report = run("talk", settings | target(scenario, contender, server.port))
+                check(report)
+                check_stored(report, server)
         return seed
 
     @contextmanager
@@ -225,7 +230,14 @@ def check(report: Mapping[str, Any]) -> None:
         raise LoadFailed(f"{report['missing']} deliveries and {report['unacknowledged']} acknowledgements never came")
 
 
-def _run(scenario: Scenario, settings: Mapping[str, int | float | str], server: Server) -> dict[str, float]:
+def check_stored(report: Mapping[str, Any], server: Server) -> None:
+    """Raises if a server that has to keep its lines holds fewer bytes on disk than went in."""
+    lines, kept = int(report["lines_in_all"]), server.stored_bytes()
+    if kept < lines * LINE_BYTES:
+        raise LoadFailed(f"not durable: {lines:,} lines went in and {kept:,} bytes are on disk")
+
+
+def _run(contender: Contender, scenario: Scenario, settings: Mapping[str, Any], server: Server) -> dict[str, float]:
     cpu: dict[str, float] = {}
 
     def watch(event: str) -> None:
@@ -233,6 +245,8 @@ def _run(scenario: Scenario, settings: Mapping[str, int | float | str], server: 
 
     report = run(scenario.mode, settings, watch)
     check(report)
+    if contender.keeps:
+        check_stored(report, server)
     counted = float(report["per_second"]) * float(report["seconds"])
     if not counted:
         raise LoadFailed("nothing arrived within the measured time")

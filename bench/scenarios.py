@@ -24,8 +24,13 @@ class Contender:
     extra: Mapping[str, int] = field(default_factory=dict)
 
     @property
+    def keeps(self) -> bool:
+        """Whether what it acknowledged or delivered has to be on disk; no peer keeps anything."""
+        return self.program == "chat" and self.durable
+
+    @property
     def room(self) -> str:
-        return "bench" if self.durable or self.program != "chat" else "live.bench"
+        return "bench" if self.keeps or self.program != "chat" else "live.bench"
 
 
 EPHEMERAL = Contender("chat ephemeral", "chat", durable=False)

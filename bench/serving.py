@@ -43,6 +43,10 @@ class Server:
     def peak_bytes(self) -> int:
         return procfs.peak_bytes(self._family)
 
+    def stored_bytes(self) -> int:
+        """What lies in the files of the store."""
+        return sum(path.stat().st_size for path in self._log.parent.glob("chat.db*"))
+
     def complaint(self) -> str:
         """The end of what it logged."""
         return " / ".join(self._log.read_text(errors="replace").strip().splitlines()[-3:])[-300:]

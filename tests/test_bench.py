@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -22,6 +24,12 @@ from bench.programs import CHAT_CONFIGURATION, FINDERS
 from bench.report import align, document, text
 from bench.scenarios import SCENARIOS, Contender, UnknownScenario, select
 from twisted_chat.service.settings import load
+
+
+def temporary_directory(test: SynchronousTestCase) -> Path:
+    directory = tempfile.mkdtemp()
+    test.addCleanup(shutil.rmtree, directory)
+    return Path(directory)
 
 
 def rates(*figures: float | None) -> list[Sample]:
@@ -118,7 +126,7 @@ class ScenarioTests(SynchronousTestCase):
 
     def test_configuration(self) -> None:
         """The server under test takes the configuration and keeps only what it keeps by default, but for ``live.*``."""
-        path = Path(self.mktemp())
+        path = Path(temporary_directory(self), "chat.toml")
         path.write_text(CHAT_CONFIGURATION)
         settings = load(config=str(path))
         self.assertGreater(settings.limits.connections_per_address, 15_000)
@@ -211,14 +219,12 @@ class SystemTests(SynchronousTestCase):
 
     def test_calibration(self) -> None:
         """Rows are committed, and nothing is left behind."""
-        directory = Path(self.mktemp())
-        directory.mkdir()
+        directory = temporary_directory(self)
         self.assertGreater(rows_per_second(directory, 0.01), 0)
         self.assertEqual(list(directory.iterdir()), [])
 
     def test_certificate(self) -> None:
-        directory = Path(self.mktemp())
-        directory.mkdir()
+        directory = temporary_directory(self)
         certificate, key = write_certificate(directory)
         self.assertIn(b"BEGIN CERTIFICATE", certificate.read_bytes())
         self.assertIn(b"PRIVATE KEY", key.read_bytes())
