@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from msgspec import Struct
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -26,18 +27,17 @@ BATCH_DRAFTS = 8_192
 Done = Callable[[Sequence[Outcome]], None]
 
 
-class Posting:
+class Posting(Struct, frozen=True, eq=False, gc=False):
     """Drafts of one sender for one room, from one read of its socket.
 
-    ``done`` is called with one outcome for each draft, after the events have been announced.
+    :ivar done: called with one outcome for each draft, after the events have been announced; None: nobody waits for it.
+    :ivar failed: called instead when none of them could be kept.
     """
 
-    __slots__ = ("done", "drafts", "room")
-
-    def __init__(self, room: Room, drafts: list[Draft], done: Done) -> None:
-        self.room = room
-        self.drafts = drafts
-        self.done = done
+    room: Room
+    drafts: list[Draft]
+    done: Done | None
+    failed: Callable[[ChatError], None]
 
 
 class GroupCommit:
@@ -143,11 +143,12 @@ class GroupCommit:
         for posting in batch:
             start = places[posting.room]
             end = places[posting.room] = start + len(posting.drafts)
-            posting.done(outcomes[posting.room][start:end])
+            if posting.done is not None:
+                posting.done(outcomes[posting.room][start:end])
 
     def _refuse(self, error: ChatError, batch: list[Posting]) -> None:
         for posting in batch:
-            posting.done([error] * len(posting.drafts))
+            posting.failed(error)
 
     def _next(self) -> None:
         self._running = []
@@ -194,25 +195,20 @@ class EphemeralLog:
                 self.log.failure("Announcing in an ephemeral room failed")
 
     def _announce_room(self, room: Room, postings: list[Posting]) -> None:
-        seq, now, batch = room.head, self._now_ms(), self._unique()
+        now, batch = self._now_ms(), self._unique()
         events: list[Event] = []
-        results: list[tuple[Posting, list[Outcome]]] = []
+        answers: list[tuple[Done, list[Outcome]]] = []
         for posting in postings:
-            outcomes: list[Outcome] = []
-            for draft in posting.drafts:
-                outcome = self._number(room, draft, seq + 1, batch, now)
-                if type(outcome) is Appended:
-                    seq += 1
-                    events.append(outcome.event)
-                outcomes.append(outcome)
-            results.append((posting, outcomes))
+            outcomes = [self._number(room, draft, events, batch, now) for draft in posting.drafts]
+            if posting.done is not None:
+                answers.append((posting.done, outcomes))
         if events:
             room.announce(events)
-        for posting, outcomes in results:
-            posting.done(outcomes)
+        for done, outcomes in answers:
+            done(outcomes)
 
-    def _number(self, room: Room, draft: Draft, seq: int, batch: str, now: int) -> Outcome:
-        key = draft.key
+    def _number(self, room: Room, draft: Draft, events: list[Event], batch: str, now: int) -> Outcome:
+        key, seq = draft.key, room.head + len(events) + 1
         if key is not None:
             first = self._keys.get((room.name, draft.by.id, key))
             if first is not None:
@@ -224,6 +220,7 @@ class EphemeralLog:
             event = TopicSet(seq=seq, id=f"{batch}-{seq}", at=now, by=draft.by, key=key, text=draft.text)
         else:
             return Forbidden("this room keeps nothing, so nothing in it can be edited, deleted or reacted to")
+        events.append(event)
         if key is not None:
             self._keys[(room.name, draft.by.id, key)] = event
             if len(self._keys) > REMEMBERED_KEYS:

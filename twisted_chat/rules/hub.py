@@ -293,6 +293,8 @@ class Hub:
 
     def check_may_write(self, person: Person, room: Room) -> None:
         """:class:`Forbidden` or :class:`SlowMode` unless the person may write there now."""
+        if room.open_to_all:
+            return
         if not self._may_write(person, room):
             raise Forbidden(f"room: {room.name} is {'archived' if room.archived else 'not for you to write in'}")
         if room.policy.slow_mode and "moderate" not in person.rights:
@@ -366,7 +368,7 @@ class Hub:
 
         room = self.room_for(person, raw_room)
         self.check_may_write(person, room)
-        self.submit(Posting(room, [draft], done))
+        self.submit(Posting(room, [draft], done, result.errback))
         return result
 
     def page(

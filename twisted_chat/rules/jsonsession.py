@@ -459,8 +459,14 @@ class JsonSession(Session):
             return
         commands, drafts = self._posting_commands, self._posting_drafts
         self._posting_room, self._posting_commands, self._posting_drafts = None, [], []
+        posting = Posting(
+            room,
+            drafts,
+            lambda outcomes: self._posted(room.name, commands, outcomes),
+            lambda error: self._posted(room.name, commands, [error] * len(commands)),
+        )
         try:
-            self.hub.submit(Posting(room, drafts, lambda outcomes: self._posted(room.name, commands, outcomes)))
+            self.hub.submit(posting)
         except ChatError as error:
             for command in commands:
                 self._refuse(UNSET if command.id is None else command.id, error)

@@ -16,7 +16,6 @@ from twisted_chat.rules.room import Reader
 from twisted_chat.rules.session import Life, Session
 from twisted_chat.words.drafts import Draft, MessageDraft
 from twisted_chat.words.errors import ChatError, TooBig
-from twisted_chat.words.store import Outcome
 from twisted_chat.words.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -43,11 +42,12 @@ class PlainSession(Session):
     def received(self, texts: Sequence[bytes]) -> None:
         by = self._author
         drafts: list[Draft] = [MessageDraft(by, None, text.decode()) for text in texts if text]
-        if drafts:
-            if max(map(len, texts)) > self.hub.limits.text_bytes:
-                self._refuse_long(texts)
-                return
+        if max(map(len, texts)) > self.hub.limits.text_bytes:
+            self._refuse_long(texts)
+        elif self._throttled or self.metered:
             self._post(drafts)
+        elif drafts:
+            self._submit(drafts)
 
     def received_binary(self, data: bytes) -> None:
         if len(data) > self.hub.limits.text_bytes:
@@ -99,15 +99,9 @@ class PlainSession(Session):
             self.link.resume()
 
     def _submit(self, drafts: list[Draft]) -> None:
+        # There is no way to tell a plain client that its message was not kept, except to end.
         try:
             self.hub.check_may_write(self.person, self._room)
-            self.hub.submit(Posting(self._room, drafts, self._done))
+            self.hub.submit(Posting(self._room, drafts, None, self.end))
         except ChatError as error:
             self.end(error)
-
-    def _done(self, outcomes: Sequence[Outcome]) -> None:
-        # There is no way to tell a plain client that its message was not kept, except to end.
-        for outcome in outcomes:
-            if isinstance(outcome, ChatError):
-                self.end(outcome)
-                return

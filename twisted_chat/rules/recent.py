@@ -29,7 +29,9 @@ class Recent:
     def extend(self, events: Sequence[Event]) -> None:
         """Take the next events; forget the oldest when there are too many."""
         self.events.extend(events)
-        self.weight += sum([weigh(event) for event in events])
+        self.weight += OVERHEAD * len(events) + sum(
+            [len(event.text) if type(event) is Message and event.text is not None else weigh(event) for event in events]
+        )
         if self.weight > self._max_bytes or len(self.events) > self._max_events:
             self._trim(self._max_events // 2, self._max_bytes // 2)
 

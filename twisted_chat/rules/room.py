@@ -315,9 +315,9 @@ class Room:
     ) -> None:
         self.name = record.name
         self.epoch = epoch
-        self.policy = policy
         self.durable = policy.durable
         self.archived = record.archived
+        self.follow(policy)
         self.first = record.first
         self.head = record.head
         self.head_id = record.head_id
@@ -329,6 +329,12 @@ class Room:
         self.delivered = 0
         self.members = 0
         self._audiences: dict[object, Audience] = {}
+
+    def follow(self, policy: RoomPolicy) -> None:
+        """Behave by that policy from now on; whether a room is durable stays what it was."""
+        self.policy = policy
+        #: Everybody may write at any time: the usual room, asked for each message.
+        self.open_to_all = policy.writers == "all" and not policy.slow_mode and not self.archived
 
     def audience(self, key: object, encoding: Callable[[str], Encoding]) -> Audience:
         """Those who read in the encoding of that key."""

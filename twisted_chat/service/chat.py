@@ -11,7 +11,9 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
+from prometheus_client import CollectorRegistry
 from twisted.logger import Logger
 
 from twisted_chat.identity.guest import Guests
@@ -20,15 +22,17 @@ from twisted_chat.identity.table import IdentityTable
 from twisted_chat.identity.tokens import OpaqueTokens
 from twisted_chat.rules.admission import Admission, Origins, TrustedProxies, parse_origin
 from twisted_chat.rules.hub import Hub
+from twisted_chat.service import metrics
 from twisted_chat.service.settings import Settings, key_file
 from twisted_chat.stores.memory import MemoryStore
 from twisted_chat.stores.sqlite import SQLiteStore
 from twisted_chat.stores.threads import Threads
-from twisted_chat.web.answer import error_answer, write_answer
 from twisted_chat.web.door import Door
-from twisted_chat.web.refusal import NoSuchPath
-from twisted_chat.web.site import ChatRequest, ChatSite
-from twisted_chat.web.upgrade import Upgrades, is_upgrade
+from twisted_chat.web.front import Front
+from twisted_chat.web.health import Readiness, WebMetrics, health_routes
+from twisted_chat.web.log import observer
+from twisted_chat.web.site import ChatSite
+from twisted_chat.web.upgrade import Upgrades
 from twisted_chat.words.errors import BadRequest
 from twisted_chat.words.people import Identity
 from twisted_chat.words.store import Store
@@ -64,7 +68,7 @@ class Chat:
         for room in self.hub.all_rooms:
             policy = policies.policy(room.name)
             if policy.durable == room.policy.durable:
-                room.policy = policy
+                room.follow(policy)
         self.door.origins = Origins(frozenset(map(parse_origin, settings.allowed_origins)), self.door.origins.null)
         self.door.proxies = TrustedProxies(settings.trusted_proxies)
 
@@ -105,18 +109,25 @@ async def build(reactor: Any, settings: Settings, store_url: str, *, loopback: b
         reactor,
         origins=Origins(frozenset(map(parse_origin, settings.allowed_origins)), null=out_of_the_box),
         proxies=TrustedProxies(settings.trusted_proxies),
+        cookie=settings.token_cookie,
     )
     sockets = ChatFactory(hub.open_session, admission.ended, settings.limits, compression=settings.compression, reactor=reactor)
 
-    upgrades = Upgrades(door, sockets.open_socket, may_enter=hub.check_may_enter)
-
-    def answer(request: ChatRequest) -> None:
-        if is_upgrade(dict(request.requestHeaders.getAllRawHeaders())):
-            upgrades.upgrade(request)
-        else:
-            write_answer(request, error_answer(NoSuchPath("no page here")))
-
-    site = ChatSite(answer, admission, reactor, body_bytes=65536, observe=lambda *args: None, logger=Logger())
+    registry = CollectorRegistry()
+    metrics.register(registry, hub)
+    web_metrics = WebMetrics(registry, admission)
+    logger = Logger(namespace="twisted_chat.web")
+    upgrades = Upgrades(door, sockets.open_socket, may_enter=hub.check_may_enter, count=web_metrics.handshake, logger=logger)
+    routes = [*health_routes(Readiness(admission, store.probe, reactor), registry, settings.metrics)]
+    front = Front(door, upgrades, routes, logger, prefix=urlsplit(settings.public_url).path)
+    site = ChatSite(
+        front.answer,
+        admission,
+        reactor,
+        body_bytes=settings.limits.frame_bytes,
+        observe=observer(logger, web_metrics.answer),
+        logger=logger,
+    )
     return Chat(store, hub, admission, door, site, sockets)
 
 

@@ -34,6 +34,7 @@ from twisted_chat.ws import receive
 _PING = frame(FIN_PING, b"")
 #: Bytes of a close frame's reason (RFC 6455 section 5.5: 125 with the code).
 _REASON_BYTES = 123
+_OPEN, _CLOSED = WebSocketProtocol.STATE_OPEN, WebSocketProtocol.STATE_CLOSED
 
 
 class Session(Protocol):
@@ -133,10 +134,10 @@ class ChatProtocol(WebSocketServerProtocol):
             data, self._partial = self._partial + data, b""
         limit = self.maxMessagePayloadSize
         at, end = 0, len(data)
-        while at < end and self.state != WebSocketProtocol.STATE_CLOSED:
-            if session is not None and self._usual():
+        while at < end and self.state != _CLOSED:
+            if session is not None and self.state == _OPEN and (not self._awake or self._usual()):
                 at = self._take(session, data, at, limit)
-                if at == end or self.state == WebSocketProtocol.STATE_CLOSED:
+                if at == end or self.state == _CLOSED:
                     return
                 if self._usual() and receive.may_wait(data, at, limit):
                     self._partial = data[at:]
@@ -176,7 +177,7 @@ class ChatProtocol(WebSocketServerProtocol):
         raise AssertionError("send before the connection is made")
 
     def write(self, data: bytes) -> None:
-        if self.state != WebSocketProtocol.STATE_OPEN:
+        if self.state != _OPEN:
             return
         self._write(data)
 
@@ -201,7 +202,7 @@ class ChatProtocol(WebSocketServerProtocol):
         self.write(_PING)
 
     def close(self, code: int, reason: str) -> None:
-        if self.state == WebSocketProtocol.STATE_OPEN:
+        if self.state == _OPEN:
             self._awaken()
             self._read_on(Unread.BY_SESSION)
             # sendClose refuses 1001, 1011, 1012 and 1013, which are ours to send.
@@ -215,7 +216,7 @@ class ChatProtocol(WebSocketServerProtocol):
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         session = self._session
-        if session is None or self.state != WebSocketProtocol.STATE_OPEN:
+        if session is None or self.state != _OPEN:
             return
         if isBinary:
             session.received_binary(payload)
@@ -244,7 +245,7 @@ class ChatProtocol(WebSocketServerProtocol):
             self.current_frame is None
             and not self.inside_message
             and not self.data
-            and self.state == WebSocketProtocol.STATE_OPEN
+            and self.state == _OPEN
         )
 
     def _take(self, session: Session, data: bytes, at: int, limit: int) -> int:
@@ -261,7 +262,7 @@ class ChatProtocol(WebSocketServerProtocol):
                         session.received(texts)
                     return at
                 session.received(texts)
-                if self.state != WebSocketProtocol.STATE_OPEN:
+                if self.state != _OPEN:
                     return at
             if at == len(data):
                 return at
@@ -271,7 +272,7 @@ class ChatProtocol(WebSocketServerProtocol):
                 if stop == at:
                     return at
                 session.received_binary(payload)
-                if self.state != WebSocketProtocol.STATE_OPEN:
+                if self.state != _OPEN:
                     return stop
             at = stop
 
@@ -281,7 +282,8 @@ class ChatProtocol(WebSocketServerProtocol):
         if self.current_frame is not None:
             stop = at + self.current_frame.length - self.current_frame_masker.pointer()
         elif self.data:
-            stop = at + 1  # the rest of a header that came in pieces
+            # The rest of a frame whose header came in pieces; all at once, for Autobahn looks at a bad header again with each piece.
+            stop = at - len(self.data) + receive.frame_end(self.data + data[at : at + receive.HEADER_BYTES], 0)
         else:
             stop = receive.frame_end(data, at)
         stop = min(max(stop, at + 1), len(data))
@@ -350,7 +352,7 @@ class ChatProtocol(WebSocketServerProtocol):
     def _read_on(self, why: Unread) -> None:
         if self._unread & why:
             self._unread &= ~why
-            if not self._unread and self.state != WebSocketProtocol.STATE_CLOSED:
+            if not self._unread and self.state != _CLOSED:
                 transport: Any = self.transport
                 transport.resumeProducing()
 

@@ -18,6 +18,8 @@ from codecs import getincrementaldecoder
 TEXT = 0x81
 BINARY = 0x82
 PONG = 0x8A
+#: The longest header of a frame (RFC 6455 section 5.2).
+HEADER_BYTES = 14
 _MASKED = 0x80
 _SHORT = 126
 
@@ -67,7 +69,7 @@ def unmask(mask: bytes, payload: bytes) -> bytes:
 
 def all_utf8(texts: list[bytes]) -> bool:
     """Whether each of them is whole, valid UTF-8."""
-    if b"".join(texts).isascii():
+    if (texts[0] if len(texts) == 1 else b"".join(texts)).isascii():
         return True
     try:
         for text in texts:
@@ -128,10 +130,20 @@ def may_wait(data: bytes, at: int, limit: int) -> bool:
             length = int.from_bytes(data[at + 2 : at + 4], "big")
             if length < _SHORT or length > limit:
                 return False
-    if left <= head:
-        return True
+    if left >= head + length:
+        # Whole, and yet not taken: a text that ends within a character.
+        return False
+    return left <= head or _may_become_utf8(unmask(data[at + head - 4 : at + head], data[at + head :]))
+
+
+def _may_become_utf8(text: bytes) -> bool:
+    decoder = _utf8()
     try:
-        _utf8().decode(unmask(data[at + head - 4 : at + head], data[at + head :]))
+        decoder.decode(text)
+        begun = decoder.getstate()[0]
+        if len(begun) > 1:
+            # Python waits for the last byte to refuse surrogates (ed a0 …) and what is beyond Unicode (f4 90 …).
+            (begun + b"\x80\x80")[: 3 if begun[0] < 0xF0 else 4].decode()
     except UnicodeDecodeError:
         return False
     return True
