@@ -221,7 +221,10 @@ static double percentile_ms(double share) {
 
 static void leave(struct conn *c) {
     if (c->state == GONE) return;
-    if (c->state != OPEN) refused++;
+    if (c->state != OPEN) {
+        refused++;
+        if (!first_error[0]) snprintf(first_error, sizeof first_error, "closed before it was open");
+    }
     gone++;
     c->state = GONE;
     close(c->fd);

@@ -1,11 +1,16 @@
-"""The load generator: compiled on the spot, run as a child, its lines read as they come."""
+"""The load generator: compiled on the spot, run as a child, its lines read as they come.
+
+``python -m bench.loading MODE setting=value …`` runs it by itself, against a server that somebody else started.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,3 +113,10 @@ def run(mode: str, settings: Settings, watch: Callable[[str], None] = lambda eve
                 return report
             watch(report["event"])
     raise LoadFailed("it ended without a result")
+
+
+if __name__ == "__main__":
+    try:
+        os.execv(path := generator().path, [str(path), *sys.argv[1:]])
+    except LoadFailed as problem:
+        sys.exit(str(problem))

@@ -17,6 +17,7 @@ from twisted_chat import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVERS = Path(__file__).resolve().parent / "servers"
+CONFIGURATION = Path(__file__).resolve().parent / "chat.toml"
 
 #: Every server may keep as many half-open connections; 50, Twisted's default, drops some of 200 that come at once.
 BACKLOG = 1024
@@ -82,22 +83,6 @@ def _peer(command: list[str], where: Place, directory: Path) -> Start:
     return Start([*command, str(where.port), *certificate], directory, dict(os.environ))
 
 
-#: Rate limits out of the way, as a bar of a speed test; everything else is the default.
-CHAT_CONFIGURATION = """\
-[limits]
-send_burst = 1000000000
-send_per_second = 1e9
-person_burst = 1000000000
-person_per_second = 1e9
-query_burst = 1000000000
-query_per_second = 1e9
-connections_per_address = 20000
-
-[rooms."live.*"]
-durable = false
-"""
-
-
 def _find_chat() -> Program:
     if not (ROOT / "twisted" / "plugins").is_dir():
         raise NotInstallable(f"{ROOT} holds no twisted_chat; run this from its repository")
@@ -105,14 +90,12 @@ def _find_chat() -> Program:
 
 
 def _chat(where: Place) -> Start:
-    configuration = where.directory / "chat.toml"
-    configuration.write_text(CHAT_CONFIGURATION)
     endpoint = f"tcp:{where.port}:interface=127.0.0.1:backlog={BACKLOG}"
     if where.certificate:
         certificate, key = where.certificate
         endpoint = f"ssl:{where.port}:interface=127.0.0.1:backlog={BACKLOG}:privateKey={key}:certKey={certificate}"
     twistd = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile=", "chat"]
-    options = ["--listen", endpoint, "--store", f"sqlite:{where.directory / 'chat.db'}", "--config", str(configuration)]
+    options = ["--listen", endpoint, "--store", f"sqlite:{where.directory / 'chat.db'}", "--config", str(CONFIGURATION)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TWISTED_CHAT_")}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
     return Start([*twistd, *options], where.directory, environment)

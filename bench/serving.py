@@ -48,8 +48,10 @@ class Server:
         return sum(path.stat().st_size for path in self._log.parent.glob("chat.db*"))
 
     def complaint(self) -> str:
-        """The end of what it logged."""
-        return " / ".join(self._log.read_text(errors="replace").strip().splitlines()[-3:])[-300:]
+        """What it logged last that speaks of an error, or else last of all."""
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        errors = [line for line in lines if "error" in line.lower()]
+        return " / ".join((errors or lines)[-2:])[-300:]
 
     def alive(self) -> bool:
         return self._process.poll() is None

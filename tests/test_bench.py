@@ -20,7 +20,7 @@ from bench.certificate import write_certificate
 from bench.chart import svg
 from bench.loading import LoadFailed
 from bench.measuring import Pace, Results, Sample, check, median, target
-from bench.programs import CHAT_CONFIGURATION, FINDERS
+from bench.programs import CONFIGURATION, FINDERS
 from bench.report import align, document, text
 from bench.scenarios import SCENARIOS, Contender, UnknownScenario, select
 from twisted_chat.service.settings import load
@@ -126,9 +126,7 @@ class ScenarioTests(SynchronousTestCase):
 
     def test_configuration(self) -> None:
         """The server under test takes the configuration and keeps only what it keeps by default, but for ``live.*``."""
-        path = Path(temporary_directory(self), "chat.toml")
-        path.write_text(CHAT_CONFIGURATION)
-        settings = load(config=str(path))
+        settings = load(config=str(CONFIGURATION))
         self.assertGreater(settings.limits.connections_per_address, 15_000)
         self.assertTrue(settings.policies().policy("bench").durable)
         self.assertFalse(settings.policies().policy("live.bench").durable)
