@@ -162,7 +162,7 @@ class StartErrorTests(SynchronousTestCase):
     def test_directory_not_writable(self) -> None:
         free = "--listen=tcp:0:interface=127.0.0.1"
         self.assertIn("/nowhere/at/all", self.line(free, "--store=sqlite:/nowhere/at/all/chat.db"))
-        self.assertIn("/proc: cannot write there", self.line(free, "--store=sqlite:/proc/chat.db"))
+        self.assertIn("/proc/chat.db cannot be written", self.line(free, "--store=sqlite:/proc/chat.db"))
 
     def test_damaged_database(self) -> None:
         directory = Path(self.mktemp()).absolute()
