@@ -9,7 +9,7 @@ import os
 import random
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,13 +24,14 @@ from twisted_chat.rules.admission import Admission, Origins, TrustedProxies, par
 from twisted_chat.rules.hub import Hub
 from twisted_chat.service import metrics
 from twisted_chat.service.settings import Settings, key_file
-from twisted_chat.stores.memory import MemoryStore
-from twisted_chat.stores.sqlite import SQLiteStore
-from twisted_chat.stores.threads import Threads
+from twisted_chat.stores.urls import make_store
+from twisted_chat.web.api import Api, body_bytes
+from twisted_chat.web.assets import page_routes
 from twisted_chat.web.door import Door
 from twisted_chat.web.front import Front
 from twisted_chat.web.health import Readiness, WebMetrics, health_routes
 from twisted_chat.web.log import observer
+from twisted_chat.web.openapi import openapi_route
 from twisted_chat.web.site import ChatSite
 from twisted_chat.web.upgrade import Upgrades
 from twisted_chat.words.errors import BadRequest
@@ -79,7 +80,7 @@ async def build(reactor: Any, settings: Settings, store_url: str, *, loopback: b
     :param loopback: nobody but this machine can reach the ports.
     """
     keys = read_keys(settings.jwt_keys)
-    store = make_store(reactor, store_url)
+    store = make_store(store_url, reactor, reactor.callFromThread)
     opened = await store.open()
     tokens = await store.list_tokens()
     out_of_the_box = (
@@ -118,42 +119,23 @@ async def build(reactor: Any, settings: Settings, store_url: str, *, loopback: b
     web_metrics = WebMetrics(registry, admission)
     logger = Logger(namespace="twisted_chat.web")
     upgrades = Upgrades(door, sockets.open_socket, may_enter=hub.check_may_enter, count=web_metrics.handshake, logger=logger)
-    routes = [*health_routes(Readiness(admission, store.probe, reactor), registry, settings.metrics)]
+    api = Api(hub, admission, lambda call: front.shared(call.request, call.headers))
+    routes = [
+        *page_routes(),
+        *api.routes(),
+        *health_routes(Readiness(admission, store.probe, reactor), registry, settings.metrics),
+    ]
+    routes.append(openapi_route(routes))
     front = Front(door, upgrades, routes, logger, prefix=urlsplit(settings.public_url).path)
     site = ChatSite(
         front.answer,
         admission,
         reactor,
-        body_bytes=settings.limits.frame_bytes,
+        body_bytes=body_bytes(settings.limits.text_bytes),
         observe=observer(logger, web_metrics.answer),
         logger=logger,
     )
     return Chat(store, hub, admission, door, site, sockets)
-
-
-#: Threads that read the store while another one writes; more would only wait for the interpreter lock.
-READERS = 2
-
-
-def _memory(reactor: Any, path: str) -> Store:
-    return MemoryStore(reactor)
-
-
-def _sqlite(reactor: Any, path: str) -> Store:
-    writer, readers = Threads("chat-store-writer"), Threads("chat-store-reader", READERS)
-    return SQLiteStore(path, reactor, writer, readers, reactor.callFromThread)
-
-
-#: The stores by the scheme of their URL.
-STORES: dict[str, Callable[[Any, str], Store]] = {"sqlite": _sqlite, "memory": _memory}
-
-
-def make_store(reactor: Any, url: str) -> Store:
-    """The store that the URL names."""
-    scheme, colon, path = url.partition(":")
-    if not colon or scheme not in STORES or (scheme == "sqlite" and not path):
-        raise SetUpError(f"store: {url!a} is no store; there are sqlite:PATH and memory:")
-    return STORES[scheme](reactor, path)
 
 
 def read_keys(entries: Sequence[str]) -> list[JwtKey]:

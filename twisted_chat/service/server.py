@@ -25,6 +25,7 @@ from zope.interface import implementer
 import twisted_chat
 from twisted_chat.service.chat import Chat, SetUpError, build
 from twisted_chat.service.chores import retention, revocation
+from twisted_chat.service.lean import lean
 from twisted_chat.service.listeners import Listener, ListenError, listen
 from twisted_chat.service.options import Options
 from twisted_chat.service.process import Signals, exit_status_at_end, say_error, settle, tune
@@ -133,6 +134,8 @@ class Server(MultiService):
         watchdog = watchdog_seconds(self._options.environ, os.getpid())
         if watchdog is not None:
             Watchdog(self._reactor, self._notify, watchdog).setServiceParent(self)
+        if not lean(self._reactor):
+            self.log.info("Reading goes Twisted's own way: the reactor is {reactor}", reactor=type(self._reactor).__name__)
         settle()
         self._gate.site = chat.site
         chat.site.noisy = False

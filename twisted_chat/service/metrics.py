@@ -1,0 +1,39 @@
+"""What the chat counts, for Prometheus; read from the hub when somebody asks, so that the hot path counts nothing extra."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from twisted_chat.rules.hub import Hub
+
+
+class HubCollector(Collector):
+    """The hub's numbers.  Rooms are not labels: people invent their names, and each label value is kept for ever."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def collect(self) -> Iterator[Metric]:
+        """One sample of each."""
+        rooms = list(self._hub.all_rooms)
+        yield GaugeMetricFamily("twisted_chat_sessions", "Connections that take part in the chat.", len(self._hub.sessions))
+        yield GaugeMetricFamily("twisted_chat_rooms", "Rooms in memory.", len(rooms))
+        yield GaugeMetricFamily(
+            "twisted_chat_members", "Memberships: connections times rooms.", sum(room.members for room in rooms)
+        )
+        yield GaugeMetricFamily("twisted_chat_uncommitted", "Messages that wait for the store.", self._hub.commits.waiting_drafts)
+        yield GaugeMetricFamily("twisted_chat_store_healthy", "1 while commits succeed.", int(self._hub.commits.healthy))
+        yield CounterMetricFamily(
+            "twisted_chat_ephemeral_dropped",
+            "Deliveries that ephemeral rooms let go because a reader was slow.",
+            sum(room.dropped for room in rooms),
+        )
+
+
+def register(registry: CollectorRegistry, hub: Hub) -> None:
+    """Have the hub's numbers shown."""
+    registry.register(HubCollector(hub))
