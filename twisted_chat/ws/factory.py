@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from autobahn.twisted.websocket import WebSocketServerFactory
 from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
 from autobahn.websocket.protocol import WebSocketServerProtocol as ServerRules
-from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import IAddress
 
 from twisted_chat.words.handshake import Handshake
@@ -17,7 +16,8 @@ from twisted_chat.ws.protocol import ChatProtocol, OpenSession
 
 #: Seconds that the peer has to answer a close frame.  Autobahn's timers round to whole seconds, so not less than 5.
 CLOSE_SECONDS = 5
-#: Compression, where it is switched on: 2^12 bytes of window and no memory between messages (Autobahn's default: 277 kB a connection).
+#: Compression, where it is switched on: 2^12 bytes of window and no memory between messages (Autobahn's default: 277 kB a
+#: connection).
 WINDOW_BITS = 12
 
 
@@ -38,8 +38,8 @@ class ChatFactory(WebSocketServerFactory):
         compression: bool = False,
         reactor: object | None = None,
     ) -> None:
-        super().__init__(server="", reactor=reactor)
-        self.setProtocolOptions(
+        super().__init__(server="", reactor=reactor)  # type: ignore[no-untyped-call]
+        self.setProtocolOptions(  # type: ignore[no-untyped-call]
             versions=[13],
             webStatus=False,
             utf8validateIncoming=True,
@@ -81,7 +81,7 @@ class ChatFactory(WebSocketServerFactory):
         """A connection has ended."""
         self._ended(address)
 
-    def buildProtocol(self, addr: IAddress | None = IPv4Address("TCP", "", 0)) -> None:
+    def buildProtocol(self, addr: IAddress | None) -> None:
         """Refuses: without the HTTP edge there would be no limits on the handshake (traps: headers, NUL, smuggling)."""
         raise AssertionError("the WebSocket edge is reached through the site; see open_socket")
 

@@ -4,8 +4,8 @@ In: bytes from the transport, after the handshake that the HTTP edge has checked
 bytes to the socket, directly while nothing waits there.
 
 A connection that only ever sees usual frames needs none of Autobahn's 60 attributes (5 kB), so its state is made at the
-first unusual frame (:meth:`ChatProtocol._awaken`); until then the class attributes stand for it.  Each attribute of Autobahn and Twisted
-that is touched here is pinned by ``tests/test_ws_pins.py``.
+first unusual frame (:meth:`ChatProtocol._awaken`); until then the class attributes stand for it.  Each attribute of Autobahn and
+Twisted that is touched here is pinned by ``tests/test_ws_pins.py``.
 """
 
 from __future__ import annotations
@@ -68,19 +68,20 @@ OpenSession = Callable[["ChatProtocol", Ticket], Session]
 class ChatProtocol(WebSocketServerProtocol):
     """One WebSocket: Autobahn's protocol to the peer, a :class:`twisted_chat.rules.link.Link` to the session.
 
-    :cvar CONFIG_ATTRS: empty, because ``factory.protocol_class`` has the configuration as class attributes: nothing to copy, and no
-        ``pformat`` of it into a debug line that nobody reads (72 % of Autobahn's handshake).
+    :cvar CONFIG_ATTRS: empty, because ``factory.protocol_class`` has the configuration as class attributes: nothing to copy, and
+        no ``pformat`` of it into a debug line that nobody reads (72 % of Autobahn's handshake).
     """
 
     log = Logger()
 
-    CONFIG_ATTRS: Sequence[str] = ()
-    peer = None
+    CONFIG_ATTRS: list[str] = []
+    maxMessagePayloadSize: int
+    peer: str | None = None  # type: ignore[assignment]
     state = WebSocketProtocol.STATE_CONNECTING
     current_frame: Any = None
     inside_message = False
     data = b""
-    _transport_details = None
+    _transport_details = None  # type: ignore[assignment]
 
     congested = False
     paused = False
@@ -112,7 +113,7 @@ class ChatProtocol(WebSocketServerProtocol):
             transport.setTcpNoDelay(True)
         except (AttributeError, OSError):
             pass  # a UNIX socket
-        self.send = self._direct_send(transport)
+        self.send = self._direct_send(transport)  # type: ignore[method-assign, assignment]
         transport.registerProducer(self, True)
         extensions = () if self._accepted is None else (self._accepted.get_extension_string(),)
         self._write_head(transport, switching_protocols(key, ticket.subprotocol, extensions))
@@ -162,10 +163,11 @@ class ChatProtocol(WebSocketServerProtocol):
 
     def resumeProducing(self) -> None:
         """Twisted: everything is sent."""
-        self.congested = False
         self._read_on(Unread.UNSENT)
-        if self._session is not None:
-            self._session.drained()
+        if self.state == WebSocketProtocol.STATE_OPEN:
+            self.congested = False
+            if self._session is not None:
+                self._session.drained()
 
     def stopProducing(self) -> None:
         """Twisted: the connection is lost (traps: without this method, ``connectionLost`` fails)."""
@@ -227,7 +229,12 @@ class ChatProtocol(WebSocketServerProtocol):
         """As Autobahn's, without a Deferred for each message."""
         if not self.failedByMe:
             self.onMessage(b"".join(self.message_data), self.message_is_binary)
-        self.message_data = None
+        self.message_data = None  # type: ignore[assignment]
+
+    def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
+        """Nothing may follow a close frame (RFC 6455 section 5.5.1), whoever sends it: the session's link takes no more."""
+        super().sendCloseFrame(code, reasonUtf8, isReply)
+        self._congest()
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """Control frames take the same way as everything else, or one could end up inside another frame."""
@@ -280,9 +287,9 @@ class ChatProtocol(WebSocketServerProtocol):
         """Give Autobahn the rest of its frame, or the next one, and no more: its time is quadratic in what it holds."""
         self._awaken()
         if self.current_frame is not None:
-            stop = at + self.current_frame.length - self.current_frame_masker.pointer()
+            stop: int = at + self.current_frame.length - self.current_frame_masker.pointer()
         elif self.data:
-            # The rest of a frame whose header came in pieces; all at once, for Autobahn looks at a bad header again with each piece.
+            # The header came in pieces.  Not byte by byte: Autobahn refuses a bad header again with each piece that it gets.
             stop = at - len(self.data) + receive.frame_end(self.data + data[at : at + receive.HEADER_BYTES], 0)
         else:
             stop = receive.frame_end(data, at)

@@ -1,0 +1,230 @@
+"""A WebSocket in memory: the real protocol on Twisted's real TCP transport, over a socket that is a plain object to poke."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import txaio
+from twisted.internet import tcp
+from twisted.internet.error import ConnectionDone
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.http_memory import KEY
+from twisted_chat.words.handshake import Handshake
+from twisted_chat.words.limits import Limits
+from twisted_chat.words.people import Person
+from twisted_chat.words.ticket import Dialect, Ticket
+from twisted_chat.ws.factory import ChatFactory
+from twisted_chat.ws.protocol import ChatProtocol
+
+MASK = b"\x12\x34\x56\x78"
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
+TICKET = Ticket(person=Person(id="g1", name="alice", guest=True), dialect=Dialect.TEXT, room="lobby", address="192.0.2.7")
+
+
+def masked(payload: bytes, mask: bytes = MASK) -> bytes:
+    """RFC 6455 section 5.3, byte by byte."""
+    return bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+
+
+def client_frame(
+    opcode: int,
+    payload: bytes = b"",
+    *,
+    fin: bool = True,
+    rsv: int = 0,
+    mask: bytes | None = MASK,
+    length_bytes: int | None = None,
+    length: int | None = None,
+) -> bytes:
+    """A frame as clients send it, or as they should not.
+
+    :param length_bytes: 0, 2 or 8, to spend more on the length than is needed.
+    :param length: what the header says instead of the truth.
+    """
+    size = len(payload) if length is None else length
+    if length_bytes is None:
+        length_bytes = 0 if size < 126 else 2 if size < 65536 else 8
+    short = {0: size, 2: 126, 8: 127}[length_bytes]
+    extended = size.to_bytes(8, "big")[8 - length_bytes :] if length_bytes else b""
+    head = bytes((fin << 7 | rsv << 4 | opcode, (mask is not None) << 7 | short)) + extended
+    return head + (payload if mask is None else mask + masked(payload, mask))
+
+
+def close_payload(code: int, reason: bytes = b"") -> bytes:
+    return code.to_bytes(2, "big") + reason
+
+
+def server_frames(data: bytes) -> list[tuple[int, bytes]]:
+    """Opcode and payload of each frame that the server sent; all are whole and unfragmented."""
+    frames, at = [], 0
+    while at < len(data):
+        assert data[at] & 0xF0 == 0x80, data[at:]
+        length, head = data[at + 1], 2
+        if length >= 126:
+            head = 4 if length == 126 else 10
+            length = int.from_bytes(data[at + 2 : at + head], "big")
+        assert at + head + length <= len(data), "a frame is cut off"
+        frames.append((data[at] & 15, data[at + head : at + head + length]))
+        at += head + length
+    return frames
+
+
+class FakeSocket:
+    """The kernel's side of a connection.
+
+    :ivar room: bytes that ``send`` takes before it refuses; None: all.
+    :ivar sent: what it took, ``sends`` how often it was asked.
+    """
+
+    def __init__(self) -> None:
+        self.room: int | None = None
+        self.broken = False
+        self.sent = b""
+        self.sends = 0
+        self.options: dict[tuple[int, int], int] = {}
+        self.closed = False
+
+    def take(self) -> bytes:
+        """What was sent since the last call."""
+        sent, self.sent = self.sent, b""
+        return sent
+
+    def send(self, data: bytes) -> int:
+        self.sends += 1
+        if self.broken:
+            raise BrokenPipeError(errno.EPIPE, "broken")
+        taken = len(data) if self.room is None else min(self.room, len(data))
+        if data and not taken:
+            raise BlockingIOError(errno.EWOULDBLOCK, "full")
+        if self.room is not None:
+            self.room -= taken
+        self.sent += bytes(data[:taken])
+        return taken
+
+    def setsockopt(self, level: int, name: int, value: int) -> None:
+        self.options[level, name] = value
+
+    def setblocking(self, blocking: bool) -> None:
+        pass
+
+    def fileno(self) -> int:
+        return -1 if self.closed else 1_000_000 + id(self) % 1_000_000
+
+    def getpeername(self) -> tuple[str, int]:
+        return "192.0.2.7", 40_000
+
+    def shutdown(self, how: int) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class RecordingSession:
+    """A session that keeps what the edge tells it; ``answer`` may be replaced to do something with a message."""
+
+    def __init__(self, link: ChatProtocol) -> None:
+        self.link = link
+        self.messages: list[tuple[bool, bytes]] = []
+        self.batches = 0
+        self.calls: list[str] = []
+
+    def received(self, texts: Sequence[bytes]) -> None:
+        self.batches += 1
+        for text in texts:
+            self.messages.append((False, text))
+            self.answer(text)
+
+    def received_binary(self, data: bytes) -> None:
+        self.messages.append((True, data))
+
+    def answer(self, text: bytes) -> None:
+        pass
+
+    def heard(self) -> None:
+        pass
+
+    def congested(self) -> None:
+        self.calls.append("congested")
+
+    def drained(self) -> None:
+        self.calls.append("drained")
+
+    def lost(self) -> None:
+        self.calls.append("lost")
+
+
+class Connection:
+    """One WebSocket on a real ``twisted.internet.tcp.Connection`` over a :class:`FakeSocket`."""
+
+    session: RecordingSession
+
+    def __init__(
+        self, reactor: MemoryReactorClock, limits: Limits | None = None, *, compression: bool = False, offer: bytes = b""
+    ) -> None:
+        self.reactor: Any = reactor
+        self.ended: list[str] = []
+        self.factory = ChatFactory(
+            self._open_session, self.ended.append, limits or Limits(), compression=compression, reactor=reactor
+        )
+        self.ticket = TICKET
+        self.socket = FakeSocket()
+        self.protocol = self.factory.open_socket(TICKET, Handshake(KEY, (offer,) if offer else ()))
+        self.transport: Any = tcp.Connection(self.socket, self.protocol, reactor)  # type: ignore[arg-type]
+        self.transport.connected = True
+
+    def _open_session(self, link: ChatProtocol, ticket: Ticket) -> RecordingSession:
+        self.session = RecordingSession(link)
+        return self.session
+
+    def open(self) -> Connection:
+        """Make the connection and read the 101 away."""
+        self.transport.startReading()
+        self.protocol.makeConnection(self.transport)
+        head, end, rest = self.socket.take().partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 "), head
+        self.head, self.socket.sent = head + end, rest
+        return self
+
+    def deliver(self, data: bytes) -> bytes:
+        """The peer sends ``data``; what the server has sent since the last call."""
+        self.protocol.dataReceived(data)
+        return self.socket.take()
+
+    def drain(self, room: int | None = None) -> bytes:
+        """The peer reads: ``room`` bytes, or all there are; what came."""
+        self.socket.room = room
+        while self.transport in self.reactor.writers:
+            before = len(self.socket.sent)
+            result = self.transport.doWrite()
+            if result is not None:
+                self.lose(result)
+            if len(self.socket.sent) == before:
+                break
+        return self.socket.take()
+
+    def lose(self, reason: Exception | None = None) -> None:
+        """The connection ends."""
+        self.transport.connectionLost(Failure(reason or ConnectionDone()))
+
+    @property
+    def reading(self) -> bool:
+        return self.transport in self.reactor.readers
+
+    @property
+    def no_delay(self) -> int | None:
+        return self.socket.options.get((socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+
+def use_clock(case: SynchronousTestCase) -> MemoryReactorClock:
+    """A reactor in memory; Autobahn's timers, which ignore every other one, use it too."""
+    reactor = MemoryReactorClock()
+    loops: Any = txaio
+    case.patch(loops.config, "loop", reactor)
+    return reactor
