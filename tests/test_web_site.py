@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
@@ -42,7 +41,7 @@ class SiteCase(SynchronousTestCase):
         else:
             write_answer(request, Answer(body=request.path))
 
-    def observe(self, method: bytes, path: bytes, status: int, size: int, peer: IAddress) -> None:
+    def observe(self, method: bytes, path: bytes, status: int, size: int, address: str) -> None:
         self.seen.append((method, path, status, size))
 
     def wire(self) -> Wire:

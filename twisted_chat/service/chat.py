@@ -119,7 +119,7 @@ async def build(reactor: Any, settings: Settings, store_url: str, *, loopback: b
     web_metrics = WebMetrics(registry, admission)
     logger = Logger(namespace="twisted_chat.web")
     upgrades = Upgrades(door, sockets.open_socket, may_enter=hub.check_may_enter, count=web_metrics.handshake, logger=logger)
-    api = Api(hub, admission, lambda call: front.shared(call.request, call.headers))
+    api = Api(hub, admission)
     routes = [
         *page_routes(),
         *api.routes(),

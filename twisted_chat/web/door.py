@@ -5,10 +5,10 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
-from twisted.web.http import Request
 
 from twisted_chat.rules.admission import Admission, Origins, TrustedProxies
 from twisted_chat.web.arrival import Arrival, Headers, read_arrival
+from twisted_chat.web.site import ChatRequest
 from twisted_chat.words.errors import LimitReached, Unavailable
 from twisted_chat.words.handshake import Identities
 from twisted_chat.words.people import Credential, Person, Source
@@ -30,21 +30,23 @@ class Door:
         identities: Identities,
         clock: IReactorTime,
         *,
-        origins: Origins = Origins(),
+        origins: Origins | None = None,
         proxies: TrustedProxies | None = None,
         cookie: str = "chat_token",
     ) -> None:
         self.admission = admission
-        self.origins = origins
+        self.origins = origins or Origins()
         self.proxies = proxies or TrustedProxies()
         self._cookie = cookie.encode()
         self._identities = identities
         self._clock = clock
         self._looked_up = 0
 
-    def arrival(self, request: Request, headers: Headers) -> Arrival:
+    def arrival(self, request: ChatRequest, headers: Headers) -> Arrival:
         """Who comes with this request."""
-        return read_arrival(headers, request.client, request.isSecure(), self.proxies, self._cookie)
+        arrival = read_arrival(headers, request.client, bool(request.channel.isSecure()), self.proxies, self._cookie)
+        request.address = arrival.address
+        return arrival
 
     def check_origin(self, arrival: Arrival, credential: Credential | None) -> None:
         """Raise ``Forbidden`` if the page that sent this may not, or if nothing says which page did and a cookie is the proof."""

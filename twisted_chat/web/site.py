@@ -8,9 +8,6 @@ Twisted would start per connection (two calls to the reactor each, one reset per
 order of arrival is the order of expiry, and one dict and one call per second watch over all connections.
 """
 
-# super() calls into HTTPChannel, which Twisted has not typed.
-# mypy: disallow-untyped-calls=False
-
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -25,6 +22,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from twisted_chat.rules.admission import Admission
+from twisted_chat.web.arrival import peer_name
 from twisted_chat.web.refusal import CrowdedOut, HeadTooLarge, RequestTimeout, whole_answer
 from twisted_chat.words.errors import BadRequest, ChatError, InternalError, TooBig
 
@@ -38,15 +36,19 @@ _ABORT_SECONDS = 60
 _SWEEP_SECONDS = 1.0
 
 Answer = Callable[["ChatRequest"], None]
-#: Method, path, status, bytes of the body, peer.
-Observe = Callable[[bytes, bytes, int, int, IAddress], None]
+#: Method, path (both empty where there was no request), status, bytes of the body, address.
+Observe = Callable[[bytes, bytes, int, int, str], None]
 
 
 class ChatRequest(Request):
-    """A request that knows whom to ask for an answer."""
+    """A request that knows whom to ask for an answer.
+
+    :ivar address: whom it is from, once that is known: the peer, or whom a trusted proxy speaks for.
+    """
 
     channel: ChatChannel
     content: IO[bytes]
+    address: str | None = None
 
     def process(self) -> None:
         """The whole request is here."""
@@ -203,12 +205,12 @@ class ChatSite(Site):
 
     def log(self, request: HTTPRequest) -> None:
         """Twisted says that ``request`` is answered."""
-        self._observe(request.method, request.path or b"", request.code, request.sentLength, request.client)
+        address = getattr(request, "address", None) or peer_name(request.client)
+        self._observe(request.method, request.path or b"", request.code, request.sentLength, address)
 
     def refusing(self, channel: ChatChannel, error: ChatError) -> None:
         """A connection is refused before there was a request."""
-        body_length = 0
-        self._observe(b"", b"", error.http_status, body_length, channel.getPeer())
+        self._observe(b"", b"", error.http_status, 0, peer_name(channel.getPeer()))
 
     def expect(self, channel: ChatChannel) -> None:
         """A whole request has to come from there in time.  If too many are awaited, the slowest one makes room.

@@ -16,12 +16,12 @@ from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import Request
 
 from twisted_chat.web.answer import error_answer, write_answer
 from twisted_chat.web.arrival import Arrival, Headers, credential, refuse_controls, single
 from twisted_chat.web.door import Door
 from twisted_chat.web.refusal import MethodNotAllowed, NoSuchPath, UpgradeRequired
+from twisted_chat.web.site import ChatRequest
 from twisted_chat.web.takeover import give_transport, take_transport
 from twisted_chat.words.errors import BadRequest, ChatError, InternalError
 from twisted_chat.words.handshake import Handshake, OpenSocket, is_key
@@ -83,7 +83,7 @@ class Upgrades:
         self._count = count
         self._logger = logger or Logger()
 
-    def upgrade(self, request: Request) -> None:
+    def upgrade(self, request: ChatRequest) -> None:
         """Answer the handshake, now or when it is known who sent it."""
         try:
             self._door.admission.check_open()
@@ -98,7 +98,7 @@ class Upgrades:
             return
         self._wait(request, wish, person)
 
-    def _wait(self, request: Request, wish: Wish, looking: Deferred[Person]) -> None:
+    def _wait(self, request: ChatRequest, wish: Wish, looking: Deferred[Person]) -> None:
         """The peer may leave meanwhile: then nobody is let in, and there is nobody to answer."""
         present = True
 
@@ -123,7 +123,7 @@ class Upgrades:
         request.notifyFinish().addErrback(left)
         looking.addCallback(known).addErrback(unknown)
 
-    def _open(self, request: Request, wish: Wish, person: Person) -> None:
+    def _open(self, request: ChatRequest, wish: Wish, person: Person) -> None:
         self._may_enter(person, wish.room)
         address = wish.arrival.address
         admission = self._door.admission
@@ -151,7 +151,7 @@ class Upgrades:
             self._logger.failure("a new WebSocket failed at once")
             transport.abortConnection()
 
-    def _refuse(self, request: Request, error: ChatError) -> None:
+    def _refuse(self, request: ChatRequest, error: ChatError) -> None:
         """Behind a refused handshake come frames if the client did not wait, so the connection ends with the answer."""
         self._count(error.code)
         write_answer(request, error_answer(error), last=True)
@@ -162,7 +162,7 @@ def is_upgrade(headers: Headers) -> bool:
     return b"Upgrade" in headers and b"websocket" in _tokens(headers[b"Upgrade"])
 
 
-def read_wish(request: Request, door: Door) -> Wish:
+def read_wish(request: ChatRequest, door: Door) -> Wish:
     """The handshake in ``request``, checked by RFC 6455 section 4.2.1; raises the error of the table that tells what is wrong."""
     headers = dict(request.requestHeaders.getAllRawHeaders())
     refuse_controls(headers)

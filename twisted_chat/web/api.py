@@ -1,0 +1,360 @@
+"""The same log by plain HTTP: read it, page through it, stream it, write to it.
+
+One shape of an event everywhere.  ``/api/v1/openapi.json`` is made from the structs here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil
+from typing import Annotated
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from twisted_chat.rules.admission import Admission
+from twisted_chat.rules.buckets import Bucket
+from twisted_chat.rules.hub import Hub
+from twisted_chat.rules.room import Room
+from twisted_chat.web.answer import Answer
+from twisted_chat.web.arrival import single
+from twisted_chat.web.call import Call, Route, Who, json_answer
+from twisted_chat.web.stream import read_event_id, stream
+from twisted_chat.web.upgrade import decoded_room
+from twisted_chat.words.commands import Seq
+from twisted_chat.words.drafts import MessageDraft
+from twisted_chat.words.errors import BadRequest, RateLimited, TooBig
+from twisted_chat.words.events import Event
+from twisted_chat.words.people import Person
+from twisted_chat.words.store import Repeated
+
+#: Events in an answer when nobody says how many.
+_PAGE = 50
+#: Addresses whose rate is remembered; the quietest are forgotten first.
+_BUCKETS = 4_096
+#: Bytes that JSON and base64 may add to a text.
+_AROUND_TEXT = 1_024
+
+
+#: What the description cannot see in the structs.
+_STREAMED = {
+    "parameters": [
+        {
+            "name": "Last-Event-ID",
+            "in": "header",
+            "description": "The id of the last event of a stream that ended: epoch:seq:id.",
+            "schema": {"type": "string"},
+        }
+    ],
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+}
+_KEYED = {
+    "parameters": [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "description": "Sent again with the same key, a message is said once.",
+            "schema": {"type": "string", "minLength": 1, "maxLength": 64},
+        }
+    ],
+    "body": {"text/plain": {"schema": {"type": "string"}}},
+}
+
+
+class RoomInfo(Struct, frozen=True, kw_only=True):
+    """A room as a list shows it.
+
+    :ivar first: the oldest number that is kept; ``head`` the newest; ``members`` how many connections are in it.
+    """
+
+    name: str
+    topic: str
+    first: int
+    head: int
+    members: int
+    durable: bool
+    can: tuple[str, ...]
+
+
+class RoomList(Struct, frozen=True, kw_only=True):
+    """The rooms that the asker may see."""
+
+    rooms: tuple[RoomInfo, ...]
+
+
+class EventsQuery(Struct, frozen=True, kw_only=True):
+    """Which events.
+
+    :ivar after: the log as it is after that number; the others give messages in their present state.
+    :ivar tail: (streams) so many of the last events first.
+    """
+
+    after: Seq | None = None
+    before: Seq | None = None
+    around: Seq | None = None
+    limit: Annotated[int, Meta(ge=1)] = _PAGE
+    tail: Annotated[int, Meta(ge=0)] | None = None
+
+
+class Events(Struct, frozen=True, kw_only=True):
+    """A part of a room's log, oldest first.
+
+    :ivar next: (after) the number to ask after next; equal to ``head`` at the end.
+    :ivar more_before: (before, around, none) there are older messages; ``more_after`` newer ones.
+    """
+
+    room: str
+    epoch: str
+    first: int
+    head: int
+    events: tuple[Event, ...]
+    next: int | UnsetType = UNSET
+    more_before: bool | UnsetType = UNSET
+    more_after: bool | UnsetType = UNSET
+
+
+class Say(Struct, frozen=True, kw_only=True):
+    """A message: ``text``, or ``data`` in base64."""
+
+    text: str | None = None
+    data: bytes | None = None
+    reply_to: Annotated[int, Meta(ge=1, le=2**53 - 1)] | None = None
+
+
+class Said(Struct, frozen=True, kw_only=True):
+    """The message is on disk (in an ephemeral room: it is being delivered).
+
+    :ivar duplicate: the same key had been kept before; nothing was added, and this is the first result.
+    """
+
+    room: str
+    seq: int
+    event: str
+    key: str | UnsetType = UNSET
+    duplicate: bool
+
+
+class Api:
+    """The endpoints under ``/api/v1``."""
+
+    def __init__(self, hub: Hub, admission: Admission) -> None:
+        self._hub = hub
+        self._admission = admission
+        self._asking = Rates(hub.now)
+        self._saying = Rates(hub.now)
+
+    def routes(self) -> list[Route]:
+        """The rows of the table."""
+        events = "/api/v1/rooms/{room}/events"
+        return [
+            Route(method=b"GET", path="/api/v1/rooms", endpoint=self.rooms, query=(Who,), answers=RoomList, public=True),
+            Route(
+                method=b"GET",
+                path=events,
+                endpoint=self.events,
+                query=(EventsQuery, Who),
+                answers=Events,
+                public=True,
+                extra=_STREAMED,
+            ),
+            Route(
+                method=b"POST",
+                path=events,
+                endpoint=self.say,
+                query=(Who,),
+                body=Say,
+                answers=Said,
+                status=201,
+                public=True,
+                extra=_KEYED,
+            ),
+        ]
+
+    async def rooms(self, call: Call) -> Answer:
+        """The rooms that you may see."""
+        person = await self._asker(call)
+        hub = self._hub
+        return json_answer(RoomList(rooms=tuple(_info(room, hub.can(person, room)) for room in hub.rooms(person))))
+
+    async def events(self, call: Call) -> Answer | None:
+        """A part of a room's log; with ``Accept: text/event-stream`` everything from there on, as it happens."""
+        person = await self._asker(call)
+        query = call.query(EventsQuery)
+        room = self._hub.room_for(person, decoded_room(call.segments[0]))
+        if _wants_stream(call):
+            await self._stream(call, person, room, query)
+            return None
+        if sum(place is not None for place in (query.after, query.before, query.around)) > 1:
+            raise BadRequest("after: give one of after, before and around")
+        return json_answer(await self._part(person, room, query))
+
+    async def say(self, call: Call) -> Answer:
+        """Say something in a room.  With an ``Idempotency-Key`` it is said once, however often it is sent."""
+        person = await call.person()
+        hub = self._hub
+        room = hub.room_for(person, decoded_room(call.segments[0]))
+        key = _key(call, person)
+        said = self._said(call)
+        self._check_rate(call.arrival.address, person)
+        draft = MessageDraft(person.author, key, said.text, said.data, said.reply_to)
+        outcome = await hub.post(person, room.name, draft)
+        repeated = isinstance(outcome, Repeated)
+        event = outcome.event
+        answer = Said(room=room.name, seq=event.seq, event=event.id, key=key or UNSET, duplicate=repeated)
+        return json_answer(answer, 200 if repeated else 201)
+
+    async def _asker(self, call: Call) -> Person:
+        limits = self._hub.limits
+        self._asking.take(call.arrival.address, limits.query_burst, limits.query_per_second)
+        return await call.person()
+
+    async def _part(self, person: Person, room: Room, query: EventsQuery) -> Events:
+        hub = self._hub
+        if query.after is not None:
+            events = await hub.read(person, room.name, query.after, query.limit)
+            end = events[-1].seq if events else max(query.after, room.first - 1)
+            return _events(room, events=tuple(events), head=max(room.head, end if events else 0), next=end)
+        page = await hub.page(person, room.name, query.limit, before=query.before, around=query.around)
+        return _events(room, events=page.events, head=page.head, more_before=page.more_before, more_after=page.more_after)
+
+    async def _stream(self, call: Call, person: Person, room: Room, query: EventsQuery) -> None:
+        last = single(call.headers, b"Last-Event-Id")
+        since = read_event_id(last.decode("latin-1")) if last else None
+        self._hub.check_may_enter(person, room.name)
+        address = call.arrival.address
+        self._admission.admit(address)
+        ended = _once(lambda: self._admission.ended(address))
+        try:
+            await stream(
+                self._hub,
+                call.request,
+                person,
+                room,
+                address,
+                call.for_pages(),
+                since=since,
+                after=query.after,
+                tail=query.tail,
+                ended=ended,
+            )
+        except BaseException:
+            ended()
+            raise
+
+    def _said(self, call: Call) -> Say:
+        kind = call.content_type()
+        limit = self._hub.limits.text_bytes
+        if kind == b"application/json":
+            said = call.body(Say)
+        elif kind == b"text/plain":
+            try:
+                said = Say(text=call.request.content.read().decode())
+            except UnicodeDecodeError:
+                raise BadRequest("body: must be UTF-8") from None
+        else:
+            raise BadRequest("Content-Type: must be application/json or text/plain")
+        if (said.text is None) == (said.data is None):
+            raise BadRequest("text: give either text or data")
+        content = said.text.encode() if said.text is not None else said.data or b""
+        if not content:
+            raise BadRequest("text: must not be empty")
+        if len(content) > limit:
+            raise TooBig(f"text: at most {limit} bytes")
+        return said
+
+    def _check_rate(self, address: str, person: Person) -> None:
+        """By address and by person: a guest without a device is a new person each time."""
+        limits = self._hub.limits
+        shared = self._hub.person_bucket(person.id)
+        if not shared.available():
+            raise _too_fast(shared.wait())
+        self._saying.take(address, limits.person_burst, limits.person_per_second)
+        shared.take(1)
+
+
+def body_bytes(text_bytes: int) -> int:
+    """The largest body of any endpoint, where a text may have that many bytes: all of it escaped as ``\\uXXXX``."""
+    return 6 * text_bytes + _AROUND_TEXT
+
+
+class Rates:
+    """A token bucket for each address."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._buckets: dict[str, Bucket] = {}
+
+    def take(self, address: str, burst: int, per_second: float) -> None:
+        """One more from there, or :class:`RateLimited`."""
+        bucket = self._buckets.pop(address, None)
+        if bucket is None:
+            bucket = Bucket(burst, per_second, self._now)
+            if len(self._buckets) >= _BUCKETS:
+                # The order is that of use: the first has been quiet for the longest time.
+                del self._buckets[next(iter(self._buckets))]
+        self._buckets[address] = bucket
+        if not bucket.available():
+            raise _too_fast(bucket.wait())
+        bucket.take(1)
+
+
+def _too_fast(wait: float) -> RateLimited:
+    return RateLimited(f"too fast, wait {wait:.1f} s", retry_after_ms=ceil(wait * 1000))
+
+
+def _info(room: Room, can: tuple[str, ...]) -> RoomInfo:
+    return RoomInfo(
+        name=room.name,
+        topic=room.topic,
+        first=room.first,
+        head=room.head,
+        members=room.members,
+        durable=room.durable,
+        can=can,
+    )
+
+
+def _events(
+    room: Room,
+    *,
+    events: tuple[Event, ...],
+    head: int,
+    next: int | UnsetType = UNSET,
+    more_before: bool | UnsetType = UNSET,
+    more_after: bool | UnsetType = UNSET,
+) -> Events:
+    return Events(
+        room=room.name,
+        epoch=room.epoch,
+        first=room.first,
+        head=head,
+        events=events,
+        next=next,
+        more_before=more_before,
+        more_after=more_after,
+    )
+
+
+def _wants_stream(call: Call) -> bool:
+    return any(b"text/event-stream" in line.lower() for line in call.headers.get(b"Accept", ()))
+
+
+def _key(call: Call, person: Person) -> str | None:
+    value = single(call.headers, b"Idempotency-Key")
+    if value is None:
+        return None
+    key = value.decode("latin-1").strip('"')
+    if not (0 < len(key) <= 64 and key.isascii() and key.isprintable()):
+        raise BadRequest("Idempotency-Key: 1 to 64 visible ASCII characters")
+    if person.guest and call.query(Who).device is None:
+        raise BadRequest("device: a guest's Idempotency-Key needs one, or nobody knows that it is you again")
+    return key
+
+
+def _once(work: Callable[[], None]) -> Callable[[], None]:
+    left = [work]
+
+    def run() -> None:
+        if left:
+            left.pop()()
+
+    return run

@@ -1,0 +1,135 @@
+"""For whoever runs the server: is it alive, may it get traffic, what does it count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from twisted.internet.defer import Deferred, TimeoutError, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from twisted_chat.rules.admission import Admission, is_loopback
+from twisted_chat.web.answer import Answer
+from twisted_chat.web.call import Call, Route
+from twisted_chat.words.errors import ChatError, Forbidden, Unavailable
+
+#: Who may read ``/metrics``: this machine, a bearer of the right ``metrics``, everybody, nobody.
+MetricsFor = Literal["loopback", "right", "all", "off"]
+
+#: Seconds for which an answer of the store counts: everybody may ask, and each look costs a commit.
+PROBE_SECONDS = 1.0
+#: Seconds after which a store that has not answered is not ready.
+PROBE_PATIENCE = 5.0
+
+_TEXT = ((b"Content-Type", b"text/plain; charset=utf-8"), (b"Cache-Control", b"no-store"))
+
+
+class Readiness:
+    """Whether messages could be kept now.
+
+    :param probe: commits something small, and fails if that cannot be.
+    """
+
+    def __init__(self, admission: Admission, probe: Callable[[], Deferred[None]], clock: IReactorTime) -> None:
+        self._admission = admission
+        self._probe = probe
+        self._clock = clock
+        self._error: ChatError | None = None
+        self._asked_at: float | None = None
+        self._waiting: list[Deferred[None]] | None = None
+
+    def check(self) -> Deferred[None]:
+        """Fails with ``Restarting`` or ``Unavailable``."""
+        self._admission.check_open()
+        if self._waiting is not None:
+            waiter: Deferred[None] = Deferred()
+            self._waiting.append(waiter)
+            return waiter
+        if self._asked_at is not None and self._clock.seconds() - self._asked_at < PROBE_SECONDS:
+            return self._told()
+        self._waiting = []
+        return self._probe().addTimeout(PROBE_PATIENCE, self._clock).addBoth(self._answered).addCallback(lambda _: self._told())
+
+    def _answered(self, result: Failure | None) -> None:
+        self._asked_at = self._clock.seconds()
+        self._error = None
+        if isinstance(result, Failure):
+            late = result.check(TimeoutError) is not None
+            why = f"no answer in {PROBE_PATIENCE:g} s" if late else result.getErrorMessage()
+            self._error = result.value if isinstance(result.value, ChatError) else Unavailable(f"the store cannot commit: {why}")
+        waiting, self._waiting = self._waiting or [], None
+        for waiter in waiting:
+            if self._error is None:
+                waiter.callback(None)
+            else:
+                waiter.errback(self._error)
+
+    def _told(self) -> Deferred[None]:
+        if self._error is not None:
+            raise self._error
+        return succeed(None)
+
+
+class WebMetrics:
+    """What the HTTP edge counts."""
+
+    def __init__(self, registry: CollectorRegistry, admission: Admission) -> None:
+        self._handshakes = Counter(
+            "twisted_chat_handshakes",
+            "WebSocket handshakes: open, or the code of the error.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._answers = Counter("twisted_chat_http_answers", "HTTP answers by status.", ["status"], registry=registry)
+        connections = Gauge("twisted_chat_connections", "Open connections: WebSockets and event streams.", registry=registry)
+        connections.set_function(lambda: admission.connections)
+
+    def handshake(self, outcome: str) -> None:
+        """A handshake has ended."""
+        self._handshakes.labels(outcome).inc()
+
+    def answer(self, status: int) -> None:
+        """A request was answered."""
+        self._answers.labels(str(status)).inc()
+
+
+def health_routes(readiness: Readiness, registry: CollectorRegistry, metrics_for: MetricsFor) -> list[Route]:
+    """``/healthz``, ``/readyz``, ``/metrics``."""
+
+    def alive(call: Call) -> Answer:
+        """The process answers."""
+        return Answer(200, _TEXT, b"ok\n")
+
+    async def ready(call: Call) -> Answer:
+        """The store commits, and the server is not going down."""
+        await readiness.check()
+        return Answer(200, _TEXT, b"ready\n")
+
+    async def metrics(call: Call) -> Answer:
+        """What is counted, for Prometheus."""
+        await _check_reader(call, metrics_for)
+        headers = ((b"Content-Type", CONTENT_TYPE_LATEST.encode()), (b"Cache-Control", b"no-store"))
+        return Answer(200, headers, generate_latest(registry))
+
+    routes = [
+        Route(method=b"GET", path="/healthz", endpoint=alive),
+        Route(method=b"GET", path="/readyz", endpoint=ready),
+    ]
+    if metrics_for != "off":
+        routes.append(Route(method=b"GET", path="/metrics", endpoint=metrics))
+    return routes
+
+
+async def _check_reader(call: Call, metrics_for: MetricsFor) -> None:
+    """This machine may read, unless it only speaks for somebody else; a bearer of the right ``metrics`` always may."""
+    arrival = call.arrival
+    if metrics_for == "all":
+        return
+    if metrics_for == "loopback" and arrival.credential is None and is_loopback(arrival.address) and not arrival.forwarded:
+        return
+    if arrival.credential is not None and "metrics" in (await call.person()).rights:
+        return
+    raise Forbidden("metrics: only for this machine or with a token that has the right metrics")

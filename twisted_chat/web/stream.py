@@ -1,0 +1,250 @@
+"""A room's log as Server-Sent Events: ``curl -N`` is a full reader, and a browser resumes by itself.
+
+Each event of the log has the id ``epoch:seq:id``, which is a cursor; a browser says it in ``Last-Event-ID`` when it comes back.
+The stream is a reader of the room like any other (design decision 4): one who does not take what is sent is left behind with
+nothing but a position, and reads on from there when the connection has drained.
+
+.. code-block:: text
+
+    <- event: joined    {"room":"lobby","epoch":"7QK2M4","head":1044,"from":1042,"recovered":true,…}
+    <- id: 7QK2M4:1042:01JD4…   {"type":"event","room":"lobby","seq":1042,…}
+    <- event: live      {"type":"live","room":"lobby","seq":1044}
+    <- :                (every 25 s)
+    <- event: bye       {"type":"bye","code":4503,…}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from twisted.internet.interfaces import IPushProducer
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_chat.rules.encodings import JsonEncoding
+from twisted_chat.rules.hub import Hub
+from twisted_chat.rules.room import Reader, Room
+from twisted_chat.rules.session import Life, Session
+from twisted_chat.web.answer import write_head
+from twisted_chat.web.site import ChatRequest
+from twisted_chat.words.errors import RETRY_CLOSE_CODES, BadRequest, CloseCode, TokenExpired
+from twisted_chat.words.events import Cursor, Event
+from twisted_chat.words.people import Person
+from twisted_chat.words.replies import ByePush, GapPush, Joined, LivePush
+
+#: Keeps proxies from collecting (``X-Accel-Buffering``) and everybody from keeping.
+HEADERS = (
+    (b"Content-Type", b"text/event-stream; charset=utf-8"),
+    (b"Cache-Control", b"no-store"),
+    (b"X-Accel-Buffering", b"no"),
+)
+_HEARTBEAT = b":\n\n"
+_encode = msgspec.json.Encoder().encode
+
+
+def read_event_id(text: str) -> Cursor:
+    """The cursor in a ``Last-Event-ID``."""
+    epoch, _, rest = text.partition(":")
+    seq, _, event = rest.partition(":")
+    if not (epoch and seq.isascii() and seq.isdigit() and len(seq) < 17):
+        raise BadRequest("Last-Event-ID: must be epoch:seq:id as it came")
+    return Cursor(epoch, int(seq), event or None)
+
+
+class EventStreamEncoding:
+    """Events of a room as ``text/event-stream``."""
+
+    def __init__(self, room: str, epoch: str) -> None:
+        self._json = JsonEncoding(room)
+        self._start = b"id: " + epoch.encode() + b":"
+
+    def items(self, events: Sequence[Event]) -> list[bytes]:
+        start = self._start
+        return [
+            b"%b%d:%b\ndata: %b\n\n" % (start, event.seq, event.id.encode(), written)
+            for event, written in zip(events, self._json.objects(events), strict=True)
+        ]
+
+    def join(self, items: Sequence[bytes]) -> bytes:
+        return b"".join(items)
+
+    def cut(self, items: Sequence[bytes], taken: int) -> tuple[int, bytes]:
+        raise AssertionError(f"a stream takes all it is given, not {taken} bytes")
+
+
+def named(event: str, data: object) -> bytes:
+    """An event beside the log, which no ``onmessage`` sees and no id belongs to."""
+    return b"event: " + event.encode() + b"\ndata: " + _encode(data) + b"\n\n"
+
+
+@implementer(IPushProducer)
+class StreamLink:
+    """The request as a link: what is written is buffered by the transport, which says when it is full."""
+
+    paused = False
+    deflated = False
+
+    def __init__(self, request: ChatRequest) -> None:
+        self.congested = False
+        self.send = self._take_all
+        self.session: StreamSession | None = None
+        self._request = request
+        self._open = True
+        request.registerProducer(self, True)
+
+    def write(self, data: bytes) -> None:
+        if self._open:
+            self._request.write(data)
+
+    def hold(self, rest: bytes) -> None:
+        raise AssertionError("a stream takes all it is given")
+
+    def pause(self) -> None:
+        """Nothing is read from the peer of a stream."""
+
+    def resume(self) -> None:
+        """Nothing is read from the peer of a stream."""
+
+    def ping(self) -> None:
+        self.write(_HEARTBEAT)
+
+    def close(self, code: int, reason: str) -> None:
+        """Say why, and end; a browser comes back by itself unless it is refused then."""
+        if self._open:
+            self.write(named("bye", ByePush(code=code, reason=reason, retry=code in RETRY_CLOSE_CODES)))
+            self._end()
+            self._request.channel.persistent = 0
+            self._request.finish()
+
+    def abort(self) -> None:
+        if self._open:
+            channel = self._request.channel
+            self._end()
+            channel.forceAbortClient()
+
+    def gone(self) -> None:
+        """The connection is over."""
+        self._open = False
+
+    # What the transport calls
+
+    def pauseProducing(self) -> None:
+        self.congested = True
+        if self.session is not None:
+            self.session.congested()
+
+    def resumeProducing(self) -> None:
+        self.congested = False
+        if self.session is not None:
+            self.session.drained()
+
+    def stopProducing(self) -> None:
+        """The connection is going; ``notifyFinish`` tells when it is gone."""
+
+    def _take_all(self, data: bytes, /) -> int:
+        self.write(data)
+        return len(data)
+
+    def _end(self) -> None:
+        self._open = False
+        self._request.unregisterProducer()
+
+
+class StreamSession(Session):
+    """Somebody who reads one room and says nothing."""
+
+    __slots__ = ()
+
+    def __init__(self, hub: Hub, link: StreamLink, person: Person, address: str) -> None:
+        super().__init__(hub, link, person, address)
+        link.session = self
+
+    def begin(self, room: Room, position: int, recovered: bool | UnsetType, why: str | UnsetType) -> None:
+        """Read after ``position``, having said where that is."""
+        reader = Reader(room.audience(EventStreamEncoding, lambda name: EventStreamEncoding(name, room.epoch)), self.link, self)
+        self.enter_room(room, reader)
+        joined = Joined(
+            room=room.name,
+            epoch=room.epoch,
+            head=room.head,
+            first=room.first,
+            from_=position + 1,
+            recovered=recovered,
+            why=why,
+            durable=room.durable,
+            topic=room.topic,
+            can=self.hub.can(self.person, room),
+        )
+        self.link.write(named("joined", joined))
+        reader.start(position)
+        self.feed()
+
+    def reached_head(self, reader: Reader) -> None:
+        self.link.write(named("live", LivePush(room=reader.room.name, seq=reader.room.head)))
+
+    def missed(self, reader: Reader, count: int) -> None:
+        self.link.write(named("gap", GapPush(room=reader.room.name, dropped=count)))
+
+    def visit(self, tick: int) -> int:
+        """A comment now and then keeps proxies from ending the stream.  A reader says nothing, so its silence means nothing."""
+        if self.life is not Life.OPEN:
+            return 0
+        expires = self.person.expires
+        left = None if expires is None else expires - self.hub.now_seconds()
+        if left is not None and left <= 0:
+            self.end(TokenExpired("the token has expired"))
+            return 0
+        limits = self.hub.limits
+        if self._congested_at is None:
+            self.link.ping()
+        elif tick - self._congested_at >= limits.stalled_seconds:
+            self.close(CloseCode.TOO_SLOW, "took nothing for too long; come back and resume")
+            self.link.abort()
+            return 0
+        interval = max(1, round(limits.ping_seconds))
+        return self.visit_in(interval if left is None else max(1, min(interval, int(left) + 1)))
+
+
+async def stream(
+    hub: Hub,
+    request: ChatRequest,
+    person: Person,
+    room: Room,
+    address: str,
+    headers: Sequence[tuple[bytes, bytes]],
+    *,
+    since: Cursor | None,
+    after: int | None,
+    tail: int | None,
+    ended: Callable[[], None],
+) -> None:
+    """Answer with the stream.
+
+    :param since: where a reader that comes back was.
+    :param after: the number to read after, for one that has no cursor; ``tail``: so many of the last events first.
+    :param ended: is told when it is over.
+    """
+    why = await hub.check_cursor(room, since) if since is not None else None
+    room.check_size()
+    write_head(request, 200, (*HEADERS, *headers))
+    link = StreamLink(request)
+    session = StreamSession(hub, link, person, address)
+
+    def over(result: Failure | None) -> None:
+        link.gone()
+        session.lost()
+        ended()
+
+    request.notifyFinish().addBoth(over)
+    hub.add_session(session)
+    session.begin(room, _position(room, since, after, tail, why), UNSET if since is None else why is None, why or UNSET)
+
+
+def _position(room: Room, since: Cursor | None, after: int | None, tail: int | None, why: str | None) -> int:
+    if since is not None:
+        return since.seq if why is None else room.first - 1
+    if after is not None:
+        return max(room.first - 1, min(after, room.head))
+    return room.head if tail is None else max(room.first - 1, room.head - tail)
