@@ -1,4 +1,4 @@
-"""Nothing is missing silently: a test that cannot run says why, and where everything must be there (``CI=true``) that is a failure.
+"""Nothing is missing silently: a test that cannot run says why, and where nothing may be missing (``CI=true``) it fails.
 
 A reason that begins with ``not applicable`` may be skipped everywhere: there is nothing to install that would make the test run.
 """

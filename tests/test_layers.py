@@ -16,7 +16,7 @@ EDGES = {"ws", "web", "identity", "stores", "client", "shell"}
 MAY_IMPORT = {
     "words": set[str](),
     "rules": {"words"},
-    **dict.fromkeys(EDGES, {"words", "rules"}),
+    **{edge: {"words", "rules"} for edge in EDGES},
     "service": {"words", "rules"} | EDGES,
     # The package itself and ``python -m twisted_chat``.
     "": {"service"},

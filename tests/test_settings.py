@@ -68,7 +68,8 @@ class SettingsTests(SynchronousTestCase):
 
     def test_rooms(self) -> None:
         """Exact names first, then patterns in their order."""
-        settings = load((), {}, self.config('[rooms."live.*"]\ndurable = false\n[rooms.lobby]\nkeep_days = 7\n[rooms."*"]\nsize = 9\n'))
+        text = '[rooms."live.*"]\ndurable = false\n[rooms.lobby]\nkeep_days = 7\n[rooms."*"]\nsize = 9\n'
+        settings = load((), {}, self.config(text))
         policies = settings.policies()
         self.assertEqual(policies.policy("live.goals"), RoomPolicy(durable=False))
         self.assertEqual(policies.policy("lobby"), RoomPolicy(keep_days=7))
@@ -97,7 +98,7 @@ class SettingsTests(SynchronousTestCase):
             "listen = [1]": "FILE: listen: [0]: expected text, got a whole number",
             "limits = 3": "FILE: limits: expected a table, got int",
             '[limits]\nrooms = "x"': "FILE: limits.rooms: expected a whole number, got 'x'",
-            '[rooms.a]\nsize = "x"': "FILE: rooms.\"a\": size: expected a whole number, got text",
+            '[rooms.a]\nsize = "x"': 'FILE: rooms."a": size: expected a whole number, got text',
             'log_format = "jsn"': "FILE: log_format: 'jsn' is none of text, json; did you mean json?",
         }.items():
             self.assertEqual(self.refused(text), line)
@@ -132,7 +133,8 @@ class SettingsTests(SynchronousTestCase):
 
     def test_broken_file(self) -> None:
         self.assertIn("FILE: is not TOML: ", self.refused("listen = "))
-        self.assertEqual(str(self.assertRaises(SettingsError, load, (), {}, "/nowhere")), "/nowhere: cannot be read: No such file or directory")
+        error = self.assertRaises(SettingsError, load, (), {}, "/nowhere")
+        self.assertEqual(str(error), "/nowhere: cannot be read: No such file or directory")
 
     def test_jwt_keys(self) -> None:
         """Each key is bound to its algorithm, and may have a key id."""
@@ -167,7 +169,7 @@ class ManualTests(SynchronousTestCase):
 
     def test_sample_says_the_defaults(self) -> None:
         """With every line in use, the sample is what holds without it, and every option is in it."""
-        lines = [line[1:] if line.startswith("#") and not line.startswith("# ") else line for line in manual.sample().splitlines()]
+        lines = [line if line.startswith("# ") else line.removeprefix("#") for line in manual.sample().splitlines()]
         path = self.mktemp()
         Path(path).write_text("\n".join(lines))
         settings = load((), {}, path)
@@ -209,7 +211,8 @@ class OptionsTests(SynchronousTestCase):
                 self.assertIn(f"--{'no-' if getattr(Settings(), name) is True else ''}{dashed}", str(options))
 
     def test_lists_and_switches(self) -> None:
-        settings = self.parse("--listen", "tcp:1", "--listen=unix:/run/a b", "--no-guests", "--compression", "--limit=send-burst=7")
+        listen = ("--listen", "tcp:1", "--listen=unix:/run/a b")
+        settings = self.parse(*listen, "--no-guests", "--compression", "--limit=send-burst=7")
         self.assertEqual(settings.listen, ("tcp:1", "unix:/run/a b"))
         self.assertFalse(settings.guests)
         self.assertTrue(settings.compression)

@@ -26,10 +26,12 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-#: Bearer tokens and JWTs wherever they stand: headers, subprotocols, cookies, query strings.
+#: Bearer tokens and JWTs wherever they stand: headers, subprotocols, cookies, query strings, JSON.
 _SECRETS = re.compile(
-    r"(?i)(bearer[ .]|(?:access_)?token[\"']?\s*[=:]\s*[\"']?|chat_token=|cookie:\s*)[^\s,;&\"']+"
-    r"|\beyJ[\w-]+\.[\w-]*\.[\w-]*"
+    r"""(?ix)
+    (bearer[ .] | token= | ["']token["']\s*:\s*["']) [^\s,;&"']+
+    | \b(?:tc_|eyJ[\w-]+\.)[\w.-]{20,}
+    """
 )
 
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})

@@ -1,0 +1,102 @@
+"""What is looked at from time to time."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_chat.rules.hub import Hub
+from twisted_chat.service.chores import RETENTION_SECONDS, Chore, retention, revocation
+from twisted_chat.words.errors import Unavailable
+from twisted_chat.words.store import TokenStore
+
+
+class FakeHub:
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+        self.retained = 0
+
+    def end_tokens(self, tokens: list[str]) -> None:
+        self.ended += tokens
+
+    def retain(self) -> None:
+        self.retained += 1
+
+
+class FakeTokens:
+    """Tokens that another process revokes."""
+
+    def __init__(self) -> None:
+        self.revoked: dict[str, int] = {}
+        self.broken = False
+
+    def revoked_since(self, since_ms: int) -> Deferred[list[str]]:
+        if self.broken:
+            return fail(Unavailable("the disk is full"))
+        return succeed([token for token, at in self.revoked.items() if at >= since_ms])
+
+
+class ChoreTests(SynchronousTestCase):
+    def test_revoked_elsewhere(self) -> None:
+        """A token that another process revoked ends its connections within 5 s, and old ones are not looked at for ever."""
+        clock, hub, tokens = Clock(), FakeHub(), FakeTokens()
+        clock.advance(1000)
+        chore = revocation(cast(TokenStore, tokens), cast(Hub, hub), clock, clock.seconds)
+        chore.startService()
+        self.addCleanup(chore.stopService)
+        tokens.revoked = {"t1": 1_000_000, "old": 1_000}
+        clock.pump([0.5] * 10)
+        self.assertEqual(set(hub.ended), {"t1"})
+        hub.ended.clear()
+        clock.pump([0.5] * 40)
+        hub.ended.clear()
+        clock.pump([0.5] * 10)
+        self.assertEqual(hub.ended, [])
+
+    def test_store_fails_for_a_while(self) -> None:
+        """One line in the log, and what was revoked meanwhile is found afterwards."""
+        clock, hub, tokens = Clock(), FakeHub(), FakeTokens()
+        clock.advance(1000)
+        chore = revocation(cast(TokenStore, tokens), cast(Hub, hub), clock, clock.seconds)
+        chore.startService()
+        self.addCleanup(chore.stopService)
+        tokens.broken = True
+        clock.pump([0.5] * 20)
+        self.assertEqual(len(self.flushLoggedErrors(Unavailable)), 1)
+        tokens.revoked = {"t1": 1_004_000}
+        clock.pump([0.5] * 40)
+        tokens.broken = False
+        clock.pump([0.5] * 5)
+        self.assertEqual(hub.ended, ["t1"])
+
+    def test_retention(self) -> None:
+        clock, hub = Clock(), FakeHub()
+        chore = retention(cast(Hub, hub), clock)
+        chore.startService()
+        clock.advance(RETENTION_SECONDS)
+        clock.advance(RETENTION_SECONDS)
+        self.assertEqual(hub.retained, 2)
+        chore.stopService()
+        clock.advance(RETENTION_SECONDS)
+        self.assertEqual(hub.retained, 2)
+
+    def test_slow_work_does_not_pile_up(self) -> None:
+        """The next round waits for the last one."""
+        clock = Clock()
+        begun: list[Deferred[None]] = []
+
+        def begin() -> Deferred[None]:
+            begun.append(Deferred())
+            return begun[-1]
+
+        chore = Chore(clock, 1.0, "slow", begin)
+        chore.startService()
+        self.addCleanup(chore.stopService)
+        clock.pump([1.0] * 5)
+        self.assertEqual(len(begun), 1)
+        begun[0].callback(None)
+        clock.pump([1.0] * 2)
+        self.assertEqual(len(begun), 2)

@@ -1,0 +1,65 @@
+"""What concerns the process as a whole."""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import signal
+import sys
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_chat.service import process
+
+
+class TuneTests(SynchronousTestCase):
+    def test_tuned(self) -> None:
+        """More open files, rarer collections, quicker switches to the store's thread."""
+        self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
+        self.addCleanup(gc.set_threshold, *gc.get_threshold())
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        files = process.tune()
+        self.assertEqual(files, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        self.assertGreaterEqual(files, soft)
+        self.assertAlmostEqual(sys.getswitchinterval(), process.SWITCH_INTERVAL)
+        self.assertEqual(gc.get_threshold(), process.GC_THRESHOLDS)
+
+    def test_refused_by_a_sandbox(self) -> None:
+        """Then the limit stays as it is."""
+        self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
+        self.addCleanup(gc.set_threshold, *gc.get_threshold())
+
+        def refuse(which: int, limits: tuple[int, int]) -> None:
+            raise PermissionError
+
+        self.patch(resource, "setrlimit", refuse)
+        self.assertEqual(process.tune(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+    def test_settled(self) -> None:
+        self.addCleanup(gc.unfreeze)
+        process.settle()
+        self.assertGreater(gc.get_freeze_count(), 1000)
+
+
+class SignalTests(SynchronousTestCase):
+    def test_stop_once(self) -> None:
+        """The first signal stops, in the reactor; the second ends the process."""
+        soon: list[object] = []
+        ended: list[int] = []
+        self.patch(os, "_exit", ended.append)
+        signals = process.Signals(lambda: None, lambda: None, soon.append)
+        signals.ending(signal.SIGTERM, None)
+        self.assertEqual((len(soon), ended), (1, []))
+        signals.ending(signal.SIGINT, None)
+        self.assertEqual(ended, [128 + signal.SIGINT])
+
+    def test_reload(self) -> None:
+        soon: list[object] = []
+
+        def reload() -> None:
+            """Stands for the server's."""
+
+        process.Signals(lambda: None, reload, soon.append).reloading(signal.SIGHUP, None)
+        self.assertEqual(soon, [reload])
