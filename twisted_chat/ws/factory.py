@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from autobahn.twisted.websocket import WebSocketServerFactory
 from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
@@ -72,7 +72,7 @@ class ChatFactory(WebSocketServerFactory):
 
     def open_socket(self, ticket: Ticket, handshake: Handshake) -> ChatProtocol:
         """The protocol for a handshake that has been let in; it writes the 101 when it gets its transport."""
-        accepted = _accept(handshake.extensions) if self._compression and handshake.extensions else None
+        accepted = accept(handshake.extensions) if self._compression and handshake.extensions else None
         protocol = self.protocol_class(ticket, handshake.key, accepted)
         protocol.factory = self
         return protocol
@@ -86,7 +86,7 @@ class ChatFactory(WebSocketServerFactory):
         raise AssertionError("the WebSocket edge is reached through the site; see open_socket")
 
 
-def _accept(lines: Sequence[bytes]) -> PerMessageDeflateOfferAccept | None:
+def accept(lines: Sequence[bytes]) -> PerMessageDeflateOfferAccept | None:
     """The first offer of permessage-deflate that can be had with small memory; None for none (RFC 7692 section 5.1)."""
     for line in lines:
         for offer in line.decode("ascii", "replace").split(","):
@@ -94,13 +94,14 @@ def _accept(lines: Sequence[bytes]) -> PerMessageDeflateOfferAccept | None:
             if name.lower() != PerMessageDeflateOffer.EXTENSION_NAME:
                 continue
             try:
-                parsed = PerMessageDeflateOffer.parse(_parameters(parameters))
+                found = _parameters(parameters)
+                parsed = PerMessageDeflateOffer.parse(found)
                 if parsed.request_max_window_bits and parsed.request_max_window_bits < WINDOW_BITS:
                     continue
                 return PerMessageDeflateOfferAccept(
                     parsed,
                     request_no_context_takeover=parsed.accept_no_context_takeover,
-                    request_max_window_bits=WINDOW_BITS if parsed.accept_max_window_bits else 0,
+                    request_max_window_bits=_client_window(found),
                     no_context_takeover=True,
                     window_bits=WINDOW_BITS,
                     mem_level=5,
@@ -111,8 +112,14 @@ def _accept(lines: Sequence[bytes]) -> PerMessageDeflateOfferAccept | None:
     return None
 
 
-def _parameters(parameters: Sequence[str]) -> dict[str, list[object]]:
-    found: dict[str, list[object]] = {}
+def _client_window(found: Mapping[str, Sequence[str | bool]]) -> int:
+    """Never more than the client has offered (RFC 7692 section 7.1.2.2); 0 if it cannot be asked for less than all."""
+    (offered,) = found.get("client_max_window_bits", (False,))
+    return WINDOW_BITS if offered is True else min(WINDOW_BITS, int(offered))
+
+
+def _parameters(parameters: Sequence[str]) -> dict[str, list[str | bool]]:
+    found: dict[str, list[str | bool]] = {}
     for parameter in parameters:
         name, has_value, value = parameter.partition("=")
         found.setdefault(name.strip().lower(), []).append(value.strip().strip('"') if has_value else True)
