@@ -77,7 +77,7 @@ class StartTests(SynchronousTestCase):
 
     def test_unix_socket(self) -> None:
         path = f"{tempfile.gettempdir()}/twisted-chat-test-{os.getpid()}"  # the path of a Unix socket is short
-        self.addCleanup(lambda: Path(path).exists() and Path(path).unlink())
+        self.addCleanup(Path(path).unlink, missing_ok=True)
         with Served(self.mktemp(), "--listen", f"unix:{path}") as server, unix_connect(path, "ws://localhost/") as alice:
             alice.send("hello")
             self.assertEqual(alice.recv(5), "hello")

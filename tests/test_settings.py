@@ -30,9 +30,9 @@ ROOT = Path(__file__).parent.parent
 
 class SettingsTests(SynchronousTestCase):
     def config(self, text: str) -> str:
-        path = self.mktemp()
-        Path(path).write_text(text)
-        return path
+        path = Path(self.mktemp())
+        path.write_text(text)
+        return str(path)
 
     def refused(self, text: str = "", environ: dict[str, str] | None = None, command_line: tuple[Given, ...] = ()) -> str:
         """The one line that an operator sees, with the file's path as ``FILE``."""

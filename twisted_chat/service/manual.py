@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import FieldInfo
 
 from twisted_chat.service.settings import Settings, variable
 from twisted_chat.words.limits import Limits, RoomPolicy
@@ -157,16 +158,22 @@ def _heading(text: str) -> Iterator[str]:
 def _rst_table(struct: type[Struct], prefix: str | None) -> Iterator[str]:
     """:param prefix: of the field's full name; None for what only a file can say."""
     texts = comments(struct)
-    fields = [
-        field for field in msgspec.structs.fields(struct) if field.name not in ("limits", "rooms") or struct is not Settings
-    ]
-    for position, field in enumerate(fields):
-        yield f"``{field.name} = {literal(field.default)}``"
-        if position + 1 < len(fields) and not texts[fields[position + 1].name]:
+    nested = ("limits", "rooms") if struct is Settings else ()
+    together: list[list[FieldInfo]] = []
+    for field in msgspec.structs.fields(struct):
+        if field.name in nested:
             continue
-        text = texts[field.name] or next(texts[one.name] for one in reversed(fields[:position]) if texts[one.name])
-        yield from textwrap.wrap(text, 120, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
-        if prefix is not None and not prefix:
+        if texts[field.name]:
+            together.append([])
+        together[-1].append(field)
+    for fields in together:
+        yield ", ".join(f"``{field.name} = {literal(field.default)}``" for field in fields)
+        indent = " " * 4
+        yield from textwrap.wrap(
+            texts[fields[0].name], 120, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+        )
+        if prefix == "":
+            (field,) = fields
             yield ""
             yield f"    ``{option(field.name)}``, ``{variable(field.name)}``: {kind(field.type)}"
         yield ""
