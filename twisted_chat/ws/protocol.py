@@ -34,6 +34,12 @@ from twisted_chat.ws import receive
 _PING = frame(FIN_PING, b"")
 #: Bytes of a close frame's reason (RFC 6455 section 5.5: 125 with the code).
 _REASON_BYTES = 123
+#: Bytes read at once from a peer that says little, and from one that has shown to say much.  Asking for 64 KiB costs 0.9 us more for
+#: a line of 20 bytes, because all of it is allocated first.
+FIRST_READ_BYTES = 4_096
+MOST_READ_BYTES = 65_536
+#: Unsent bytes above which a peer is not read, since its questions would only add to them.
+UNSENT_BYTES = 65_536
 _OPEN, _CLOSED = WebSocketProtocol.STATE_OPEN, WebSocketProtocol.STATE_CLOSED
 
 
@@ -89,6 +95,7 @@ class ChatProtocol(WebSocketServerProtocol):
     _awake = False
     _unread = Unread.NO
     _partial = b""
+    _read_bytes = FIRST_READ_BYTES
     _accepted: PerMessageDeflateOfferAccept | None = None
     _session: Session | None = None
 
@@ -114,6 +121,7 @@ class ChatProtocol(WebSocketServerProtocol):
         except (AttributeError, OSError):
             pass  # a UNIX socket
         self.send = self._direct_send(transport)  # type: ignore[method-assign, assignment]
+        transport.bufferSize = self._read_bytes
         transport.registerProducer(self, True)
         extensions = () if self._accepted is None else (self._accepted.get_extension_string(),)
         self._write_head(transport, switching_protocols(key, ticket.subprotocol, extensions))
@@ -131,6 +139,8 @@ class ChatProtocol(WebSocketServerProtocol):
         session = self._session
         if session is not None:
             session.heard()
+        if len(data) >= self._read_bytes:
+            self._read_more()
         if self._partial:
             data, self._partial = self._partial + data, b""
         limit = self.maxMessagePayloadSize
@@ -157,8 +167,9 @@ class ChatProtocol(WebSocketServerProtocol):
             session.lost()
 
     def pauseProducing(self) -> None:
-        """Twisted: more is unsent than a socket should hold; so nothing more may be asked either."""
-        self._hold_back(Unread.UNSENT)
+        """Twisted: more is unsent than the socket took.  If answers pile up, nothing more may be asked either."""
+        if self._unsent() > UNSENT_BYTES:
+            self._hold_back(Unread.UNSENT)
         self._congest()
 
     def resumeProducing(self) -> None:
@@ -330,6 +341,18 @@ class ChatProtocol(WebSocketServerProtocol):
             self.hold(head)
         else:
             self._write(head)
+
+    def _read_more(self) -> None:
+        """The peer sends more than one read takes: take more at once from now on."""
+        transport: Any = self.transport
+        self._read_bytes = transport.bufferSize = min(4 * self._read_bytes, MOST_READ_BYTES)
+
+    def _unsent(self) -> int:
+        """Bytes in the transport's buffer; of transports that do not tell: too many, since they paused us."""
+        transport: Any = self.transport
+        if isinstance(transport, tcp.Connection) and not transport.TLS:
+            return len(transport.dataBuffer) - transport.offset + transport._tempDataLen
+        return UNSENT_BYTES + 1
 
     def _write(self, data: bytes) -> None:
         transport: Any = self.transport
