@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench import procfs
 from bench.certificate import write_certificate
 from bench.installing import NotInstallable
 from bench.loading import LoadFailed, generator, loading, run
@@ -46,8 +47,9 @@ class Pace:
 class Sample:
     """One measurement.
 
-    :ivar values: figures by name: ``per_second``, ``cpu_us`` (the server's CPU time for one of the unit), ``load_share`` (of one
-        core, that the load generator used), ``peak_mb``, ``p50_ms`` …, ``rss_per_connection`` (bytes).
+    :ivar values: figures by name: ``per_second``, ``cpu_us`` (the server's CPU time for one of the unit), of one core what the
+        server (``cpu_share``), the load generator (``load_share``) and everything else (``others_share``) used, ``peak_mb``,
+        ``p50_ms`` …, ``rss_per_connection`` (bytes).
     :ivar problem: why the figures do not count; empty if they do.
     """
 
@@ -239,9 +241,11 @@ def check_stored(report: Mapping[str, Any], server: Server) -> None:
 
 def _run(contender: Contender, scenario: Scenario, settings: Mapping[str, Any], server: Server) -> dict[str, float]:
     cpu: dict[str, float] = {}
+    busy: dict[str, float] = {}
 
     def watch(event: str) -> None:
         cpu[event] = server.cpu_seconds()
+        busy[event] = procfs.busy_seconds()
 
     report = run(scenario.mode, settings, watch)
     check(report)
@@ -250,12 +254,14 @@ def _run(contender: Contender, scenario: Scenario, settings: Mapping[str, Any], 
     counted = float(report["per_second"]) * float(report["seconds"])
     if not counted:
         raise LoadFailed("nothing arrived within the measured time")
+    seconds, used, own = float(report["seconds"]), cpu["stop"] - cpu["start"], float(report["own_cpu"])
     percentiles = {str(name): float(value) for name, value in report.items() if name.endswith("_ms")}
     return {
         "per_second": float(report["per_second"]),
-        "cpu_us": (cpu["stop"] - cpu["start"]) / counted * 1e6,
-        "cpu_share": (cpu["stop"] - cpu["start"]) / float(report["seconds"]),
-        "load_share": float(report["own_cpu"]) / float(report["seconds"]),
+        "cpu_us": used / counted * 1e6,
+        "cpu_share": used / seconds,
+        "load_share": own / seconds,
+        "others_share": max(0.0, (busy["stop"] - busy["start"] - used - own) / seconds),
         "peak_mb": server.peak_bytes() / 1e6,
         **percentiles,
     }

@@ -27,6 +27,12 @@ def cpu_seconds(pids: list[int]) -> float:
     return sum(sum(map(int, fields[11:15])) for pid in pids if (fields := _stat(pid))) * _TICK
 
 
+def busy_seconds() -> float:
+    """Time that all processors together have worked, for whomever."""
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, (PROC / "stat").read_text().split(maxsplit=9)[1:9])
+    return (user + nice + system + irq + softirq + steal) * _TICK
+
+
 def resident_bytes(pids: list[int]) -> int:
     """Memory now (``VmRSS``)."""
     return sum(_status(pid, "VmRSS") for pid in pids)

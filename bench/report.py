@@ -19,6 +19,7 @@ _COLUMNS = (
     ("CPU µs", "cpu_us", "{:,.2f}"),
     ("CPU", "cpu_share", "{:.0%}"),
     ("load's CPU", "load_share", "{:.0%}"),
+    ("others' CPU", "others_share", "{:.0%}"),
     ("p50 ms", "p50_ms", "{:,.2f}"),
     ("p99 ms", "p99_ms", "{:,.2f}"),
     ("peak MB", "peak_mb", "{:,.0f}"),
@@ -27,6 +28,9 @@ _COMPARED_WITH = ("bun", "node")
 
 #: A load generator that works this much of the time may be what is measured.
 SATURATED = 0.95
+
+#: Of one core; what else runs on the machine by itself stays below.
+DISTURBED = 0.25
 
 
 def text(results: Results, outcomes: list[Outcome], pace: Pace) -> str:
@@ -128,6 +132,8 @@ def _scenario(scenario: Scenario, results: Results) -> Iterator[str]:
             notes.append(f"  {name}: {len(problems)} of {len(samples)} failed: {problems[0]}")
         if (results.median(scenario.name, name, "load_share") or 0) > SATURATED:
             notes.append(f"  {name}: the load generator was saturated; the server may be faster than this")
+    if any((results.median(scenario.name, name, "others_share") or 0) > DISTURBED for name in contenders):
+        notes.append("  something else was at work on this machine (others' CPU): do not trust these figures far")
     if compared and columns and scenario.metric != columns[0][1]:
         notes.append(f"  × is of {scenario.metric}: less is better")
     yield from align(rows)

@@ -171,6 +171,11 @@ class ReportTests(SynchronousTestCase):
         results = busy(bun=[Sample({"per_second": 1.0, "load_share": 0.99})])
         self.assertIn("saturated", text(results, [], Pace()))
 
+    def test_disturbed(self) -> None:
+        """So it does where something else kept the processors busy."""
+        results = busy(bun=[Sample({"per_second": 1.0, "others_share": 0.5})])
+        self.assertIn("something else was at work", text(results, [], Pace()))
+
     def test_nobody_finished(self) -> None:
         self.assertIn("bun: 1 of 1 failed", text(busy(bun=rates(None)), [], Pace()))
 
@@ -208,6 +213,7 @@ class SystemTests(SynchronousTestCase):
         self.assertIn(pid, procfs.family(pid))
         self.assertIn(pid, procfs.family(os.getppid()))
         self.assertGreater(procfs.cpu_seconds([pid]), 0)
+        self.assertGreater(procfs.busy_seconds(), procfs.cpu_seconds([pid]))
         self.assertGreaterEqual(procfs.peak_bytes([pid]), procfs.resident_bytes([pid]) // 2)
         self.assertGreater(procfs.resident_bytes([pid]), 1_000_000)
 
