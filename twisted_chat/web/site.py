@@ -107,7 +107,9 @@ class ChatChannel(HTTPChannel):
 
     def requestDone(self, request: HTTPRequest) -> None:
         super().requestDone(request)
-        if self.persistent and not self._handlingRequest:
+        if not self.persistent:
+            self._abort_later()
+        elif not self._handlingRequest:
             self.site.expect(self)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
@@ -145,7 +147,20 @@ class ChatChannel(HTTPChannel):
         self.site.expect_no_more(self)
         self.clearLineBuffer()
         self.loseConnection()
-        self._abortingCall = self.callLater(self.abortTimeout, self.forceAbortClient)
+        self._abort_later()
+
+    def abort(self) -> None:
+        """Drop the connection with all that was not taken."""
+        self.refused = True
+        if self._abortingCall is not None:
+            self._abortingCall.cancel()
+            self._abortingCall = None
+        self.transport.abortConnection()
+
+    def _abort_later(self) -> None:
+        """Whoever does not take the last bytes may not keep the connection for that."""
+        if self._abortingCall is None:
+            self._abortingCall = self.callLater(self.abortTimeout, self.forceAbortClient)
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         """Twisted's own, which is without body and headers, for all that its parser does not take."""

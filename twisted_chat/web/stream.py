@@ -91,7 +91,9 @@ class StreamLink:
         self.send = self._take_all
         self.session: StreamSession | None = None
         self._request = request
+        self._channel = request.channel
         self._open = True
+        self._gone = False
         request.registerProducer(self, True)
 
     def write(self, data: bytes) -> None:
@@ -115,18 +117,19 @@ class StreamLink:
         if self._open:
             self.write(named("bye", ByePush(code=code, reason=reason, retry=code in RETRY_CLOSE_CODES)))
             self._end()
-            self._request.channel.persistent = 0
+            self._channel.persistent = 0
             self._request.finish()
 
     def abort(self) -> None:
-        if self._open:
-            channel = self._request.channel
-            self._end()
-            channel.forceAbortClient()
+        if not self._gone:
+            if self._open:
+                self._end()
+            self._channel.abort()
 
     def gone(self) -> None:
         """The connection is over."""
         self._open = False
+        self._gone = True
 
     # What the transport calls
 
@@ -233,7 +236,8 @@ async def stream(
     session = StreamSession(hub, link, person, address)
 
     def over(result: Failure | None) -> None:
-        link.gone()
+        if isinstance(result, Failure):
+            link.gone()
         session.lost()
         ended()
 

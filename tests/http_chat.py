@@ -1,0 +1,170 @@
+"""A chat with its whole HTTP edge in memory: hub, store, site; ``case.ask(…)`` sends a request and takes the answer apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from prometheus_client import CollectorRegistry
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress
+from twisted.internet.task import Clock
+from twisted.logger import Logger, LogLevel
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.http_memory import Recorder, Reply, Wire, request_head
+from twisted_chat.identity.guest import Guests
+from twisted_chat.identity.table import IdentityTable
+from twisted_chat.rules.admission import Admission, Origins
+from twisted_chat.rules.hub import Hub
+from twisted_chat.stores.memory import MemoryStore
+from twisted_chat.web.api import Api, body_bytes
+from twisted_chat.web.assets import page_routes
+from twisted_chat.web.door import Door
+from twisted_chat.web.front import Front
+from twisted_chat.web.health import MetricsFor, Readiness, WebMetrics, health_routes
+from twisted_chat.web.log import observer
+from twisted_chat.web.openapi import openapi_route
+from twisted_chat.web.site import ChatSite
+from twisted_chat.web.upgrade import Upgrades
+from twisted_chat.words.errors import Unauthenticated
+from twisted_chat.words.limits import Limits, RoomPolicies
+from twisted_chat.words.people import Credential, Person
+
+ALICE = Person(id="u1", name="alice")
+OPERATOR = Person(id="u9", name="op", rights=frozenset({"metrics"}))
+
+#: No bound on rates: for tests that are about something else.
+UNBOUND = Limits(send_per_second=0, person_per_second=0, query_per_second=0)
+WALL = 1_763_880_000.0
+
+
+class Tokens:
+    """``alice`` and ``op`` are tokens; others are unknown."""
+
+    def __init__(self) -> None:
+        self.people = {"alice": ALICE, "op": OPERATOR}
+
+    def identify(self, credential: Credential) -> Deferred[Person | None]:
+        person = self.people.get(credential.token)
+        if person is None:
+            failed: Deferred[Person | None] = Deferred()
+            failed.errback(Unauthenticated("token: unknown"))
+            return failed
+        return succeed(person)
+
+
+class HttpCase(SynchronousTestCase):
+    """Everything behind one site."""
+
+    limits = UNBOUND
+    policies = RoomPolicies()
+    metrics_for: MetricsFor = "loopback"
+    prefix = ""
+    guests = True
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.store = MemoryStore(self.clock)
+        self.tokens = Tokens()
+        self.lines: list[dict[str, Any]] = []
+        opened = self.successResultOf(self.store.open())
+        numbers = iter(range(1, 1_000_000))
+        guests = Guests(b"s" * 32, lambda size: next(numbers).to_bytes(size, "big")) if self.guests else None
+        identities = IdentityTable([self.tokens], guests)
+        self.hub = Hub(
+            self.store,
+            opened,
+            self.clock,
+            now_seconds=lambda: WALL + self.clock.seconds(),
+            unique=lambda: f"x{next(numbers)}",
+            random=lambda: 0.5,
+            limits=self.limits,
+            policies=self.policies,
+            identify=identities.identify,
+        )
+        self.hub.start()
+        self.admission = Admission(self.limits)
+        self.door = Door(self.admission, identities, self.clock, origins=Origins(frozenset({"https://www.test"})))
+        self.registry = CollectorRegistry()
+        self.probes: list[Deferred[None]] | None = None
+        metrics = WebMetrics(self.registry, self.admission)
+        observe: Any = self._line
+        logger = Logger("test", observer=observe)
+        upgrades = Upgrades(self.door, lambda ticket, handshake: Recorder(b"<101>"), may_enter=self.hub.check_may_enter)
+        api = Api(self.hub, self.admission).routes()
+        routes = [
+            *page_routes(),
+            *health_routes(Readiness(self.admission, self.probe, self.clock), self.registry, self.metrics_for),
+            *api,
+            openapi_route(api),
+        ]
+        self.site = ChatSite(
+            Front(self.door, upgrades, routes, logger, prefix=self.prefix).answer,
+            self.admission,
+            self.clock,
+            body_bytes=body_bytes(self.limits.text_bytes),
+            observe=observer(logger, metrics.answer),
+            logger=logger,
+        )
+
+    def probe(self) -> Deferred[None]:
+        if self.probes is None:
+            return self.store.probe()
+        self.probes.append(Deferred())
+        return self.probes[-1]
+
+    def _line(self, event: Any) -> None:
+        if event["log_level"] in (LogLevel.info, LogLevel.debug):
+            self.lines.append(event)
+
+    def turn(self) -> None:
+        """Let the reactor's work of now happen."""
+        for _ in range(5):
+            self.clock.advance(0)
+
+    def pass_time(self, seconds: int) -> None:
+        self.clock.pump([1.0] * seconds)
+
+    def send(
+        self,
+        target: str,
+        *headers: tuple[str, str],
+        method: str = "GET",
+        body: bytes = b"",
+        peer: IAddress | None = None,
+        host: bytes = b"chat.test:8080",
+    ) -> Wire:
+        """A request under way."""
+        wire = Wire(self.site, peer)
+        given: Iterable[tuple[bytes, bytes]] = [(name.encode(), value.encode()) for name, value in headers]
+        if body:
+            given = [*given, (b"Content-Length", b"%d" % len(body))]
+        wire.protocol.dataReceived(request_head(method.encode(), target.encode(), given, host=host) + body)
+        self.turn()
+        return wire
+
+    def ask(self, target: str, *headers: tuple[str, str], **kw: Any) -> Reply:
+        """A request and its answer."""
+        raw = self.send(target, *headers, **kw).taken()
+        self.assertTrue(raw, "no answer yet")
+        return Reply(raw)
+
+    def get(self, target: str, *headers: tuple[str, str], **kw: Any) -> Any:
+        """What a GET gives, from JSON."""
+        reply = self.ask(target, *headers, **kw)
+        self.assertEqual(reply.status, 200, reply.body)
+        return msgspec.json.decode(reply.body)
+
+    def say(self, text: str, room: str = "lobby", *headers: tuple[str, str], query: str = "?name=bob") -> Any:
+        """Post a message; what came back, from JSON."""
+        reply = self.ask(
+            f"/api/v1/rooms/{room}/events{query}",
+            ("Content-Type", "text/plain"),
+            *headers,
+            method="POST",
+            body=text.encode(),
+        )
+        self.assertIn(reply.status, (200, 201), reply.body)
+        return msgspec.json.decode(reply.body)

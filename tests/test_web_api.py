@@ -1,0 +1,249 @@
+"""The log by plain HTTP."""
+
+from __future__ import annotations
+
+import msgspec
+from twisted.internet.defer import fail
+
+from tests.http_chat import ALICE, HttpCase
+from tests.http_memory import Reply
+from twisted_chat.words.errors import Unavailable
+from twisted_chat.words.limits import Limits, RoomPolicies, RoomPolicy
+from twisted_chat.words.people import Person
+
+EVENTS = "/api/v1/rooms/lobby/events"
+AS_ALICE = ("Authorization", "Bearer alice")
+JSON = ("Content-Type", "application/json")
+
+
+class ReadTests(HttpCase):
+    def setUp(self) -> None:
+        super().setUp()
+        for number in range(1, 8):
+            self.say(f"line {number}")
+
+    def seqs(self, query: str) -> list[int]:
+        return [event["seq"] for event in self.get(EVENTS + query)["events"]]
+
+    def test_log(self) -> None:
+        """Part by part from any number on; ``next`` is where to go on."""
+        part = self.get(EVENTS + "?after=2&limit=3")
+        self.assertEqual([event["text"] for event in part["events"]], ["line 3", "line 4", "line 5"])
+        self.assertEqual((part["room"], part["head"], part["first"], part["next"]), ("lobby", 7, 1, 5))
+        self.assertEqual(self.seqs("?after=5&limit=3"), [6, 7])
+        self.assertEqual(self.get(EVENTS + "?after=7")["next"], 7)
+        self.assertEqual(self.seqs("?after=100"), [])
+
+    def test_pages(self) -> None:
+        page = self.get(EVENTS + "?limit=3")
+        self.assertEqual([event["seq"] for event in page["events"]], [5, 6, 7])
+        self.assertEqual((page["more_before"], page["more_after"]), (True, False))
+        self.assertEqual(self.seqs("?before=3"), [1, 2])
+        self.assertEqual(self.seqs("?around=4&limit=3"), [3, 4, 5])
+
+    def test_same_event_everywhere(self) -> None:
+        """The shape of the JSON dialect."""
+        event = self.get(EVENTS + "?after=6")["events"][0]
+        self.assertEqual((event["kind"], event["text"], event["by"]["name"]), ("message", "line 7", "bob"))
+        self.assertEqual(set(event), {"kind", "seq", "id", "at", "by", "text"})
+
+    def test_bad_queries(self) -> None:
+        for query, field in (
+            ("?after=-1", "after"),
+            ("?after=x", "after"),
+            ("?after=1.5", "after"),
+            ("?after=99999999999999999999", "after"),
+            ("?limit=0", "limit"),
+            ("?limit=", "limit"),
+            ("?after=1&after=2", "after"),
+            ("?after=1&before=2", "after"),
+            ("?name=%ff", "name"),
+        ):
+            with self.subTest(query):
+                reply = self.ask(EVENTS + query)
+                self.assertEqual((reply.status, reply.error["code"]), (400, "bad_request"))
+                self.assertIn(field, reply.error["message"])
+
+    def test_limit_is_bounded(self) -> None:
+        self.hub.limits = Limits(history=2, query_per_second=0)
+        self.assertEqual(self.seqs("?after=0&limit=1000000"), [1, 2])
+        self.assertEqual(self.seqs("?limit=1000000"), [6, 7])
+
+    def test_bad_rooms(self) -> None:
+        for room in ("%00", "..", "%ff", "a%20b", "%E2%80%AE"):
+            self.assertEqual(self.ask(f"/api/v1/rooms/{room}/events").status, 400)
+
+    def test_rooms(self) -> None:
+        self.say("hello", "kitchen")
+        rooms = self.get("/api/v1/rooms")["rooms"]
+        self.assertEqual([(room["name"], room["head"]) for room in rooms], [("kitchen", 1), ("lobby", 7)])
+        self.assertEqual(rooms[0]["can"], ["send", "edit", "delete", "react"])
+
+
+class SeenTests(HttpCase):
+    policies = RoomPolicies({"staff": RoomPolicy(guests=False), "news": RoomPolicy(writers="moderators")}, create=False)
+
+    def test_unseen_room_is_like_none(self) -> None:
+        """Word for word."""
+        for method, body in (("GET", b""), ("POST", b"x")):
+            unseen = self.ask("/api/v1/rooms/staff/events", ("Content-Type", "text/plain"), method=method, body=body)
+            none = self.ask("/api/v1/rooms/other/events", ("Content-Type", "text/plain"), method=method, body=body)
+            self.assertEqual((unseen.status, unseen.error["code"]), (404, "no_such_room"))
+            self.assertEqual(unseen.body, none.body.replace(b"other", b"staff"))
+
+    def test_seen_by_others(self) -> None:
+        self.assertEqual(self.ask("/api/v1/rooms/staff/events", AS_ALICE).status, 200)
+        self.tokens.people["narrow"] = Person(id="u5", name="n", rooms=("news",))
+        self.assertEqual(self.ask("/api/v1/rooms/staff/events", ("Authorization", "Bearer narrow")).status, 404)
+        names = [room["name"] for room in self.get("/api/v1/rooms", ("Authorization", "Bearer narrow"))["rooms"]]
+        self.assertNotIn("staff", names)
+
+    def test_may_not_write(self) -> None:
+        reply = self.ask("/api/v1/rooms/news/events", AS_ALICE, ("Content-Type", "text/plain"), method="POST", body=b"x")
+        self.assertEqual((reply.status, reply.error["code"]), (403, "forbidden"))
+
+    def test_bad_token(self) -> None:
+        reply = self.ask("/api/v1/rooms", ("Authorization", "Bearer unknown"))
+        self.assertEqual((reply.status, "www-authenticate" in reply.headers), (401, True))
+
+
+class NoGuestsTests(HttpCase):
+    guests = False
+
+    def test_token_needed(self) -> None:
+        self.assertEqual(self.ask("/api/v1/rooms").status, 401)
+        self.assertEqual(self.ask(EVENTS, ("Content-Type", "text/plain"), method="POST", body=b"x").status, 401)
+        self.assertEqual(self.ask("/api/v1/rooms", AS_ALICE).status, 200)
+        # The page itself is for everybody: there one signs in.
+        self.assertEqual(self.ask("/").status, 200)
+
+
+class SayTests(HttpCase):
+    def post(self, body: bytes, *headers: tuple[str, str], query: str = "?name=bob&device=12345678") -> Reply:
+        return self.ask(EVENTS + query, *headers, method="POST", body=body)
+
+    def test_text(self) -> None:
+        """201 means: on disk."""
+        said = self.say("héllo")
+        self.assertEqual((said["room"], said["seq"], said["duplicate"]), ("lobby", 1, False))
+        event = self.get(EVENTS)["events"][0]
+        self.assertEqual((event["id"], event["text"], event["by"]["name"]), (said["event"], "héllo", "bob"))
+
+    def test_json(self) -> None:
+        self.say("first")
+        reply = self.post(b'{"text":"hi","reply_to":1,"unknown":true}', JSON)
+        self.assertEqual(reply.status, 201)
+        event = self.get(EVENTS + "?after=1")["events"][0]
+        self.assertEqual((event["text"], event["reply_to"]), ("hi", 1))
+
+    def test_binary(self) -> None:
+        self.assertEqual(self.post(b'{"data":"AAEC"}', JSON).status, 201)
+        self.assertEqual(self.get(EVENTS)["events"][0]["data"], "AAEC")
+
+    def test_who(self) -> None:
+        self.ask(EVENTS, AS_ALICE, ("Content-Type", "text/plain"), method="POST", body=b"x")
+        self.assertEqual(self.get(EVENTS)["events"][0]["by"], {"id": ALICE.id, "name": "alice"})
+
+    def test_key(self) -> None:
+        """Sent again, it is said once, and the first result comes back."""
+        key = ("Idempotency-Key", "k-1")
+        first = self.post(b"once", ("Content-Type", "text/plain"), key)
+        again = self.post(b"once", ("Content-Type", "text/plain"), key)
+        self.assertEqual((first.status, again.status), (201, 200))
+        one, two = msgspec.json.decode(first.body), msgspec.json.decode(again.body)
+        self.assertEqual(two, {**one, "duplicate": True})
+        self.assertEqual(len(self.get(EVENTS)["events"]), 1)
+
+    def test_key_of_nobody(self) -> None:
+        """A guest without a device is somebody else each time: the key could not keep its promise."""
+        reply = self.post(b"x", ("Content-Type", "text/plain"), ("Idempotency-Key", "k"), query="?name=bob")
+        self.assertEqual(reply.status, 400)
+        self.assertIn("device", reply.error["message"])
+
+    def test_bad_keys(self) -> None:
+        for key in ("", "x" * 65, "\x7f", "é", '""'):
+            self.assertEqual(self.post(b"x", ("Content-Type", "text/plain"), ("Idempotency-Key", key)).status, 400)
+
+    def test_bad_bodies(self) -> None:
+        for body, kind, status in (
+            (b"x", "", 400),
+            (b"x", "application/x-www-form-urlencoded", 400),
+            (b"text=x", "multipart/form-data; boundary=x", 400),
+            (b"{", "application/json", 400),
+            (b"[]", "application/json", 400),
+            (b"{}", "application/json", 400),
+            (b'{"text":""}', "application/json", 400),
+            (b'{"text":1}', "application/json", 400),
+            (b'{"text":"a","data":"AA=="}', "application/json", 400),
+            (b'{"data":"?"}', "application/json", 400),
+            (b'{"text":"\\ud800"}', "application/json", 400),
+            (b"[" * 100_000, "application/json", 413),
+            (b"[" * 50_000, "application/json", 400),
+            (b"\xff", "text/plain", 400),
+            (b"\xff", "text/plain; charset=utf-16", 400),
+            (b"x" * 16_385, "text/plain", 413),
+            (b"x" * 200_000, "text/plain", 413),
+        ):
+            with self.subTest(body=body[:30], kind=kind):
+                headers = [("Content-Type", kind)] if kind else []
+                self.assertEqual(self.post(body, *headers).status, status)
+        self.assertEqual(self.get(EVENTS)["events"], [])
+
+    def test_longest_text(self) -> None:
+        """Also when every character is escaped."""
+        body = b'{"text":"' + b"\\u0041" * 16_384 + b'"}'
+        self.assertEqual(self.post(body, JSON).status, 201)
+
+    def test_store_gone(self) -> None:
+        """Not acknowledged, and worth another try with the same key."""
+        self.store.append = lambda batch: _failed()  # type: ignore[method-assign,assignment,return-value]
+        reply = self.post(b"x", ("Content-Type", "text/plain"))
+        self.assertEqual((reply.status, reply.error["code"], reply.error["retry"]), (503, "unavailable", True))
+        self.assertIn("retry-after", reply.headers)
+
+    def test_draining(self) -> None:
+        self.hub.draining = True
+        self.assertEqual(self.post(b"x", ("Content-Type", "text/plain")).status, 503)
+
+
+def _failed() -> object:
+    return fail(Unavailable("disk full"))
+
+
+class RateTests(HttpCase):
+    limits = Limits(person_burst=3, person_per_second=1.0, query_burst=4, query_per_second=1.0)
+
+    def test_saying(self) -> None:
+        """A new name does not buy a new rate."""
+        for number in range(3):
+            self.say("x", query=f"?name=n{number}")
+        reply = self.ask(EVENTS, ("Content-Type", "text/plain"), method="POST", body=b"x")
+        self.assertEqual((reply.status, reply.error["code"], reply.error["retry"]), (429, "rate_limited", True))
+        self.assertEqual((reply.headers["retry-after"], reply.error["retry_after_ms"]), ("1", 1000))
+        self.pass_time(1)
+        self.say("x")
+
+    def test_asking(self) -> None:
+        for _ in range(4):
+            self.get(EVENTS)
+        self.assertEqual(self.ask(EVENTS).status, 429)
+        self.assertEqual(self.ask("/").status, 200)
+
+
+class DescriptionTests(HttpCase):
+    def test_openapi(self) -> None:
+        """Made from the structs: each route, its fields, and one shape of error."""
+        described = self.get("/api/v1/openapi.json")
+        self.assertEqual(described["openapi"], "3.1.0")
+        self.assertEqual(set(described["paths"]), {"/api/v1/rooms", "/api/v1/rooms/{room}/events"})
+        events = described["paths"]["/api/v1/rooms/{room}/events"]
+        names = {parameter["name"] for parameter in events["get"]["parameters"]}
+        self.assertEqual(names, {"room", "after", "before", "around", "limit", "tail", "name", "device", "Last-Event-ID"})
+        self.assertIn("text/event-stream", events["get"]["responses"]["200"]["content"])
+        self.assertIn("Idempotency-Key", {parameter["name"] for parameter in events["post"]["parameters"]})
+        schemas = described["components"]["schemas"]
+        self.assertEqual(set(schemas["Say"]["properties"]), {"text", "data", "reply_to"})
+        self.assertIn("Message", schemas)
+        text = msgspec.json.encode(described).decode()
+        for used in {part.partition('"')[0] for part in text.split("#/components/schemas/")[1:]}:
+            self.assertIn(used, schemas)

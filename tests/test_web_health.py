@@ -1,0 +1,120 @@
+"""Alive, ready, and what is counted."""
+
+from __future__ import annotations
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import IAddress
+
+from tests.http_chat import HttpCase
+from tests.http_memory import Wire, handshake
+from twisted_chat.rules.admission import TrustedProxies
+from twisted_chat.web.health import MetricsFor
+from twisted_chat.words.errors import Unavailable
+
+HERE: IAddress = IPv4Address("TCP", "127.0.0.1", 5)
+
+
+class HealthTests(HttpCase):
+    def test_alive(self) -> None:
+        self.admission.draining = True
+        self.assertEqual(self.ask("/healthz").body, b"ok\n")
+
+    def test_ready(self) -> None:
+        self.assertEqual(self.ask("/readyz").status, 200)
+
+    def test_draining(self) -> None:
+        self.admission.draining = True
+        reply = self.ask("/readyz")
+        self.assertEqual((reply.status, reply.error["code"]), (503, "unavailable"))
+        self.assertIn("retry-after", reply.headers)
+
+    def test_store_that_cannot_commit(self) -> None:
+        """And it is ready again when the store is."""
+        self.probes = []
+        wire = self.send("/readyz")
+        self.probes[0].errback(Unavailable("disk full"))
+        self.assertIn(b" 503 ", wire.taken())
+        self.assertIn(b"disk full", self.send("/readyz").taken())
+        self.pass_time(1)
+        wire = self.send("/readyz")
+        self.probes[1].callback(None)
+        self.assertIn(b" 200 ", wire.taken())
+
+    def test_store_that_fails_strangely(self) -> None:
+        self.probes = []
+        wire = self.send("/readyz")
+        self.probes[0].errback(OSError("no such device"))
+        self.assertIn(b" 503 ", wire.taken())
+
+    def test_store_that_hangs(self) -> None:
+        self.probes = []
+        wire = self.send("/readyz")
+        self.pass_time(5)
+        self.assertIn(b" 503 ", wire.taken())
+
+    def test_everybody_may_ask_and_it_costs_one_commit(self) -> None:
+        self.probes = []
+        wires = [self.send("/readyz") for _ in range(10)]
+        self.assertEqual(len(self.probes), 1)
+        self.probes[0].callback(None)
+        self.assertEqual([wire.taken()[9:12] for wire in wires], [b"200"] * 10)
+        self.assertEqual(self.ask("/readyz").status, 200)
+        self.assertEqual(len(self.probes), 1)
+
+
+class MetricsTests(HttpCase):
+    def reads(self, *headers: tuple[str, str], peer: IAddress | None = None) -> int:
+        return self.ask("/metrics", *headers, peer=peer).status
+
+    def test_this_machine(self) -> None:
+        self.assertEqual(self.reads(peer=HERE), 200)
+        self.assertEqual(self.reads(peer=IPv6Address("TCP", "::1", 5)), 200)
+        self.assertEqual(self.reads(peer=IPv6Address("TCP", "::ffff:127.0.0.1", 5)), 200)
+
+    def test_others(self) -> None:
+        self.assertEqual(self.reads(), 403)
+        self.assertEqual(self.reads(("Authorization", "Bearer alice")), 403)
+        self.assertEqual(self.reads(("Authorization", "Bearer unknown")), 401)
+        self.assertEqual(self.reads(("Authorization", "Bearer op")), 200)
+
+    def test_proxy_on_this_machine(self) -> None:
+        """A proxy speaks for others, trusted or not."""
+        for header in (("X-Forwarded-For", "203.0.113.5"), ("Forwarded", "for=203.0.113.5"), ("X-Forwarded-For", "127.0.0.1")):
+            self.assertEqual(self.reads(header, peer=HERE), 403)
+        self.door.proxies = TrustedProxies(["127.0.0.1"])
+        self.assertEqual(self.reads(("X-Forwarded-For", "127.0.0.1"), peer=HERE), 403)
+
+    def test_page_of_another_site(self) -> None:
+        """A page that runs in a browser on this machine is not this machine."""
+        self.assertEqual(self.reads(("Origin", "http://evil.test"), peer=HERE), 403)
+
+    def test_counts(self) -> None:
+        Wire(self.site).deliver(handshake())
+        self.ask("/nope")
+        text = self.ask("/metrics", peer=HERE).body.decode()
+        self.assertIn('twisted_chat_http_answers_total{status="404"} 1.0', text)
+        self.assertIn("twisted_chat_connections 1.0", text)
+
+
+class MetricsForAllTests(MetricsTests):
+    metrics_for: MetricsFor = "all"
+
+    def test_others(self) -> None:
+        self.assertEqual(self.reads(), 200)
+
+    test_proxy_on_this_machine = test_others
+
+
+class MetricsByRightTests(HttpCase):
+    metrics_for: MetricsFor = "right"
+
+    def test_right(self) -> None:
+        self.assertEqual(self.ask("/metrics", peer=HERE).status, 403)
+        self.assertEqual(self.ask("/metrics", ("Authorization", "Bearer op"), peer=HERE).status, 200)
+
+
+class NoMetricsTests(HttpCase):
+    metrics_for: MetricsFor = "off"
+
+    def test_off(self) -> None:
+        self.assertEqual(self.ask("/metrics", ("Authorization", "Bearer op"), peer=HERE).status, 404)
