@@ -35,6 +35,8 @@ from twisted_chat.words.store import StoreError
 
 #: Seconds between two looks whether everybody has gone.
 _DRAIN_LOOK_SECONDS = 0.02
+#: Descriptors that are no connections: the database, its log, threads, ports, imports.
+_OTHER_FILES = 64
 #: What a reload may change; all else is built into what runs.
 _RELOADABLE = {"limits", "rooms", "create_rooms", "allowed_origins", "trusted_proxies"}
 
@@ -174,6 +176,13 @@ class Server(MultiService):
         return self.settings.public_url or self.listeners[0].url
 
     def _say_where(self, chat: Chat, store_url: str) -> None:
+        connections = self.settings.limits.connections
+        if self._files < connections + _OTHER_FILES:
+            self.log.warn(
+                "limits.connections is {connections}, but only {files} files may be open; raise LimitNOFILE (or ulimit -Hn)",
+                connections=connections,
+                files=self._files,
+            )
         self.log.info(
             "Serving on {endpoints}; data in {store}; {files} open files allowed",
             endpoints=" ".join(listener.url for listener in self.listeners),

@@ -1,0 +1,113 @@
+"""The parts put together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.certificates import make_certificate
+from twisted_chat.service.chat import Chat, SetUpError, build, read_keys
+from twisted_chat.service.settings import Settings
+from twisted_chat.words.errors import Forbidden, Unauthenticated
+from twisted_chat.words.limits import Limits, RoomPolicy
+from twisted_chat.words.store import StoreError
+
+SECRET = "a secret that is shared with the issuer of tokens"
+
+
+class Reactor(MemoryReactorClock):
+    """In memory, with the way back from threads that nobody uses here."""
+
+    def callFromThread(self, callable: Any, *args: Any, **kwargs: Any) -> None:
+        callable(*args, **kwargs)
+
+
+class BuildTests(SynchronousTestCase):
+    def build(self, *, loopback: bool = True, **settings: Any) -> Chat:
+        building = build(Reactor(), Settings(**settings), "memory:", loopback=loopback)
+        return self.successResultOf(Deferred.fromCoroutine(building))
+
+    def file(self, content: str) -> str:
+        path = Path(self.mktemp())
+        path.write_text(content)
+        return str(path)
+
+    def test_out_of_the_box(self) -> None:
+        """Pages opened from disk (origin ``null``) may connect while there is nobody but guests of this machine."""
+        chat = self.build()
+        self.assertTrue(chat.null_origin)
+        chat.door.origins.check("null", "http", "127.0.0.1:8080")
+
+    def test_any_sign_of_more(self) -> None:
+        """As soon as something else is configured, ``null`` is as foreign as any other origin."""
+        for chat in (
+            self.build(loopback=False),
+            self.build(guests=False),
+            self.build(jwt_keys=(f"HS256:{self.file(SECRET)}",)),
+            self.build(public_url="https://example.org/"),
+            self.build(trusted_proxies=("127.0.0.1",)),
+            self.build(allowed_origins=("https://www.example.org",)),
+        ):
+            self.assertFalse(chat.null_origin)
+            self.assertRaises(Forbidden, chat.door.origins.check, "null", "http", "127.0.0.1:8080")
+
+    def test_without_guests(self) -> None:
+        """Nobody gets in without a token."""
+        self.assertRaises(Unauthenticated, self.build(guests=False).door.person, None, "bob", None)
+        self.assertEqual(self.build().door.person(None, "bob", None).name, "bob")  # type: ignore[union-attr]
+
+    def test_apply(self) -> None:
+        """SIGHUP: limits, rooms, origins and proxies change while running; how a room keeps its log does not."""
+        chat = self.build()
+        guest = chat.door.person(None, "bob", None)
+        assert not isinstance(guest, Deferred)
+        room = chat.hub.room_for(guest, "lobby")
+        changed = Settings(
+            limits=Limits(send_burst=3),
+            rooms={"lobby": RoomPolicy(size=5), "new": RoomPolicy(durable=False)},
+            allowed_origins=("https://www.Example.org",),
+            trusted_proxies=("10.0.0.0/8",),
+        )
+        chat.apply(changed)
+        self.assertEqual((chat.hub.limits.send_burst, chat.admission.limits.send_burst), (3, 3))
+        self.assertEqual(room.policy.size, 5)
+        self.assertFalse(chat.hub.room_for(guest, "new").durable)
+        chat.door.origins.check("https://www.example.org", "http", "localhost")
+        self.assertTrue(chat.door.proxies.trusts("10.1.2.3"))
+        chat.apply(Settings(rooms={"lobby": RoomPolicy(durable=False)}))
+        self.assertTrue(room.policy.durable)
+
+    def test_unknown_store(self) -> None:
+        failure = self.failureResultOf(
+            Deferred.fromCoroutine(build(Reactor(), Settings(), "mysql:chat", loopback=True)), StoreError
+        )
+        self.assertIn("there are sqlite:PATH and memory:", str(failure.value))
+
+
+class KeyTests(SynchronousTestCase):
+    def refused(self, entry: str) -> str:
+        return str(self.assertRaises(SetUpError, read_keys, [entry]))
+
+    def test_read(self) -> None:
+        path = Path(self.mktemp())
+        path.write_text(SECRET + "\n")
+        (key,) = read_keys([f"HS256#one:{path}"])
+        self.assertEqual((key.algorithm, key.kid, key.key), ("HS256", "one", SECRET.encode()))
+
+    def test_refused(self) -> None:
+        """The line names the file and what is wrong, and never the secret."""
+        self.assertIn("/nowhere: cannot be read: No such file", self.refused("HS256:/nowhere"))
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        private, _ = make_certificate(directory)
+        self.assertIn("this is a private one", self.refused(f"ES256:{private}"))
+        (directory / "short").write_text("short secret")
+        line = self.refused(f"HS256:{directory}/short")
+        self.assertIn("at least 32 bytes", line)
+        self.assertNotIn("short secret", line)
+        (directory / "binary").write_bytes(bytes(range(128, 256)))
+        self.assertIn("neither PEM nor a secret in text", self.refused(f"HS256:{directory}/binary"))

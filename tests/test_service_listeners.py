@@ -1,0 +1,138 @@
+"""Ports: opened before anything else, held until there is somebody to answer, their certificates exchangeable."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IAddress, IReadDescriptor
+from twisted.internet.protocol import Factory
+from twisted.internet.tcp import Port
+from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.unix import Port as UnixPort
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.certificates import make_certificate
+from twisted_chat.service.listeners import FreshContext, Listener, ListenError, listen
+
+
+class FakePort:
+    def __init__(self, host: IAddress) -> None:
+        self._host = host
+        self.closed = False
+
+    def getHost(self) -> IAddress:
+        return self._host
+
+    def stopListening(self) -> Deferred[None]:
+        self.closed = True
+        return succeed(None)
+
+
+def listener(host: IAddress, description: str = "tcp:1") -> Listener:
+    port: Any = FakePort(host)
+    return Listener(MemoryReactorClock(), description, port, None)
+
+
+class ListenerTests(SynchronousTestCase):
+    def test_url(self) -> None:
+        """What a person on this machine can open."""
+        for host, description, url in (
+            (IPv4Address("TCP", "127.0.0.1", 8080), "tcp:8080", "http://127.0.0.1:8080/"),
+            (IPv4Address("TCP", "0.0.0.0", 80), "tcp:80", "http://localhost/"),
+            (IPv6Address("TCP", "::", 8080), "tcp6:8080", "http://localhost:8080/"),
+            (IPv6Address("TCP", "::1", 8080), "tcp6:8080", "http://[::1]:8080/"),
+            (IPv4Address("TCP", "192.0.2.1", 443), "ssl:443", "https://192.0.2.1/"),
+            (UNIXAddress(b"/run/chat.sock"), "unix:/run/chat.sock", "unix:/run/chat.sock"),
+        ):
+            self.assertEqual(listener(host, description).url, url)
+
+    def test_loopback(self) -> None:
+        """Only what no other machine can reach; a Unix socket is there for a proxy, which others can reach."""
+        self.assertTrue(listener(IPv4Address("TCP", "127.0.0.1", 1)).loopback)
+        self.assertTrue(listener(IPv4Address("TCP", "127.8.9.1", 1)).loopback)
+        self.assertTrue(listener(IPv6Address("TCP", "::1", 1)).loopback)
+        self.assertFalse(listener(IPv4Address("TCP", "0.0.0.0", 1)).loopback)
+        self.assertFalse(listener(IPv6Address("TCP", "::", 1)).loopback)
+        self.assertFalse(listener(IPv6Address("TCP", "::ffff:127.0.0.1", 1)).loopback)
+        self.assertFalse(listener(UNIXAddress(b"/run/chat.sock")).loopback)
+
+
+class ListenTests(SynchronousTestCase):
+    def test_all(self) -> None:
+        reactor = MemoryReactorClock()
+        listeners = self.successResultOf(listen(reactor, ["tcp:1", "tcp:2:interface=127.0.0.1"], Factory()))
+        self.assertEqual([one.description for one in listeners], ["tcp:1", "tcp:2:interface=127.0.0.1"])
+        self.assertEqual([server[0] for server in reactor.tcpServers], [1, 2])
+
+    def test_none_opened_for_a_bad_string(self) -> None:
+        """All strings are read before the first port is opened."""
+        reactor = MemoryReactorClock()
+        failure = self.failureResultOf(listen(reactor, ["tcp:1", "tpc:2"], Factory()), ListenError)
+        self.assertIn("tpc:2: is no endpoint", str(failure.value))
+        self.assertEqual(reactor.tcpServers, [])
+
+    def test_hold(self) -> None:
+        """A held port is not read, so the kernel queues who comes.  Pinned: Twisted's ports are read descriptors."""
+        self.assertTrue(IReadDescriptor.implementedBy(Port))
+        self.assertTrue(IReadDescriptor.implementedBy(UnixPort))
+        reactor = MemoryReactorClock()
+        port: Any = Port(1, Factory(), reactor=reactor)
+        held = Listener(reactor, "tcp:1", port, None)
+        held.let_in()
+        self.assertEqual(reactor.getReaders(), [port])
+        held.hold()
+        self.assertEqual(reactor.getReaders(), [])
+
+
+class CertificateTests(SynchronousTestCase):
+    def endpoint(self) -> tuple[str, Path, Path]:
+        directory = Path(self.mktemp()).absolute()
+        directory.mkdir()
+        key, certificate = make_certificate(directory)
+        return f"ssl:1:privateKey={key}:certKey={certificate}", key, certificate
+
+    def test_pin(self) -> None:
+        """``SSL4ServerEndpoint._sslContextFactory``: exchanged before listening, asked for a context by each connection."""
+        description, _, _ = self.endpoint()
+        reactor = MemoryReactorClock()
+        self.assertTrue(hasattr(serverFromString(reactor, description), "_sslContextFactory"))
+        self.successResultOf(listen(reactor, [description], Factory()))
+        self.assertIsInstance(reactor.sslServers[0][2], FreshContext)
+
+    def test_renewed(self) -> None:
+        description, key, certificate = self.endpoint()
+        reactor = MemoryReactorClock()
+        (one,) = self.successResultOf(listen(reactor, [description], Factory()))
+        context = reactor.sslServers[0][2]
+        old = context.getContext()
+        self.assertIs(context.getContext(), old)
+        new_key, new_certificate = make_certificate(key.parent, "new")
+        shutil.copy(new_key, key)
+        shutil.copy(new_certificate, certificate)
+        self.assertTrue(one.renew_certificate())
+        new = context.getContext()
+        self.assertIsInstance(new, SSL.Context)
+        self.assertIsNot(new, old)
+
+    def test_broken_one_leaves_the_old(self) -> None:
+        description, key, certificate = self.endpoint()
+        reactor = MemoryReactorClock()
+        (one,) = self.successResultOf(listen(reactor, [description], Factory()))
+        old = reactor.sslServers[0][2].getContext()
+        for break_it in (
+            certificate.unlink,
+            lambda: certificate.write_text("no"),
+            lambda: make_certificate(key.parent)[0].unlink(),
+        ):
+            break_it()
+            self.assertTrue(one.renew_certificate())
+            self.assertIs(reactor.sslServers[0][2].getContext(), old)
+
+    def test_nothing_to_renew(self) -> None:
+        self.assertFalse(listener(IPv4Address("TCP", "127.0.0.1", 1)).renew_certificate())

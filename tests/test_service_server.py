@@ -1,0 +1,162 @@
+"""The order of start and end, with ports in memory; whole processes are in ``test_live_service.py``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IProtocolNegotiationFactory
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_chat.service import server as module
+from twisted_chat.service.options import Options
+from twisted_chat.service.server import Gate, Server
+
+
+class FakeSite:
+    def __init__(self) -> None:
+        self.stopped = 0
+
+    def buildProtocol(self, addr: object) -> str:
+        return "a protocol"
+
+    def doStop(self) -> None:
+        self.stopped += 1
+
+
+class GateTests(SynchronousTestCase):
+    def test_too_early(self) -> None:
+        """Who comes before there is a site is turned away."""
+        gate = Gate()
+        address = IPv4Address("TCP", "127.0.0.1", 1)
+        self.assertIsNone(gate.buildProtocol(address))
+        site: Any = FakeSite()
+        gate.site = site
+        self.assertEqual(gate.buildProtocol(address), "a protocol")
+
+    def test_last_port(self) -> None:
+        """The site ends with the last of its ports."""
+        gate, site = Gate(), FakeSite()
+        loose: Any = site
+        gate.site = loose
+        gate.doStart()
+        gate.doStart()
+        gate.doStop()
+        self.assertEqual(site.stopped, 0)
+        gate.doStop()
+        self.assertEqual(site.stopped, 1)
+
+    def test_alpn(self) -> None:
+        """TLS asks the factory of the port what to agree on; without an answer each client that asks gets an alert."""
+        self.assertTrue(IProtocolNegotiationFactory.providedBy(Gate()))
+        self.assertEqual(Gate().acceptableProtocols(), [b"http/1.1"])
+
+
+class Reactor(MemoryReactorClock):
+    """Runs at once and remembers that it was stopped."""
+
+    stopped = False
+
+    def callWhenRunning(self, callable: Any, *args: Any, **kwargs: Any) -> None:
+        callable(*args, **kwargs)
+
+    def callFromThread(self, callable: Any, *args: Any, **kwargs: Any) -> None:
+        callable(*args, **kwargs)
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+class ServerTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.reactor = Reactor()
+        self.said: list[str] = []
+        self.status: list[int] = []
+        self.told: list[str] = []
+        self.patch(module, "say_error", self.said.append)
+        self.patch(module, "exit_status_at_end", self.status.append)
+        self.patch(module, "tune", lambda: 1024)
+        self.patch(module, "settle", lambda: None)
+        self.patch(module, "Signals", lambda *arguments: self)
+
+    def install(self) -> None:
+        """In the place of the signals of this process."""
+
+    def server(self, *arguments: str) -> Server:
+        options = Options({})
+        options.parseOptions(["--store=memory:", "--log-format=json", *arguments])
+        server = Server(self.reactor, options)
+        self.patch(server, "_notify", lambda *states: self.told.extend(states))
+        return server
+
+    def start(self, *arguments: str) -> Server:
+        server = self.server(*arguments)
+        server.privilegedStartService()
+        server.startService()
+        return server
+
+    def test_ready(self) -> None:
+        server = self.start("--listen=tcp:1", "--listen=tcp:2")
+        self.assertIn("READY=1", self.told)
+        assert server.chat is not None
+        self.assertEqual([port[0] for port in self.reactor.tcpServers], [1, 2])
+        self.assertEqual((self.said, self.status), ([], []))
+
+    def test_end(self) -> None:
+        """Draining begins before the ports are closed, and everything has ended when it is done."""
+        server = self.start("--drain-seconds=1")
+        chat = server.chat
+        assert chat is not None
+        ending = server.stopService()
+        self.assertIn("STOPPING=1", self.told)
+        self.assertTrue(chat.admission.draining)
+        self.reactor.pump([0.1] * 20)
+        self.successResultOf(ending)
+        self.assertFalse(server.running)
+
+    def test_failed_start(self) -> None:
+        """One line, status 1, the reactor stops; READY was never said; and the end of what never was is quick."""
+        server = self.start("--store=mysql:chat")
+        self.assertEqual(self.status, [1])
+        (line,) = self.said
+        self.assertNotIn("\n", line)
+        self.assertIn("mysql", line)
+        self.assertTrue(self.reactor.stopped)
+        self.assertNotIn("READY=1", self.told)
+        self.successResultOf(server.stopService())
+
+    def test_fault_of_ours(self) -> None:
+        """Even that is one line; the traceback is in the log."""
+
+        async def broken(*arguments: object, **options: object) -> None:
+            raise ZeroDivisionError("by zero")
+
+        self.patch(module, "build", broken)
+        self.start()
+        (line,) = self.said
+        self.assertIn("ZeroDivisionError: by zero", line)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_reload(self) -> None:
+        """What changes at once does, the rest stays as it is until the next start."""
+        server = self.start("--limit=send_burst=3")
+        assert server.chat is not None
+        self.assertEqual(server.chat.hub.limits.send_burst, 3)
+        options = server._options
+        options.environ["TWISTED_CHAT_COMPRESSION"] = "on"
+        options.environ["TWISTED_CHAT_LIMITS_ROOMS"] = "7"
+        self.told.clear()
+        server.reload()
+        self.assertEqual((self.told[0], self.told[-1]), ("RELOADING=1", "READY=1"))
+        self.assertTrue(self.told[1].startswith("MONOTONIC_USEC="))
+        self.assertEqual(server.chat.hub.limits.rooms, 7)
+        self.assertFalse(server.settings.compression)
+
+    def test_reload_of_nonsense(self) -> None:
+        server = self.start()
+        server._options.environ["TWISTED_CHAT_LIMITS_ROOMS"] = "many"
+        server.reload()
+        assert server.chat is not None
+        self.assertEqual(server.chat.hub.limits.rooms, 10_000)
+        self.assertEqual(self.told[-1], "READY=1")
