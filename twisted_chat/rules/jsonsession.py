@@ -40,6 +40,7 @@ from twisted_chat.words.commands import (
     Presence,
     React,
     Read,
+    Rooms,
     Send,
     Topic,
     Typing,
@@ -80,6 +81,8 @@ from twisted_chat.words.replies import (
     PresencePush,
     ReadOk,
     ReadPush,
+    RoomBrief,
+    RoomsOk,
     SendRate,
     TypingPush,
     Welcome,
@@ -93,6 +96,9 @@ if TYPE_CHECKING:
 
 #: Seconds between two ``typing`` of one person in one room that are passed on.
 TYPING_EVERY = 3.0
+
+#: Rooms in one list: more is not read by anybody, and an answer of megabytes would delay others.
+ROOMS_TOLD = 1_000
 
 #: Commands in one array; more would let one frame take a whole turn.
 BATCH_COMMANDS = 1_000
@@ -220,6 +226,8 @@ class JsonSession(Session):
                 self._ok(command.id)
             case Send() | Edit() | Delete() | React() | Topic():
                 self._post(command)
+            case Rooms():
+                self._rooms(command)
             case History():
                 self._history(command)
             case Presence():
@@ -490,6 +498,13 @@ class JsonSession(Session):
                 self._error(UNSET if command.id is None else command.id, outcome)
 
     # Looking
+
+    def _rooms(self, command: Rooms) -> None:
+        self._query()
+        if command.id is not None:
+            rooms = self.hub.rooms(self.person)[:ROOMS_TOLD]
+            told = tuple(RoomBrief(room=room.name, head=room.head, topic=room.topic, members=room.members) for room in rooms)
+            self._push(RoomsOk(id=command.id, rooms=told))
 
     def _history(self, command: History) -> None:
         if sum(place is not None for place in (command.before, command.after, command.around)) > 1:

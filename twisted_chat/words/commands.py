@@ -107,6 +107,10 @@ class Topic(Command, frozen=True):
     key: Key | None = None
 
 
+class Rooms(Command, frozen=True):
+    """Which rooms there are, as far as this person may know."""
+
+
 class History(Command, frozen=True):
     """A page of messages by number, in their present state."""
 
@@ -150,5 +154,5 @@ class Bye(Command, frozen=True):
 
 
 AnyCommand: TypeAlias = Union[
-    Hello, Join, Leave, Send, Edit, Delete, React, Topic, History, Presence, Typing, Read, Ping, Pong, Bye
+    Hello, Join, Leave, Send, Edit, Delete, React, Topic, Rooms, History, Presence, Typing, Read, Ping, Pong, Bye
 ]

@@ -87,6 +87,24 @@ class JoinAllOk(Ok, frozen=True, kw_only=True, tag="ok"):
     rooms: tuple[Joined | JoinFailed, ...]
 
 
+class RoomBrief(Struct, frozen=True, kw_only=True):
+    """One room in a list.
+
+    :ivar members: connections that are in it.
+    """
+
+    room: str
+    head: int
+    topic: str
+    members: int
+
+
+class RoomsOk(Ok, frozen=True, kw_only=True, tag="ok"):
+    """The rooms that this person may see, by name; the first :data:`~twisted_chat.rules.jsonsession.ROOMS_TOLD` of them."""
+
+    rooms: tuple[RoomBrief, ...]
+
+
 class HistoryOk(Ok, frozen=True, kw_only=True, tag="ok"):
     """A page of messages in their present state, oldest first."""
 
@@ -220,5 +238,5 @@ class ByePush(Struct, frozen=True, kw_only=True, tag="bye", tag_field="type"):
     retry_after_ms: int | UnsetType = UNSET
 
 
-Answer: TypeAlias = Union[Ok, PostOk, Error, JoinOk, JoinAllOk, HistoryOk, ReadOk, PresenceOk, Welcome]
+Answer: TypeAlias = Union[Ok, PostOk, Error, JoinOk, JoinAllOk, RoomsOk, HistoryOk, ReadOk, PresenceOk, Welcome]
 Push: TypeAlias = Union[LivePush, GapPush, TypingPush, ReadPush, PresencePush, PingPush, PongPush, ByePush]
