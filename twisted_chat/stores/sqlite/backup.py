@@ -37,7 +37,9 @@ def backup(source_path: str, target_path: str) -> None:
 
 def _copy(source_path: str, partial: str) -> None:
     os.close(os.open(partial, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600))
-    with closing(connect(source_path, "ro")) as source, closing(connect(partial, "rw")) as target:
+    with closing(connect(source_path, "rw")) as source, closing(connect(partial, "rw")) as target:
+        # Opened for writing, because a read-only connection leaves its shared memory beside the file; it writes nothing.
+        source.execute("PRAGMA query_only = ON")
         # All pages in one step: in several, each commit of a server would begin the copy anew.
         source.backup(target, pages=-1)
         target.execute("PRAGMA journal_mode = DELETE")  # one file, nothing beside it
