@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, TimeoutError, gatherResults
-from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IProtocolNegotiationFactory
+from twisted.internet.interfaces import IAddress, ILoggingContext, IProtocol, IProtocolFactory, IProtocolNegotiationFactory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -35,13 +35,11 @@ from twisted_chat.words.store import StoreError
 
 #: Seconds between two looks whether everybody has gone.
 _DRAIN_LOOK_SECONDS = 0.02
-#: Descriptors that are no connections: the database, its log, threads, ports, imports.
-_OTHER_FILES = 64
 #: What a reload may change; all else is built into what runs.
 _RELOADABLE = {"limits", "rooms", "create_rooms", "allowed_origins", "trusted_proxies"}
 
 
-@implementer(IProtocolFactory, IProtocolNegotiationFactory)
+@implementer(IProtocolFactory, IProtocolNegotiationFactory, ILoggingContext)
 class Gate:
     """What the ports are bound to before there is a site.
 
@@ -177,7 +175,7 @@ class Server(MultiService):
 
     def _say_where(self, chat: Chat, store_url: str) -> None:
         connections = self.settings.limits.connections
-        if self._files < connections + _OTHER_FILES:
+        if self._files < connections:
             self.log.warn(
                 "limits.connections is {connections}, but only {files} files may be open; raise LimitNOFILE (or ulimit -Hn)",
                 connections=connections,
@@ -195,7 +193,7 @@ class Server(MultiService):
         lines = [f"twisted_chat {twisted_chat.__version__} is ready.", f"  Page       {page}"]
         if page.startswith("http"):
             lines.append(f'  WebSocket  new WebSocket("ws{page.removeprefix("http").rstrip("/")}")')
-        lines += [f"  Data       {store_url.removeprefix('sqlite:')}", f"  Stop       Ctrl+C, or kill {os.getpid()}"]
+        lines += [f"  Data       {_place(store_url)}", f"  Stop       Ctrl+C, or kill {os.getpid()}"]
         if chat.null_origin:
             lines.append(
                 '  Pages opened from disk (origin "null") may connect too, because only this machine can reach the server,'
@@ -268,3 +266,7 @@ class Server(MultiService):
         for session in rest:
             session.link.abort()
         self.log.info("Said goodbye to {count} connections, {rest} of them did not answer", count=count, rest=len(rest))
+
+
+def _place(store_url: str) -> str:
+    return "in memory only, gone at the end" if store_url == "memory:" else store_url.removeprefix("sqlite:")
