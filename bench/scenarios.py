@@ -188,6 +188,7 @@ def _connections() -> Iterator[Scenario]:
         mode="hold",
         settings={"first": 500, "clients": 15_000},
         contenders=(DURABLE, JSON, *ALL_PEERS),
+        unit="bytes",
         metric="rss_per_connection",
         quick={"clients": 3_000},
         chart=True,
