@@ -1,0 +1,69 @@
+"""The whole server with an echo in place of the chat: ``python -m tests.echo [--compression]`` prints its port and serves.
+
+For suites that want their messages back; everything below the session is as it is in the chat.
+"""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.interfaces import IReactorCore
+from twisted.internet.task import react
+
+from twisted_chat.service.chat import build
+from twisted_chat.service.settings import Settings
+from twisted_chat.words.frames import FIN_BINARY, FIN_TEXT, frame
+from twisted_chat.words.ticket import Ticket
+from twisted_chat.ws.factory import WINDOW_BITS
+from twisted_chat.ws.protocol import ChatProtocol
+
+#: "This message is compressed."
+RSV1 = 0x40
+
+
+class EchoSession:
+    """Sends back what comes, compressed where that was agreed on (kosoku takes no others then)."""
+
+    def __init__(self, link: ChatProtocol, ticket: Ticket) -> None:
+        self.link = link
+
+    def received(self, texts: Sequence[bytes]) -> None:
+        self.link.write(b"".join([self._frame(FIN_TEXT, text) for text in texts]))
+
+    def received_binary(self, data: bytes) -> None:
+        self.link.write(self._frame(FIN_BINARY, data))
+
+    def _frame(self, first_byte: int, payload: bytes) -> bytes:
+        return frame(first_byte | RSV1, deflated(payload)) if self.link.deflated else frame(first_byte, payload)
+
+    def heard(self) -> None: ...
+
+    def congested(self) -> None: ...
+
+    def drained(self) -> None: ...
+
+    def lost(self) -> None: ...
+
+
+def deflated(payload: bytes) -> bytes:
+    """RFC 7692 section 7.2.1, forgetting everything after the message."""
+    deflate = zlib.compressobj(wbits=-WINDOW_BITS)
+    return (deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+def main(reactor: IReactorCore, *arguments: str) -> Deferred[None]:
+    async def serve() -> None:
+        chat = await build(reactor, Settings(compression="--compression" in arguments), "memory:", loopback=True)
+        chat.sockets.open_session = EchoSession
+        port = reactor.listenTCP(0, chat.site, interface="127.0.0.1")  # type: ignore[attr-defined]
+        print(port.getHost().port, flush=True)
+        await Deferred()
+
+    return ensureDeferred(serve())
+
+
+if __name__ == "__main__":
+    react(main, sys.argv[1:])

@@ -1,0 +1,148 @@
+"""The real server to be hurt: killed, traced, started again on the same data and port; and a JSON client that says little."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import websockets.sync.client
+from websockets.typing import Subprotocol
+
+from tests.serving import TWISTD, Served
+
+#: No rates: the tests that use it are about something else.
+UNLIMITED = """
+[limits]
+send_burst = 1000000
+send_per_second = 1e6
+person_burst = 1000000
+person_per_second = 1e6
+query_burst = 1000000
+query_per_second = 1e6
+"""
+JSON = [Subprotocol("chat.v1.json")]
+#: Seconds.  Nothing here takes one; machines under load take more.
+PATIENCE = 30.0
+
+Json = dict[str, Any]
+
+
+def free_port() -> int:
+    """A port that nobody listens on now; for servers that come back on the same one."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server(Served):
+    """``twistd -n chat`` that may be run by another program and comes back after a kill.
+
+    :param config: the text of its configuration file.
+    :param wrapper: a program and its options to run it under (``strace``).
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        *arguments: str,
+        config: str = UNLIMITED,
+        wrapper: Sequence[str] = (),
+        **environ: str,
+    ) -> None:
+        directory = Path(directory).absolute()
+        directory.mkdir(parents=True, exist_ok=True)
+        path = directory / "chat.toml"
+        path.write_text(config)
+        self.wrapper = wrapper
+        super().__init__(directory, f"--config={path}", *arguments, **environ)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        command = [*self.wrapper, *TWISTD, "-n", "--pidfile=", "chat", *self.arguments]
+        return subprocess.Popen(command, cwd=self.directory, env=self._environ, stdout=self._out, stderr=self._err)
+
+    def kill(self) -> None:
+        """``kill -9``, and wait until it is gone."""
+        self.process.kill()
+        self.process.wait()
+
+    def start_again(self) -> None:
+        """The same command on the same data; :meth:`wait_for` tells when it is ready."""
+        self.process = self._start()
+
+    @property
+    def server_pid(self) -> int:
+        """Of the server itself, under whatever wrapper."""
+        pid = self.process.pid
+        if self.wrapper:
+            (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            pid = int(child)
+        return pid
+
+    def resident_bytes(self) -> int:
+        """The server's memory that is not shared with files."""
+        for line in Path(f"/proc/{self.server_pid}/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) * 1024
+        raise AssertionError("no RssAnon")
+
+
+class JsonClient:
+    """A blocking client of ``chat.v1.json`` by the ``websockets`` library."""
+
+    def __init__(self, url: str, name: str = "tester", **hello: object) -> None:
+        self.socket = websockets.sync.client.connect(url, subprotocols=JSON, compression=None, max_size=None)
+        self.pushes: list[Json] = []
+        self._last_id = 0
+        self.welcome = self.ask({"type": "hello", "name": name, **hello})
+
+    def __enter__(self) -> JsonClient:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.socket.close()
+
+    def tell(self, command: Json) -> int:
+        """Send a command with an id, which is answered."""
+        self._last_id += 1
+        self.socket.send(json.dumps({**command, "id": self._last_id}))
+        return self._last_id
+
+    def next(self, patience: float = PATIENCE) -> Json:
+        """The next object from the server."""
+        while not self.pushes:
+            message = json.loads(self.socket.recv(patience))
+            self.pushes += message if isinstance(message, list) else [message]
+        return self.pushes.pop(0)
+
+    def ask(self, command: Json, patience: float = PATIENCE) -> Json:
+        """Send a command; its reply.  Pushes that come before it stay for :meth:`next`."""
+        number = self.tell(command)
+        before: list[Json] = []
+        while True:
+            message = self.next(patience)
+            if message.get("id") == number:
+                self.pushes = before + self.pushes
+                return message
+            before.append(message)
+
+    def send(self, room: str, key: str, text: str) -> Json:
+        return self.ask({"type": "send", "room": room, "key": key, "text": text})
+
+    def events(self, patience: float = PATIENCE) -> Iterator[Json]:
+        """Events as they come, for ever."""
+        while True:
+            message = self.next(patience)
+            if message["type"] == "event":
+                yield message
+
+
+def have_privilege() -> bool:
+    """Whether file systems may be mounted here."""
+    return os.geteuid() == 0
