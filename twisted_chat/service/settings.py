@@ -221,7 +221,7 @@ def _assemble(found: dict[str, Given]) -> Settings:
     types = field_types()
     values: dict[str, Any] = {name: _convert(given, types[name]) for name, given in found.items()}
     for name, value in values.items():
-        check = _CHECKS.get(name, _positive if name.startswith("limits.") else None)
+        check = _CHECKS.get(name, _limit_check(name))
         if check is not None:
             try:
                 check(value)
@@ -270,6 +270,13 @@ def _explain(message: str, value: object, expected: Any) -> str:
         return f"{where}{': ' if where else ''}{text[0].lower()}{text[1:]}{shown}"
     kind = "true or false (on or off)" if expected is bool else _KINDS.get(expecting[1], expecting[1])
     return f"{where}{': ' if where else ''}expected {kind}, got{shown or ' ' + _KINDS.get(expecting[2], expecting[2])}"
+
+
+def _limit_check(name: str) -> Callable[[Any], None] | None:
+    """Bounds are more than 0, but a rate of 0 is none."""
+    if name.startswith("limits."):
+        return _not_negative if name.endswith("_per_second") else _positive
+    return None
 
 
 def _positive(value: float) -> None:

@@ -14,7 +14,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     frame_bytes: int = 65_536
     #: One message's text in UTF-8, or its binary data; below the frame so that JSON around it fits.
     text_bytes: int = 16_384
-    #: Messages a connection may send at once, and then per second; a fast typist needs neither.
+    #: Messages a connection may send at once, and then per second (0: no bound); a fast typist needs neither.
     send_burst: int = 10
     send_per_second: float = 2.0
     #: The same for one person over all of their connections.
