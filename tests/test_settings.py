@@ -131,6 +131,10 @@ class SettingsTests(SynchronousTestCase):
         }.items():
             self.assertIn(part, self.refused(text))
 
+    def test_no_bound(self) -> None:
+        """A rate of 0 is no bound."""
+        self.assertEqual(load((), {"TWISTED_CHAT_LIMITS_SEND_PER_SECOND": "0"}).limits.send_per_second, 0)
+
     def test_broken_file(self) -> None:
         self.assertIn("FILE: is not TOML: ", self.refused("listen = "))
         error = self.assertRaises(SettingsError, load, (), {}, "/nowhere")
