@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,27 +73,18 @@ class Gossip:
             self._lines += 1
 
 
+@cache
+def shared_cache() -> tempfile.TemporaryDirectory[str]:
+    """Goes when the process ends."""
+    return tempfile.TemporaryDirectory()
+
+
 class LoadGeneratorTests(SynchronousTestCase):
-    """Compiled once, into a cache directory of its own."""
-
-    directory: str
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.directory = tempfile.mkdtemp()
-        cls.old = os.environ.get("XDG_CACHE_HOME")
-        os.environ["XDG_CACHE_HOME"] = cls.directory
+    def setUp(self) -> None:
+        """The cache is a directory of the tests' own, in which the load generator is compiled once."""
+        self.patch(os, "environ", {**os.environ, "XDG_CACHE_HOME": shared_cache().name})
         loading.generator.cache_clear()
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        os.environ.pop("XDG_CACHE_HOME")
-        if cls.old is not None:
-            os.environ["XDG_CACHE_HOME"] = cls.old
-        loading.generator.cache_clear()
-        shutil.rmtree(cls.directory)
-
-    old: str | None = None
+        self.addCleanup(loading.generator.cache_clear)
 
     def gossip(self, twist: Any, **settings: int | float) -> dict[str, Any]:
         """Two clients say 40 lines, 4 under way."""
@@ -143,7 +135,7 @@ class LoadGeneratorTests(SynchronousTestCase):
         small = Scenario("small", "small", "group", "talk", {"clients": 4, "window": 8}, (AUTOBAHN,))
         idle = Scenario("idle", "idle", "group", "hold", {"first": 5, "clients": 20}, (AUTOBAHN,))
         secure = Scenario("secure", "secure", "group", "talk", {"clients": 4, "window": 8}, (AUTOBAHN,), tls=True)
-        bench = Bench(Path(self.directory), Pace(rounds=1, seconds=0.2, warmup=0.1))
+        bench = Bench(Path(shared_cache().name), Pace(rounds=1, seconds=0.2, warmup=0.1))
         for scenario in (small, idle, secure):
             bench.measure(scenario)
         sample = bench.results.samples["small"]["autobahn"][0]
