@@ -9,7 +9,6 @@ import sysconfig
 import venv
 import zipfile
 from pathlib import Path
-from typing import ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -23,8 +22,6 @@ LEFT_OUT = shutil.ignore_patterns(
 
 class PackagingTests(SynchronousTestCase):
     """The virtual environments here see the dependencies of the present one, but not the project installed there."""
-
-    sources: ClassVar[Path]
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp()).absolute()
@@ -61,7 +58,7 @@ class PackagingTests(SynchronousTestCase):
             "assert schema_steps(), 'no schema'; assert any(route.path == '/' for route in page_routes()), 'no page';"
             "assert files('twisted_chat').joinpath('py.typed').is_file(); import twisted_chat; print(twisted_chat.__file__)"
         )
-        return self.assertIn(str(self.directory), self.run_python(python, "-c", read))
+        self.assertIn(str(self.directory), self.run_python(python, "-c", read))
 
     def test_wheel(self) -> None:
         """The wheel has the drop-in, the schema and the page, and nothing that would hide Twisted."""
