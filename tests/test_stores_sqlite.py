@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
 from collections.abc import Sequence
@@ -321,6 +322,36 @@ class FileTests(SQLiteCase):
             self.assertEqual(writer.execute("PRAGMA journal_mode").fetchone(), ("wal",))
             self.assertEqual(writer.execute("PRAGMA synchronous").fetchone(), (2,))
             self.assertEqual(writer.execute("PRAGMA secure_delete").fetchone(), (1,))
+
+    def test_what_a_killed_server_left_is_on_disk_before_anything_else(self) -> None:
+        """Nobody can know whether its last commits were synced; a retry of them must not be acknowledged before they are."""
+        store = self.opened()
+        self.say(store, "one")
+        killed = os.path.join(self.directory, "killed.db")
+        for beside in ("", "-wal"):
+            shutil.copy(self.path + beside, killed + beside)
+        self.successResultOf(store.close())
+
+        again = self.store(killed)
+        self.successResultOf(again.open())
+        shutil.copy(killed, os.path.join(self.directory, "alone.db"))
+        self.successResultOf(again.close())
+        with closing(sqlite3.connect(os.path.join(self.directory, "alone.db"))) as alone:
+            self.assertEqual(alone.execute("SELECT text FROM event").fetchall(), [("one",)])
+
+    def test_a_reader_of_an_old_state_is_waited_for_and_named(self) -> None:
+        self.patch(connection, "BUSY_SECONDS", 0)
+        store = self.opened()
+        self.say(store, "one")
+        with closing(sqlite3.connect(self.path)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM event").fetchall()
+            self.say(store, "two")
+            self.successResultOf(store.close())
+            self.assertEqual(
+                self.refusal(), f"{self.path} is being read by another process (a backup?); let it finish, then start again"
+            )
+        self.successResultOf(self.opened().close())
 
     def test_deleted_text_is_in_no_file(self) -> None:
         """Not in the database, not in what is beside it; the text of the edit neither, nor binary data."""

@@ -35,8 +35,8 @@ class Database:
         self._random_bytes = random_bytes
         self._steps = steps
         self._lock: FileLock | None = None
-        self._connection: sqlite3.Connection | None = None
-        self._log: Log | None = None
+        self._connected: tuple[sqlite3.Connection, Log] | None = None
+        self._suspect = False
 
     def open(self) -> Opened:
         """Everything that must hold before the first append; :class:`StoreError` says what does not."""
@@ -44,7 +44,8 @@ class Database:
         try:
             self._lock = FileLock(self.path)
             prepare(self.path, self._steps)
-            connection, log = self._connect()
+            connection, log = self._connected = self._connect()
+            make_durable(connection, self.path)
             epoch, secret = _identity(connection, self._random_bytes)
         except StoreError:
             self.close()
@@ -58,34 +59,54 @@ class Database:
         return Opened(epoch, secret, tuple(room.record() for room in log.rooms.values()))
 
     def use(self, work: Callable[[sqlite3.Connection, Log], T]) -> T:
-        """Do it, over a new connection if the last one met an error that it may not have survived.
-
-        The heads are then read again: they are what the file says, whatever became of the failed commit.
-        """
-        connection, log = self._connect()
+        """Do it, over a new connection if the last one met an error that it may not have survived."""
+        if self._suspect:
+            self._replace()
+        assert self._connected is not None
         try:
-            return work(connection, log)
+            return work(*self._connected)
         except sqlite3.Error as error:
-            if not leaves_connection_usable(error):
-                self._disconnect()
+            self._suspect = not leaves_connection_usable(error)
             raise
 
+    def _replace(self) -> None:
+        """Another connection, and the heads as the file has them.
+
+        The old one is closed after the new one is there: while either is open, the index of the write-ahead log lives, and
+        in it a commit whose fsync failed does not exist.  The first to open a closed database reads the whole write-ahead
+        log instead, and would find that commit in it.
+        """
+        suspect, self._connected = self._connected, self._connect()
+        self._suspect = False
+        if suspect is not None:
+            suspect[0].close()
+
     def close(self) -> None:
-        self._disconnect()
+        connected, self._connected = self._connected, None
+        if connected is not None:
+            connected[0].close()
         if self._lock is not None:
             self._lock.release()
             self._lock = None
 
     def _connect(self) -> tuple[sqlite3.Connection, Log]:
-        if self._connection is None or self._log is None:
-            self._connection = connect_writer(self.path)
-            self._log = Log(self._connection, self._random_bytes)
-        return self._connection, self._log
-
-    def _disconnect(self) -> None:
-        connection, self._connection, self._log = self._connection, None, None
-        if connection is not None:
+        connection = connect_writer(self.path)
+        try:
+            return connection, Log(connection, self._random_bytes)
+        except sqlite3.Error:
             connection.close()
+            raise
+
+
+def make_durable(connection: sqlite3.Connection, path: str) -> None:
+    """Copy all of the write-ahead log into the database and wait for the disk.
+
+    Commits whose process was killed before their fsync are found again at the next start.  Nobody was told that they are kept,
+    but a retry with the same key is about to be; from here on that is true.
+    """
+    [busy, frames, copied] = connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+    if busy or frames != copied:
+        raise StoreError(f"{path} is being read by another process (a backup?); let it finish, then start again")
 
 
 def unwritable(path: str, error: OSError) -> StoreError:
