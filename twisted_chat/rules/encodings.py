@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from twisted_chat.words.events import Event, Message
-from twisted_chat.words.frames import FIN_BINARY, frame, text_frame
+from twisted_chat.words.frames import BARE, Framing, text_frame
 
 #: Bytes in one array of events: one read of a client's socket, and far below what browsers take.
 BATCH_BYTES = 65_536
@@ -53,21 +53,29 @@ class _Frames:
 class TextEncoding(_Frames):
     """``chat.v1.text``: the bare text, or the bare bytes; nothing else is ever seen."""
 
+    def __init__(self, room: str, framing: Framing = BARE) -> None:
+        self._framing = framing
+
     def items(self, events: Sequence[Event]) -> list[bytes]:
+        text = self._framing.text
         return [
-            text_frame(event.text.encode()) if type(event) is Message and event.text is not None else _binary(event)
+            text(event.text.encode()) if type(event) is Message and event.text is not None else self._other(event)
             for event in events
         ]
 
+    def _other(self, event: Event) -> bytes:
+        return self._framing.binary(event.data) if type(event) is Message and event.data is not None else b""
 
-class NamedTextEncoding(_Frames):
+
+class NamedTextEncoding(TextEncoding):
     """``chat.v1.text`` with ``?names=1``: ``bob: `` before each line."""
 
     def items(self, events: Sequence[Event]) -> list[bytes]:
+        text = self._framing.text
         return [
-            text_frame(f"{event.by.name}: {event.text}".encode())
+            text(f"{event.by.name}: {event.text}".encode())
             if type(event) is Message and event.text is not None
-            else _binary(event)
+            else self._other(event)
             for event in events
         ]
 
@@ -75,33 +83,36 @@ class NamedTextEncoding(_Frames):
 class JsonEncoding(_Frames):
     """``chat.v1.json``: one object a frame."""
 
-    def __init__(self, room: str) -> None:
+    def __init__(self, room: str, framing: Framing = BARE) -> None:
         self._start = b'{"type":"event","room":' + _encode_json(room) + b","
+        self._framing = framing
 
     def objects(self, events: Sequence[Event]) -> list[bytes]:
+        """The events as JSON."""
         start = self._start
         return [start + _encode_json(event)[1:] for event in events]
 
     def items(self, events: Sequence[Event]) -> list[bytes]:
-        return [text_frame(item) for item in self.objects(events)]
+        return [*map(self._framing.text, self.objects(events))]
 
 
 class JsonBatchEncoding:
     """``chat.v1.json`` with the capability ``batch``: the events of one turn as one array."""
 
-    def __init__(self, room: str) -> None:
+    def __init__(self, room: str, framing: Framing = BARE) -> None:
         self._json = JsonEncoding(room)
+        self._framing = framing
 
     def items(self, events: Sequence[Event]) -> list[bytes]:
         return self._json.objects(events)
 
     def join(self, items: Sequence[bytes]) -> bytes:
-        return b"".join([batch_frame(group) for group in _groups(items)])
+        return b"".join([self._framing.text(batch(group)) for group in _groups(items)])
 
     def cut(self, items: Sequence[bytes], taken: int) -> tuple[int, bytes]:
         count = end = 0
         for group in _groups(items):
-            whole = batch_frame(group)
+            whole = self._framing.text(batch(group))
             count += len(group)
             end += len(whole)
             if end >= taken:
@@ -109,11 +120,14 @@ class JsonBatchEncoding:
         return count, b""
 
 
+def batch(objects: Sequence[bytes]) -> bytes:
+    """JSON objects as one text: an array, or the object alone."""
+    return objects[0] if len(objects) == 1 else b"[" + b",".join(objects) + b"]"
+
+
 def batch_frame(objects: Sequence[bytes]) -> bytes:
-    """JSON objects as one frame: an array, or the object alone."""
-    if len(objects) == 1:
-        return text_frame(objects[0])
-    return text_frame(b"[" + b",".join(objects) + b"]")
+    """The same as one frame."""
+    return text_frame(batch(objects))
 
 
 def _groups(items: Sequence[bytes]) -> list[Sequence[bytes]]:
@@ -128,9 +142,3 @@ def _groups(items: Sequence[bytes]) -> list[Sequence[bytes]]:
         size += len(item)
     groups.append(items[start:])
     return groups
-
-
-def _binary(event: Event) -> bytes:
-    if type(event) is Message and event.data is not None:
-        return frame(FIN_BINARY, event.data)
-    return b""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar, assert_never
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.python.failure import Failure
 
 from twisted_chat.rules.buckets import Bucket
@@ -47,6 +47,7 @@ from twisted_chat.words.commands import (
 )
 from twisted_chat.words.drafts import DeleteDraft, Draft, EditDraft, MessageDraft, ReactionDraft, TopicDraft
 from twisted_chat.words.errors import (
+    RETRY_CLOSE_CODES,
     BadRequest,
     ChatError,
     CloseCode,
@@ -58,8 +59,7 @@ from twisted_chat.words.errors import (
     Unauthenticated,
     UnknownType,
 )
-from twisted_chat.words.events import Cursor
-from twisted_chat.words.frames import text_frame
+from twisted_chat.words.frames import BARE, DEFLATED, text_frame
 from twisted_chat.words.people import Credential, Person, Source
 from twisted_chat.words.replies import (
     ByePush,
@@ -94,9 +94,6 @@ from twisted_chat.words.ticket import Ticket
 if TYPE_CHECKING:
     from twisted_chat.rules.hub import Hub
 
-#: Seconds between two ``typing`` of one person in one room that are passed on.
-TYPING_EVERY = 3.0
-
 #: Rooms in one list: more is not read by anybody, and an answer of megabytes would delay others.
 ROOMS_TOLD = 1_000
 
@@ -107,8 +104,11 @@ T = TypeVar("T")
 
 PostCommand = Send | Edit | Delete | React | Topic
 
-#: Told what a join found, and how to begin to read.
-Found = Callable[[Joined, Callable[[], None]], None]
+#: Told what a join found, and how to begin to read; or why there is nothing to read.
+Found = Callable[[Joined | ChatError, Callable[[], None]], None]
+
+#: Characters that show nothing by themselves and yet belong to emoji: the zero-width joiner of families, the tags of flags.
+_EMOJI_GLUE = dict.fromkeys([0x200D, *range(0xE0020, 0xE0080)])
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(AnyCommand).decode
@@ -119,12 +119,7 @@ class _OnlyId(Struct):
     id: Id | None = None
 
 
-class _OnlyType(Struct):
-    type: str | None = None
-
-
 _decode_id = msgspec.json.Decoder(_OnlyId).decode
-_decode_type = msgspec.json.Decoder(_OnlyType).decode
 
 
 class Greeting(Enum):
@@ -146,7 +141,7 @@ class JsonSession(Session):
         "_posting_room",
         "_queries",
         "_refused",
-        "_typed",
+        "_said_bye",
         "_waiting",
         "device",
         "greeting",
@@ -160,8 +155,8 @@ class JsonSession(Session):
         self._batch = False
         self._hello_by = hub.wheel.tick + max(1, ceil(hub.limits.hello_seconds))
         self._refused = 0
+        self._said_bye = False
         self._queries = Bucket(hub.limits.query_burst, hub.limits.query_per_second, hub.now)
-        self._typed: dict[str, float] = {}
         self._posting_room: Room | None = None
         self._posting_commands: list[PostCommand] = []
         self._posting_drafts: list[Draft] = []
@@ -184,8 +179,8 @@ class JsonSession(Session):
     def _array(self, text: bytes) -> None:
         try:
             commands = _decode_array(text)
-        except msgspec.DecodeError as error:
-            self._refuse(UNSET, BadRequest(f"JSON: {error}"))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            self._refuse(UNSET, _explain(error))
             return
         if len(commands) > BATCH_COMMANDS:
             self._refuse(UNSET, TooBig(f"batch: at most {BATCH_COMMANDS} commands"))
@@ -200,7 +195,7 @@ class JsonSession(Session):
         try:
             command = _decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            self._refuse(_id_of(text), _explain(text, error))
+            self._refuse(_id_of(text), _explain(error))
             return
         try:
             if type(command) is Send:
@@ -267,6 +262,9 @@ class JsonSession(Session):
             marks.addBoth(lambda _: self.link.resume())
 
     def _become(self, person: Person, command: Hello) -> Deferred[dict[str, int]]:
+        if self.life is not Life.OPEN:
+            # It left while its token was looked at; entering it now would make a member that never leaves.
+            return succeed({})
         self.hub.rename(self, person)
         self._batch = "batch" in command.capabilities
         self.device = command.device
@@ -275,7 +273,7 @@ class JsonSession(Session):
 
     def _not_welcome(self, failure: Failure, command: Hello) -> None:
         self.greeting = Greeting.NONE
-        self._waiting.clear()
+        waiting, self._waiting = self._waiting, []
         error = failure.value
         if not isinstance(error, ChatError):
             self.log.failure("A hello failed in a way it should not", failure)
@@ -283,6 +281,8 @@ class JsonSession(Session):
         self._refuse(UNSET if command.id is None else command.id, error)
         if isinstance(error, Unauthenticated):
             self.end(error)
+        # They are answered, too, or may hold a better hello.
+        self.received(waiting)
 
     def _welcome(self, marks: dict[str, int], command: Hello) -> None:
         if self.life is not Life.OPEN:
@@ -317,7 +317,7 @@ class JsonSession(Session):
             raise BadRequest("room: give either room or rooms")
         if command.room is not None:
             wanted = JoinRoom(room=command.room, since=command.since, tail=command.tail, presence=command.presence)
-            self.join_one(wanted, lambda joined, begin: self._joined_one(command.id, joined, begin))
+            self.join_one(wanted, lambda found, begin: self._joined_one(command.id, found, begin))
             return
         several = [room if isinstance(room, JoinRoom) else JoinRoom(room=room) for room in command.rooms or ()]
         if not several:
@@ -327,7 +327,7 @@ class JsonSession(Session):
         _JoinAll(self, command.id, several).start()
 
     def join_one(self, wanted: JoinRoom, found: Found) -> None:
-        """Find where to start; ``found`` answers and then begins to read.  Errors are raised at once."""
+        """Find where to start; ``found`` answers and then begins to read.  What is wrong at once is raised."""
         self._query()
         room = self.hub.room_for(self.person, wanted.room)
         reader = self.readers.get(room.name)
@@ -341,11 +341,13 @@ class JsonSession(Session):
             raise LimitReached(f"room: at most {self.hub.limits.rooms_per_connection} rooms on one connection")
         checked = None if wanted.since is None else self.hub.check_cursor(room, wanted.since)
         encoding = JsonBatchEncoding if self._batch else JsonEncoding
-        reader = Reader(room.audience(encoding, encoding), self.link, self)
+        framing = DEFLATED if self.link.deflated else BARE
+        reader = Reader(room.audience((encoding, framing), lambda name: encoding(name, framing)), self.link, self)
         self.enter_room(room, reader)
 
         def start(why: str | None) -> None:
-            if self.life is not Life.OPEN or self.readers.get(room.name) is not reader:
+            if self.readers.get(room.name) is not reader:
+                found(NotJoined(f"room: {room.name} was left before it was joined"), _nothing)
                 return
             position = self._position(room, wanted, why)
             recovered = UNSET if wanted.since is None else why is None
@@ -365,13 +367,16 @@ class JsonSession(Session):
         def failed(failure: Failure) -> None:
             if self.readers.get(room.name) is reader:
                 self.leave_room(room.name)
-            self.log.failure("Could not check a cursor", failure)
-            self.close(CloseCode.STORE_UNAVAILABLE, "the log cannot be read now")
+            error = failure.value
+            if not isinstance(error, ChatError):
+                self.log.failure("Could not check a cursor", failure)
+                error = InternalError("the server could not do it; see its log")
+            found(error, _nothing)
 
         if checked is None:
             start(None)
         else:
-            checked.addCallback(start).addErrback(failed)
+            checked.addCallbacks(start, failed).addErrback(lambda failure: self.log.failure("A join failed", failure))
 
     def _position(self, room: Room, wanted: JoinRoom, why: str | None) -> int:
         if wanted.since is not None and why is None:
@@ -385,6 +390,7 @@ class JsonSession(Session):
             room=room.name,
             epoch=room.epoch,
             head=room.head,
+            head_id=room.head_id,
             first=room.first,
             from_=start,
             recovered=recovered,
@@ -399,9 +405,11 @@ class JsonSession(Session):
         if command_id is not None:
             self._push(JoinAllOk(id=command_id, rooms=rooms))
 
-    def _joined_one(self, command_id: Id | None, joined: Joined, begin: Callable[[], None]) -> None:
-        if command_id is not None:
-            self._push(JoinOk(id=command_id, **asdict(joined)))
+    def _joined_one(self, command_id: Id | None, found: Joined | ChatError, begin: Callable[[], None]) -> None:
+        if isinstance(found, ChatError):
+            self._error(UNSET if command_id is None else command_id, found)
+        elif command_id is not None:
+            self._push(JoinOk(id=command_id, **asdict(found)))
         begin()
 
     def _reader(self, room: str) -> Reader:
@@ -424,6 +432,8 @@ class JsonSession(Session):
         draft = self._draft(command)
         self.hub.check_may_write(self.person, room)
         self.check_rate()
+        if type(command) is Send and not room.open_to_all:
+            self.hub.check_slow_mode(self.person, room)
         if self._posting_room is not room:
             self._submit()
             self._posting_room = room
@@ -453,7 +463,8 @@ class JsonSession(Session):
             case Delete():
                 return DeleteDraft(by, command.key, command.of, "moderate" in self.person.rights)
             case React():
-                if not command.emoji.isprintable() or command.emoji.isspace():
+                seen = command.emoji.translate(_EMOJI_GLUE)
+                if not seen.isprintable() or not seen.strip():
                     raise BadRequest("emoji: must be something that can be seen")
                 return ReactionDraft(by, command.key, command.of, command.emoji, command.on)
             case Topic():
@@ -543,10 +554,7 @@ class JsonSession(Session):
     def _typing(self, command: Typing) -> None:
         room = self._reader(command.room).room
         self.hub.check_may_write(self.person, room)
-        now = self.hub.now()
-        if now - self._typed.get(room.name, -TYPING_EVERY) >= TYPING_EVERY:
-            self._typed[room.name] = now
-            self.hub.typing(self, room)
+        self.hub.typing(self, room)
         self._ok(command.id)
 
     def see_typing(self, push: TypingPush) -> None:
@@ -584,6 +592,8 @@ class JsonSession(Session):
 
     def missed(self, reader: Reader, count: int) -> None:
         self._push(GapPush(room=reader.room.name, dropped=count))
+        # Before the events behind the gap, which are written directly.
+        self.flush()
 
     # Life
 
@@ -600,6 +610,7 @@ class JsonSession(Session):
 
     def bye(self, code: int, reason: str, retry: bool, retry_after_ms: int | None = None) -> None:
         """Say why the connection is about to end, and when to come back."""
+        self._said_bye = True
         self._push(
             ByePush(code=code, reason=reason, retry=retry, retry_after_ms=UNSET if retry_after_ms is None else retry_after_ms)
         )
@@ -607,6 +618,11 @@ class JsonSession(Session):
     def end(self, error: ChatError, *, code: int | None = None) -> None:
         self.bye(code if code is not None else error.close_code, error.code, error.retry, error.retry_after_ms)
         super().end(error, code=code)
+
+    def close(self, code: int, reason: str) -> None:
+        if self.life is Life.OPEN and not self._said_bye and code != CloseCode.NORMAL:
+            self.bye(code, reason, code in RETRY_CLOSE_CODES)
+        super().close(code, reason)
 
     # Out
 
@@ -663,10 +679,13 @@ class _JoinAll:
             try:
                 self._session.join_one(wanted, partial(self._answered, place))
             except ChatError as error:
-                self._answered(place, JoinFailed(room=wanted.room, error=error_body(error)), _nothing)
+                self._answered(place, error, _nothing)
 
-    def _answered(self, place: int, answer: Joined | JoinFailed, begin: Callable[[], None]) -> None:
-        self._answers[place] = answer
+    def _answered(self, place: int, found: Joined | ChatError, begin: Callable[[], None]) -> None:
+        if isinstance(found, ChatError):
+            self._answers[place] = JoinFailed(room=self._wanted[place].room, error=error_body(found))
+        else:
+            self._answers[place] = found
         self._begin.append(begin)
         if len(self._begin) == len(self._wanted):
             self._session.joined_all(self._id, tuple(answer for answer in self._answers if answer is not None))
@@ -700,11 +719,11 @@ def _id_of(text: bytes) -> Id | UnsetType:
     return UNSET if found is None else found
 
 
-def _explain(text: bytes, error: Exception) -> ChatError:
+def _explain(error: Exception) -> ChatError:
     if isinstance(error, msgspec.ValidationError):
         message = str(error)
         if message.endswith("at `$.type`") and message.startswith("Invalid value"):
-            return UnknownType(f"type: {ascii(_decode_type(text).type)} is not a command of chat.v1.json")
+            return UnknownType(f"type: {message[14:-13]} is not a command of chat.v1.json")
         reason, _, place = message.partition(" - at `$.")
         return BadRequest(f"{place.rstrip('`')}: {reason}" if place else reason)
     if isinstance(error, RecursionError):

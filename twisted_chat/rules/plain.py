@@ -16,6 +16,7 @@ from twisted_chat.rules.room import Reader
 from twisted_chat.rules.session import Life, Session
 from twisted_chat.words.drafts import Draft, MessageDraft
 from twisted_chat.words.errors import ChatError, TooBig
+from twisted_chat.words.frames import BARE, DEFLATED
 from twisted_chat.words.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ class PlainSession(Session):
         super().__init__(hub, link, ticket.person, ticket.address)
         room = self._room = hub.room_for(ticket.person, ticket.room)
         encoding = NamedTextEncoding if ticket.names else TextEncoding
-        reader = Reader(room.audience(encoding, lambda _: encoding()), link, self)
+        framing = DEFLATED if link.deflated else BARE
+        reader = Reader(room.audience((encoding, framing), lambda name: encoding(name, framing)), link, self)
         self.enter_room(room, reader)
         self._author = ticket.person.author
         self._waiting: list[Draft] = []
@@ -44,7 +46,7 @@ class PlainSession(Session):
         drafts: list[Draft] = [MessageDraft(by, None, text.decode()) for text in texts if text]
         if max(map(len, texts)) > self.hub.limits.text_bytes:
             self._refuse_long(texts)
-        elif self._throttled or self.metered:
+        elif self._throttled or self.metered or not self._room.open_to_all:
             self._post(drafts)
         elif drafts:
             self._submit(drafts)
@@ -57,10 +59,14 @@ class PlainSession(Session):
 
     def lost(self) -> None:
         # What was read from it has been said; only its own going makes it impossible to say it slowly.
-        waiting, self._waiting = self._waiting, []
-        if waiting and self.life is not Life.LOST:
-            self._submit(waiting)
+        if self.life is not Life.LOST:
+            self.say_rest()
         super().lost()
+
+    def say_rest(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._submit(waiting)
 
     def _refuse_long(self, messages: Sequence[bytes]) -> None:
         limit = self.hub.limits.text_bytes
@@ -75,7 +81,7 @@ class PlainSession(Session):
         if self._throttled:
             self._waiting.extend(drafts)
             return
-        count = self.allowed(len(drafts))
+        count = self._allowed_now(len(drafts))
         if count < len(drafts):
             self._waiting = drafts[count:]
             drafts = drafts[:count]
@@ -83,10 +89,19 @@ class PlainSession(Session):
         if drafts:
             self._submit(drafts)
 
+    def _allowed_now(self, wanted: int) -> int:
+        if self._room.policy.slow_mode and "moderate" not in self.person.rights and wanted:
+            if self.hub.slow_mode_wait(self.person, self._room) > 0 or not self.allowed(1):
+                return 0
+            self.hub.check_slow_mode(self.person, self._room)
+            return 1
+        return self.allowed(wanted)
+
     def _throttle(self) -> None:
         self._throttled = True
         self.link.pause()
-        self.hub.call_later(max(0.05, self.wait_for_rate()), self._unthrottle)
+        wait = max(self.wait_for_rate(), self.hub.slow_mode_wait(self.person, self._room))
+        self.hub.call_later(max(0.05, wait), self._unthrottle)
 
     def _unthrottle(self) -> None:
         self._throttled = False

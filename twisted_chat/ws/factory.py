@@ -9,6 +9,7 @@ from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflat
 from autobahn.websocket.protocol import WebSocketServerProtocol as ServerRules
 from twisted.internet.interfaces import IAddress
 
+from twisted_chat.words.frames import DEFLATE_MEMORY_LEVEL, DEFLATE_WINDOW_BITS
 from twisted_chat.words.handshake import Handshake
 from twisted_chat.words.limits import Limits
 from twisted_chat.words.ticket import Ticket
@@ -16,9 +17,6 @@ from twisted_chat.ws.protocol import ChatProtocol, OpenSession
 
 #: Seconds that the peer has to answer a close frame.  Autobahn's timers round to whole seconds, so not less than 5.
 CLOSE_SECONDS = 5
-#: Compression, where it is switched on: 2^12 bytes of window and no memory between messages (Autobahn's default: 277 kB a
-#: connection).
-WINDOW_BITS = 12
 
 
 class ChatFactory(WebSocketServerFactory):
@@ -96,15 +94,15 @@ def accept(lines: Sequence[bytes]) -> PerMessageDeflateOfferAccept | None:
             try:
                 found = _parameters(parameters)
                 parsed = PerMessageDeflateOffer.parse(found)
-                if parsed.request_max_window_bits and parsed.request_max_window_bits < WINDOW_BITS:
+                if parsed.request_max_window_bits and parsed.request_max_window_bits < DEFLATE_WINDOW_BITS:
                     continue
                 return PerMessageDeflateOfferAccept(
                     parsed,
                     request_no_context_takeover=parsed.accept_no_context_takeover,
                     request_max_window_bits=_client_window(found),
                     no_context_takeover=True,
-                    window_bits=WINDOW_BITS,
-                    mem_level=5,
+                    window_bits=DEFLATE_WINDOW_BITS,
+                    mem_level=DEFLATE_MEMORY_LEVEL,
                 )
             except Exception:
                 # Autobahn raises plain Exceptions for parameters that it does not know: that offer is declined.
@@ -115,7 +113,7 @@ def accept(lines: Sequence[bytes]) -> PerMessageDeflateOfferAccept | None:
 def _client_window(found: Mapping[str, Sequence[str | bool]]) -> int:
     """Never more than the client has offered (RFC 7692 section 7.1.2.2); 0 if it cannot be asked for less than all."""
     (offered,) = found.get("client_max_window_bits", (False,))
-    return WINDOW_BITS if offered is True else min(WINDOW_BITS, int(offered))
+    return DEFLATE_WINDOW_BITS if offered is True else min(DEFLATE_WINDOW_BITS, int(offered))
 
 
 def _parameters(parameters: Sequence[str]) -> dict[str, list[str | bool]]:
