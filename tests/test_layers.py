@@ -18,6 +18,8 @@ MAY_IMPORT = {
     "rules": {"words"},
     **{edge: {"words", "rules"} for edge in EDGES},
     "service": {"words", "rules"} | EDGES,
+    # For the tests of programs that use the chat: a whole one in memory.
+    "testing": {"words", "rules", "service"} | EDGES,
     # The package itself and ``python -m twisted_chat``.
     "": {"service"},
 }

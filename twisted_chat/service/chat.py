@@ -74,21 +74,26 @@ class Chat:
         self.door.proxies = TrustedProxies(settings.trusted_proxies)
 
 
-async def build(reactor: Any, settings: Settings, store_url: str, *, loopback: bool) -> Chat:
+async def build(
+    reactor: Any, settings: Settings, store_url: str | Store, *, loopback: bool, ways: Sequence[Identity] = ()
+) -> Chat:
     """Open the store and build the chat on it.
 
+    :param store_url: or a store, for programs that have one.
     :param loopback: nobody but this machine can reach the ports.
+    :param ways: more ways to prove who one is, looked at before those of the settings.
     """
     keys = read_keys(settings.jwt_keys)
-    store = make_store(store_url, reactor, reactor.callFromThread)
+    store = make_store(store_url, reactor, reactor.callFromThread) if isinstance(store_url, str) else store_url
     opened = await store.open()
     tokens = await store.list_tokens()
     out_of_the_box = (
         loopback
         and settings.guests
-        and not (keys or tokens or settings.public_url or settings.trusted_proxies or settings.allowed_origins)
+        and not (ways or keys or tokens or settings.public_url or settings.trusted_proxies or settings.allowed_origins)
     )
-    identities = IdentityTable(_ways(settings, keys, store), Guests(opened.secret, os.urandom) if settings.guests else None)
+    guests = Guests(opened.secret, os.urandom) if settings.guests else None
+    identities = IdentityTable([*ways, *_ways(settings, keys, store)], guests)
     hub = Hub(
         store,
         opened,
