@@ -1,0 +1,53 @@
+"""Clients for Twisted programs: they come back by themselves, lose nothing, and double nothing (``docs/client.rst``)."""
+
+from twisted_chat.client.errors import (
+    ChatError,
+    ClientEnded,
+    ClientError,
+    ClientStopped,
+    Closed,
+    ConnectionProblem,
+    HandshakeRefused,
+    Postponed,
+    QueueFull,
+    RoomLeft,
+    StateError,
+)
+from twisted_chat.client.reconnecting import ReconnectingChatClientFactory
+from twisted_chat.client.room import HistoryPage, Reset, Room, Standing
+from twisted_chat.client.service import ChatClient, State
+from twisted_chat.words.events import Cursor, Deleted, Edited, Event, Message, Reacted, TopicSet
+from twisted_chat.words.replies import GapPush, LivePush, PresencePush, ReadPush, TypingPush
+
+__all__ = [
+    "ChatClient",
+    "ChatError",
+    "ClientEnded",
+    "ClientError",
+    "ClientStopped",
+    "Closed",
+    "ConnectionProblem",
+    "Cursor",
+    "Deleted",
+    "Edited",
+    "Event",
+    "GapPush",
+    "HandshakeRefused",
+    "HistoryPage",
+    "LivePush",
+    "Message",
+    "Postponed",
+    "PresencePush",
+    "QueueFull",
+    "Reacted",
+    "ReadPush",
+    "ReconnectingChatClientFactory",
+    "Reset",
+    "Room",
+    "RoomLeft",
+    "Standing",
+    "State",
+    "StateError",
+    "TopicSet",
+    "TypingPush",
+]

@@ -1,0 +1,344 @@
+"""One connection from hello to its end: commands out, one answer for each, pushes in.
+
+::
+
+    -> GET /ws (token in a header)          <- 101
+    -> hello                                <- welcome           the line is open
+    -> [send, send, send]                   <- event …, ok, ok, ok
+                                            <- ping
+    -> pong
+
+Nothing here survives the connection; what must is kept by :mod:`twisted_chat.client.room` and ``outbox``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+from msgspec import Struct
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail, succeed
+from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_chat.client.errors import Closed, ConnectionProblem, refusal
+from twisted_chat.client.socket import ChatSocket, SocketFactory
+from twisted_chat.words.commands import Command, Hello
+from twisted_chat.words.errors import ChatError, Unauthenticated
+from twisted_chat.words.events import Author, Deleted, Edited, Event, Message, Reacted, TopicSet
+from twisted_chat.words.replies import (
+    ByePush,
+    Error,
+    GapPush,
+    LivePush,
+    PingPush,
+    PongPush,
+    PresencePush,
+    Push,
+    ReadPush,
+    TypingPush,
+    Welcome,
+)
+
+#: Seconds in all for TCP, TLS, the handshake and the welcome: a server that accepts and says nothing is none.
+CONNECT_SECONDS = 10.0
+#: Seconds beyond the server's ping interval after which silence means that the connection is dead.
+PATIENCE = 10.0
+#: Seconds for the server to answer the close frame.
+CLOSE_SECONDS = 2.0
+
+T = TypeVar("T")
+A = TypeVar("A", bound=Struct)
+
+
+class UnknownEvent(Struct, frozen=True, kw_only=True):
+    """An event of a kind that this version does not know; it has its place in the log all the same."""
+
+    seq: int
+    id: str
+    at: int
+    by: Author
+    kind: str
+    key: str | None = None
+
+
+AnyEvent = Event | UnknownEvent
+_KINDS = frozenset({"message", "edit", "delete", "reaction", "topic"})
+
+
+class _Head(Struct):
+    """What every object has."""
+
+    type: str
+    id: int | str | None = None
+    room: str = ""
+    kind: str = ""
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
+_decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_event = msgspec.json.Decoder(Message | Edited | Deleted | Reacted | TopicSet).decode
+_decode_unknown = msgspec.json.Decoder(UnknownEvent).decode
+_decode_error = msgspec.json.Decoder(Error).decode
+_decode_push: Callable[[bytes], Push] = msgspec.json.Decoder(
+    LivePush | GapPush | TypingPush | ReadPush | PresencePush | PingPush | PongPush | ByePush
+).decode
+_PUSHES = frozenset({"live", "gap", "typing", "read", "presence", "ping", "pong", "bye"})
+_PONG = b'{"type":"pong"}'
+
+
+class Listener(Protocol):
+    """Who is told what comes."""
+
+    def event(self, room: str, event: AnyEvent) -> None:
+        """The next event of a room's log."""
+
+    def push(self, push: Push) -> None:
+        """Something that is in no log."""
+
+
+def encode(command: Command) -> bytes:
+    """The command as it is on the wire and in files: without what is absent."""
+    fields = {name: value for name in command.__struct_fields__ if (value := getattr(command, name)) is not None}
+    return msgspec.json.encode({"type": command.__struct_config__.tag, **fields})
+
+
+def decode_event(text: bytes, kind: str) -> AnyEvent:
+    """One event of a log."""
+    return _decode_event(text) if kind in _KINDS else _decode_unknown(text)
+
+
+class Line:
+    """A connection.  :meth:`open` makes one.
+
+    :ivar welcome: what the server said first.
+    """
+
+    log = Logger()
+    welcome: Welcome
+
+    def __init__(self, clock: IReactorTime, listener: Listener, patience: float = PATIENCE) -> None:
+        self._clock = clock
+        self._listener = listener
+        self._patience = patience
+        self._socket: ChatSocket | None = None
+        self._welcomed: Deferred[None] | None = None
+        self._hello: Hello | None = None
+        self._answers: dict[int, tuple[Deferred[Any], type[Any]]] = {}
+        self._last_id = 0
+        self._heard_at = 0.0
+        self._watch: IDelayedCall | None = None
+        self._bye: ByePush | None = None
+        self._waiting: list[Deferred[ConnectionProblem]] = []
+        self._problem: ConnectionProblem | None = None
+
+    async def open(self, factory: SocketFactory, hello: Hello, token: str | None, seconds: float = CONNECT_SECONDS) -> None:
+        """Done when the server has said welcome; raises :class:`ConnectionProblem`, and then there is no connection left."""
+        try:
+            await self._open(factory, hello, token).addTimeout(seconds, self._clock)
+        except TimeoutError:
+            late = ConnectionProblem(f"there was no welcome within {seconds:g} s")
+            await self._end(late)
+            raise late from None
+        except ConnectionProblem as problem:
+            await self._end(problem)
+            raise
+        except CancelledError:
+            self.abort(ConnectionProblem("the client was stopped"))
+            raise
+        except Exception as error:
+            unreachable = ConnectionProblem(_why(error))
+            await self._end(unreachable)
+            raise unreachable from error
+        interval = self.welcome.ping_ms / 1000
+        self._watch = self._clock.callLater(interval + self._patience, self._look, interval + self._patience)
+
+    def _open(self, factory: SocketFactory, hello: Hello, token: str | None) -> Deferred[None]:
+        self._hello = hello
+        welcomed: Deferred[None] = Deferred()
+        self._welcomed = welcomed
+
+        async def connect_and_greet() -> None:
+            await factory.where.endpoint.connect(factory.for_one(self, token))
+            await welcomed
+
+        return Deferred.fromCoroutine(connect_and_greet())
+
+    async def _end(self, problem: ConnectionProblem) -> None:
+        """Not open, and nothing is left: at most one connection at a time."""
+        if self._socket is not None:
+            self.abort(problem)
+            await self.when_ended()
+
+    def when_ended(self) -> Deferred[ConnectionProblem]:
+        """Fires with the reason when the connection has ended; never fails."""
+        if self._problem is not None:
+            return succeed(self._problem)
+        waiting: Deferred[ConnectionProblem] = Deferred()
+        self._waiting.append(waiting)
+        return waiting
+
+    # Out
+
+    def ask(self, command: Command, answer: type[A]) -> Deferred[A]:
+        """Send one command; fires with the answer, fails with :class:`ChatError` or :class:`ConnectionProblem`."""
+        (deferred,) = self.ask_all([encode(command)], answer)
+        return deferred
+
+    def ask_all(self, commands: Sequence[bytes], answer: type[A]) -> list[Deferred[A]]:
+        """Send commands (:func:`encode`\\ d, without an id) as one message, so that they take effect together and in order."""
+        if self._problem is not None or self._socket is None:
+            return [fail(self._problem or Closed(1006, "there is no connection")) for _ in commands]
+        deferreds: list[Deferred[A]] = []
+        texts = []
+        for command in commands:
+            self._last_id += 1
+            texts.append(b'{"id":%d,' % self._last_id + command[1:])
+            deferred: Deferred[A] = Deferred()
+            self._answers[self._last_id] = (deferred, answer)
+            deferreds.append(deferred)
+        self._socket.send_text(texts[0] if len(texts) == 1 else b"[" + b",".join(texts) + b"]")
+        return deferreds
+
+    def tell(self, command: Command) -> None:
+        """Send a command that needs no answer."""
+        if self._problem is None and self._socket is not None:
+            self._socket.send_text(encode(command))
+
+    async def close(self) -> None:
+        """Say goodbye and end; done when the connection is gone."""
+        if self._problem is not None or self._socket is None:
+            return
+        self._socket.say_goodbye()
+        late = self._clock.callLater(CLOSE_SECONDS, self._socket.give_up, ConnectionProblem("the goodbye was not answered"))
+        await self.when_ended()
+        if late.active():
+            late.cancel()
+
+    def abort(self, problem: ConnectionProblem) -> None:
+        """End at once."""
+        if self._problem is None and self._socket is not None:
+            self._socket.give_up(problem)
+
+    # The socket tells
+
+    def connected(self, socket: ChatSocket) -> None:
+        """There is a transport."""
+        self._socket = socket
+
+    def opened(self) -> None:
+        """The WebSocket is open: say hello."""
+        assert self._hello is not None, "a socket opens once"
+        hello, self._hello = self._hello, None
+        self.ask(hello, Welcome).addCallbacks(self._be_welcome, self._be_refused)
+
+    def _be_welcome(self, welcome: Welcome) -> None:
+        self.welcome = welcome
+        self._tell_welcomed(None)
+
+    def _be_refused(self, failure: Failure) -> None:
+        error = failure.value
+        if isinstance(error, ChatError):
+            after = (error.retry_after_ms or 0) / 1000
+            wants_token = isinstance(error, Unauthenticated)
+            error = ConnectionProblem(f"hello: {error.message}", retry=error.retry, retry_after=after, wants_token=wants_token)
+        self._tell_welcomed(error)
+
+    def _tell_welcomed(self, result: BaseException | None) -> None:
+        welcomed, self._welcomed = self._welcomed, None
+        if welcomed is None or welcomed.called:
+            return
+        if result is None:
+            welcomed.callback(None)
+        else:
+            welcomed.errback(result)
+
+    def heard(self) -> None:
+        """Anything at all came."""
+        self._heard_at = self._clock.seconds()
+
+    def received(self, text: bytes) -> None:
+        """A message: one object, or an array of them."""
+        try:
+            if text[:1] == b"[":
+                for part in _decode_array(text):
+                    self._one(bytes(part))
+            else:
+                self._one(text)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            self.abort(ConnectionProblem(f"what the server says cannot be understood: {error}"))
+
+    def _one(self, text: bytes) -> None:
+        if self._problem is not None:
+            return
+        head = _decode_head(text)
+        if head.type == "event":
+            self._listener.event(head.room, decode_event(text, head.kind))
+        elif head.id is not None:
+            self._answer(head, text)
+        elif head.type in _PUSHES:
+            self._push(_decode_push(text))
+        elif head.type == "error":
+            self.log.warn("The server says: {message}", message=_decode_error(text).message)
+
+    def _answer(self, head: _Head, text: bytes) -> None:
+        waiting = self._answers.pop(head.id, None) if isinstance(head.id, int) else None
+        if waiting is None:
+            return
+        deferred, answer = waiting
+        if head.type == "error":
+            deferred.errback(refusal(_decode_error(text)))
+        else:
+            deferred.callback(msgspec.json.decode(text, type=answer))
+
+    def _push(self, push: Push) -> None:
+        match push:
+            case PingPush():
+                if self._socket is not None:
+                    self._socket.send_text(_PONG)
+            case ByePush():
+                self._bye = push
+            case PongPush():
+                pass
+            case _:
+                self._listener.push(push)
+
+    def lost(self, problem: ConnectionProblem) -> None:
+        """The connection has ended."""
+        if self._watch is not None and self._watch.active():
+            self._watch.cancel()
+        if self._bye is not None and isinstance(problem, Closed):
+            problem = _with_bye(problem, self._bye)
+        self._problem = problem
+        self._tell_welcomed(problem)
+        answers, self._answers = self._answers, {}
+        for deferred, _ in answers.values():
+            deferred.errback(problem)
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(problem)
+
+    def _look(self, silence: float) -> None:
+        """Heartbeat: the server says something at least every ``ping_ms``, or is gone."""
+        left = self._heard_at + silence - self._clock.seconds()
+        if left <= 0:
+            self.abort(ConnectionProblem(f"the server said nothing for {silence:g} s"))
+        else:
+            self._watch = self._clock.callLater(left, self._look, silence)
+
+
+def _with_bye(closed: Closed, bye: ByePush) -> Closed:
+    """A connection that breaks after the bye and before the close frame ended for the reason of the bye."""
+    after = bye.retry_after_ms / 1000 if isinstance(bye.retry_after_ms, int) else 0.0
+    if closed.code in (1005, 1006):
+        return Closed(bye.code, bye.reason, after)
+    return Closed(closed.code, closed.reason or bye.reason, after)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, ConnectError):
+        return f"the server cannot be reached: {error}".rstrip(".")
+    return f"the server cannot be reached: {type(error).__name__}: {error}".rstrip(": .")
