@@ -19,10 +19,13 @@ class Link(Protocol):
     :ivar congested: unsent bytes are waiting.  When they are gone the edge calls ``session.drained()``.
     """
 
-    send: Send
     congested: bool
     paused: bool
     deflated: bool
+
+    @property
+    def send(self) -> Send:
+        """The same function for as long as the link is open."""
 
     def write(self, data: bytes) -> None:
         """Send all of ``data``, behind everything that waits; for the answers to one client, which it bounds itself."""

@@ -24,7 +24,7 @@ def lean(reactor: Any) -> bool:
     """Make the reactor read the short way; answers whether it could (it must be the epoll reactor, and nobody else's)."""
     if type(reactor) is not epollreactor.EPollReactor or "doIteration" in vars(reactor):
         return False
-    reactor.doIteration = partial(_poll, reactor)
+    vars(reactor)["doIteration"] = partial(_poll, reactor)
     return True
 
 

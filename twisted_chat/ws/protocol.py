@@ -79,6 +79,7 @@ class ChatProtocol(WebSocketServerProtocol):
     """
 
     log = Logger()
+    send: Callable[[bytes], int]
 
     CONFIG_ATTRS: list[str] = []
     maxMessagePayloadSize: int
@@ -184,10 +185,6 @@ class ChatProtocol(WebSocketServerProtocol):
         """Twisted: the connection is lost (traps: without this method, ``connectionLost`` fails)."""
 
     # The session calls (rules.link.Link)
-
-    def send(self, data: bytes) -> int:
-        """Replaced for each connection by :meth:`_direct_send`."""
-        raise AssertionError("send before the connection is made")
 
     def write(self, data: bytes) -> None:
         if self.state != _OPEN:
