@@ -130,6 +130,7 @@ class PinTests(SynchronousTestCase):
         self.assertEqual((channel._dataBuffer, channel.requests), ([], []))
         self.assertFalse(channel._handlingRequest)
         self.assertIsNone(channel._abortingCall)
+        self.assertFalse(channel._waitingForTransport)
         self.assertEqual((channel._receivedHeaderSize, channel._receivedHeaderCount), (0, 0))
         self.assertEqual((channel.persistent, channel.length), (1, 0))
         self.assertTrue(callable(channel.forceAbortClient))

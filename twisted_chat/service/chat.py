@@ -36,7 +36,7 @@ from twisted_chat.web.site import ChatSite
 from twisted_chat.web.upgrade import Upgrades
 from twisted_chat.words.errors import BadRequest
 from twisted_chat.words.people import Identity
-from twisted_chat.words.store import Store
+from twisted_chat.words.store import Store, TokenRecord
 from twisted_chat.ws.factory import ChatFactory
 
 
@@ -61,6 +61,12 @@ class Chat:
     @property
     def null_origin(self) -> bool:
         return self.door.origins.null
+
+    def meet(self, tokens: Sequence[TokenRecord]) -> None:
+        """Who has a token: nobody else may have their names, and with tokens this is no longer the out-of-the-box state."""
+        self.hub.reserve_names((token.person, token.name) for token in tokens if token.revoked is None)
+        if tokens and self.null_origin:
+            self.door.origins = Origins(self.door.origins.allowed)
 
     def apply(self, settings: Settings) -> None:
         """Take over what may change while running; connections keep what they were told."""
@@ -106,7 +112,6 @@ async def build(
         identify=identities.identify,
         guest=identities.guest,
     )
-    hub.reserve_names((token.person, token.name) for token in tokens if token.revoked is None)
     hub.start()
     admission = Admission(settings.limits)
     door = Door(
@@ -139,8 +144,11 @@ async def build(
         body_bytes=body_bytes(settings.limits.text_bytes),
         observe=observer(logger, web_metrics.answer),
         logger=logger,
+        quick=front.quick,
     )
-    return Chat(store, hub, admission, door, site, sockets)
+    chat = Chat(store, hub, admission, door, site, sockets)
+    chat.meet(tokens)
+    return chat
 
 
 def read_keys(entries: Sequence[str]) -> list[JwtKey]:

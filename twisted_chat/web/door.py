@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred, TimeoutError
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.python.failure import Failure
 
 from twisted_chat.rules.admission import Admission, Origins, TrustedProxies
@@ -44,9 +44,13 @@ class Door:
 
     def arrival(self, request: ChatRequest, headers: Headers) -> Arrival:
         """Who comes with this request."""
-        arrival = read_arrival(headers, request.client, bool(request.channel.isSecure()), self.proxies, self._cookie)
+        arrival = self.arrive(headers, request.client, request.channel.isSecure())
         request.address = arrival.address
         return arrival
+
+    def arrive(self, headers: Headers, peer: IAddress, secure: bool) -> Arrival:
+        """Who comes from that peer with these headers."""
+        return read_arrival(headers, peer, secure, self.proxies, self._cookie)
 
     def check_origin(self, arrival: Arrival, credential: Credential | None) -> None:
         """Raise ``Forbidden`` if the page that sent this may not, or if nothing says which page did and a cookie is the proof."""

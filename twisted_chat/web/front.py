@@ -18,7 +18,7 @@ from twisted_chat.web.arrival import Headers
 from twisted_chat.web.call import Call, Route, for_pages
 from twisted_chat.web.door import Door
 from twisted_chat.web.refusal import MethodNotAllowed, NoSuchPath
-from twisted_chat.web.site import ChatRequest
+from twisted_chat.web.site import ChatChannel, ChatRequest
 from twisted_chat.web.upgrade import Upgrades, is_upgrade
 from twisted_chat.words.errors import ChatError, InternalError
 
@@ -43,6 +43,10 @@ class Front:
         self._open: list[tuple[list[bytes], dict[bytes, Route]]] = []
         for route in routes:
             self._add(route)
+
+    def quick(self, channel: ChatChannel, data: bytes) -> bool:
+        """The site's short way for handshakes; behind a prefix paths mean something else."""
+        return not self._prefix and self._upgrades.quick(channel, data)
 
     def answer(self, request: ChatRequest) -> None:
         """Have the request answered."""
@@ -137,6 +141,9 @@ class Front:
             if not isinstance(error, ChatError):
                 self._logger.failure("an HTTP request could not be answered", failure)
                 error = InternalError("the server failed; its log says more")
+            if request.startedWriting:
+                request.channel.abort()
+                return
             self._write(request, headers, error_answer(error))
 
         request.notifyFinish().addErrback(left)

@@ -83,13 +83,17 @@ class WebMetrics:
             ["outcome"],
             registry=registry,
         )
+        self._opened = self._handshakes.labels("open")
         self._answers = Counter("twisted_chat_http_answers", "HTTP answers by status.", ["status"], registry=registry)
         connections = Gauge("twisted_chat_connections", "Open connections: WebSockets and event streams.", registry=registry)
         connections.set_function(lambda: admission.connections)
 
     def handshake(self, outcome: str) -> None:
         """A handshake has ended."""
-        self._handshakes.labels(outcome).inc()
+        if outcome == "open":
+            self._opened.inc()
+        else:
+            self._handshakes.labels(outcome).inc()
 
     def answer(self, status: int) -> None:
         """A request was answered."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import IO, Any
 
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ISSLTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
@@ -36,6 +36,7 @@ _ABORT_SECONDS = 60
 _SWEEP_SECONDS = 1.0
 
 Answer = Callable[["ChatRequest"], None]
+Quick = Callable[["ChatChannel", bytes], bool]
 #: Method, path (both empty where there was no request), status, bytes of the body, address.
 Observe = Callable[[bytes, bytes, int, int, str], None]
 
@@ -80,6 +81,7 @@ class ChatChannel(HTTPChannel):
     timeOut = None
     requestFactory = ChatRequest
     refused = False
+    _fresh = True
 
     def __init__(self, site: ChatSite) -> None:
         super().__init__()
@@ -90,9 +92,16 @@ class ChatChannel(HTTPChannel):
         self.site.expect(self)
 
     def dataReceived(self, data: bytes) -> None:
+        if self._fresh:
+            self._fresh = False
+            if self.site.quick(self, data):
+                return
         if not self.refused:
             # Past TimeoutMixin: a byte does not buy time.
             super(HTTPChannel, self).dataReceived(data)
+
+    def isSecure(self) -> bool:
+        return ISSLTransport.providedBy(self.transport)
 
     def allHeadersReceived(self) -> None:
         if self.length is not None and self.length > self.site.body_bytes:
@@ -177,6 +186,7 @@ class ChatSite(Site):
     :param admission: whose limits hold for the heads being read.
     :param body_bytes: the largest body of any endpoint.
     :param observe: is told of each answer, for log and metrics.
+    :param quick: is shown the first bytes of each connection and may deal with all of it, answering True.
     """
 
     displayTracebacks = False
@@ -190,11 +200,13 @@ class ChatSite(Site):
         body_bytes: int,
         observe: Observe,
         logger: Logger,
+        quick: Quick = lambda channel, data: False,
     ) -> None:
         super().__init__(Resource(), reactor=reactor)
         self.answer = answer
         self.body_bytes = body_bytes
         self.logger = logger
+        self.quick = quick
         self._admission = admission
         self._observe = observe
         self._expected: dict[ChatChannel, float] = {}

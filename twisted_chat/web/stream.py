@@ -172,6 +172,7 @@ class StreamSession(Session):
             room=room.name,
             epoch=room.epoch,
             head=room.head,
+            head_id=room.head_id,
             first=room.first,
             from_=position + 1,
             recovered=recovered,

@@ -3,15 +3,16 @@
 Twisted has no public way to do so (its ticket 3204; ``HTTPChannel._protocolUpgradeForWebsockets`` keeps the channel alive for as
 long as the connection).  What is touched here, each pinned by a test that names it:
 
-=================================  ==========================================================================================
-``HTTPChannel._networkProducer``   is registered with the transport; nobody else can register while it is, so there would be no
-                                   backpressure, and 4.5 kB per connection stay alive
-``HTTPChannel._dataBuffer``        bytes that came behind the request while it was being answered
-``LineReceiver.clearLineBuffer``   bytes that came in the same read as the request, when the answer is immediate
-``HTTPChannel.requests``           would tell the request of a connection that is no longer its own
-``transport.protocol``             whom a socket delivers to
-``ProtocolWrapper.wrappedProtocol``  whom TLS (or PROXY) delivers to
-=================================  ==========================================================================================
+====================================  ========================================================================================
+``HTTPChannel._networkProducer``      is registered with the transport; nobody else can register while it is, so there would be
+                                      no backpressure, and 4.5 kB per connection stay alive
+``HTTPChannel._dataBuffer``           bytes that came behind the request while it was being answered
+``HTTPChannel._waitingForTransport``  an earlier answer has not been taken, and the channel does not read meanwhile
+``LineReceiver.clearLineBuffer``      bytes that came in the same read as the request, when the answer is immediate
+``HTTPChannel.requests``              would tell the request of a connection that is no longer its own
+``transport.protocol``                whom a socket delivers to
+``ProtocolWrapper.wrappedProtocol``   whom TLS (or PROXY) delivers to
+====================================  ========================================================================================
 """
 
 from __future__ import annotations
@@ -28,21 +29,28 @@ def take_transport(request: Request) -> tuple[Any, bytes]:
 
     The request and its channel know nothing of one another afterwards and are freed with the caller's last reference.
     """
-    channel: Any = request.channel
-    transport = channel.transport
-    leftover = b"".join(channel._dataBuffer) + channel.clearLineBuffer()
-    channel._networkProducer.unregisterProducer()
-    # It was paused if more came behind the request than the channel keeps.
-    channel._networkProducer.resumeProducing()
-    channel.setTimeout(None)
-    channel._dataBuffer = []
-    channel.requests = []
-    channel._networkProducer = channel.transport = None
+    transport, leftover = take_channel(request.channel)
     if request.content is not None:
         request.content.close()
     loose: Any = request
     loose.channel = loose.transport = None
     request.notifications = []
+    return transport, leftover
+
+
+def take_channel(channel: Any) -> tuple[Any, bytes]:
+    """The same where no request has been made."""
+    transport = channel.transport
+    leftover = b"".join(channel._dataBuffer) + channel.clearLineBuffer()
+    producer = channel._networkProducer
+    producer.unregisterProducer()
+    if leftover or channel._waitingForTransport:
+        # The channel reads no more while an earlier answer is not taken, or when more came behind the request than it keeps.
+        producer.resumeProducing()
+    channel.site.expect_no_more(channel)
+    channel._dataBuffer = []
+    channel.requests = []
+    channel._networkProducer = channel.transport = None
     return transport, leftover
 
 

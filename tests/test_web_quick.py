@@ -1,0 +1,193 @@
+"""The short way of a handshake gives what the long way gives, or leaves it alone."""
+
+from __future__ import annotations
+
+import random
+
+from twisted.internet.address import IPv4Address
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.http_memory import KEY, Recorder, Wire, handshake, request_head
+from tests.test_web_upgrade import KNOCK, Case
+from twisted_chat.rules.admission import Origins, TrustedProxies
+from twisted_chat.web.quick import read_head
+from twisted_chat.web.upgrade import Upgrades
+from twisted_chat.words.limits import Limits
+
+STREAMS = 3_000
+
+TARGETS = (
+    b"/ws",
+    b"/",
+    b"/ws/kitchen",
+    b"/ws/k%C3%BCche",
+    b"/ws/%00",
+    b"/nope",
+    b"/ws?name=bob&names=1",
+    b"/ws?history=x",
+    b"//",
+)
+HEADERS = (
+    (b"Host", b"chat.test:8080"),
+    (b"Host", b"Chat.Test"),
+    (b"Upgrade", b"websocket"),
+    (b"upgrade", b"h2c, WebSocket"),
+    (b"Upgrade", b"h2c"),
+    (b"Connection", b"Upgrade"),
+    (b"CONNECTION", b"keep-alive,  upgrade"),
+    (b"Sec-WebSocket-Version", b"13"),
+    (b"sec-websocket-version", b" 8"),
+    (b"Sec-WebSocket-Key", KEY),
+    (b"Sec-WebSocket-Key", b"short"),
+    (b"Sec-WebSocket-Protocol", b"chat.v1.json, mqtt"),
+    (b"Sec-WebSocket-Protocol", b"mqtt"),
+    (b"Sec-WebSocket-Protocol", b"bearer.good"),
+    (b"Sec-WebSocket-Extensions", b"permessage-deflate"),
+    (b"Origin", b"http://chat.test:8080"),
+    (b"Origin", b"http://evil.test"),
+    (b"Origin", b"https://www.test\t"),
+    (b"Authorization", b"Bearer good"),
+    (b"Authorization", b"Basic YTpi"),
+    (b"Cookie", b"chat_token=good"),
+    (b"Cookie", b"a=b"),
+    (b"X-Forwarded-For", b"203.0.113.5, 10.0.0.1"),
+    (b"X-Forwarded-Proto", b"https"),
+    (b"Forwarded", b"for=a"),
+    (b"Content-Length", b"0"),
+    (b"Content-Length", b"3"),
+    (b"Transfer-Encoding", b"chunked"),
+    (b"Expect", b"100-continue"),
+    (b"X-Other", b"a\x0bb"),
+    (b"X-Other", b"a\xc3\xa9"),
+    (b"X-Other", b""),
+    (b"X-Other", b":colon: "),
+    (b"X-Other ", b"space"),
+    (b" X-Folded", b"x"),
+    (b"X_Under", b"x"),
+)
+
+
+def some_head(dice: random.Random) -> bytes:
+    """A handshake with something about it, often nothing."""
+    headers = [
+        (b"Host", b"chat.test:8080"),
+        (b"Upgrade", b"websocket"),
+        (b"Connection", b"Upgrade"),
+        (b"Sec-WebSocket-Version", b"13"),
+        (b"Sec-WebSocket-Key", KEY),
+    ]
+    for _ in range(dice.choice((0, 0, 1, 1, 2, 3))):
+        if dice.random() < 0.3:
+            del headers[dice.randrange(len(headers))]
+        headers.insert(dice.randrange(len(headers) + 1), dice.choice(HEADERS))
+    method = dice.choice((b"GET",) * 12 + (b"POST", b"HEAD", b"get"))
+    version = dice.choice((b"HTTP/1.1",) * 12 + (b"HTTP/1.0", b"HTTP/2.0", b"http/1.1"))
+    head = request_head(method, dice.choice((b"/ws", *TARGETS)), headers, host=None, version=version)
+    if dice.random() < 0.05:
+        place = dice.randrange(len(head))
+        head = head[:place] + bytes([dice.randrange(256)]) + head[place + 1 :]
+    return head + dice.choice((b"", b"", b"\x81\x82abcdXX", request_head()))
+
+
+class SameTests(Case):
+    def setUp(self) -> None:
+        super().setUp()
+        self.door.origins = Origins(frozenset({"https://www.test"}))
+        self.door.proxies = TrustedProxies(["10.0.0.0/8"])
+        self.upgrades = Upgrades(self.door, self.open_socket, may_enter=self.may_enter)
+
+    def outcome(self, head: bytes, *, quick: bool) -> tuple[bytes, object, object, bytes, bool]:
+        """What the peer got, and what the WebSocket edge got."""
+        taken = [False]
+
+        def try_quick(channel: object, data: bytes) -> bool:
+            taken[0] = self.upgrades.quick(channel, data)  # type: ignore[arg-type]
+            return taken[0]
+
+        self.site.quick = try_quick if quick else lambda channel, data: False
+        for kept in (self.tickets, self.handshakes, self.sockets):
+            kept.clear()
+        wire = Wire(self.site, IPv4Address("TCP", "10.0.0.9", 4))
+        raw = wire.deliver(head)
+        for ticket in self.tickets:
+            self.admission.ended(ticket.address)
+        if not wire.disconnecting:
+            wire.leave()
+        received = self.sockets[0].received if self.sockets else b""
+        return raw, [*self.tickets], [*self.handshakes], received, taken[0]
+
+    def test_random_heads(self) -> None:
+        """Thousands of heads, usual and not: the same answer, ticket, handshake and rest, byte for byte."""
+        dice = random.Random(7)
+        short = let_in = 0
+        for _ in range(STREAMS):
+            head = some_head(dice)
+            long_way = self.outcome(head, quick=False)
+            short_way = self.outcome(head, quick=True)
+            self.assertEqual(_undated(long_way[:4]), _undated(short_way[:4]), head)
+            let_in += long_way[0] == KNOCK
+            short += short_way[4]
+        # The test would prove nothing if one of the ways were never taken.
+        self.assertGreater(short, STREAMS // 10)
+        self.assertGreater(let_in, short)
+        self.assertGreater(STREAMS - let_in, STREAMS // 10)
+
+    def test_counts(self) -> None:
+        """A handshake that is refused the long way has not been counted on the short one."""
+        self.site.quick = self.upgrades.quick
+        self.admission.limits = Limits(connections_per_address=1)
+        self.assertEqual(Wire(self.site).deliver(handshake()), KNOCK)
+        self.assertIn(b" 429 ", Wire(self.site).deliver(handshake()))
+        self.assertEqual(self.admission.connections, 1)
+
+    def test_bytes_behind(self) -> None:
+        self.site.quick = self.upgrades.quick
+        wire = Wire(self.site)
+        self.assertEqual(wire.deliver(handshake() + b"frames"), KNOCK)
+        wire.protocol.dataReceived(b" more")
+        self.assertEqual(self.sockets[0].received, b"frames more")
+        self.assertIsInstance(wire.protocol, Recorder)
+
+    def test_no_deadline_stays(self) -> None:
+        self.site.quick = self.upgrades.quick
+        wire = Wire(self.site)
+        wire.deliver(handshake())
+        self.clock.pump([1.0] * 60)
+        self.assertFalse(wire.disconnecting)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_socket_that_cannot_be_made(self) -> None:
+        self.site.quick = self.upgrades.quick
+        self.failing = RuntimeError("a bug")
+        self.assertIn(b" 500 ", Wire(self.site).deliver(handshake()))
+        self.assertEqual(self.admission.connections, 0)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+
+class ReadTests(SynchronousTestCase):
+    def test_read(self) -> None:
+        read = read_head(handshake(b"/ws?x=1") + b"rest")
+        assert read is not None
+        self.assertEqual((read[0], read[2]), (b"/ws?x=1", len(handshake(b"/ws?x=1"))))
+        self.assertEqual(read[1][b"Sec-Websocket-Key"], [KEY])
+
+    def test_left_alone(self) -> None:
+        """A part of a head, a body, a long head, bytes that mean something: not the usual case."""
+        for data in (
+            handshake()[:-1],
+            handshake(b"/ws", (b"Content-Length", b"0")),
+            handshake(b"/ws", (b"X-Long", b"x" * 5_000)),
+            handshake(b"/ws", *((b"X-%d" % number, b"") for number in range(60))),
+            handshake(b"/ws", (b"X", b"\x00")),
+            b"\r\n" + handshake(),
+            handshake(b"http://chat.test/ws"),
+            request_head(),
+            b"",
+        ):
+            self.assertIsNone(read_head(data), data[:60])
+
+
+def _undated(outcome: tuple[object, ...]) -> list[object]:
+    raw, *rest = outcome
+    assert isinstance(raw, bytes)
+    return [b"\r\n".join(line for line in raw.split(b"\r\n") if not line.startswith(b"Date: ")), *rest]
