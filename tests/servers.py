@@ -61,11 +61,18 @@ class Server(Served):
         path = directory / "chat.toml"
         path.write_text(config)
         self.wrapper = wrapper
+        if not any(argument.startswith("--listen") for argument in arguments):
+            # A fixed one, to be there again after a kill.
+            arguments = (f"--listen=tcp:{free_port()}:interface=127.0.0.1", *arguments)
         super().__init__(directory, f"--config={path}", *arguments, **environ)
 
     def _start(self) -> subprocess.Popen[bytes]:
         command = [*self.wrapper, *TWISTD, "-n", "--pidfile=", "chat", *self.arguments]
         return subprocess.Popen(command, cwd=self.directory, env=self._environ, stdout=self._out, stderr=self._err)
+
+    def __enter__(self) -> Server:
+        super().__enter__()
+        return self
 
     def kill(self) -> None:
         """``kill -9``, and wait until it is gone."""
@@ -97,16 +104,19 @@ class JsonClient:
     """A blocking client of ``chat.v1.json`` by the ``websockets`` library."""
 
     def __init__(self, url: str, name: str = "tester", **hello: object) -> None:
-        self.socket = websockets.sync.client.connect(url, subprotocols=JSON, compression=None, max_size=None)
+        # With a bound on its queue the library would wait 10 s for the answer to its close frame behind what nobody reads.
+        self._connecting = websockets.sync.client.connect(url, subprotocols=JSON, compression=None, max_size=None, max_queue=None)
+        self._hello = {"type": "hello", "name": name, **hello}
         self.pushes: list[Json] = []
         self._last_id = 0
-        self.welcome = self.ask({"type": "hello", "name": name, **hello})
 
     def __enter__(self) -> JsonClient:
+        self.socket = self._connecting.__enter__()
+        self.welcome = self.ask(self._hello)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.socket.close()
+        self._connecting.__exit__(kind, error, trace)
 
     def tell(self, command: Json) -> int:
         """Send a command with an id, which is answered."""
