@@ -13,6 +13,7 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, fail, succeed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from twisted_chat.rules.buckets import Bucket
 from twisted_chat.rules.commit import EphemeralLog, GroupCommit, Posting
@@ -24,7 +25,7 @@ from twisted_chat.rules.presence import Presence
 from twisted_chat.rules.room import CATCH_UP_BYTES, CATCH_UP_EVENTS, Room
 from twisted_chat.rules.session import Session
 from twisted_chat.rules.turn import CallLater, Turn
-from twisted_chat.words.drafts import Draft
+from twisted_chat.words.drafts import Draft, MessageDraft
 from twisted_chat.words.errors import (
     BadRequest,
     ChatError,
@@ -48,9 +49,16 @@ from twisted_chat.words.ticket import Dialect, Ticket
 #: Reads of the store for readers that catch up, under way at once: bounds memory when thousands resume together.
 READS_AT_ONCE = 16
 
+#: Seconds between two ``typing`` of one person in one room that are passed on.
+TYPING_EVERY = 3.0
+
 #: Seconds over which clients are asked to come back after a restart, at least; and the rate that the spread aims at.
 RETURN_SECONDS = 10.0
 RETURNS_PER_SECOND = 200.0
+
+
+_LIMITS = Limits()
+_POLICIES = RoomPolicies()
 
 
 class Clock(Protocol):
@@ -95,8 +103,8 @@ class Hub:
         now_seconds: Callable[[], float],
         unique: Callable[[], str],
         random: Callable[[], float],
-        limits: Limits = Limits(),
-        policies: RoomPolicies = RoomPolicies(),
+        limits: Limits = _LIMITS,
+        policies: RoomPolicies = _POLICIES,
         identify: Callable[[Credential], Deferred[Person]] = refuse_credentials,
         guest: Guests | None = None,
         server: str = "twisted_chat",
@@ -130,6 +138,7 @@ class Hub:
         self._names: dict[str, dict[str, str]] = {}
         self._reserved: dict[str, str] = {}
         self._last_post: dict[tuple[str, str], float] = {}
+        self._typed: dict[tuple[str, str], float] = {}
         for name in self._records:
             self._skeletons[skeleton(name)] = name
 
@@ -169,11 +178,16 @@ class Hub:
 
     def rename(self, session: Session, person: Person) -> None:
         """The session turned out to be of ``person`` (before it has joined anything)."""
-        self.check_name(person)
+        before = session.person
+        # First it gives its name up, or it could not take one that looks like it.
         self._leave_person(session)
-        session.person = person
-        self._enter_person(session)
-        session.visit_in(1)
+        try:
+            self.check_name(person)
+            session.person = person
+        finally:
+            self._enter_person(session)
+        if person.expires != before.expires:
+            session.visit_in(1)
 
     def replace_device(self, session: JsonSession) -> None:
         """Another connection of the same person and device is the old one that the network has not given up yet."""
@@ -240,11 +254,13 @@ class Hub:
         sessions.discard(session)
         if not sessions:
             self._by_person.pop(person.id, None)
-            shape = skeleton(person.name)
-            names = self._names.get(shape, {})
-            names.pop(person.id, None)
-            if not names:
-                self._names.pop(shape, None)
+        shape = skeleton(person.name)
+        if any(skeleton(other.person.name) == shape for other in sessions):
+            return
+        names = self._names.get(shape, {})
+        names.pop(person.id, None)
+        if not names:
+            self._names.pop(shape, None)
 
     # Rooms and rights
 
@@ -254,10 +270,12 @@ class Hub:
 
     def room_for(self, person: Person, raw: str) -> Room:
         """The room, made if need be and allowed; :class:`NoSuchRoom` also for one that the person may not see."""
-        room = self._rooms.get(raw) or self._make_room(room_name(raw))
-        if not self.may_see(person, room.name):
-            raise NoSuchRoom(f"room: there is no {raw}")
-        return room
+        room = self._rooms.get(raw)
+        name = room_name(raw) if room is None else room.name
+        # First of all, so that who may not see a room learns nothing of it, and makes none.
+        if not self.may_see(person, name):
+            raise NoSuchRoom(f"room: there is no {name}")
+        return room or self._make_room(name)
 
     def rooms(self, person: Person) -> list[Room]:
         """The rooms that the person may see, by name."""
@@ -292,17 +310,24 @@ class Hub:
         return tuple(rights)
 
     def check_may_write(self, person: Person, room: Room) -> None:
-        """:class:`Forbidden` or :class:`SlowMode` unless the person may write there now."""
-        if room.open_to_all:
-            return
-        if not self._may_write(person, room):
+        """:class:`Forbidden` unless the person may write there."""
+        if not room.open_to_all and not self._may_write(person, room):
             raise Forbidden(f"room: {room.name} is {'archived' if room.archived else 'not for you to write in'}")
-        if room.policy.slow_mode and "moderate" not in person.rights:
-            place, now = (room.name, person.id), self.now()
-            wait = self._last_post.get(place, now - room.policy.slow_mode) + room.policy.slow_mode - now
-            if wait > 0:
-                raise SlowMode(f"room: {room.name} is in slow mode, wait {wait:.1f} s", retry_after_ms=ceil(wait * 1000))
-            self._last_post[place] = now
+
+    def check_slow_mode(self, person: Person, room: Room) -> None:
+        """The person says something there: :class:`SlowMode` if it is too early for that."""
+        wait = self.slow_mode_wait(person, room)
+        if wait > 0:
+            raise SlowMode(f"room: {room.name} is in slow mode, wait {wait:.1f} s", retry_after_ms=ceil(wait * 1000))
+        if room.policy.slow_mode:
+            self._last_post[room.name, person.id] = self.now()
+
+    def slow_mode_wait(self, person: Person, room: Room) -> float:
+        """Seconds until the person may say something there again."""
+        at = self._last_post.get((room.name, person.id))
+        if at is None or not room.policy.slow_mode or "moderate" in person.rights:
+            return 0.0
+        return at + room.policy.slow_mode - self.now()
 
     def check_may_set_topic(self, person: Person) -> None:
         """:class:`Forbidden` for guests."""
@@ -368,6 +393,8 @@ class Hub:
 
         room = self.room_for(person, raw_room)
         self.check_may_write(person, room)
+        if type(draft) is MessageDraft:
+            self.check_slow_mode(person, room)
         self.submit(Posting(room, [draft], done, result.errback))
         return result
 
@@ -417,13 +444,16 @@ class Hub:
         if not room.durable:
             return succeed(None)
         event = self._reads.run(self.store.event, room.name, since.seq)
-        return event.addCallback(lambda found: None if found is not None and found.id == since.id else "fork")
+        return event.addCallback(lambda found: "expired" if found is None else None if found.id == since.id else "fork")
 
     def read_marks(self, person: Person) -> Deferred[dict[str, int]]:
         """How far the person has read; nothing is known of guests without a device."""
-        marks = self.store.read_marks(person.id)
+        return self.store.read_marks(person.id).addErrback(self._no_marks)
+
+    def _no_marks(self, failure: Failure) -> dict[str, int]:
         # A store that cannot be read now does not keep anybody from saying hello.
-        return marks.addErrback(lambda failure: self.log.failure("Could not read marks", failure) or {})
+        self.log.failure("Could not read marks", failure)
+        return {}
 
     def mark_read(self, person: Person, room: Room, seq: int, by: Session) -> Deferred[int]:
         """Keep a read mark and tell the person's other devices."""
@@ -437,8 +467,11 @@ class Hub:
         return self.store.mark_read(person.id, room.name, seq).addCallback(marked)
 
     def typing(self, by: JsonSession, room: Room) -> None:
-        """Tell the room's other members that somebody is writing."""
-        person = by.person
+        """Tell the room's other members that somebody is writing, at most every :data:`TYPING_EVERY` seconds."""
+        person, now = by.person, self.now()
+        if now - self._typed.get((room.name, person.id), -TYPING_EVERY) < TYPING_EVERY:
+            return
+        self._typed[room.name, person.id] = now
         push = TypingPush(room=room.name, by=Me(id=person.id, name=person.name, guest=person.guest))
         for session in room.live_members():
             if isinstance(session, JsonSession) and session.person.id != person.id:
@@ -466,6 +499,8 @@ class Hub:
 
     def drain(self) -> Deferred[None]:
         """Take nothing new, commit what came, tell everybody when to come back, close with 1012; fires when all is written."""
+        for session in list(self.sessions):
+            session.say_rest()
         self.draining = True
         return self.commits.idle().addCallback(lambda _: self._close_all())
 
@@ -487,8 +522,9 @@ class Hub:
         for person in [person for person in self._person_buckets if person not in self._by_person]:
             if self._person_buckets[person].available() >= self.limits.person_burst:
                 del self._person_buckets[person]
-        for place in [place for place, at in self._last_post.items() if now - at > 3600]:
+        for place in [place for place, at in self._last_post.items() if now - at > self.policies.policy(place[0]).slow_mode]:
             del self._last_post[place]
+        self._typed = {place: at for place, at in self._typed.items() if now - at < TYPING_EVERY}
         weight = sum(room.recent.weight for room in self._rooms.values())
         if weight > self.limits.recent_bytes_total:
             for room in sorted(self._rooms.values(), key=lambda room: (room.members, room.recent.weight)):
@@ -497,8 +533,11 @@ class Hub:
                     room.forget_recent()
                 if weight <= self.limits.recent_bytes_total // 2:
                     break
-        for name in [name for name, room in self._rooms.items() if not room.members and not room.head and name not in self._records]:
-            if name != "lobby":
+        if self.commits.busy:
+            # What is on its way to the log of a room must find the room when it comes back.
+            return
+        for name, room in list(self._rooms.items()):
+            if not room.members and not room.head and name not in self._records and name != "lobby":
                 del self._rooms[name]
                 self._skeletons.pop(skeleton(name), None)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from twisted_chat.words.events import Deleted, Edited, Event, Message
 
-#: Bytes that an event costs beside its content (objects, list entries, the encoded frame's header), measured with ``tracemalloc``.
+#: Bytes that an event costs beside its content (objects, list entries, the frame's header), measured with ``tracemalloc``.
 OVERHEAD = 400
 
 

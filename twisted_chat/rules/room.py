@@ -132,17 +132,35 @@ class Reader:
         if self.state is not State.READING:
             return
         self.state = State.BEHIND
+        head = self.room.head
+        if events and events[-1].seq > head:
+            # The store is ahead of what has been announced, which the announcement will bring.
+            events = [event for event in events if event.seq <= head]
+            if not events:
+                self.member.feed_soon()
+                return
         if not events:
             # Nothing after the position though the head is beyond it: retention took it meanwhile.
             self.position = max(self.position, min(self.room.first - 1, self.room.head))
         elif not self.link.congested:
+            gap = events[0].seq - 1 - self.position
+            if gap:
+                # Retention was faster than this reader.
+                self.position += gap
+                self.member.missed(self, gap)
             self._give(self.audience.encoding.items(events), lambda count: events[count - 1].seq)
         self.member.feed_soon()
 
     def _store_failed(self, reason: object) -> None:
+        # It stays READING, so that nothing feeds it before the pause is over: a store that fails at once would be asked for ever.
+        if self.state is State.READING:
+            self.member.read_failed(self, reason)
+
+    def retry(self) -> None:
+        """Read on after a failure."""
         if self.state is State.READING:
             self.state = State.BEHIND
-            self.member.read_failed(self, reason)
+            self.member.feed_soon()
 
     def _give(self, items: list[bytes], position_after: Callable[[int], int]) -> int:
         encoding = self.audience.encoding
@@ -175,13 +193,13 @@ class Member(Protocol):
         """The reader is live."""
 
     def missed(self, reader: Reader, count: int) -> None:
-        """Events of an ephemeral room are gone."""
+        """Events are gone that this reader has not taken: of an ephemeral room, or by retention."""
 
     def feed_soon(self) -> None:
         """There is more to feed."""
 
     def read_failed(self, reader: Reader, reason: object) -> None:
-        """The store could not be read."""
+        """The store could not be read: call ``reader.retry()`` after a pause."""
 
 
 class Audience:

@@ -97,6 +97,9 @@ class Session:
         self.heard_at = self.hub.wheel.tick
         self.feed()
 
+    def say_rest(self) -> None:
+        """The server is about to end: say now what waits for its rate."""
+
     def lost(self) -> None:
         """The connection has ended."""
         if self.life is Life.LOST:
@@ -116,13 +119,15 @@ class Session:
         while self.life is Life.OPEN and not self.link.congested:
             behind = [reader for reader in self.readers.values() if reader.state is State.BEHIND]
             if not behind:
-                return
+                break
             if given >= FEED_BYTES:
                 self.feed_soon()
                 return
             for reader in behind:
                 if reader.state is State.BEHIND and not self.link.congested:
                     given += reader.feed()
+        # That a reader is live must be said before the next event is written to it directly.
+        self.flush()
 
     def feed_soon(self) -> None:
         """Feed in the next turn."""
@@ -134,12 +139,12 @@ class Session:
         """That reader is live."""
 
     def missed(self, reader: Reader, count: int) -> None:
-        """Events of an ephemeral room are gone for that reader."""
+        """Events are gone that this reader has not taken."""
 
     def read_failed(self, reader: Reader, reason: object) -> None:
         """The log could not be read: try again in a second; the position is where it was."""
         self.log.error("Could not read room {room}: {reason}", room=reader.room.name, reason=str(reason))
-        self.hub.call_later(1.0, self.feed_soon)
+        self.hub.call_later(1.0, reader.retry)
 
     def presence_changed(self, push: PresencePush) -> None:
         """Somebody came or went."""
@@ -233,7 +238,9 @@ class Session:
         return self.visit_in(next_visit)
 
     def visit_in(self, ticks: int) -> int:
-        """Be visited again."""
+        """Be visited again, and only then."""
+        if self._slot >= 0:
+            self.hub.wheel.forget(self._slot, self)
         self._slot = self.hub.wheel.visit_in(ticks, self)
         return ticks
 
@@ -251,7 +258,8 @@ class Session:
             self.flush()
             self.life = Life.CLOSING
             for reader in self.readers.values():
-                reader.fall_behind()
+                # Also one that reads the store: nothing may follow a close frame.
+                reader.leave()
             self.link.close(code, reason)
 
     # Answers

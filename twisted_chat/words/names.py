@@ -22,7 +22,7 @@ _ROOM_PUNCTUATION = frozenset("-_.~@+")
 
 def person_name(raw: str, field: str = "name") -> str:
     """The name in its one form; :class:`BadRequest` naming ``field`` if it is none."""
-    name = " ".join(unicodedata.normalize("NFC", raw).split(" ")).strip()
+    name = " ".join([part for part in unicodedata.normalize("NFC", raw).split(" ") if part])
     if not name:
         raise BadRequest(f"{field}: must not be empty")
     _refuse_unseen(name, field)
@@ -41,7 +41,7 @@ def room_name(raw: str, field: str = "room") -> str:
     _refuse_unseen(name, field)
     for character in name:
         if not (character.isalnum() or character in _ROOM_PUNCTUATION or unicodedata.category(character)[0] == "M"):
-            raise BadRequest(f"{field}: {ascii(character)} may not be in a room's name; letters, digits and -_.~@+ may")
+            raise BadRequest(f"{field}: {character!a} may not be in a room's name; letters, digits and -_.~@+ may")
     if not name[0].isalnum():
         raise BadRequest(f"{field}: must begin with a letter or digit")
     return name
@@ -62,7 +62,7 @@ def _refuse_unseen(name: str, field: str) -> None:
     for character in name:
         category = unicodedata.category(character)
         if category in _REFUSED_CATEGORIES or (category == "Zs" and character != " ") or character in _BLANK:
-            raise BadRequest(f"{field}: {ascii(character)} is not a character that can be seen")
+            raise BadRequest(f"{field}: {character!a} is not a character that can be seen")
 
 
 #: Letters by category that show as nothing.

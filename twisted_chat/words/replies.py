@@ -1,7 +1,7 @@
 """``chat.v1.json``: what clients are told (``docs/protocol.rst``).
 
-A command with an ``id`` gets exactly one answer, ``ok`` or ``error``.  Everything else is a push and has no ``id``.  Fields that do
-not apply are absent.
+A command with an ``id`` gets exactly one answer, ``ok`` or ``error``.  Everything else is a push and has no ``id``.  Fields that
+do not apply are absent.
 """
 
 from __future__ import annotations
@@ -51,14 +51,17 @@ class Error(ErrorBody, frozen=True, kw_only=True, tag="error", tag_field="type")
 class Joined(Struct, frozen=True, kw_only=True, rename={"from_": "from"}):
     """What a join found.
 
+    :ivar head_id: the id of the event at ``head`` (empty at 0): with epoch and head a cursor for who reads from the head.
     :ivar from_: (``from``) the number of the first event that follows; ``head + 1`` if none does.
-    :ivar recovered: whether everything after the given cursor follows; if not, ``why``: ``epoch``, ``fork``, ``ahead``, ``expired``.
+    :ivar recovered: whether everything after the given cursor follows; if not, ``why``: ``epoch``, ``fork``, ``ahead``,
+        ``expired``.
     :ivar can: what this person may do here.
     """
 
     room: str
     epoch: str
     head: int
+    head_id: str
     first: int
     from_: int
     recovered: bool | UnsetType = UNSET
@@ -171,7 +174,7 @@ class LivePush(Struct, frozen=True, kw_only=True, tag="live", tag_field="type"):
 
 
 class GapPush(Struct, frozen=True, kw_only=True, tag="gap", tag_field="type"):
-    """An ephemeral room went on while this client did not read: so many events are gone."""
+    """The room went on while this client did not read, and so many events are gone: it keeps nothing, or not so long."""
 
     room: str
     dropped: int

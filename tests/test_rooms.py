@@ -1,0 +1,581 @@
+"""Rooms: numbers without holes, the same order for everybody, and readers that fall behind and catch up."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.chat import ALICE, BOB, CAROL, Chat, Json, JsonClient, MemoryLink, PlainClient
+from twisted_chat.rules import encodings, hub, room, session
+from twisted_chat.rules.room import send_to_all
+from twisted_chat.words.events import Event, Message
+from twisted_chat.words.limits import Limits, RoomPolicy
+
+#: Windows and portions so small that a few messages overflow them.
+SMALL = {
+    room: {"CATCH_UP_BYTES": 300},
+    hub: {"CATCH_UP_BYTES": 300, "CATCH_UP_EVENTS": 4},
+    session: {"FEED_BYTES": 600},
+    encodings: {"BATCH_BYTES": 400},
+}
+
+RUNS = 400
+STEPS = 120
+
+
+class Reading:
+    """The slow and obvious twin of a reader: one room as a JSON client has it, checked as it comes in."""
+
+    def __init__(self, joined: Json) -> None:
+        self.epoch = joined["epoch"]
+        self.durable = joined["durable"]
+        self.next = joined["from"]
+        self.live = False
+        #: Where to resume: number and id of the last event.
+        self.seq, self.id = joined["from"] - 1, None
+        if joined["from"] == joined["head"] + 1:
+            self.id = joined.get("head_id")
+        self.events: list[Json] = []
+
+    def event(self, event: Json) -> None:
+        if event["seq"] != self.next:
+            raise AssertionError(f"got {event['seq']}, expected {self.next}")
+        self.next += 1
+        self.seq, self.id = event["seq"], event["id"]
+        self.events.append(event)
+
+    def gap(self, dropped: int) -> None:
+        if dropped < 1:
+            raise AssertionError(f"a gap of {dropped}")
+        self.next += dropped
+        self.seq, self.id = self.next - 1, None
+
+    def reached(self, seq: int) -> None:
+        if seq != self.next - 1:
+            raise AssertionError(f"live at {seq} after {self.next - 1}")
+        self.live = True
+
+    @property
+    def cursor(self) -> Json | None:
+        if self.seq and self.id is None:
+            return None
+        return {"epoch": self.epoch, "seq": self.seq, **({"id": self.id} if self.id else {})}
+
+
+class JsonTwin:
+    """One rich client of a random run, over all of its connections."""
+
+    def __init__(self, run: Run, number: int) -> None:
+        self.run = run
+        self.person = (ALICE, BOB, CAROL)[number % 3]
+        self.client: JsonClient | None = None
+        self.rooms: dict[str, Reading] = {}
+        self.cursors: dict[str, Json] = {}
+        self.asked: dict[int, tuple[Any, ...]] = {}
+        self.acked: dict[tuple[str, str, str], int] = {}
+
+    def step(self) -> None:
+        choose = self.run.random.random
+        if self.client is None:
+            self.connect()
+            return
+        action = choose()
+        room = self.run.any_room()
+        if action < 0.25 and room not in self.rooms and not any(asked[:2] == ("join", room) for asked in self.asked.values()):
+            self.join(room)
+        elif action < 0.33:
+            self.say("leave", room=room)
+        elif action < 0.70:
+            self.post(room)
+        elif action < 0.76:
+            self.lose()
+        else:
+            self.run.squeeze(self.client.link)
+        self.look()
+
+    def connect(self) -> None:
+        link = MemoryLink(buffers=self.run.random.random() < 0.3)
+        capabilities = ["batch"] if self.run.random.random() < 0.5 else []
+        holding, self.run.store.holding = self.run.store.holding, False
+        self.client = self.run.chat.json(self.person, link=link, capabilities=capabilities)
+        self.run.store.holding = holding
+        self.rooms = {}
+        self.asked = {}
+
+    def lose(self) -> None:
+        assert self.client is not None
+        self.look()
+        self.client.lose()
+        for name, reading in self.rooms.items():
+            self.settle(name, reading)
+        self.client = None
+
+    def settle(self, name: str, reading: Reading) -> None:
+        self.run.finished.append((name, reading))
+        if reading.cursor is not None:
+            self.cursors[name] = reading.cursor
+        else:
+            self.cursors.pop(name, None)
+
+    def join(self, room: str) -> None:
+        wanted: Json = {"room": room}
+        since = self.cursors.get(room)
+        if since is not None and self.run.random.random() < 0.8:
+            wanted["since"] = since
+        elif self.run.random.random() < 0.5:
+            wanted["tail"] = self.run.random.randrange(20)
+        if self.run.random.random() < 0.3:
+            self.say("join", rooms=[wanted])
+        else:
+            self.say("join", **wanted)
+
+    def post(self, room: str) -> None:
+        rng = self.run.random
+        kind = rng.random()
+        head = max(1, len(self.run.chat.log(room)))
+        commands = []
+        for _ in range(rng.choice((1, 1, 1, 2, 7))):
+            self.run.keys += 1
+            key = f"k{self.run.keys - (rng.randrange(5) if rng.random() < 0.2 else 0)}"
+            command: Json = {"type": "send", "room": room, "key": key, "text": f"{key} " + "x" * rng.choice((0, 5, 90))}
+            if kind < 0.1:
+                command = {"type": "edit", "room": room, "key": key, "of": rng.randint(1, head), "revision": 1, "text": "new"}
+            elif kind < 0.2:
+                command = {"type": "delete", "room": room, "key": key, "of": rng.randint(1, head)}
+            elif kind < 0.25:
+                command = {"type": "react", "room": room, "key": key, "of": rng.randint(1, head), "emoji": "👍"}
+            commands.append(self.numbered(command))
+        assert self.client is not None
+        self.client.say(*commands)
+
+    def say(self, type_: str, **fields: Any) -> None:
+        assert self.client is not None
+        self.client.say(self.numbered({"type": type_, **fields}))
+
+    def numbered(self, command: Json) -> Json:
+        self.run.chat.last_id += 1
+        number = self.run.chat.last_id
+        room = command.get("room") or command["rooms"][0]["room"]
+        self.asked[number] = (command["type"], room, command.get("key"), command.get("since") or command.get("rooms"))
+        return {**command, "id": number}
+
+    def look(self) -> None:
+        """Check what came, in the order in which it came."""
+        if self.client is None:
+            return
+        for one in self.client.take():
+            kind = one["type"]
+            if kind == "event":
+                self.rooms[one["room"]].event(one)
+            elif kind == "gap":
+                self.rooms[one["room"]].gap(one["dropped"])
+            elif kind == "live":
+                self.rooms[one["room"]].reached(one["seq"])
+            elif kind in ("ok", "error"):
+                self.answered(one)
+            elif kind not in ("ping",):
+                raise AssertionError(one)
+
+    def answered(self, answer: Json) -> None:
+        command, room, key, _ = self.asked.pop(answer["id"])
+        if answer["type"] == "error":
+            allowed = {"not_joined", "unavailable", "no_such_event", "gone", "conflict", "forbidden"}
+            if answer["code"] not in allowed or (command == "join" and answer["code"] not in ("not_joined", "unavailable")):
+                raise AssertionError(f"{command}: {answer}")
+        elif command == "leave":
+            # Left before it was joined: the join gets an error.
+            if room in self.rooms:
+                self.settle(room, self.rooms.pop(room))
+        elif command == "join":
+            joined = answer["rooms"][0] if "rooms" in answer else answer
+            if "error" in joined:
+                return
+            if room in self.rooms:
+                raise AssertionError(f"joined {room} twice")
+            if joined.get("recovered") is True and joined["from"] != self.cursors[room]["seq"] + 1:
+                raise AssertionError(f"resumed {self.cursors[room]} as {joined}")
+            self.rooms[room] = Reading(joined)
+        else:
+            place = (room, self.person.id, key)
+            if self.acked.setdefault(place, answer["seq"]) != answer["seq"]:
+                raise AssertionError(f"{place} was acknowledged as {self.acked[place]} and as {answer['seq']}")
+            self.run.acked[place] = answer["seq"], answer["event"]
+
+
+class PlainTwin:
+    """One plain client of a random run: what it was shown of its room, connection by connection."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.client: PlainClient | None = None
+        self.shown: list[str | bytes] = []
+        self.room = "lobby"
+        self.since = 0
+
+    def step(self) -> None:
+        rng = self.run.random
+        if self.client is None:
+            self.room = rng.choice(("lobby", "den"))
+            self.client = self.run.chat.plain(BOB, self.room, link=MemoryLink(buffers=rng.random() < 0.3))
+            self.since = self.run.chat.hub.room_for(BOB, self.room).head
+            self.shown = []
+        elif rng.random() < 0.4:
+            self.run.keys += 1
+            self.client.say(f"plain {self.run.keys}")
+        elif rng.random() < 0.1:
+            self.lose()
+        else:
+            self.run.squeeze(self.client.link)
+        self.look()
+
+    def look(self) -> None:
+        if self.client is None:
+            return
+        if self.client.closed:
+            # Nothing can be told to a plain client whose message was not kept, except by the end.
+            if self.client.closed != 4504:
+                raise AssertionError(self.client.link.closed)
+            self.lose()
+        else:
+            self.shown += self.client.take()
+
+    def lose(self) -> None:
+        assert self.client is not None
+        self.run.finished_plain.append((self.room, self.since, self.shown + self.client.take(), False))
+        self.client.lose()
+        self.client = None
+
+
+class Run:
+    """One random script, from a seed."""
+
+    def __init__(self, case: SynchronousTestCase, seed: int) -> None:
+        self.case = case
+        self.random = random.Random(seed)
+        limits = Limits(send_per_second=0, person_per_second=0, query_per_second=0, recent_events=self.random.choice((2, 12, 40)))
+        self.chat = Chat(case, limits, {"live": RoomPolicy(durable=False)}, seed=seed)
+        self.store = self.chat.store
+        self.keys = 0
+        self.acked: dict[tuple[str, str, str], tuple[int, str]] = {}
+        self.finished: list[tuple[str, Reading]] = []
+        self.finished_plain: list[tuple[str, int, list[str | bytes], bool]] = []
+        self.rich = [JsonTwin(self, number) for number in range(4)]
+        self.plain = [PlainTwin(self) for _ in range(2)]
+        self.twins: list[JsonTwin | PlainTwin] = [*self.rich, *self.plain]
+
+    def any_room(self) -> str:
+        return self.random.choice(("lobby", "lobby", "den", "live"))
+
+    def squeeze(self, link: MemoryLink) -> None:
+        """The client's socket takes nothing, a little, or all."""
+        action = self.random.random()
+        if action < 0.4:
+            link.capacity = min(link.capacity or 0, self.random.choice((0, 0, 30, 200)))
+        elif action < 0.8:
+            link.read(self.random.choice((1, 10, 100, 333, 1_000)))
+        else:
+            link.read()
+        self.chat.turn()
+
+    def play(self, steps: int) -> None:
+        for _ in range(steps):
+            action = self.random.random()
+            if action < 0.60:
+                self.random.choice(self.twins).step()
+            elif action < 0.90:
+                self.work()
+            elif action < 0.93:
+                self.store.holding = self.random.random() < 0.8
+                if not self.store.holding:
+                    self.store.release_all()
+            elif action < 0.95:
+                self.store.down = not self.store.down
+            elif action < 0.96:
+                self.store.deaf = not self.store.deaf
+            elif action < 0.98:
+                for each in self.chat.hub.all_rooms:
+                    if each.durable:
+                        each.forget_recent()
+            else:
+                self.chat.pass_time(1)
+            self.chat.turn()
+
+    def work(self) -> None:
+        """The store does a piece of work, or one of its threads answers; in any order, reads and commits beside one another."""
+        store = self.store
+        if store.unanswered and self.random.random() < 0.5:
+            store.reply(self.random.randrange(store.unanswered))
+        elif store.waiting:
+            store.work(self.random.randrange(len(store.waiting)))
+
+    def settle(self) -> None:
+        """Everything works again, and everybody reads."""
+        self.store.down = self.store.deaf = self.store.holding = False
+        for _ in range(4):
+            self.store.release_all()
+            for each in self.twins:
+                if each.client is not None and not each.client.link.aborted:
+                    each.client.link.read()
+            self.chat.pass_time(1)
+        for each in self.twins:
+            each.look()
+
+    def check(self) -> None:
+        logs = {name: self.chat.log(name) for name in ("lobby", "den")}
+        for name, log in logs.items():
+            self.case.assertEqual([event.seq for event in log], list(range(1, len(log) + 1)))
+            keys = [(event.by.id, event.key) for event in log if event.key]
+            self.case.assertEqual(len(keys), len(set(keys)))
+            self.case.assertEqual(self.chat.hub.room_for(ALICE, name).head, len(log))
+        for (name, author, key), (seq, event_id) in self.acked.items():
+            if name != "live":
+                event = logs[name][seq - 1]
+                self.case.assertEqual((event.by.id, event.key, event.id), (author, key, event_id))
+        for twin in self.rich:
+            if twin.client is None:
+                continue
+            self.case.assertEqual(twin.asked, {}, "each command gets an answer")
+            for name, reading in twin.rooms.items():
+                self.case.assertEqual((name, reading.next - 1), (name, self.chat.hub.room_for(ALICE, name).head))
+                self.case.assertTrue(reading.live)
+                self.finished.append((name, reading))
+        for name, reading in self.finished:
+            if name == "live":
+                continue
+            for got in reading.events:
+                self.same(got, logs[name][got["seq"] - 1])
+        for plain in self.plain:
+            if plain.client is not None:
+                self.finished_plain.append((plain.room, plain.since, plain.shown, True))
+        for name, since, shown, whole in self.finished_plain:
+            self.check_plain(logs[name][since:], shown, whole)
+
+    def same(self, got: Json, kept: Event) -> None:
+        """The event that a reader got is the one of the log, but for what was deleted later."""
+        self.case.assertEqual((got["id"], got.get("key"), got["by"]["id"]), (kept.id, kept.key, kept.by.id))
+        self.case.assertEqual(got["kind"], kept.__struct_config__.tag)
+        text = getattr(kept, "text", None)
+        if text is not None:
+            self.case.assertEqual(got["text"], text)
+
+    def check_plain(self, log: Sequence[Event], shown: Sequence[str | bytes], whole: bool) -> None:
+        """Every message once, in order; what was deleted may be missing."""
+        rest = list(shown)
+        for event in log:
+            if not isinstance(event, Message):
+                continue
+            if event.gone:
+                continue
+            # What was deleted since may have been shown before.
+            while rest and rest[0] != event.text and self.deleted(rest[0], log):
+                rest.pop(0)
+            if not rest and not whole:
+                return
+            self.case.assertEqual(rest[:1], [event.text])
+            rest.pop(0)
+        self.case.assertTrue(all(self.deleted(one, log) for one in rest), rest)
+
+    def deleted(self, text: str | bytes, log: Sequence[Event]) -> bool:
+        return all(not isinstance(event, Message) or event.text != text for event in log)
+
+
+class RandomRunsTests(SynchronousTestCase):
+    """Promises P1 to P4 under random scripts of several clients in several rooms."""
+
+    def small(self) -> None:
+        for module, values in SMALL.items():
+            for name, value in values.items():
+                self.patch(module, name, value)
+
+    def test_random_scripts(self) -> None:
+        """Joins, leaves, lost connections, resumes, slow sockets, a store that holds, fails and answers in any order."""
+        self.small()
+        for seed in range(RUNS):
+            run = Run(self, seed)
+            try:
+                run.play(STEPS)
+                run.settle()
+                run.check()
+            except Exception as error:
+                raise AssertionError(f"seed {seed}: {error}") from error
+            # A failure that is only logged is a failure.
+            logged = {str(each.value) for each in self.flushLoggedErrors()} - {"the disk is full"}
+            self.assertEqual(logged, set(), f"seed {seed}")
+
+
+class CatchingUpTests(SynchronousTestCase):
+    def test_a_reader_that_does_not_read_costs_a_cursor(self) -> None:
+        """P5: a megabyte passes; it holds one frame, the others have everything at once, and later it has, too."""
+        chat = Chat(self, Limits(send_per_second=0, person_per_second=0, recent_events=50))
+        writer, reader = chat.json(ALICE, "lobby"), chat.plain(BOB)
+        stuck = chat.plain(CAROL, link=MemoryLink(capacity=10))
+        for number in range(1_000):
+            writer.say({"type": "send", "room": "lobby", "text": f"{number:04}" + "x" * 1_000})
+        self.assertEqual([str(line)[:4] for line in reader.take()], [f"{number:04}" for number in range(1_000)])
+        self.assertLess(stuck.link.most_unsent, 1_100)
+        stuck.link.read()
+        chat.turn()
+        self.assertEqual([str(line)[:4] for line in stuck.take()], [f"{number:04}" for number in range(1_000)])
+        self.assertLess(stuck.link.writes, 40)
+
+    def test_a_reader_takes_what_its_socket_takes(self) -> None:
+        """A byte at a time, from the ring and from the store: the frames stay whole and in order."""
+        self.patch(room, "CATCH_UP_BYTES", 60)
+        for keep in (1, 1_000):
+            chat = Chat(self, Limits(send_per_second=0, person_per_second=0, recent_events=keep))
+            writer = chat.json(ALICE, "lobby")
+            slow = chat.json(BOB, "lobby", link=MemoryLink(buffers=keep == 1))
+            slow.link.capacity = 0
+            for number in range(20):
+                writer.say({"type": "send", "room": "lobby", "text": f"m{number}"})
+            for _ in range(20_000):
+                slow.link.read(1)
+                chat.turn()
+            self.assertEqual(slow.texts(), [f"m{number}" for number in range(20)])
+
+    def test_what_was_deleted_is_not_shown_to_who_catches_up(self) -> None:
+        """Neither out of memory nor out of the store; the number stays, as a tombstone."""
+        for keep in (1, 1_000):
+            chat = Chat(self, Limits(send_per_second=0, person_per_second=0, recent_events=keep))
+            writer, slow, plain = chat.json(ALICE, "lobby"), chat.json(BOB, "lobby"), chat.plain(CAROL)
+            writer.ask("send", room="lobby", text="first")
+            for each in (slow, plain):
+                each.take()
+                each.link.capacity = 0
+            for text in ("x", "secret", "y"):
+                writer.ask("send", room="lobby", text=text)
+            writer.ask("edit", room="lobby", of=3, revision=1, text="secret, too")
+            writer.ask("delete", room="lobby", of=3)
+            for each in (slow, plain):
+                each.link.read()
+            chat.turn()
+            events = slow.take("event")
+            self.assertEqual([event["seq"] for event in events], [2, 3, 4, 5, 6])
+            self.assertEqual((events[1].get("gone"), events[1].get("text")), (True, None))
+            self.assertEqual((events[3]["kind"], events[3].get("text")), ("edit", None))
+            self.assertEqual(plain.take(), ["x", "y"])
+
+    def test_a_store_that_is_ahead_of_the_announcement_doubles_nothing(self) -> None:
+        """A read may see a commit whose answer is still on its way."""
+        chat = Chat(self, Limits(send_per_second=0, person_per_second=0, query_per_second=0, recent_events=1))
+        writer = chat.json(ALICE, "lobby")
+        for text in ("one", "two", "three"):
+            writer.ask("send", room="lobby", text=text)
+        chat.store.holding = True
+        reader = chat.stranger(BOB)
+        chat.store.holding = False
+        reader.say({"type": "hello"})
+        chat.store.release_all()
+        chat.store.holding = True
+        reader.say({"type": "join", "id": 77, "room": "lobby", "tail": 3})
+        writer.say({"type": "send", "id": 78, "room": "lobby", "text": "four"})
+        self.assertEqual(chat.store.waiting, ["read", "append"])
+        chat.store.work(1)
+        chat.store.work(0)
+        chat.store.reply(1)
+        chat.turn()
+        chat.store.holding = False
+        chat.store.release_all()
+        chat.turn()
+        self.assertEqual(reader.texts(), ["one", "two", "three", "four"])
+
+    def test_nothing_follows_the_close_frame(self) -> None:
+        """Also when the store was being read for it."""
+        chat = Chat(self, Limits(send_per_second=0, person_per_second=0, recent_events=1))
+        writer = chat.json(ALICE, "lobby")
+        for text in ("one", "two", "three"):
+            writer.ask("send", room="lobby", text=text)
+        reader = chat.json(BOB)
+        chat.store.holding = True
+        reader.say({"type": "join", "id": 1, "room": "lobby", "tail": 3}, {"type": "bye", "id": 2})
+        self.assertEqual(reader.closed, 1000)
+        chat.store.holding = False
+        chat.store.release_all()
+        chat.turn()
+        self.assertEqual(reader.texts(), [])
+
+    def test_a_store_that_cannot_be_read_is_asked_once_a_second(self) -> None:
+        """Not as fast as it fails; and reading goes on where it was."""
+        chat = Chat(self, Limits(send_per_second=0, person_per_second=0, recent_events=1))
+        writer, reader = chat.json(ALICE, "lobby"), chat.json(BOB)
+        for text in ("one", "two", "three"):
+            writer.ask("send", room="lobby", text=text)
+        chat.store.deaf = True
+        reader.ask("join", room="lobby", tail=3)
+        self.assertEqual(reader.take(), [])
+        chat.store.deaf = False
+        chat.turn()
+        self.assertEqual(reader.take(), [])
+        chat.pass_time(1)
+        self.assertEqual(reader.texts(), ["one", "two", "three"])
+
+    def test_retention_that_overtakes_a_reader_is_told(self) -> None:
+        """P4: exactly once, or told plainly."""
+        chat = Chat(
+            self, Limits(send_per_second=0, person_per_second=0, recent_events=1), {"lobby": RoomPolicy(keep_events=2)}
+        )
+        writer, slow = chat.json(ALICE, "lobby"), chat.json(BOB, "lobby")
+        slow.link.capacity = 0
+        for number in range(1, 7):
+            writer.ask("send", room="lobby", text=f"m{number}")
+        chat.hub.retain()
+        slow.link.read()
+        chat.turn()
+        came = [(one["type"], one.get("dropped", one.get("seq"))) for one in slow.take()]
+        # The first had been handed to the socket.
+        self.assertEqual(came, [("event", 1), ("gap", 3), ("event", 5), ("event", 6), ("live", 6)])
+
+    def test_a_broken_socket_is_left_behind(self) -> None:
+        """The others of the room notice nothing."""
+        chat = Chat(self)
+        writer, broken, reader = chat.json(ALICE, "lobby"), chat.plain(BOB), chat.plain(CAROL)
+        broken.link.broken = True
+        writer.ask("send", room="lobby", text="hello")
+        writer.ask("send", room="lobby", text="again")
+        self.assertTrue(broken.link.aborted)
+        self.assertEqual(reader.take(), ["hello", "again"])
+        broken.lose()
+        self.assertEqual(chat.hub.room_for(ALICE, "lobby").members, 2)
+
+    def test_an_ephemeral_room_tells_what_is_lost(self) -> None:
+        """Nothing is stored; who is slow misses something and is told how much."""
+        chat = Chat(
+            self, Limits(send_per_second=0, person_per_second=0, recent_events=4), {"live": RoomPolicy(durable=False)}
+        )
+        writer, slow = chat.json(ALICE, "live"), chat.json(BOB, "live")
+        slow.link.capacity = 0
+        for number in range(1, 10):
+            writer.ask("send", room="live", text=f"m{number}")
+        slow.link.read()
+        chat.turn()
+        came = slow.take()
+        dropped = sum(one["dropped"] for one in came if one["type"] == "gap")
+        events = [one["seq"] for one in came if one["type"] == "event"]
+        self.assertEqual(events, sorted(events))
+        self.assertEqual(len(events) + dropped, 9)
+        self.assertGreater(dropped, 0)
+        self.assertEqual(chat.hub.room_for(ALICE, "live").dropped, dropped)
+        self.assertEqual(chat.log("live"), [])
+
+    def test_announcing_past_a_hole_is_an_error(self) -> None:
+        """P1 is checked where it would be broken."""
+        chat = Chat(self)
+        lobby = chat.hub.room_for(ALICE, "lobby")
+        with self.assertRaisesRegex(AssertionError, "lobby: announced 2 after 0"):
+            lobby.announce([Message(2, "x-2", 0, ALICE.author, text="hi")])
+
+
+class SendToAllTests(SynchronousTestCase):
+    def test_it_tells_who_did_not_take_all(self) -> None:
+        """By place and bytes taken; -1 for a broken socket."""
+
+        def refuse(data: bytes) -> int:
+            raise BlockingIOError
+
+        def fail(data: bytes) -> int:
+            raise ConnectionResetError
+
+        self.assertEqual(send_to_all([len, lambda data: 2, refuse, fail, len], b"four"), [(1, 2), (2, 0), (3, -1)])
