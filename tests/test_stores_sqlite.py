@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests import store_contract
@@ -108,7 +109,7 @@ class StatementTests(SQLiteCase):
 
         self.patch(database, "connect_writer", connect_and_listen)
         self.kept = self.opened()
-        self.addCleanup(self.kept.close)
+        self.addCleanup(lambda: self.kept.close())
         self.say(self.kept, "makes the room")
         self.successResultOf(self.kept.append([Append("other", [say("makes the room")])]))
         self.statements.clear()
@@ -148,7 +149,7 @@ class AllOrNothingTests(SQLiteCase):
     def setUp(self) -> None:
         super().setUp()
         self.kept = self.opened()
-        self.addCleanup(self.kept.close)
+        self.addCleanup(lambda: self.kept.close())
         self.say(self.kept, "one", "two")
 
     def fail_at(self, text: str) -> None:
@@ -184,6 +185,23 @@ class AllOrNothingTests(SQLiteCase):
         [[outcome]] = self.successResultOf(self.kept.append([Append("lobby", [say("three")])]))
         assert isinstance(outcome, Appended)
         self.assertEqual(outcome.event.seq, 3)
+
+    def test_the_operator_reads_of_it_once_and_of_its_end(self) -> None:
+        events: list[LogEvent] = []
+        self.patch(SQLiteStore, "log", Logger(observer=events.append))
+        self.fail_at("three")
+        for _ in range(3):
+            failure = self.failureResultOf(self.kept.append([Append("lobby", [say("three")])]), Unavailable)
+            self.assertEqual(str(failure.value), "the store cannot keep messages now; try again with the same key")
+        self.sql("DROP TRIGGER fail")
+        self.say(self.kept, "three", "four")
+        self.assertEqual(
+            [formatEvent(event) for event in events],
+            [
+                f"Nothing can be kept in {self.path}: a disk that fails (SQLITE_CONSTRAINT_TRIGGER)",
+                f"{self.path} keeps messages again",
+            ],
+        )
 
     def test_locked_by_another_process_beyond_patience(self) -> None:
         """Writing fails, reading goes on, and when the lock is gone so is the trouble."""
