@@ -6,8 +6,10 @@ import subprocess
 import sys
 from importlib.util import find_spec
 
+from pytest import TestReport
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from tests.conftest import forbid_skip
 from tests.serving import ROOT
 
 
@@ -40,3 +42,21 @@ class ChecksTests(SynchronousTestCase):
     def test_lint(self) -> None:
         """``ruff check`` (ruff.toml)."""
         self.silent("ruff", "check", "--no-cache", ".")
+
+
+class SkipTests(SynchronousTestCase):
+    """Where nothing may be missing, a skip is a failure; what cannot apply may be skipped anywhere."""
+
+    def report(self, reason: str) -> TestReport:
+        longrepr = ("test_module.py", 7, f"Skipped: {reason}")
+        report = TestReport("test_module.py::test", ("test_module.py", 7, "test"), {}, "skipped", longrepr, "call")
+        forbid_skip(report)
+        return report
+
+    def test_missing_part(self) -> None:
+        report = self.report("chromium is not installed")
+        self.assertTrue(report.failed)
+        self.assertIn("chromium is not installed", str(report.longrepr))
+
+    def test_not_applicable(self) -> None:
+        self.assertTrue(self.report("not applicable: only before Python 3.12").skipped)

@@ -18,11 +18,13 @@ import time
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect, unix_connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect, unix_connect
 
 from tests.certificates import make_certificate
 from tests.serving import TWISTD, NotReady, Served, environment, run
+from twisted_chat.identity.tokens import Minted, mint
+from twisted_chat.stores.urls import make_shared_tokens
 
 
 class StartTests(SynchronousTestCase):
@@ -82,6 +84,19 @@ class StartTests(SynchronousTestCase):
             alice.send("hello")
             self.assertEqual(alice.recv(5), "hello")
             self.assertNotIn("null", server.stdout)
+            self.assertEqual(server.end(), 0)
+
+    def test_unix_socket_left_behind(self) -> None:
+        """A server that was killed leaves its socket; the next one takes it."""
+        path = f"{tempfile.gettempdir()}/twisted-chat-left-{os.getpid()}"
+        for name in (path, path + ".lock"):
+            self.addCleanup(Path(name).unlink, missing_ok=True)
+        directory = self.mktemp()
+        with Served(directory, "--listen", f"unix:{path}") as server:
+            server.end(signal.SIGKILL)
+        with Served(directory, "--listen", f"unix:{path}") as server, unix_connect(path, "ws://localhost/") as alice:
+            alice.send("hello")
+            self.assertEqual(alice.recv(5), "hello")
             self.assertEqual(server.end(), 0)
 
     def test_module(self) -> None:
@@ -203,6 +218,50 @@ class StartErrorTests(SynchronousTestCase):
             )
         self.assertEqual(ended.returncode, 1)
         self.assertIn("Address already in use", ended.stderr)
+
+
+class TokenTests(SynchronousTestCase):
+    """Tokens are made and revoked by another process, on the same file, while the server runs."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        self.server = Served(self.directory)
+        self.server.__enter__()
+        self.addCleanup(self.server.__exit__, None, None, None)
+        self.tokens = make_shared_tokens(f"sqlite:{self.directory}/chat.db")
+        self.successResultOf(self.tokens.open())
+
+    def token(self, expires_ms: int | None = None) -> Minted:
+        minted = mint(os.urandom, int(time.time() * 1000), person="u1", name="Alice", expires_ms=expires_ms)
+        self.successResultOf(self.tokens.create_token(minted.record, minted.secret_hash))
+        return minted
+
+    def closed_within(self, seconds: float, client: ClientConnection) -> int:
+        began = time.monotonic()
+        closed: ConnectionClosed = self.assertRaises(ConnectionClosed, client.recv, seconds + 5)
+        self.assertLess(time.monotonic() - began, seconds)
+        assert closed.rcvd is not None
+        return closed.rcvd.code
+
+    def test_revoked(self) -> None:
+        """The connection ends within 5 s (4401), and the token opens none any more."""
+        minted = self.token()
+        headers = {"Authorization": f"Bearer {minted.token}"}
+        with connect(self.server.websocket, additional_headers=headers) as alice, connect(self.server.websocket) as guest:
+            alice.send("hello")
+            self.assertEqual([alice.recv(5), guest.recv(5)], ["hello", "hello"])
+            self.successResultOf(self.tokens.revoke_token(minted.record.id, int(time.time() * 1000)))
+            self.assertEqual(self.closed_within(5, alice), 4401)
+            refused = self.assertRaises(InvalidStatus, connect, self.server.websocket, additional_headers=headers)
+            self.assertEqual(refused.response.status_code, 401)
+            guest.send("still here")
+            self.assertEqual(guest.recv(5), "still here")
+        self.assertNotIn(minted.token, self.server.stdout + self.server.stderr)
+
+    def test_expired(self) -> None:
+        minted = self.token(expires_ms=int((time.time() + 1.5) * 1000))
+        with connect(self.server.websocket, additional_headers={"Authorization": f"Bearer {minted.token}"}) as alice:
+            self.assertEqual(self.closed_within(1.5 + 5, alice), 4401)
 
 
 class EndTests(SynchronousTestCase):

@@ -12,9 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.certificates import make_certificate
 from twisted_chat.service.chat import Chat, SetUpError, build, read_keys
 from twisted_chat.service.settings import Settings
-from twisted_chat.words.errors import Forbidden, Unauthenticated
+from twisted_chat.words.errors import Conflict, Forbidden, Unauthenticated
 from twisted_chat.words.limits import Limits, RoomPolicy
-from twisted_chat.words.store import StoreError
+from twisted_chat.words.store import StoreError, TokenRecord
 
 SECRET = "a secret that is shared with the issuer of tokens"
 
@@ -54,6 +54,15 @@ class BuildTests(SynchronousTestCase):
         ):
             self.assertFalse(chat.null_origin)
             self.assertRaises(Forbidden, chat.door.origins.check, "null", "http", "127.0.0.1:8080")
+
+    def test_first_token(self) -> None:
+        """With the first token that somebody makes while it runs the out-of-the-box state ends, and its name is taken."""
+        chat = self.build()
+        chat.meet([TokenRecord("t1", "u1", "Alice", 0)])
+        self.assertFalse(chat.null_origin)
+        guest = chat.door.person(None, "alice", None)
+        assert not isinstance(guest, Deferred)
+        self.assertRaises(Conflict, chat.hub.check_name, guest)
 
     def test_without_guests(self) -> None:
         """Nobody gets in without a token."""

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_chat.rules.hub import Hub
-from twisted_chat.service.chores import RETENTION_SECONDS, Chore, retention, revocation
+from twisted_chat.service.chores import BEARERS_SECONDS, RETENTION_SECONDS, Chore, bearers, retention, revocation
 from twisted_chat.words.errors import Unavailable
 from twisted_chat.words.store import TokenStore
 
@@ -32,6 +32,9 @@ class FakeTokens:
     def __init__(self) -> None:
         self.revoked: dict[str, int] = {}
         self.broken = False
+
+    def list_tokens(self) -> Deferred[list[str]]:
+        return succeed(["a token"])
 
     def revoked_since(self, since_ms: int) -> Deferred[list[str]]:
         if self.broken:
@@ -71,6 +74,16 @@ class ChoreTests(SynchronousTestCase):
         tokens.broken = False
         clock.pump([0.5] * 5)
         self.assertEqual(hub.ended, ["t1"])
+
+    def test_bearers(self) -> None:
+        """Tokens that another process made are seen, too."""
+        clock, tokens = Clock(), FakeTokens()
+        seen: list[object] = []
+        chore = bearers(cast(TokenStore, tokens), clock, seen.append)
+        chore.startService()
+        self.addCleanup(chore.stopService)
+        clock.advance(BEARERS_SECONDS)
+        self.assertEqual(seen, [["a token"]])
 
     def test_retention(self) -> None:
         clock, hub = Clock(), FakeHub()

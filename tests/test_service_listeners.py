@@ -70,6 +70,18 @@ class ListenTests(SynchronousTestCase):
         self.assertEqual([one.description for one in listeners], ["tcp:1", "tcp:2:interface=127.0.0.1"])
         self.assertEqual([server[0] for server in reactor.tcpServers], [1, 2])
 
+    def test_backlog(self) -> None:
+        """Many may wait, unless the operator says otherwise."""
+        for description, backlog in {
+            "tcp:1": 4096,
+            "tcp:1:interface=127.0.0.1": 4096,
+            "tcp:1:backlog=7": 7,
+            "tcp:1:127.0.0.1:8": 8,
+        }.items():
+            reactor = MemoryReactorClock()
+            self.successResultOf(listen(reactor, [description], Factory()))
+            self.assertEqual(reactor.tcpServers[0][2], backlog)
+
     def test_none_opened_for_a_bad_string(self) -> None:
         """All strings are read before the first port is opened."""
         reactor = MemoryReactorClock()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -11,12 +11,14 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from twisted_chat.rules.hub import Hub
-from twisted_chat.words.store import TokenStore
+from twisted_chat.words.store import TokenRecord, TokenStore
 
 #: Seconds between two looks for revoked tokens; a connection has to end within 5 s of the revocation, by whatever process.
 REVOCATION_SECONDS = 2.0
 #: Milliseconds by which the looks overlap, for a revocation that was written while we looked.
 REVOCATION_OVERLAP_MS = 5_000
+#: Seconds between two looks who has tokens: their names are theirs, and pages from disk are no longer welcome.
+BEARERS_SECONDS = 15.0
 #: Seconds between two rounds of retention, which is counted in days.
 RETENTION_SECONDS = 300.0
 
@@ -71,6 +73,15 @@ def revocation(store: TokenStore, hub: Hub, clock: IReactorTime, now_seconds: Ca
         seen_until = now
 
     return Chore(clock, REVOCATION_SECONDS, "revocation", lambda: Deferred.fromCoroutine(look()))
+
+
+def bearers(store: TokenStore, clock: IReactorTime, seen: Callable[[Sequence[TokenRecord]], None]) -> Chore:
+    """Tells ``seen`` who has a token, also those that another process made."""
+
+    async def look() -> None:
+        seen(await store.list_tokens())
+
+    return Chore(clock, BEARERS_SECONDS, "bearers", lambda: Deferred.fromCoroutine(look()))
 
 
 def retention(hub: Hub, clock: IReactorTime) -> Chore:

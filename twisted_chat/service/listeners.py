@@ -27,6 +27,10 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from zope.interface import implementer
 
+#: Connections that wait for being accepted, where the endpoint string does not say.  Twisted's 50 are too few when everybody
+#: comes back after a restart: who does not fit tries again only after a second.  The kernel's somaxconn bounds it.
+BACKLOG = 4096
+
 
 class ListenError(Exception):
     """An endpoint that cannot be used: one line with cause and cure."""
@@ -95,7 +99,7 @@ class Listener:
         if self._tls is None:
             return False
         try:
-            fresh = _context_of(serverFromString(self._reactor, self.description))
+            fresh = _context_of(_parsed(self._reactor, self.description))
             assert fresh is not None
             fresh.getContext()
         except _TLS_TROUBLE as error:
@@ -136,7 +140,7 @@ async def _listen(reactor: Any, descriptions: Sequence[str], factory: IProtocolF
 def _endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
     """What Twisted makes of the string; its many ways to complain as one."""
     try:
-        endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+        endpoint = _parsed(reactor, description)
     except (SSL.Error, crypto.Error, OSError) as error:
         raise ListenError(f"{description}: {_trouble(error)}") from None
     except KeyError as error:
@@ -148,6 +152,18 @@ def _endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
             raise ListenError(f"{description}: {_UNFIT}: {error}") from None
         why = str(error).removeprefix("_parse")
         raise ListenError(f"{description}: is no endpoint: {why}; write for example tcp:8080:interface=127.0.0.1") from None
+    return endpoint
+
+
+def _parsed(reactor: Any, description: str) -> IStreamServerEndpoint:
+    endpoint: IStreamServerEndpoint
+    if description.startswith(("tcp:", "tcp6:", "ssl:", "unix:")) and ":backlog=" not in description:
+        try:
+            endpoint = serverFromString(reactor, f"{description}:backlog={BACKLOG}")
+            return endpoint
+        except TypeError:
+            pass  # it is given by its place, or something else is wrong, which shows without it
+    endpoint = serverFromString(reactor, description)
     return endpoint
 
 
