@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, Logger, formatEvent
+from twisted.logger import ILogObserver, LogEvent, Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests import store_contract
@@ -188,7 +188,7 @@ class AllOrNothingTests(SQLiteCase):
 
     def test_the_operator_reads_of_it_once_and_of_its_end(self) -> None:
         events: list[LogEvent] = []
-        self.patch(SQLiteStore, "log", Logger(observer=events.append))
+        self.patch(SQLiteStore, "log", Logger(observer=cast(ILogObserver, events.append)))
         self.fail_at("three")
         for _ in range(3):
             failure = self.failureResultOf(self.kept.append([Append("lobby", [say("three")])]), Unavailable)
