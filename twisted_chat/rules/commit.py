@@ -164,17 +164,26 @@ class GroupCommit:
         for room, results in outcomes.items():
             events: list[Event] = [result.event for result in results if type(result) is Appended]
             if events:
-                room.announce(events)
+                try:
+                    room.announce(events)
+                except Exception:
+                    self.log.failure("Announcing in {room} failed", room=room.name)
         places = dict.fromkeys(outcomes, 0)
         for posting in batch:
             start = places[posting.room]
             end = places[posting.room] = start + len(posting.drafts)
             if posting.done is not None:
-                posting.done(outcomes[posting.room][start:end])
+                try:
+                    posting.done(outcomes[posting.room][start:end])
+                except Exception:
+                    self.log.failure("Telling a sender what was committed failed")
 
     def _refuse(self, error: ChatError, batch: list[Posting]) -> None:
         for posting in batch:
-            posting.failed(error)
+            try:
+                posting.failed(error)
+            except Exception:
+                self.log.failure("Telling a sender what was not committed failed")
 
     def _next(self) -> None:
         self._running = []

@@ -183,7 +183,7 @@ class Hub:
         self._leave_person(session)
         try:
             self.check_name(person)
-            session.person = person
+            session.become(person)
         finally:
             self._enter_person(session)
         if person.expires != before.expires:

@@ -112,7 +112,8 @@ _EMOJI_GLUE = dict.fromkeys([0x200D, *range(0xE0020, 0xE0080)])
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(AnyCommand).decode
-_decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_array = msgspec.json.Decoder(list[AnyCommand]).decode
+_decode_raw_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class _OnlyId(Struct):
@@ -151,7 +152,7 @@ class JsonSession(Session):
         super().__init__(hub, link, ticket.person, ticket.address)
         self.device: str | None = None
         self.greeting = Greeting.NONE
-        self._waiting: list[bytes] = []
+        self._waiting: list[Callable[[], None]] = []
         self._batch = False
         self._hello_by = hub.wheel.tick + max(1, ceil(hub.limits.hello_seconds))
         self._refused = 0
@@ -165,11 +166,9 @@ class JsonSession(Session):
 
     def received(self, texts: Sequence[bytes]) -> None:
         for text in texts:
-            if self.greeting is Greeting.UNDER_WAY:
-                self._waiting.append(text)
-            elif text[:1] == b"[" or text.lstrip()[:1] == b"[":
+            if text[:1] == b"[" or text.lstrip()[:1] == b"[":
                 self._array(text)
-            elif self.life is Life.OPEN:
+            else:
                 self._one(text)
         self._submit()
 
@@ -179,6 +178,19 @@ class JsonSession(Session):
     def _array(self, text: bytes) -> None:
         try:
             commands = _decode_array(text)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self._array_one_by_one(text)
+            return
+        if len(commands) > BATCH_COMMANDS:
+            self._refuse(UNSET, TooBig(f"batch: at most {BATCH_COMMANDS} commands"))
+            return
+        for command in commands:
+            self._command(command)
+
+    def _array_one_by_one(self, text: bytes) -> None:
+        """Something in the array is wrong: what, is said of each command by itself."""
+        try:
+            commands = _decode_raw_array(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._refuse(UNSET, _explain(error))
             return
@@ -186,16 +198,25 @@ class JsonSession(Session):
             self._refuse(UNSET, TooBig(f"batch: at most {BATCH_COMMANDS} commands"))
             return
         for command in commands:
-            if self.greeting is Greeting.UNDER_WAY:
-                self._waiting.append(bytes(command))
-            elif self.life is Life.OPEN:
-                self._one(bytes(command))
+            self._one(bytes(command))
 
     def _one(self, text: bytes) -> None:
         try:
             command = _decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            self._refuse(_id_of(text), _explain(error))
+            wrong = (_id_of(text), _explain(error))
+            if self.greeting is Greeting.UNDER_WAY:
+                self._waiting.append(partial(self._refuse, *wrong))
+            elif self.life is Life.OPEN:
+                self._refuse(*wrong)
+        else:
+            self._command(command)
+
+    def _command(self, command: AnyCommand) -> None:
+        if self.greeting is Greeting.UNDER_WAY:
+            self._waiting.append(partial(self._command, command))
+            return
+        if self.life is not Life.OPEN:
             return
         try:
             if type(command) is Send:
@@ -207,6 +228,13 @@ class JsonSession(Session):
             self._refuse(UNSET if command.id is None else command.id, error)
         else:
             self._refused = 0
+
+    def _go_on(self) -> None:
+        """What waited for the hello."""
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each()
+        self._submit()
 
     def _do(self, command: AnyCommand) -> None:
         if self.greeting is Greeting.NONE and not isinstance(command, Hello | Ping | Pong | Bye):
@@ -273,7 +301,6 @@ class JsonSession(Session):
 
     def _not_welcome(self, failure: Failure, command: Hello) -> None:
         self.greeting = Greeting.NONE
-        waiting, self._waiting = self._waiting, []
         error = failure.value
         if not isinstance(error, ChatError):
             self.log.failure("A hello failed in a way it should not", failure)
@@ -281,8 +308,8 @@ class JsonSession(Session):
         self._refuse(UNSET if command.id is None else command.id, error)
         if isinstance(error, Unauthenticated):
             self.end(error)
-        # They are answered, too, or may hold a better hello.
-        self.received(waiting)
+        # What waits is answered, too, or may be a better hello.
+        self._go_on()
 
     def _welcome(self, marks: dict[str, int], command: Hello) -> None:
         if self.life is not Life.OPEN:
@@ -307,8 +334,7 @@ class JsonSession(Session):
                 read=marks,
             )
         )
-        waiting, self._waiting = self._waiting, []
-        self.received(waiting)
+        self._go_on()
 
     # Rooms
 
@@ -428,11 +454,14 @@ class JsonSession(Session):
         self._post(command)
 
     def _post(self, command: PostCommand) -> None:
-        room = self._reader(command.room).room
+        reader = self.readers.get(command.room) or self._reader(command.room)
+        room = reader.audience.room
         draft = self._draft(command)
-        self.hub.check_may_write(self.person, room)
-        self.check_rate()
-        if type(command) is Send and not room.open_to_all:
+        if not room.open_to_all:
+            self.hub.check_may_write(self.person, room)
+        if self.metered:
+            self.check_rate()
+        if not room.open_to_all and type(command) is Send:
             self.hub.check_slow_mode(self.person, room)
         if self._posting_room is not room:
             self._submit()
@@ -441,7 +470,7 @@ class JsonSession(Session):
         self._posting_drafts.append(draft)
 
     def _draft(self, command: PostCommand) -> Draft:
-        by = self.person.author
+        by = self.author
         match command:
             case Send():
                 if (command.text is None) == (command.data is None):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class PlainSession(Session):
     """A plain client in its one room."""
 
-    __slots__ = ("_author", "_room", "_throttled", "_waiting")
+    __slots__ = ("_room", "_throttled", "_waiting")
 
     def __init__(self, hub: Hub, link: Link, ticket: Ticket) -> None:
         super().__init__(hub, link, ticket.person, ticket.address)
@@ -35,14 +35,13 @@ class PlainSession(Session):
         framing = DEFLATED if link.deflated else BARE
         reader = Reader(room.audience((encoding, framing), lambda name: encoding(name, framing)), link, self)
         self.enter_room(room, reader)
-        self._author = ticket.person.author
         self._waiting: list[Draft] = []
         self._throttled = False
         reader.start(room.head - min(ticket.history, hub.limits.history, room.head - room.first + 1))
         self.feed()
 
     def received(self, texts: Sequence[bytes]) -> None:
-        by = self._author
+        by = self.author
         drafts: list[Draft] = [MessageDraft(by, None, text.decode()) for text in texts if text]
         if max(map(len, texts)) > self.hub.limits.text_bytes:
             self._refuse_long(texts)
@@ -55,7 +54,7 @@ class PlainSession(Session):
         if len(data) > self.hub.limits.text_bytes:
             self._refuse_long([data])
         elif data:
-            self._post([MessageDraft(self._author, None, None, data)])
+            self._post([MessageDraft(self.author, None, None, data)])
 
     def lost(self) -> None:
         # What was read from it has been said; only its own going makes it impossible to say it slowly.

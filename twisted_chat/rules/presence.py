@@ -51,9 +51,11 @@ class Presence:
         self._call_later = call_later
         self._people: dict[str, _Here] = {}
         self._watchers: set[Watcher] = set()
-        self._changed: set[str] = set()
+        #: In the order in which they changed.
+        self._changed: dict[str, None] = {}
         self._told: dict[str, Present] = {}
         self._pending = False
+        self._listed = True
 
     @property
     def count(self) -> int:
@@ -103,7 +105,7 @@ class Presence:
             self._change(person)
 
     def _change(self, person: str) -> None:
-        self._changed.add(person)
+        self._changed[person] = None
         if not self._pending:
             self._pending = True
             if len(self._people) > LIST_MAX:
@@ -113,7 +115,7 @@ class Presence:
 
     def _tell(self) -> None:
         self._pending = False
-        changed, self._changed = self._changed, set()
+        changed, self._changed = self._changed, {}
         came, left = [], []
         for person in changed:
             here = self._people.get(person)
@@ -128,8 +130,12 @@ class Presence:
         if not (came or left):
             return
         previous, self.version = self.version, self.version + 1
-        if len(self._people) > LIST_MAX:
+        listed, self._listed = self._listed, len(self._people) <= LIST_MAX
+        if not self._listed:
             push = PresencePush(room=self._room, version=self.version, previous=previous, count=len(self._people))
+        elif not listed:
+            # Those who were told only the number have no list to change.
+            push = self.snapshot()
         else:
             push = PresencePush(
                 room=self._room,

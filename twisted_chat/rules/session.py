@@ -47,6 +47,7 @@ class Session:
         "_outbox",
         "_slot",
         "address",
+        "author",
         "heard_at",
         "hub",
         "life",
@@ -58,7 +59,7 @@ class Session:
     def __init__(self, hub: Hub, link: Link, person: Person, address: str) -> None:
         self.hub = hub
         self.link = link
-        self.person = person
+        self.become(person)
         self.address = address
         self.life = Life.OPEN
         self.readers: dict[str, Reader] = {}
@@ -68,6 +69,11 @@ class Session:
         self._feeding = False
         self._outbox: list[bytes] = []
         self._slot = -1
+
+    def become(self, person: Person) -> None:
+        """The session is that person's."""
+        self.person = person
+        self.author = person.author
 
     # What the link calls
 
@@ -162,7 +168,7 @@ class Session:
         room.check_size()
         self.readers[room.name] = reader
         room.members += 1
-        room.presence.enter(self.person.author)
+        room.presence.enter(self.author)
 
     # Rates and sizes
 

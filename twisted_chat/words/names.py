@@ -7,6 +7,7 @@ annex 15), no control, bidi or zero-width characters, no look-alikes of an exist
 from __future__ import annotations
 
 import unicodedata
+from functools import lru_cache
 
 from twisted_chat.words.errors import BadRequest
 
@@ -47,6 +48,7 @@ def room_name(raw: str, field: str = "room") -> str:
     return name
 
 
+@lru_cache(maxsize=4_096)  # asked four times for each connection
 def skeleton(name: str) -> str:
     """Two names with one skeleton look alike: compatibility forms, case, accents and the commonest confusables folded."""
     folded = unicodedata.normalize("NFKD", name).casefold()

@@ -121,7 +121,7 @@ class ChatProtocol(WebSocketServerProtocol):
             transport.setTcpNoDelay(True)
         except (AttributeError, OSError):
             pass  # a UNIX socket
-        self.send = self._direct_send(transport)  # type: ignore[method-assign, assignment]
+        self.send = self._direct_send(transport)
         transport.bufferSize = self._read_bytes
         transport.registerProducer(self, True)
         extensions = () if self._accepted is None else (self._accepted.get_extension_string(),)
