@@ -752,7 +752,7 @@ def _explain(error: Exception) -> ChatError:
     if isinstance(error, msgspec.ValidationError):
         message = str(error)
         if message.endswith("at `$.type`") and message.startswith("Invalid value"):
-            return UnknownType(f"type: {message[14:-13]} is not a command of chat.v1.json")
+            return UnknownType(f"type: {message[14:-14]} is not a command of chat.v1.json")
         reason, _, place = message.partition(" - at `$.")
         return BadRequest(f"{place.rstrip('`')}: {reason}" if place else reason)
     if isinstance(error, RecursionError):
