@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_chat.rules.gathering import Gathering
 from twisted_chat.rules.room import Room
 from twisted_chat.rules.turn import Turn
 from twisted_chat.words.drafts import Draft, MessageDraft, TopicDraft
@@ -25,10 +26,6 @@ from twisted_chat.words.store import Append, Appended, LogStore, Outcome, Repeat
 BATCH_DRAFTS = 8_192
 
 Done = Callable[[Sequence[Outcome]], None]
-
-
-#: Turns of the reactor, some 20 us each when nothing is ready, that a batch much smaller than the last one waits for more.
-GATHERING_TURNS = 8
 
 
 class Posting(Struct, frozen=True, eq=False, gc=False):
@@ -58,8 +55,7 @@ class GroupCommit:
         self._most_waiting = most_waiting
         self._waiting: list[Posting] = []
         self._running: list[Posting] = []
-        self._scheduled = False
-        self._last_drafts = 0
+        self._gathering = Gathering(turn, lambda: self.waiting_drafts, self._start)
         self._idle: list[Deferred[None]] = []
         self._answers: list[Callable[[], None]] = []
         self.waiting_drafts = 0
@@ -71,8 +67,8 @@ class GroupCommit:
             raise Unavailable(f"the store is behind by {self.waiting_drafts} messages; try again", retry_after_ms=1000)
         self._waiting.append(posting)
         self.waiting_drafts += len(posting.drafts)
-        if not (self._running or self._scheduled):
-            self._gather(0)
+        if not self._running:
+            self._gathering.start()
 
     @property
     def busy(self) -> bool:
@@ -87,25 +83,7 @@ class GroupCommit:
         self._idle.append(waiter)
         return waiter
 
-    def _gather(self, turns: int) -> None:
-        """Begin at the end of this turn, or a few turns later while there is much less than last time.
-
-        After a batch has been delivered its senders answer one after the other.  Beginning with the first of them made two
-        transactions out of one: 2 lines, then the other 30, and each waits for an fsync.
-        """
-        self._scheduled = True
-
-        def begin() -> None:
-            if self.waiting_drafts < self._last_drafts // 2 and turns < GATHERING_TURNS:
-                self._gather(turns + 1)
-            else:
-                self._start()
-
-        (self._turn.at_next if turns else self._turn.at_end)(begin)
-
     def _start(self) -> None:
-        self._scheduled = False
-        self._last_drafts = self.waiting_drafts
         batch = self._running = self._take()
         appends: dict[Room, list[Draft]] = {}
         for posting in batch:
@@ -188,7 +166,7 @@ class GroupCommit:
     def _next(self) -> None:
         self._running = []
         if self._waiting:
-            self._gather(1)
+            self._gathering.start_now()
         elif self._idle:
             waiters, self._idle = self._idle, []
             for waiter in waiters:
@@ -205,7 +183,8 @@ class EphemeralLog:
     log = Logger()
 
     def __init__(self, turn: Turn, now_ms: Callable[[], int], unique: Callable[[], str]) -> None:
-        self._turn = turn
+        self._gathering = Gathering(turn, lambda: self._drafts, self._announce)
+        self._drafts = 0
         self._now_ms = now_ms
         self._unique = unique
         self._waiting: dict[Room, list[Posting]] = {}
@@ -213,16 +192,16 @@ class EphemeralLog:
 
     def submit(self, posting: Posting) -> None:
         """Announce it at the end of this turn."""
+        self._drafts += len(posting.drafts)
         waiting = self._waiting.get(posting.room)
         if waiting is not None:
             waiting.append(posting)
             return
-        if not self._waiting:
-            self._turn.at_end(self._announce)
         self._waiting[posting.room] = [posting]
+        self._gathering.start()
 
     def _announce(self) -> None:
-        waiting, self._waiting = self._waiting, {}
+        waiting, self._waiting, self._drafts = self._waiting, {}, 0
         for room, postings in waiting.items():
             try:
                 self._announce_room(room, postings)
