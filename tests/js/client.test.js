@@ -403,6 +403,14 @@ describe("posting", () => {
     assert.deepEqual(socket.take(), []);
   });
 
+  test("flushed waits for what is decided, not for answers that are still on their way", async () => {
+    const { chat, lobby } = inLobby();
+    const post = lobby.send("hello");
+    FakeSocket.last.event(1, { key: post.key, by: { id: "u1", name: "alice" } });
+    await chat.flushed();
+    assert.equal(post.state, "kept");
+  });
+
   test("the same key by somebody else means nothing", () => {
     const { lobby } = inLobby();
     const post = lobby.send("hello");

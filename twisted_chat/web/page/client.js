@@ -307,7 +307,7 @@ class Lane {
 
   /** @param {Command} command @param {string} [key] */
   post(command, key = unique()) {
-    if (this._client.waiting >= this._client.queue) {
+    if (this._client.open.length >= this._client.queue) {
       throw new ChatError("queue_full", `${this._client.queue} posts are waiting already`, true);
     }
     const post = new Post(this, command, key, this._client.user?.id);
@@ -821,11 +821,9 @@ export class ChatClient extends Emitter {
     this._timer = null;
   }
 
-  /** Posts that wait in all rooms. */
-  get waiting() {
-    let count = 0;
-    for (const room of this._rooms.values()) count += room.posts.length;
-    return count;
+  /** Posts in all rooms that are not decided. */
+  get open() {
+    return [...this._rooms.values()].flatMap((room) => room.posts.filter((post) => post.open));
   }
 
   /** The rooms that are joined or will be. @returns {Iterable<Room>} */
@@ -887,9 +885,7 @@ export class ChatClient extends Emitter {
 
   /** Resolves when all posts are decided. */
   async flushed() {
-    while (this.waiting) {
-      await Promise.allSettled([...this._rooms.values()].flatMap((room) => room.posts.map((post) => post.done)));
-    }
+    for (let { open } = this; open.length; { open } = this) await Promise.allSettled(open.map((post) => post.done));
   }
 
   /**
