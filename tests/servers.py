@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -101,11 +101,15 @@ class Server(Served):
 
 
 class JsonClient:
-    """A blocking client of ``chat.v1.json`` by the ``websockets`` library."""
+    """A blocking client of ``chat.v1.json`` by the ``websockets`` library.
 
-    def __init__(self, url: str, name: str = "tester", **hello: object) -> None:
+    :param options: for the library; ``hello``: more for the hello.
+    """
+
+    def __init__(self, url: str, name: str = "tester", *, options: Mapping[str, Any] | None = None, **hello: object) -> None:
         # With a bound on its queue the library would wait 10 s for the answer to its close frame behind what nobody reads.
-        self._connecting = websockets.sync.client.connect(url, subprotocols=JSON, compression=None, max_size=None, max_queue=None)
+        wanted = {"subprotocols": JSON, "compression": None, "max_size": None, "max_queue": None, **(options or {})}
+        self._connecting = websockets.sync.client.connect(url, **wanted)
         self._hello = {"type": "hello", "name": name, **hello}
         self.pushes: list[Json] = []
         self._last_id = 0
