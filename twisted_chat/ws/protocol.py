@@ -29,7 +29,7 @@ from twisted_chat.words.errors import ChatError, CloseCode
 from twisted_chat.words.frames import FIN_PING, frame
 from twisted_chat.words.handshake import switching_protocols
 from twisted_chat.words.ticket import Ticket
-from twisted_chat.ws import receive
+from twisted_chat.ws import receive, tls
 
 _PING = frame(FIN_PING, b"")
 #: Bytes of a close frame's reason (RFC 6455 section 5.5: 125 with the code).
@@ -324,9 +324,11 @@ class ChatProtocol(WebSocketServerProtocol):
         if isinstance(transport, tcp.Connection) and not transport.TLS:
             sent: Callable[[bytes], int] = transport.getHandle().send
             return sent
+        if tls.is_direct(transport):
+            return tls.TlsSend(transport)
 
         def send_buffered(data: bytes) -> int:
-            # TLS and wrappers have buffers of their own: they take everything, and pauseProducing says when it was too much.
+            # Wrappers have buffers of their own: they take everything, and pauseProducing says when it was too much.
             transport.write(data)
             return len(data)
 
@@ -349,7 +351,7 @@ class ChatProtocol(WebSocketServerProtocol):
         transport: Any = self.transport
         if isinstance(transport, tcp.Connection) and not transport.TLS:
             return len(transport.dataBuffer) - transport.offset + transport._tempDataLen
-        return UNSENT_BYTES + 1
+        return self.send.unsent() if isinstance(self.send, tls.TlsSend) else UNSENT_BYTES + 1
 
     def _write(self, data: bytes) -> None:
         transport: Any = self.transport
