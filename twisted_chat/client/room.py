@@ -151,7 +151,7 @@ class Room:
         self._history = _ALL if history is None else history
         self._presence = presence
         self._presence_version = -1
-        self._hidden = 0
+        self._position = 0
         self._holding = False
         self._line: Line | None = None
         self._refused: Exception | None = None
@@ -266,10 +266,9 @@ class Room:
         """How to join now."""
         since = self.cursor
         if since is not None and since.id is None:
-            # The connection broke before the first event, or nothing is kept: no id to resume with, so all that is kept.
-            return JoinRoom(room=self.name, since=Cursor(since.epoch, 0), tail=_ALL, presence=self._presence)
-        # At least one event of what was, even if it is not wanted, because only an event tells the id that a cursor needs.
-        return JoinRoom(room=self.name, since=since, tail=max(1, self._history), presence=self._presence)
+            # The connection broke before the first event of everything that there is.
+            since = Cursor(since.epoch, 0)
+        return JoinRoom(room=self.name, since=since, tail=self._history, presence=self._presence)
 
     @property
     def wants_in(self) -> bool:
@@ -290,7 +289,9 @@ class Room:
         known = self.cursor
         if known is None:
             self._begin(joined)
-        elif joined.recovered is not True and not _goes_on(known, joined):
+        elif joined.recovered is True or _goes_on(known, joined):
+            self._position = known.seq
+        else:
             self._begin(joined)
             self._notice(Reset(self.name, joined.why if isinstance(joined.why, str) else "expired"))
         waiters, self._waiters = self._waiters, []
@@ -332,13 +333,11 @@ class Room:
         me = self._client.me
         if me is not None and event.by.id == me.id:
             self._is_committed(event)
-        if self._holding or self.joined is None:
+        if self._holding or self.joined is None or event.seq <= self._position:
             return
-        if self.cursor is not None and self.cursor.id is not None and event.seq <= self.cursor.seq:
-            return
+        self._position = event.seq
         cursor = self.cursor = Cursor(self.joined.epoch, event.seq, event.id)
-        if event.seq > self._hidden:
-            self._deliver(event, _Delivery(cursor))
+        self._deliver(event, _Delivery(cursor))
 
     def push(self, push: object) -> None:
         """Something that is in no log."""
@@ -485,9 +484,13 @@ class Room:
     # Inside: what comes
 
     def _begin(self, joined: Joined) -> None:
-        self._hidden = joined.head - self._history
-        self.cursor = Cursor(joined.epoch, joined.head if joined.from_ > joined.head else joined.from_ - 1)
-        if self.cursor.seq == 0 or joined.from_ > joined.head:
+        """Read what the join gives.  Until its first event the cursor is the head, so that nothing after it is missed."""
+        self._position = joined.from_ - 1
+        if self._history == _ALL or joined.head == 0:
+            self.cursor = Cursor(joined.epoch, self._position)
+        else:
+            self.cursor = Cursor(joined.epoch, joined.head, joined.head_id)
+        if joined.from_ > joined.head:
             self._save(self.cursor)
 
     def _deliver(self, event: AnyEvent, delivery: _Delivery) -> None:

@@ -182,11 +182,14 @@ class Endpoint:
             return fail(ConnectionRefusedError())
         self.wires = [known for known in self.wires if known.open]
         self.wires.append(wire)
-        wire.server.protocol, wire.client.protocol = server, client
 
         def made() -> None:
             if connected.called:
                 return
+            if not wire.open:
+                connected.errback(ConnectionLost("cut"))
+                return
+            wire.server.protocol, wire.client.protocol = server, client
             server.makeConnection(wire.server)
             client.makeConnection(wire.client)
             connected.callback(client)

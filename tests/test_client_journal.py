@@ -1,0 +1,158 @@
+"""The file of a client: what was accepted and how far was read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_chat.client import journal as journal_module
+from twisted_chat.client.errors import StateError
+from twisted_chat.client.journal import Journal
+from twisted_chat.client.line import encode
+from twisted_chat.client.outbox import Post
+from twisted_chat.words.commands import Delete, Edit, React, Send, Topic
+from twisted_chat.words.events import Cursor
+
+CURSOR = Cursor("E", 7, "e7")
+
+
+class JournalTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.path = self.mktemp()
+        self.journals: list[Journal] = []
+        self.addCleanup(self.close)
+
+    def close(self) -> None:
+        for journal in self.journals:
+            journal.close()
+
+    def journal(self) -> Journal:
+        journal = Journal(self.path)
+        self.journals.append(journal)
+        return journal
+
+    def put(self, journal: Journal, key: str, room: str = "lobby") -> None:
+        post = Send(room=room, key=key, text="hi")
+        journal.put(post, encode(post))
+
+    def killed(self, journal: Journal) -> None:
+        """As kill -9: nothing is said to the file any more."""
+        journal.close()
+
+    def test_new(self) -> None:
+        """Who we are stays."""
+        journal = self.journal()
+        self.assertEqual(journal.open("device-1"), [])
+        self.assertEqual(journal.device, "device-1")
+        self.killed(journal)
+        again = self.journal()
+        again.open("device-2")
+        self.assertEqual(again.device, "device-1")
+
+    def test_accepted(self) -> None:
+        """What is not acknowledged is there again, in order, whatever it was."""
+        journal = self.journal()
+        journal.open("device-1")
+        posts: list[Post] = [
+            Send(room="lobby", key="a", text="hi", reply_to=3),
+            Send(room="lobby", key="b", data=b"\0\xff"),
+            Edit(room="lobby", key="c", of=3, revision=1, text="ho"),
+            Delete(room="ops", key="d", of=3),
+            React(room="ops", key="e", of=3, emoji="+", on=False),
+            Topic(room="ops", key="f", text="t"),
+        ]
+        for post in posts:
+            journal.put(post, encode(post))
+        journal.done("lobby", "b")
+        self.killed(journal)
+        self.assertEqual(self.journal().open("x"), [posts[0], *posts[2:]])
+
+    def test_before_sync(self) -> None:
+        """It is with the operating system when ``put`` returns: the end of the process, however it comes, loses nothing."""
+        journal = self.journal()
+        journal.open("device-1")
+        self.put(journal, "a")
+        self.assertIn(b'"key":"a"', Path(self.path).read_bytes())
+
+    def test_cursors(self) -> None:
+        journal = self.journal()
+        journal.open("device-1")
+        journal.move({"lobby": Cursor("E", 1, "e1"), "ops": CURSOR})
+        journal.move({"lobby": CURSOR, "ops": None})
+        self.killed(journal)
+        again = self.journal()
+        again.open("x")
+        self.assertEqual(again.cursors["lobby"], CURSOR)
+
+    def test_torn(self) -> None:
+        """A line that was being written at the end is as if it had never been; what follows is not spoilt by it."""
+        journal = self.journal()
+        journal.open("device-1")
+        self.put(journal, "a")
+        self.killed(journal)
+        with open(self.path, "ab") as file:
+            file.write(b'{"put":{"type":"send","room":"lob')
+        again = self.journal()
+        self.assertEqual([post.key for post in again.open("x")], ["a"])
+        self.put(again, "b")
+        self.killed(again)
+        self.assertEqual([post.key for post in self.journal().open("x")], ["a", "b"])
+
+    def test_damaged(self) -> None:
+        """Anything else that cannot be read is said, with its line and the cure."""
+        Path(self.path).write_text('{"device":"device-1"}\nnonsense\n{"device":"device-1"}\n')
+        with self.assertRaises(StateError) as caught:
+            self.journal().open("x")
+        self.assertIn("line 2 cannot be read", str(caught.exception))
+        self.assertIn("move the file away", str(caught.exception))
+
+    def test_two_programs(self) -> None:
+        """A file belongs to one program at a time."""
+        self.journal().open("device-1")
+        with self.assertRaises(StateError) as caught:
+            self.journal().open("device-2")
+        self.assertIn("another program uses it", str(caught.exception))
+
+    def test_stays_small(self) -> None:
+        """What is of no use any more is thrown away, and nothing else is."""
+        self.patch(journal_module, "SLACK_BYTES", 4_096)
+        journal = self.journal()
+        journal.open("device-1")
+        self.put(journal, "kept")
+        for number in range(1_000):
+            self.put(journal, f"k{number}")
+            journal.done("lobby", f"k{number}")
+            journal.move({"lobby": Cursor("E", number, f"e{number}")})
+            journal.sync()
+            self.assertLess(os.path.getsize(self.path), 8_192)
+        self.killed(journal)
+        again = self.journal()
+        self.assertEqual([post.key for post in again.open("x")], ["kept"])
+        self.assertEqual(again.cursors["lobby"].seq, 999)
+
+    def test_no_place(self) -> None:
+        """A file that cannot be is said at once."""
+        with self.assertRaises(StateError) as caught:
+            Journal("/nowhere/at/all/journal").open("x")
+        self.assertIn("cannot be used: No such file or directory", str(caught.exception))
+
+    def test_disk_full(self) -> None:
+        """What could not be kept was not accepted, and half a line is taken back."""
+        journal = self.journal()
+        journal.open("device-1")
+        self.put(journal, "a")
+        real = os.write
+
+        def full(descriptor: int, data: bytes) -> int:
+            if len(data) > 20:
+                return real(descriptor, data[:20])
+            raise OSError(28, "No space left on device")
+
+        self.patch(os, "write", full)
+        self.assertRaises(StateError, self.put, journal, "b")
+        self.patch(os, "write", real)
+        self.put(journal, "c")
+        self.killed(journal)
+        self.assertEqual([post.key for post in self.journal().open("x")], ["a", "c"])
