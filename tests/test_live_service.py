@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
@@ -25,6 +26,14 @@ from tests.certificates import make_certificate
 from tests.serving import TWISTD, NotReady, Served, environment, run
 from twisted_chat.identity.tokens import Minted, mint
 from twisted_chat.stores.urls import make_shared_tokens
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Another process does something, and there is nothing but looking."""
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen"
+        threading.Event().wait(0.02)
 
 
 class StartTests(SynchronousTestCase):
@@ -220,6 +229,39 @@ class StartErrorTests(SynchronousTestCase):
         self.assertIn("Address already in use", ended.stderr)
 
 
+class DaemonTests(SynchronousTestCase):
+    """Without ``-n``: log and process id are files in the working directory."""
+
+    def twistd(self, directory: Path, *arguments: str) -> int:
+        command = [*TWISTD, "chat", "--listen=tcp:0:interface=127.0.0.1", *arguments]
+        ended = subprocess.run(command, cwd=directory, env=environment(), capture_output=True, timeout=30, check=False)
+        return ended.returncode
+
+    def test_life(self) -> None:
+        directory = Path(self.mktemp()).absolute()
+        directory.mkdir()
+        log = directory / "twistd.log"
+        self.assertEqual(self.twistd(directory), 0)
+        until(lambda: "Serving on" in log.read_text())
+        found = re.search(r"Serving on http(\S+);", log.read_text())
+        assert found is not None
+        with connect(f"ws{found[1]}") as alice:
+            alice.send("hello")
+            self.assertEqual(alice.recv(5), "hello")
+        os.kill(int((directory / "twistd.pid").read_text()), signal.SIGTERM)
+        until(lambda: not (directory / "twistd.pid").exists())
+        self.assertIn("Server Shut Down", log.read_text())
+
+    def test_failed_start(self) -> None:
+        """The log says why, and no process id is left."""
+        directory = Path(self.mktemp()).absolute()
+        directory.mkdir()
+        self.assertEqual(self.twistd(directory, "--store=mysql:chat"), 0)
+        until(lambda: "Server Shut Down" in (directory / "twistd.log").read_text())
+        self.assertIn("critical server: --store mysql:chat: no such kind of store", (directory / "twistd.log").read_text())
+        until(lambda: not (directory / "twistd.pid").exists())
+
+
 class TokenTests(SynchronousTestCase):
     """Tokens are made and revoked by another process, on the same file, while the server runs."""
 
@@ -405,20 +447,13 @@ class ReloadTests(SynchronousTestCase):
         log = directory / "chat.log"
         with subprocess.Popen(command, cwd=directory, env=environment(), stdout=subprocess.DEVNULL) as process:
             try:
-                self.until(lambda: log.exists() and "Serving on" in log.read_text())
+                until(lambda: log.exists() and "Serving on" in log.read_text())
                 log.rename(directory / "chat.log.1")
                 process.send_signal(signal.SIGHUP)
-                self.until(lambda: log.exists() and "Read the configuration again" in log.read_text())
+                until(lambda: log.exists() and "Read the configuration again" in log.read_text())
             finally:
                 process.terminate()
                 process.wait(15)
-
-    def until(self, true: object) -> None:
-        assert callable(true)
-        deadline = time.monotonic() + 20
-        while not true():
-            self.assertLess(time.monotonic(), deadline)
-            threading.Event().wait(0.05)
 
     def test_certificate(self) -> None:
         """A renewed certificate is used for new connections, without a restart; a broken one leaves the old."""

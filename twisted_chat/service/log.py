@@ -119,12 +119,12 @@ def _in_one_line(failure: Failure) -> str:
 class LineObserver:
     """Writes each event as one line; to a file that can be reopened, or to the standard output.
 
-    :param path: the file; ``-`` or empty: the standard output of the process (not what twistd puts in its place).
+    :ivar path: the file; ``-`` or empty: the standard output of the process (not what twistd puts in its place).
     """
 
     def __init__(self, line: Callable[[LogEvent], str], path: str = "") -> None:
         self._line = line
-        self._path = "" if path == "-" else path
+        self.path = "" if path == "-" else path
         self._file = self._open()
 
     def __call__(self, event: LogEvent) -> None:
@@ -136,13 +136,13 @@ class LineObserver:
 
     def reopen(self) -> None:
         """Go on in a new file of the same name, because the old one was moved away."""
-        if self._path:
+        if self.path:
             old, self._file = self._file, self._open()
             old.close()
 
     def _open(self) -> IO[str]:
-        if self._path:
-            return open(self._path, "a", encoding="utf-8", errors="backslashreplace")
+        if self.path:
+            return open(self.path, "a", encoding="utf-8", errors="backslashreplace")
         output: IO[str] | None = sys.__stdout__
         assert output is not None, "the process has no standard output"
         return output

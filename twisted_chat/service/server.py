@@ -165,7 +165,7 @@ class Server(MultiService):
         """The start failed: one line, exit status 1."""
         self._failed = True
         self._notify(f"STATUS=Failed: {line}")
-        if self._daemon:
+        if self._daemon or (self._options.lines is not None and self._options.lines.path):
             self.log.critical("{line}", line=line)
         say_error(line)
         exit_status_at_end(1)
