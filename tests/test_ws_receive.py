@@ -418,9 +418,13 @@ class EffortTests(SynchronousTestCase):
         """2,500 lines in one read: a handful of calls in all, beside the session's own."""
         self.connection.session.answer = lambda text: None  # type: ignore[method-assign]
         lines = client_frame(TEXT, b"x" * 20) * 2_500
+        while self.connection.transport.bufferSize < 65_536:
+            self.connection.deliver(lines)  # it shows to say much, and is read more from
+        self.connection.session.messages.clear()
+        batches = self.connection.session.batches
         ours = self.calls(lines, lambda code: "tests" not in code.co_filename)
         self.assertEqual(len(self.connection.session.messages), 2_500)
-        self.assertEqual(self.connection.session.batches, 1, "all texts of one read come together")
+        self.assertEqual(self.connection.session.batches, batches + 1, "all texts of one read come together")
         self.assertLessEqual(ours, 10)
 
     def test_unusual_frames_are_linear(self) -> None:
