@@ -220,7 +220,8 @@ class Story:
         if self.random.random() < STARTING_SHARE:
             moment = self.random.random() * STARTING_SECONDS
         else:
-            await asyncio.to_thread(self.server.wait_for, "READY=1")
+            if self.kills:
+                await asyncio.to_thread(self.server.wait_for, "READY=1")
             moment = self.random.random() * LOADED_SECONDS
         await asyncio.wait([failed], timeout=moment)
         if failed.done():
