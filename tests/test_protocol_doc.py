@@ -1,0 +1,292 @@
+"""``docs/protocol.rst`` is true: its tables are those of the code, and its conversations happen as they stand there."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import fields
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.chat import Chat, Client, JsonClient, MemoryLink, PlainClient, guest
+from twisted_chat.rules.jsonsession import BATCH_COMMANDS, ROOMS_TOLD
+from twisted_chat.web import api
+from twisted_chat.words import commands, replies
+from twisted_chat.words.errors import ERRORS, RETRY_CLOSE_CODES, CloseCode
+from twisted_chat.words.events import Cursor, Deleted, Edited, Entry, Event, Message, Reacted, Reaction, TopicSet
+from twisted_chat.words.limits import Limits
+
+PATH = Path(__file__).parent.parent / "docs" / "protocol.rst"
+TEXT = PATH.read_text()
+
+#: Which list of fields describes which struct: (section, list).
+STRUCTS: dict[tuple[str, str], type[Struct]] = {
+    ("Cursor", "Cursor"): Cursor,
+    ("hello", "Fields"): commands.Hello,
+    ("hello", "Answer"): replies.Welcome,
+    ("hello", "User"): replies.Me,
+    ("hello", "Limits"): replies.WelcomeLimits,
+    ("hello", "Rate"): replies.SendRate,
+    ("join", "Fields"): commands.Join,
+    ("join", "Room in rooms"): commands.JoinRoom,
+    ("join", "Answer"): replies.JoinOk,
+    ("join", "Answer for several rooms"): replies.JoinAllOk,
+    ("join", "Room that could not be joined"): replies.JoinFailed,
+    ("leave", "Fields"): commands.Leave,
+    ("send", "Fields"): commands.Send,
+    ("send", "Answer"): replies.PostOk,
+    ("edit", "Fields"): commands.Edit,
+    ("delete", "Fields"): commands.Delete,
+    ("react", "Fields"): commands.React,
+    ("topic", "Fields"): commands.Topic,
+    ("rooms", "Fields"): commands.Rooms,
+    ("rooms", "Answer"): replies.RoomsOk,
+    ("rooms", "Room in the list"): replies.RoomBrief,
+    ("history", "Fields"): commands.History,
+    ("history", "Answer"): replies.HistoryOk,
+    ("presence", "Fields"): commands.Presence,
+    ("presence", "Answer"): replies.PresenceOk,
+    ("typing", "Fields"): commands.Typing,
+    ("read", "Fields"): commands.Read,
+    ("read", "Answer"): replies.ReadOk,
+    ("ping", "Fields"): commands.Ping,
+    ("pong", "Fields"): commands.Pong,
+    ("bye", "Fields"): commands.Bye,
+    ("error", "Fields"): replies.Error,
+    ("live", "Fields"): replies.LivePush,
+    ("gap", "Fields"): replies.GapPush,
+    ("typing (push)", "Fields"): replies.TypingPush,
+    ("read (push)", "Fields"): replies.ReadPush,
+    ("presence (push)", "Fields"): replies.PresencePush,
+    ("presence (push)", "Person"): replies.Present,
+    ("ping (push)", "Fields"): replies.PingPush,
+    ("pong (push)", "Fields"): replies.PongPush,
+    ("bye (push)", "Fields"): replies.ByePush,
+    ("message", "Fields"): Message,
+    ("message", "Reaction"): Reaction,
+    ("edit (event)", "Fields"): Edited,
+    ("delete (event)", "Fields"): Deleted,
+    ("reaction (event)", "Fields"): Reacted,
+    ("topic (event)", "Fields"): TopicSet,
+    ("``GET /api/v1/rooms``", "Answer"): api.RoomList,
+    ("``GET /api/v1/rooms``", "Room"): api.RoomInfo,
+    ("``GET /api/v1/rooms/{room}/events``", "Query"): api.EventsQuery,
+    ("``GET /api/v1/rooms/{room}/events``", "Answer"): api.Events,
+    ("``POST /api/v1/rooms/{room}/events``", "Body"): api.Say,
+    ("``POST /api/v1/rooms/{room}/events``", "Answer"): api.Said,
+}
+#: Fields that stand in one place for all.
+COMMON = {field.encode_name for field in fields(Entry)}
+
+
+def lists() -> dict[tuple[str, str], list[str]]:
+    """The lists of fields in the document: section and name of the list, and the fields in their order."""
+    found: dict[tuple[str, str], list[str]] = {}
+    section = name = ""
+    lines = TEXT.splitlines()
+    for line, below in zip(lines, [*lines[1:], ""], strict=True):
+        if below and line and set(below) <= set("=-~") and len(below) == len(line):
+            section, name = line, ""
+        elif heading := re.fullmatch(r"\*\*(.+)\*\*", line):
+            name = heading[1]
+            found[section, name] = []
+        elif name and (field := re.fullmatch(r"``(\w+)``", line)) and below.startswith("    "):
+            found[section, name].append(field[1])
+    return found
+
+
+def table(header: str) -> list[list[str]]:
+    """The rows of the csv-table whose header begins so."""
+    _, _, rest = TEXT.partition(f':header: "{header}"')
+    body = rest.partition("\n\n")[2].partition("\n\n")[0]
+    return [[cell.strip("` ") for cell in row] for row in csv.reader((line.strip() for line in body.splitlines()), skipinitialspace=True)]
+
+
+class TablesTests(SynchronousTestCase):
+    def test_every_struct_is_described(self) -> None:
+        """Each command, answer, push and kind of event of the vocabulary."""
+        described = set(STRUCTS.values())
+        spoken = {*get_args(commands.AnyCommand), *get_args(replies.Answer), *get_args(replies.Push), *get_args(Event)}
+        self.assertEqual(spoken - described, {replies.Ok})
+        for (section, name), struct in STRUCTS.items():
+            tag = struct.__struct_config__.tag
+            if name == "Fields" and struct is not replies.Error:
+                self.assertEqual(section.partition(" ")[0], tag)
+
+    def test_every_field_is_described(self) -> None:
+        """And no field is described that does not exist."""
+        found = lists()
+        self.assertEqual(found.pop(("event", "Fields")), ["room", "kind", *(field.encode_name for field in fields(Entry))])
+        self.assertEqual(set(found), set(STRUCTS))
+        for place, struct in STRUCTS.items():
+            names = {field.encode_name for field in fields(struct)}
+            if issubclass(struct, Entry):
+                names -= COMMON
+            elif place[1] == "Fields" or place[1].startswith("Answer"):
+                names.discard("id")
+            self.assertEqual(set(found[place]) - {"type"}, names, place)
+
+    def test_errors(self) -> None:
+        rows = [(code, int(status), int(close), retry) for code, status, close, retry, _ in table("code\", \"HTTP")]
+        self.assertEqual(
+            rows, [(error.code, error.http_status, error.close_code, "yes" if error.retry else "no") for error in ERRORS]
+        )
+
+    def test_close_codes(self) -> None:
+        rows = {int(code): action for code, _, action in table("code\", \"meaning")}
+        self.assertEqual(list(rows), sorted({*map(int, CloseCode), 1006}))
+        self.assertEqual({code for code, action in rows.items() if action == "comes back"}, {int(code) for code in RETRY_CLOSE_CODES})
+
+    def test_limits(self) -> None:
+        for name, default, _ in table("limit"):
+            self.assertEqual(str(getattr(Limits(), name)), default, name)
+        self.assertIn(f"at most {BATCH_COMMANDS:,} commands", TEXT)
+        self.assertIn(f"at most {ROOMS_TOLD:,}", TEXT)
+
+
+def conversations() -> Iterator[tuple[int, list[str]]]:
+    """The scripts in the document, with their line numbers."""
+    lines = TEXT.splitlines()
+    for number, line in enumerate(lines):
+        if line == "::":
+            end = number + 2
+            while lines[end].startswith("    "):
+                end += 1
+            yield number + 3, [each.strip() for each in lines[number + 2 : end]]
+
+
+class Play:
+    """Holds one conversation with a chat in memory."""
+
+    def __init__(self, case: SynchronousTestCase) -> None:
+        self.case = case
+        self.chat = Chat(case, Limits())
+        self.clients: dict[str, Client] = {}
+        self.waiting: dict[str, list[Any]] = {}
+        self.known: dict[str, dict[str, str]] = {}
+
+    def run(self, line: str) -> None:
+        if opened := re.fullmatch(r"== (\w+) opens (\S+)( as chat\.v1\.json)?( and is in (\w+))?", line):
+            self.open(opened[1], opened[2], bool(opened[3]), opened[5])
+        elif lost := re.fullmatch(r"== (\w+) loses the connection", line):
+            self.clients[lost[1]].lose()
+        elif passed := re.fullmatch(r"== (\d+) seconds pass", line):
+            self.chat.pass_time(int(passed[1]))
+        elif line == "== the server restarts":
+            self.chat.hub.drain()
+            self.chat.turn()
+        elif closed := re.fullmatch(r"== (\w+) is closed with (\d+)", line):
+            self.case.assertEqual(self.clients[closed[1]].closed, int(closed[2]))
+        elif said := re.fullmatch(r"(\w+) +-> (.+)", line):
+            self.say(said[1], said[2])
+        elif heard := re.fullmatch(r"(\w+) +<- (.+)", line):
+            self.hear(heard[1], heard[2])
+        else:
+            raise AssertionError(f"not understood: {line}")
+
+    def open(self, name: str, url: str, json: bool, room: str | None) -> None:
+        parts = urlsplit(url)
+        query = parse_qs(parts.query)
+        person = guest(name)
+        link = MemoryLink()
+        if not json:
+            self.clients[name] = self.chat.plain(
+                person,
+                parts.path.rpartition("/")[2],
+                link=link,
+                names="names" in query,
+                history=int(query.get("history", ["0"])[0]),
+            )
+        elif room is None:
+            self.clients[name] = self.chat.stranger(guest(f"{name}-1"), link=link)
+        else:
+            self.clients[name] = self.chat.json(person, room, link=link)
+        self.waiting[name] = []
+
+    def say(self, name: str, what: str) -> None:
+        client = self.clients[name]
+        if isinstance(client, PlainClient):
+            client.say(what)
+            return
+        assert isinstance(client, JsonClient)
+        client.say(self.filled(name, what).encode())
+
+    def hear(self, name: str, what: str) -> None:
+        client = self.clients[name]
+        waiting = self.waiting[name]
+        if not waiting:
+            assert isinstance(client, PlainClient | JsonClient)
+            waiting += client.take()
+        self.case.assertTrue(waiting, f"{name} hears nothing, expected {what}")
+        got = waiting.pop(0)
+        if isinstance(client, PlainClient):
+            self.case.assertEqual(got, what)
+            return
+        expected = msgspec.json.decode(self.filled(name, what.replace(",…}", ',"…":0}').replace(":…", ':"…"').replace("[…]", '["…"]')))
+        if not same(got, expected):
+            raise AssertionError(f"{name} hears {msgspec.json.encode(got).decode()}")
+        known = self.known.setdefault(name, {})
+        known["epoch"] = got.get("epoch", known.get("epoch"))
+        if got["type"] == "event":
+            known["id"] = got["id"]
+
+    def filled(self, name: str, what: str) -> str:
+        for word, value in self.known.get(name, {}).items():
+            what = what.replace(f"${word}", str(value))
+        return what
+
+    def end(self) -> None:
+        for name, client in self.clients.items():
+            assert isinstance(client, PlainClient | JsonClient)
+            self.case.assertEqual(self.waiting[name] + client.take(), [], f"{name} hears more than the document says")
+
+
+def same(got: Any, expected: Any) -> bool:
+    """Whether they are equal, where ``…`` stands for anything (in an object: for further fields)."""
+    if isinstance(expected, str) and "…" in expected:
+        pattern = ".*".join(map(re.escape, expected.split("…")))
+        return not isinstance(got, str) or re.fullmatch(pattern, got, re.DOTALL) is not None
+    if isinstance(expected, dict) and isinstance(got, dict):
+        more = expected.pop("…", None) is not None
+        return (more or set(got) == set(expected)) and all(key in got and same(got[key], expected[key]) for key in expected)
+    if isinstance(expected, list) and isinstance(got, list):
+        return expected == ["…"] or (len(got) == len(expected) and all(map(same, got, expected)))
+    return bool(got == expected)
+
+
+class ConversationsTests(SynchronousTestCase):
+    def test_they_happen_as_they_stand_there(self) -> None:
+        """Line by line; nobody hears anything that is not written down."""
+        count = 0
+        for number, lines in conversations():
+            play = Play(self)
+            for offset, line in enumerate(lines):
+                try:
+                    play.run(line)
+                except Exception as error:
+                    raise AssertionError(f"docs/protocol.rst:{number + offset}: {line}\n{error}") from error
+            try:
+                play.end()
+            except Exception as error:
+                raise AssertionError(f"docs/protocol.rst:{number}: {error}") from error
+            count += 1
+        self.assertGreaterEqual(count, 6)
+
+
+class ArchitectureTests(SynchronousTestCase):
+    def test_what_it_names_is_there(self) -> None:
+        """Each path exists, and each module of rules and words has its word."""
+        text = PATH.with_name("architecture.rst").read_text()
+        package = PATH.parent.parent / "twisted_chat"
+        for name in set(re.findall(r"[a-z_]+(?:/[a-z_]+)*\.py", text)):
+            places = [package.parent / name, *(package / below / name for below in ("", "rules", "words"))]
+            self.assertTrue(any(place.exists() for place in places), name)
+        for layer in ("rules", "words"):
+            names = {path.name for path in (package / layer).glob("*.py")} - {"__init__.py"}
+            self.assertEqual({name for name in names if f"{name}``" not in text}, set())
