@@ -15,9 +15,8 @@ from twisted.internet.task import react
 
 from twisted_chat.service.chat import build
 from twisted_chat.service.settings import Settings
-from twisted_chat.words.frames import FIN_BINARY, FIN_TEXT, frame
+from twisted_chat.words.frames import DEFLATE_WINDOW_BITS, FIN_BINARY, FIN_TEXT, frame
 from twisted_chat.words.ticket import Ticket
-from twisted_chat.ws.factory import WINDOW_BITS
 from twisted_chat.ws.protocol import ChatProtocol
 
 #: "This message is compressed."
@@ -50,7 +49,7 @@ class EchoSession:
 
 def deflated(payload: bytes) -> bytes:
     """RFC 7692 section 7.2.1, forgetting everything after the message."""
-    deflate = zlib.compressobj(wbits=-WINDOW_BITS)
+    deflate = zlib.compressobj(wbits=-DEFLATE_WINDOW_BITS)
     return (deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
 

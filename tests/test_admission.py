@@ -19,7 +19,8 @@ from twisted_chat.words.limits import Limits
 
 class OriginTests(SynchronousTestCase):
     def refused(self, origins: Origins, origin: str | None, host: str = "chat.test", **kw: bool) -> str:
-        return self.assertRaises(Forbidden, origins.check, origin, "https", host, **kw).message
+        error: Forbidden = self.assertRaises(Forbidden, origins.check, origin, "https", host, **kw)
+        return error.message
 
     def test_own_page(self) -> None:
         """The page that this server serves may talk to it, with and without a port."""

@@ -125,7 +125,8 @@ class JwtTests(SynchronousTestCase):
         self.assertIn("nbf", self.refused(sign(nbf=NOW + LEEWAY + 1)))
 
     def test_times_are_numbers(self) -> None:
-        for value in ("tomorrow", True, [], 1e300):
+        values: tuple[object, ...] = ("tomorrow", True, [], 1e300)
+        for value in values:
             self.refused(raw_signed({**CLAIMS, "exp": value}))
             self.refused(raw_signed({**CLAIMS, "nbf": value}))
 
@@ -160,7 +161,8 @@ class JwtTests(SynchronousTestCase):
 
     def test_malformed_restriction(self) -> None:
         """A list of rooms that cannot be read must not mean: all rooms."""
-        for rooms in ("lobby", [1], {}, None):
+        malformed: tuple[object, ...] = ("lobby", [1], {}, None)
+        for rooms in malformed:
             self.refused(raw_signed({**CLAIMS, "rooms": rooms}))
         self.assertEqual(self.accepted(sign(rooms=[])).rooms, ())
 
@@ -186,7 +188,8 @@ def raw_signed(claims: dict[str, Any]) -> str:
 
 class KeyTests(SynchronousTestCase):
     def refused(self, algorithm: str, text: str) -> str:
-        return self.assertRaises(BadRequest, read_key, algorithm, text).message
+        error: BadRequest = self.assertRaises(BadRequest, read_key, algorithm, text)
+        return error.message
 
     def test_kinds(self) -> None:
         """A key for another algorithm, a private key, a short secret: each is named at start."""
