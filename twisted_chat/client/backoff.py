@@ -24,7 +24,7 @@ class Backoff:
         self._random = random
         self._first = first
         self._most = most
-        self._bound = first
+        self._bound = min(first, most)
 
     def wait(self, asked: float = 0.0) -> float:
         """Seconds until the next attempt: what the server ``asked`` for, which is spread already, and our own share on top."""

@@ -30,7 +30,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClien
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from twisted_chat.client.backoff import Backoff
+from twisted_chat.client.backoff import MOST, Backoff
 from twisted_chat.client.errors import ClientEnded, ClientError, ClientStopped, ConnectionProblem, Postponed, refusal
 from twisted_chat.client.journal import Journal
 from twisted_chat.client.line import CONNECT_SECONDS, PATIENCE, AnyEvent, Line
@@ -95,6 +95,8 @@ class ChatClient(Service):
     :param trust_root: the certificates that may sign the server's, for ``wss``; None: the platform's.
     :param client_certificate: a ``PrivateCertificate`` to show, for ``wss``.
     :param connect_seconds: for TCP, TLS, the handshake and the welcome in all.
+    :param flush_seconds: for a clean stop to send what waits.
+    :param longest_wait: seconds to which the wait between two attempts grows, before what the server asks for.
     :param patience: seconds beyond the server's ping interval after which silence means that the connection is dead.
     :ivar state: what the client is doing; ``problem`` why it is not online.
     :ivar me: who the server takes us for; None before the first welcome.
@@ -118,6 +120,7 @@ class ChatClient(Service):
         client_certificate: Any = None,
         connect_seconds: float = CONNECT_SECONDS,
         flush_seconds: float = FLUSH_SECONDS,
+        longest_wait: float = MOST,
         patience: float = PATIENCE,
         random: Callable[[], float] = random_numbers.random,
         unique: Callable[[], str] = lambda: secrets.token_hex(16),
@@ -149,7 +152,7 @@ class ChatClient(Service):
         self._sockets = SocketFactory(self.where, reactor)
         self._key_start = unique()[:24]
         self._key_number = 0
-        self._backoff = Backoff(random)
+        self._backoff = Backoff(random, most=longest_wait)
         self._line: Line | None = None
         self._life: Deferred[None] | None = None
         self._stopping: Deferred[None] | None = None

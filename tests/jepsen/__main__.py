@@ -1,0 +1,145 @@
+"""``python -m tests.jepsen [SECONDS] [SEED] [DIRECTORY]``: run it, print the report as JSON, exit with 1 if anything is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor as installed_reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from websockets.asyncio.client import connect
+
+from tests.jepsen.checking import check
+from tests.jepsen.nemesis import World
+from tests.jepsen.record import Record, Seen
+from tests.jepsen.worker import ROOM
+
+reactor: Any = installed_reactor
+
+#: Who takes part: three writers and two readers with our client, one of each with ``websockets``.
+WORKERS = {"w1": "writer", "w2": "writer", "w3": "writer", "r1": "reader", "r2": "reader", "x1": "raw", "x2": "raw"}
+#: Each kind of fault happens so often at least.
+TIMES = 3
+#: Acknowledged messages below which a run says too little.
+ENOUGH = 5_000
+#: Seconds for everything to come to rest at the end; the longest wait that a client is asked for is 10.5.
+REST = 45.0
+
+
+async def run(seconds: float, seed: int, directory: Path) -> dict[str, Any]:
+    numbers = random.Random(seed)
+    world = World(reactor, directory, numbers, WORKERS)
+    began = time.monotonic()
+    try:
+        await world.wait(2.0)
+        rounds = 0
+        while rounds < TIMES or time.monotonic() - began < seconds:
+            faults = world.faults()
+            numbers.shuffle(faults)
+            for fault in faults:
+                await fault()
+                await world.wait(numbers.uniform(0.2, 1.0))
+                if rounds >= TIMES and time.monotonic() - began >= seconds:
+                    break
+            rounds += 1
+        lasted = time.monotonic() - began
+        (directory / "quiet").touch()
+        records, log = await rest(world, directory)
+        for worker in world.workers.values():
+            worker.send_signal(signal.SIGTERM)
+    finally:
+        for worker in world.workers.values():
+            if worker.poll() is None:
+                worker.kill()
+            worker.wait()
+        world.end_server()
+    writers = {name: record for name, record in records.items() if WORKERS[name] != "reader"}
+    readers = {name: record for name, record in records.items() if WORKERS[name] != "writer"}
+    wrong = check(log, writers, readers)
+    acknowledged = sum(len(record.acknowledged) for record in writers.values())
+    for fault in world.faults():
+        if world.happened[fault.__name__] < TIMES:
+            wrong.append(f"{fault.__name__} happened {world.happened[fault.__name__]} times, not {TIMES}")
+    if acknowledged < ENOUGH:
+        wrong.append(f"only {acknowledged} messages were acknowledged, not {ENOUGH}")
+    return {
+        "seconds": round(lasted, 1),
+        "seed": seed,
+        "log": len(log),
+        "acknowledged": acknowledged,
+        "by": {name: len(record.acknowledged) for name, record in writers.items()},
+        "connections": world.proxy.accepted,
+        "faults": dict(world.happened),
+        "effects": dict(world.effects),
+        "wrong": wrong[:50],
+        "wrong_count": len(wrong),
+    }
+
+
+async def rest(world: World, directory: Path) -> tuple[dict[str, Record], list[Seen]]:
+    """Wait until everything accepted is acknowledged and everybody has read everything, or for long enough."""
+    deadline = time.monotonic() + REST
+    while True:
+        await world.wait(1.0)
+        records = {name: Record(directory / f"{name}.record") for name in WORKERS}
+        for record in records.values():
+            record.close()
+        log = await deferToThread(lambda: asyncio.run(whole_log(world.port)))
+        done = not check(
+            log,
+            {name: record for name, record in records.items() if WORKERS[name] != "reader"},
+            {name: record for name, record in records.items() if WORKERS[name] != "writer"},
+        )
+        if done or time.monotonic() > deadline:
+            return records, log
+
+
+async def whole_log(port: int) -> list[Seen]:
+    """The log from its beginning, read by somebody who was not there."""
+    log: list[Seen] = []
+    async with connect(f"ws://127.0.0.1:{port}/ws", subprotocols=["chat.v1.json"]) as socket:  # type: ignore[list-item]
+        await socket.send('{"type":"hello","id":1}')
+        await socket.send(json.dumps({"type": "join", "id": 2, "room": ROOM, "tail": 2**53 - 1}))
+        while True:
+            said = json.loads(await asyncio.wait_for(socket.recv(), 20))
+            if said["type"] == "event":
+                writer, _, number = said["text"].partition(":")
+                log.append(Seen(said["seq"], said["id"], writer, int(number)))
+            elif said["type"] == "live":
+                return log
+            elif said["type"] == "ping":
+                await socket.send('{"type":"pong"}')
+
+
+def main() -> int:
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(1 << 30)
+    directory = Path(sys.argv[3] if len(sys.argv) > 3 else tempfile.mkdtemp(prefix="jepsen-")).absolute()
+    directory.mkdir(parents=True, exist_ok=True)
+    results: list[Any] = []
+
+    def start() -> None:
+        running: Deferred[Any] = Deferred.fromCoroutine(run(seconds, seed, directory))
+        running.addBoth(results.append)
+        running.addBoth(lambda _: reactor.stop())
+
+    reactor.callWhenRunning(start)
+    reactor.run()
+    (result,) = results
+    if not isinstance(result, dict):
+        result.printTraceback()
+        return 2
+    print(json.dumps(result, indent=1))
+    return 1 if result["wrong"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""A thousand clients whose server restarts: ``python -m tests.jepsen.herd [CLIENTS] [DIRECTORY]`` prints a report as JSON."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor as installed_reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from tests.jepsen.nemesis import free_port
+from tests.serving import Served
+from twisted_chat.client import ChatClient, HandshakeRefused, Message, State
+
+reactor: Any = installed_reactor
+
+#: Only what a test on one machine cannot do without: all clients have one address.
+CONFIG = """\
+[limits]
+connections_per_address = 5000
+send_per_second = 0
+person_per_second = 0
+"""
+#: Messages before, during and after the restart.
+MESSAGES = 10
+
+
+class Herd:
+    """The clients, and what happens to them."""
+
+    def __init__(self, url: str, count: int) -> None:
+        self.clients = [ChatClient(reactor, url, name=f"sheep {number}") for number in range(count)]
+        self.read: list[list[str]] = [[] for _ in self.clients]
+        self.returned: dict[int, float] = {}
+        self.refused: list[str] = []
+        self.restarted = False
+        for number, client in enumerate(self.clients):
+            client.room("herd").on(Message, lambda event, texts=self.read[number]: texts.append(event.text))  # type: ignore[misc]
+            client.watch(lambda client, number=number: self.changed(client, number))  # type: ignore[misc]
+
+    def changed(self, client: ChatClient, number: int) -> None:
+        if isinstance(client.problem, HandshakeRefused):
+            self.refused.append(str(client.problem))
+        if client.state is State.ONLINE and self.restarted:
+            self.returned.setdefault(number, time.monotonic())
+
+    def online(self) -> int:
+        return sum(client.state is State.ONLINE for client in self.clients)
+
+    def joined(self) -> int:
+        return sum(client.rooms["herd"].joined is not None for client in self.clients)
+
+
+async def run(count: int, directory: Path) -> dict[str, Any]:
+    (directory / "chat.toml").write_text(CONFIG)
+    port = free_port()
+    arguments = (
+        f"--listen=tcp:{port}:interface=127.0.0.1",
+        f"--store=sqlite:{directory / 'chat.db'}",
+        f"--config={directory / 'chat.toml'}",
+    )
+    server = Served(directory / "first", *arguments)
+    try:
+        server.wait_for("READY=1")
+        herd = Herd(f"ws://127.0.0.1:{port}", count)
+        for number, client in enumerate(herd.clients):
+            client.startService()
+            if number % 50 == 49:
+                await deferLater(reactor, 0.1)
+        await until(lambda: herd.joined() == count, 60)
+        shepherd = herd.clients[0].room("herd")
+        expected = [f"{when} {number}" for when in ("before", "during", "after") for number in range(MESSAGES)]
+        for number in range(MESSAGES):
+            await shepherd.send(f"before {number}")
+        herd.restarted = True
+        server.process.send_signal(signal.SIGTERM)
+        while server.process.poll() is None:
+            await deferLater(reactor, 0.02)
+        for number in range(MESSAGES):
+            shepherd.send(f"during {number}")
+        server.__exit__(None, None, None)
+        server = Served(directory / "second", *arguments)
+        await until(lambda: len(herd.returned) == count, 60)
+        for number in range(MESSAGES):
+            await shepherd.send(f"after {number}")
+        await until(lambda: all(len(texts) >= len(expected) for texts in herd.read), 30)
+        for client in herd.clients:
+            client.stopService()
+        await until(lambda: all(client.state is State.STOPPED for client in herd.clients), 30)
+    finally:
+        server.__exit__(None, None, None)
+    times = sorted(herd.returned.values())
+    return {
+        "clients": count,
+        "returned": len(times),
+        "spread_seconds": round(times[-1] - times[0], 2) if times else 0.0,
+        "busiest_second": max((sum(start <= each < start + 1 for each in times) for start in times), default=0),
+        "complete": sum(texts == expected for texts in herd.read),
+        "handshakes_refused": herd.refused[:5],
+    }
+
+
+async def until(true: Any, seconds: float) -> None:
+    """Until it is true, or for that long."""
+    deadline = time.monotonic() + seconds
+    while not true() and time.monotonic() < deadline:
+        await deferLater(reactor, 0.05)
+
+
+def main() -> int:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000
+    directory = Path(sys.argv[2] if len(sys.argv) > 2 else tempfile.mkdtemp(prefix="herd-")).absolute()
+    directory.mkdir(parents=True, exist_ok=True)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    results: list[Any] = []
+
+    def start() -> None:
+        running: Deferred[Any] = Deferred.fromCoroutine(run(count, directory))
+        running.addBoth(results.append)
+        running.addBoth(lambda _: reactor.stop())
+
+    reactor.callWhenRunning(start)
+    reactor.run()
+    (result,) = results
+    if not isinstance(result, dict):
+        result.printTraceback()
+        return 2
+    print(json.dumps(result, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""A minute of faults, and a thousand clients whose server restarts: nothing is lost, doubled or out of order."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.serving import ROOT, environment
+
+#: Seconds of faults.
+SECONDS = 60
+FAULTS = {
+    "kill_server",
+    "terminate_server",
+    "pause_server",
+    "cut_all",
+    "cut_half",
+    "half_open",
+    "lose_acknowledgements",
+    "kill_client",
+}
+
+
+class JepsenTests(SynchronousTestCase):
+    def run_module(self, *arguments: str) -> dict[str, Any]:
+        command = [sys.executable, "-m", *arguments]
+        ended = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=400, check=False)
+        self.assertTrue(ended.stdout, ended.stderr)
+        found: dict[str, Any] = json.loads(ended.stdout)
+        return found
+
+    def test_faults(self) -> None:
+        """Our own clients and one that is not ours, a server killed, ended and paused, connections cut, deaf and half answered."""
+        report = self.run_module("tests.jepsen", str(SECONDS))
+        self.assertEqual(report["wrong"], [], report)
+        self.assertGreaterEqual(report["seconds"], SECONDS, report)
+        self.assertGreaterEqual(report["acknowledged"], 5_000, report)
+        self.assertEqual(set(report["faults"]), FAULTS, report)
+        self.assertGreaterEqual(min(report["faults"].values()), 3, report)
+        self.assertGreater(report["effects"]["lose_acknowledgements: bytes"], 0, report)
+
+    def test_herd(self) -> None:
+        """All are back and complete, spread over five seconds and more, and the server's own limits refused nobody."""
+        report = self.run_module("tests.jepsen.herd", "1000")
+        self.assertEqual((report["returned"], report["complete"]), (1_000, 1_000), report)
+        self.assertGreaterEqual(report["spread_seconds"], 5.0, report)
+        self.assertEqual(report["handshakes_refused"], [], report)
