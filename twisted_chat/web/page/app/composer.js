@@ -1,0 +1,144 @@
+// @ts-check
+// `<tc-composer>`: where one writes.
+
+import { Completion, suggestions } from "./completion.js";
+import { el, icon, iconButton } from "./dom.js";
+import { say } from "./strings.js";
+
+/** @typedef {import("../client.js").ChatEvent} ChatEvent */
+
+export class Composer extends HTMLElement {
+  constructor() {
+    super();
+    /** What a message may be: the reply or the edit that is being written. @type {{ kind: "new" } | { kind: "reply" | "edit", event: ChatEvent }} */
+    this.mode = { kind: "new" };
+    /** What stood there before an edit began. */
+    this._before = "";
+    this.onsay = (/** @type {string} */ _text) => {};
+    this.ondraft = (/** @type {string} */ _text) => {};
+    this.ontyping = () => {};
+    this.oneditlast = () => {};
+    this.onescape = () => {};
+    /** @type {() => string[]} */
+    this.people = () => [];
+    this.area = el("textarea", { rows: 1, dir: "auto", autocomplete: "off", enterKeyHint: "send", "aria-label": "" });
+    this.button = el("button", { type: "submit", class: "send", title: say.send, "aria-label": say.send }, icon("send"));
+    this.aboutWho = el("span", {});
+    this.aboutText = el("span", { class: "about-text", dir: "auto" });
+    this.about = el("div", { class: "about", hidden: true }, this.aboutWho, this.aboutText, iconButton("close", say.cancel, () => this.cancel()));
+    this.completion = new Completion(this.area, (chosen) => this._complete(chosen));
+    this.form = el("form", { class: "composer" }, this.about, this.completion.box, el("div", { class: "field" }, this.area, this.button));
+    this.form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this._submit();
+    });
+    this.area.addEventListener("keydown", (event) => this._key(event));
+    this.area.addEventListener("input", () => this._input());
+    this.area.addEventListener("blur", () => this.completion.show([]));
+  }
+
+  connectedCallback() {
+    if (!this.form.isConnected) this.append(this.form);
+    this._fit();
+  }
+
+  /** @param {string} label @param {boolean} may */
+  label(label, may) {
+    this.area.setAttribute("aria-label", label);
+    this.area.placeholder = may ? label : say.errors.muted;
+    this.area.disabled = this.button.disabled = !may;
+  }
+
+  get text() {
+    return this.area.value;
+  }
+
+  set text(text) {
+    this.area.value = text;
+    this._fit();
+  }
+
+  focusText() {
+    this.area.focus({ preventScroll: true });
+  }
+
+  /** @param {ChatEvent} event */
+  reply(event) {
+    this.cancel();
+    this.mode = { kind: "reply", event };
+    this._tell(say.replyingTo(event.by.name), event.text ?? "");
+  }
+
+  /** @param {ChatEvent} event */
+  edit(event) {
+    this.cancel();
+    this._before = this.text;
+    this.mode = { kind: "edit", event };
+    this._tell(say.editing, "");
+    this.text = event.text ?? "";
+    this.area.setSelectionRange(this.text.length, this.text.length);
+  }
+
+  /** End a reply or an edit; whether there was one. */
+  cancel() {
+    const { kind } = this.mode;
+    this.mode = { kind: "new" };
+    this.about.hidden = true;
+    if (kind === "edit") this.text = this._before;
+    return kind !== "new";
+  }
+
+  /** @param {string} who @param {string} text */
+  _tell(who, text) {
+    this.aboutWho.textContent = who;
+    this.aboutText.textContent = text.replace(/\s+/g, " ").slice(0, 120);
+    this.about.hidden = false;
+    this.focusText();
+  }
+
+  _submit() {
+    if (!this.text.trim()) return;
+    this.onsay(this.text);
+  }
+
+  /** @param {KeyboardEvent} event */
+  _key(event) {
+    // The Enter that ends the composition of a character is not one of ours (229: Safari).
+    if (event.isComposing || event.keyCode === 229) return;
+    if (this.completion.key(event)) {
+      event.preventDefault();
+      event.stopPropagation();
+    } else if (event.key === "Enter" && !event.shiftKey && !event.altKey) {
+      event.preventDefault();
+      this._submit();
+    } else if (event.key === "ArrowUp" && !this.text && this.mode.kind === "new" && !event.altKey) {
+      event.preventDefault();
+      this.oneditlast();
+    } else if (event.key === "Escape" && !this.cancel()) {
+      this.onescape();
+    }
+  }
+
+  _input() {
+    this._fit();
+    this.completion.show(suggestions(this.text, this.area.selectionStart, this.people()));
+    if (this.mode.kind !== "edit") this.ondraft(this.text);
+    if (this.text && !this.text.startsWith("/")) this.ontyping();
+  }
+
+  /** @param {import("./completion.js").Suggestion} chosen */
+  _complete({ from, insert }) {
+    this.area.setRangeText(insert, from, this.area.selectionStart, "end");
+    this.completion.show([]);
+    this._fit();
+    this.ondraft(this.text);
+  }
+
+  /** As high as the text, up to what the style allows. */
+  _fit() {
+    this.area.style.height = "auto";
+    if (this.area.scrollHeight) this.area.style.height = `${this.area.scrollHeight}px`;
+  }
+}
+
+customElements.define("tc-composer", Composer);
