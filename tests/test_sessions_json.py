@@ -142,9 +142,12 @@ class HelloTests(SynchronousTestCase):
         self.assertEqual(one, two)
         self.assertEqual(first.closed, 4409)
         self.assertEqual([(bye["code"], bye["retry"]) for bye in first.take("bye")], [(4409, False)])
+        second.lose()
+        names = [chat.stranger(chat.hub._guest(None, None)).ask("hello", device="device-3")["user"] for _ in "ab"]  # type: ignore[misc]
+        self.assertEqual(names[0], names[1])
         third = chat.stranger(guest("x", 3))
         self.assertNotEqual(third.ask("hello", name="ann", device="device-2")["user"]["id"], one["id"])
-        self.assertIsNone(second.closed)
+        self.assertIsNone(third.closed)
 
     def test_fields_of_hello_are_checked_by_name(self) -> None:
         client = Chat(self).stranger(guest("x"))
@@ -473,6 +476,13 @@ class RateTests(SynchronousTestCase):
         alice = chat.json(ALICE, "lobby")
         self.assertEqual(alice.ask("history", room="lobby")["type"], "ok")
         self.assertEqual(alice.ask("history", room="lobby")["code"], "rate_limited")
+
+    def test_coming_back_to_many_rooms_is_no_flood(self) -> None:
+        """As many as one may have, in one command."""
+        chat = Chat(self, Limits())
+        alice = chat.json(ALICE)
+        answer = alice.ask("join", rooms=[f"room-{number}" for number in range(128)])
+        self.assertEqual([room.get("error") for room in answer["rooms"]], [None] * 128)
 
     def test_slow_mode(self) -> None:
         """Between two messages of one person; typing and reactions are free, moderators exempt."""

@@ -138,3 +138,14 @@ class PlainTests(SynchronousTestCase):
             slow.link.read(5)
             chat.turn()
         self.assertEqual(slow.take(), lines)
+
+    def test_who_never_takes_its_history_is_slow_and_not_silent(self) -> None:
+        """The socket was full before the session knew it: after five minutes 4508, come back."""
+        chat = Chat(self)
+        chat.plain(ALICE).say(*["x" * 100] * 10)
+        stuck = chat.plain(BOB, link=MemoryLink(capacity=7), history=10)
+        for _ in range(30):
+            self.assertIsNone(stuck.closed)
+            chat.pass_time(10)
+        chat.pass_time(26)
+        self.assertEqual(stuck.closed, 4508)

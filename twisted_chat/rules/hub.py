@@ -167,6 +167,9 @@ class Hub:
         """Count a session in and look after it (edges with sessions of their own kind, too)."""
         self.sessions.add(session)
         self._enter_person(session)
+        if session.link.congested:
+            # Already: the link could not say so to a session that was not there yet.
+            session.congested()
         session.visit(self.wheel.tick)
 
     def session_lost(self, session: Session, slot: int) -> None:
@@ -204,7 +207,11 @@ class Hub:
             return person
         if self._guest is None or (name is None and device is None):
             return person
-        return self._guest(name if name is not None else person.name, device) if device else _renamed(person, name)
+        if device is None:
+            return _renamed(person, name)
+        if name is None and not _is_named_by_id(person):
+            name = person.name
+        return self._guest(name, device)
 
     # People
 
@@ -540,6 +547,11 @@ class Hub:
             if not room.members and not room.head and name not in self._records and name != "lobby":
                 del self._rooms[name]
                 self._skeletons.pop(skeleton(name), None)
+
+
+def _is_named_by_id(person: Person) -> bool:
+    """Whether nobody chose the guest's name; the person of the device then has one by its own id, the same after each return."""
+    return person.name.startswith("guest-") and person.id.endswith(person.name.removeprefix("guest-"))
 
 
 def _renamed(person: Person, name: str | None) -> Person:

@@ -97,6 +97,9 @@ if TYPE_CHECKING:
 #: Rooms in one list: more is not read by anybody, and an answer of megabytes would delay others.
 ROOMS_TOLD = 1_000
 
+#: Rooms in one join that count as one question: the bound of 128 rooms fits easily into the burst.
+ROOMS_A_QUESTION = 16
+
 #: Commands in one array; more would let one frame take a whole turn.
 BATCH_COMMANDS = 1_000
 
@@ -342,6 +345,7 @@ class JsonSession(Session):
         if (command.room is None) == (command.rooms is None):
             raise BadRequest("room: give either room or rooms")
         if command.room is not None:
+            self._query()
             wanted = JoinRoom(room=command.room, since=command.since, tail=command.tail, presence=command.presence)
             self.join_one(wanted, lambda found, begin: self._joined_one(command.id, found, begin))
             return
@@ -350,11 +354,12 @@ class JsonSession(Session):
             raise BadRequest("rooms: must not be empty")
         if len(several) > self.hub.limits.rooms_per_connection:
             raise LimitReached(f"rooms: at most {self.hub.limits.rooms_per_connection}")
+        # Who comes back to all rooms at once must not be refused for it.
+        self._query(ceil(len(several) / ROOMS_A_QUESTION))
         _JoinAll(self, command.id, several).start()
 
     def join_one(self, wanted: JoinRoom, found: Found) -> None:
         """Find where to start; ``found`` answers and then begins to read.  What is wrong at once is raised."""
-        self._query()
         room = self.hub.room_for(self.person, wanted.room)
         reader = self.readers.get(room.name)
         if reader is not None:
@@ -570,6 +575,7 @@ class JsonSession(Session):
 
     def _presence(self, command: Presence) -> None:
         presence = self._reader(command.room).room.presence
+        self._query()
         if command.on is not None:
             (presence.watch if command.on else presence.unwatch)(self)
         if command.id is not None:
@@ -608,11 +614,12 @@ class JsonSession(Session):
         if self.greeting is Greeting.WELCOMED:
             self._push(push)
 
-    def _query(self) -> None:
-        if not self._queries.available():
-            wait = self._queries.wait()
+    def _query(self, cost: int = 1) -> None:
+        cost = min(cost, self.hub.limits.query_burst)
+        if self._queries.available() < cost:
+            wait = self._queries.wait(cost)
             raise RateLimited(f"too many questions, wait {wait:.1f} s", retry_after_ms=ceil(wait * 1000))
-        self._queries.take(1)
+        self._queries.take(cost)
 
     # What readers tell
 
