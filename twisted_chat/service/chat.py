@@ -14,6 +14,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry
+from twisted.internet.defer import TimeoutError
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from twisted_chat.identity.guest import Guests
@@ -39,6 +42,9 @@ from twisted_chat.words.people import Identity
 from twisted_chat.words.store import Store, TokenRecord
 from twisted_chat.ws.factory import ChatFactory
 
+#: Seconds between two looks whether everybody has gone.
+_DRAIN_LOOK_SECONDS = 0.02
+
 
 class SetUpError(Exception):
     """The settings ask for something that is not there: one line with cause and cure."""
@@ -49,6 +55,8 @@ class Chat:
 
     :ivar null_origin: pages opened from disk may connect: the out-of-the-box state.
     """
+
+    log = Logger()
 
     def __init__(self, store: Store, hub: Hub, admission: Admission, door: Door, site: ChatSite, sockets: ChatFactory) -> None:
         self.store = store
@@ -78,6 +86,22 @@ class Chat:
                 room.follow(policy)
         self.door.origins = Origins(frozenset(map(parse_origin, settings.allowed_origins)), self.door.origins.null)
         self.door.proxies = TrustedProxies(settings.trusted_proxies)
+
+    async def drain(self, clock: IReactorTime, seconds: float) -> None:
+        """Take nothing new, say goodbye to everybody, and wait for them, not for ever."""
+        self.admission.draining = True
+        deadline = clock.seconds() + seconds
+        count = len(self.hub.sessions)
+        try:
+            await self.hub.drain().addTimeout(seconds, clock)
+        except TimeoutError:
+            self.log.error("The store did not finish within {seconds} s", seconds=seconds)
+        while self.hub.sessions and clock.seconds() < deadline:
+            await deferLater(clock, _DRAIN_LOOK_SECONDS)
+        rest = list(self.hub.sessions)
+        for session in rest:
+            session.link.abort()
+        self.log.info("Said goodbye to {count} connections, {rest} of them did not answer", count=count, rest=len(rest))
 
 
 async def build(

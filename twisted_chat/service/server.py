@@ -14,9 +14,8 @@ from typing import Any
 
 import msgspec
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, TimeoutError, gatherResults
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IAddress, ILoggingContext, IProtocol, IProtocolFactory, IProtocolNegotiationFactory
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import Site
@@ -33,8 +32,6 @@ from twisted_chat.service.settings import Settings, SettingsError, store_path
 from twisted_chat.service.systemd import Notifier, Watchdog, watchdog_seconds
 from twisted_chat.words.store import StoreError
 
-#: Seconds between two looks whether everybody has gone.
-_DRAIN_LOOK_SECONDS = 0.02
 #: What a reload may change; all else is built into what runs.
 _RELOADABLE = {"limits", "rooms", "create_rooms", "allowed_origins", "trusted_proxies"}
 
@@ -246,27 +243,12 @@ class Server(MultiService):
             self.listeners = await self._listening
         await gatherResults([listener.close() for listener in self.listeners])
         if chat is not None:
-            await self._drain(chat)
+            await chat.drain(self._reactor, self.settings.drain_seconds)
         children: Deferred[object] | None = super().stopService()
         if children is not None:
             await children
         if chat is not None:
             await chat.store.close()
-
-    async def _drain(self, chat: Chat) -> None:
-        """Say goodbye to everybody, and wait for them, not for ever."""
-        deadline = self._reactor.seconds() + self.settings.drain_seconds
-        count = len(chat.hub.sessions)
-        try:
-            await chat.hub.drain().addTimeout(self.settings.drain_seconds, self._reactor)
-        except TimeoutError:
-            self.log.error("The store did not finish within {seconds} s", seconds=self.settings.drain_seconds)
-        while chat.hub.sessions and self._reactor.seconds() < deadline:
-            await deferLater(self._reactor, _DRAIN_LOOK_SECONDS)
-        rest = list(chat.hub.sessions)
-        for session in rest:
-            session.link.abort()
-        self.log.info("Said goodbye to {count} connections, {rest} of them did not answer", count=count, rest=len(rest))
 
 
 def _place(store_url: str) -> str:

@@ -1,0 +1,173 @@
+"""The chat inside another program: a resource for its own ``twisted.web`` tree, its own way to know people, and publishing from
+Python (``docs/embedding.rst``).
+
+::
+
+    chat = EmbeddedChat(reactor, "sqlite:chat.db", identify=who)
+    root.putChild(b"chat", chat.resource)
+    chat.startService()
+    chat.publish("lobby", "hello")
+"""
+
+# super() calls into Service and Resource, which Twisted has not typed.
+# mypy: disallow-untyped-calls=False
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from inspect import isawaitable
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+
+from twisted_chat.rules.hub import Hub
+from twisted_chat.service.chat import Chat, build
+from twisted_chat.service.settings import Settings
+from twisted_chat.web.answer import Answer, error_answer, write_answer
+from twisted_chat.words.drafts import MessageDraft
+from twisted_chat.words.errors import Unavailable
+from twisted_chat.words.events import Event
+from twisted_chat.words.people import Credential, Person
+from twisted_chat.words.store import Appended, Repeated, Store
+
+#: Who speaks when the program itself does.
+PROGRAM = Person(id="u-program", name="server", rights=frozenset({"moderate"}))
+
+#: Finds the person whom a bearer token or the cookie speaks for; None: nobody.
+Identify = Callable[[str], "Person | Awaitable[Person | None] | None"]
+
+
+class EmbeddedChat(Service):
+    """A chat without ports and process of its own.
+
+    :param reactor: the program's.
+    :param store: ``sqlite:PATH``, ``memory:``, or a store.
+    :param identify: the program's own check of tokens; those of the chat's own work besides.
+    :param settings: limits, policies of rooms, whether there are guests, the name of the cookie that carries a token, …
+    :ivar resource: what to mount.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self, reactor: Any, store: str | Store = "memory:", *, identify: Identify | None = None, settings: Settings | None = None
+    ) -> None:
+        self.resource = ChatResource()
+        self._reactor = reactor
+        self._store = store
+        self._ways = [] if identify is None else [_Way(identify)]
+        self._settings = Settings() if settings is None else settings
+        self._chat: Chat | None = None
+        self._starting: Deferred[None] | None = None
+        self._waiting: list[Deferred[Chat]] = []
+
+    @property
+    def hub(self) -> Hub:
+        """The rules: rooms, sessions, logs.  There is one when :meth:`when_started` has fired."""
+        assert self._chat is not None, "the chat is not started"
+        return self._chat.hub
+
+    def startService(self) -> None:
+        super().startService()
+        building = build(self._reactor, self._settings, self._store, loopback=False, ways=self._ways)
+        self._starting = Deferred.fromCoroutine(building).addCallbacks(self._started, self._failed)
+
+    async def _stop(self) -> None:
+        if self._starting is not None:
+            await self._starting
+        chat, self._chat = self._chat, None
+        self.resource.chat = None
+        if chat is not None:
+            await chat.drain(self._reactor, self._settings.drain_seconds)
+            await chat.store.close()
+
+    def stopService(self) -> Deferred[None]:
+        """Say goodbye to everybody and close the store."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    def when_started(self) -> Deferred[Chat]:
+        """Fires when people can come in; fails if the store cannot be opened."""
+        if self._chat is not None:
+            return succeed(self._chat)
+        waiting: Deferred[Chat] = Deferred()
+        self._waiting.append(waiting)
+        return waiting
+
+    def publish(
+        self, room: str, text: str | None = None, *, data: bytes | None = None, by: Person = PROGRAM, key: str | None = None
+    ) -> Deferred[Event]:
+        """Say something; fires with the event when it is on disk (in an ephemeral room: when it is delivered).
+
+        :param key: publishing the same key again is no second message.
+        """
+        if self._chat is None and self._starting is not None and self._starting.called:
+            return fail(Unavailable("the chat is not running"))
+        draft = MessageDraft(by.author, key, text, data)
+        posted = self.when_started().addCallback(lambda chat: chat.hub.post(by, room, draft))
+        return posted.addCallback(_event)
+
+    def _started(self, chat: Chat) -> None:
+        self._chat = self.resource.chat = chat
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(chat)
+
+    def _failed(self, failure: Failure) -> None:
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.errback(failure)
+        if not waiting:
+            self.log.failure("The chat could not be started", failure)
+
+
+class ChatResource(Resource):
+    """Everything of the chat below one path: page, sockets, API."""
+
+    isLeaf = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chat: Chat | None = None
+
+    def render(self, request: Request) -> int:
+        """Answer the request, now or later."""
+        chat = self.chat
+        channel: Any = request.channel
+        if not hasattr(channel, "abort"):
+            # What the chat's own channels can: drop a stream whose reader takes nothing.
+            channel.abort = getattr(channel, "forceAbortClient", request.loseConnection)
+        if chat is None:
+            write_answer(request, error_answer(Unavailable("the chat is not running", retry_after_ms=2_000)))
+            return NOT_DONE_YET
+        below = request.path.split(b"/")[len(request.prepath or ()) + 1 :]
+        if not below and not request.requestHeaders.hasHeader("upgrade"):
+            # The page's links are relative to its directory.
+            write_answer(request, Answer(308, [(b"Location", request.path + b"/"), (b"Cache-Control", b"no-store")]))
+            return NOT_DONE_YET
+        request.path = b"/" + b"/".join(below)
+        chat.site.answer(request)  # type: ignore[arg-type]
+        return NOT_DONE_YET
+
+
+class _Way:
+    """The program's check as a way to prove who one is."""
+
+    def __init__(self, identify: Identify) -> None:
+        self._identify = identify
+
+    def identify(self, credential: Credential) -> Deferred[Person | None]:
+        async def ask() -> Person | None:
+            found = self._identify(credential.token)
+            return await found if isawaitable(found) else found
+
+        return Deferred.fromCoroutine(ask())
+
+
+def _event(outcome: Appended | Repeated) -> Event:
+    return outcome.event
