@@ -138,11 +138,13 @@ class JoinTests(RoomTests):
         self.assertIs(room.standing, Standing.REFUSED)
 
     def test_too_many_questions(self) -> None:
-        """More rooms than the server answers at once: the rest is joined a little later."""
+        """More rooms, one by one, than the server answers at once: the rest is joined a little later."""
         self.chat = MemoryChat(limits=Limits(query_burst=10, query_per_second=10.0))
         client = self.chat.client("alice")
-        rooms = [client.room(f"room{number}") for number in range(40)]
-        self.chat.settle()
+        rooms = []
+        for number in range(40):
+            rooms.append(client.room(f"room{number}"))
+            self.chat.settle()
         self.assertEqual(sum(room.standing is Standing.LIVE for room in rooms), 10)
         self.chat.pass_time(60)
         self.assertEqual({room.standing for room in rooms}, {Standing.LIVE})
