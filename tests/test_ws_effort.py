@@ -1,0 +1,95 @@
+"""What a connection and a delivery cost, in numbers that no machine changes: sends, bytes of heap."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from typing import Any
+
+from twisted.internet import tcp
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.chat import UNBOUND, Chat, guest
+from tests.http_memory import KEY
+from tests.ws_memory import PING, TEXT, FakeSocket, client_frame, server_frames, use_clock
+from twisted_chat.words.handshake import Handshake
+from twisted_chat.words.ticket import Dialect, Ticket
+from twisted_chat.ws.factory import ChatFactory
+
+#: Python's heap for a connection that says nothing: protocol, transport, session and cursor; bare Autobahn takes 9 kB.
+PLAIN_BYTES = 3_000
+JSON_BYTES = 3_000
+
+
+class EffortTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.reactor: Any = use_clock(self)
+        self.chat = Chat(self, UNBOUND)
+        self.factory = ChatFactory(self.chat.hub.open_session, lambda address: None, UNBOUND, reactor=self.reactor)
+
+    def connect(self, number: int, dialect: Dialect = Dialect.TEXT) -> Any:
+        """A member of the lobby on Twisted's transport over a fake socket."""
+        ticket = Ticket(person=guest("alice", number), dialect=dialect, room="lobby", address="192.0.2.7")
+        protocol: Any = self.factory.open_socket(ticket, Handshake(KEY))
+        transport: Any = tcp.Connection(FakeSocket(), protocol, self.reactor)  # type: ignore[arg-type]
+        transport.connected = True
+        transport.startReading()
+        protocol.makeConnection(transport)
+        self.chat.turn()
+        transport.socket.take()
+        transport.socket.sends = 0
+        return protocol
+
+    def test_one_send_for_each_member(self) -> None:
+        """20 lines in one read: one ``send`` for each of 100 members, and none of the reactor's."""
+        members = [self.connect(number) for number in range(100)]
+        members[0].dataReceived(client_frame(TEXT, b"hello") * 20)
+        self.chat.turn()
+        sockets = [member.transport.socket for member in members]
+        self.assertEqual([socket.sends for socket in sockets], [1] * 100)
+        self.assertEqual(server_frames(sockets[99].sent), [(TEXT, b"hello")] * 20)
+        self.assertEqual(self.reactor.writers, set())
+
+    def test_lines_of_several_in_one_turn(self) -> None:
+        """What 10 members say in one turn reaches each in one ``send``, too."""
+        members = [self.connect(number) for number in range(10)]
+        for member in members:
+            member.dataReceived(client_frame(TEXT, b"hello"))
+        self.chat.turn()
+        self.assertEqual([member.transport.socket.sends for member in members], [1] * 10)
+
+    def test_slow_member_costs_nobody(self) -> None:
+        """Who takes nothing is asked once, not again for each message."""
+        members = [self.connect(number) for number in range(10)]
+        slow = members[5].transport.socket
+        slow.room = 0
+        for _ in range(20):
+            members[0].dataReceived(client_frame(TEXT, b"hello"))
+            self.chat.turn()
+        self.assertEqual([member.transport.socket.sends for member in members], [20] * 5 + [1] + [20] * 4)
+
+    def test_heap_of_idle_connections(self) -> None:
+        self.assertLess(self.heap(Dialect.TEXT), PLAIN_BYTES)
+        self.assertLess(self.heap(Dialect.JSON), JSON_BYTES)
+
+    def test_heap_of_awakened_connections(self) -> None:
+        """The bound above would notice if every connection made Autobahn's state."""
+        self.assertGreater(self.heap(Dialect.TEXT, client_frame(PING)), PLAIN_BYTES)
+
+    def heap(self, dialect: Dialect, data: bytes = b"") -> float:
+        """Bytes for one more connection that has received ``data``."""
+        kept = [self.connect(number, dialect) for number in range(20)]
+        gc.collect()
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            for number in range(20, 220):
+                protocol = self.connect(number, dialect)
+                if data:
+                    protocol.dataReceived(data)
+                    protocol.transport.socket.take()
+                kept.append(protocol)
+            gc.collect()
+            return (tracemalloc.get_traced_memory()[0] - before) / 200
+        finally:
+            tracemalloc.stop()

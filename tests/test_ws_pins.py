@@ -1,0 +1,309 @@
+"""What the WebSocket edge touches of Twisted and Autobahn and nobody promised: each named here, with what breaks without it.
+
+A failure tells what to look at after an upgrade.  :class:`CompletenessTests` reads the edge's code and fails if it touches
+anything of the kind that is not named here (``tests/test_ws_tls.py`` has TLS).
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+from typing import Any
+
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket.compress import PerMessageDeflate, PerMessageDeflateOffer, PerMessageDeflateOfferAccept
+from autobahn.websocket.protocol import WebSocketProtocol
+from autobahn.websocket.protocol import WebSocketServerProtocol as ServerRules
+from twisted.internet import tcp
+from twisted.internet.address import IPv4Address
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+
+import twisted_chat.ws
+from tests.http_memory import KEY, handshake
+from tests.ws_memory import PING, TEXT, TICKET, Connection, FakeSocket, client_frame, use_clock
+from twisted_chat.words.frames import DEFLATE_WINDOW_BITS
+from twisted_chat.words.handshake import Handshake
+from twisted_chat.words.limits import Limits
+from twisted_chat.ws.factory import CLOSE_SECONDS
+from twisted_chat.ws.protocol import ChatProtocol
+
+#: Of a TCP transport.
+TRANSPORT = {
+    "TLS": "false on a plain socket; a socket with TLS written to directly would carry plain text",
+    "getHandle": "the socket, whose send is the way out",
+    "dataBuffer": "bytes that wait, with _tempDataBuffer; a 101 written past them would tear an earlier answer apart",
+    "_tempDataBuffer": "see dataBuffer",
+    "_tempDataLen": "the size of _tempDataBuffer; with dataBuffer and offset what a peer has not taken",
+    "offset": "how much of dataBuffer has been sent",
+    "producerPaused": "set, the transport says when the last byte has gone; else a session would wait for ever",
+    "bufferSize": "what one read takes and above what the producer is paused",
+}
+#: Documented ones that not every transport has.
+PUBLIC_TRANSPORT = {
+    "abortConnection",
+    "pauseProducing",
+    "registerProducer",
+    "resumeProducing",
+    "setTcpNoDelay",
+    "unregisterProducer",
+    "write",
+}
+#: Of Autobahn's protocol: what is read, set or called on ourselves.
+PROTOCOL = {
+    "_connectionMade": "makes the state for unusual frames",
+    "_connectionLost": "cancels the timer of the closing handshake",
+    "_dataReceived": "takes unusual frames",
+    "_perMessageCompress": "the extension, made by its handshake, which we do not use",
+    "current_frame": "a frame under way, with its length; the fast path must keep away until it is over",
+    "current_frame_masker": "how much of that frame has come (pointer)",
+    "data": "the part of a header that has come",
+    "inside_message": "a fragmented message under way",
+    "failedByMe": "the connection has failed, so what still comes is no message",
+    "message_data": "the payload of the message under way",
+    "message_is_binary": "its kind",
+    "onMessage": "replaced: gives unusual messages to the session",
+    "onMessageEnd": "replaced: without a Deferred for each message",
+    "sendCloseFrame": "sends any code (sendClose refuses ours) and changes the state; extended to tell the session",
+    "sendData": "replaced: everything takes one way out",
+    "state": "whether messages may be given and frames sent",
+    "websocket_version": "13 means: whole frames are collected",
+    "maxMessagePayloadSize": "the limit, from the configuration",
+    "CONFIG_ATTRS": "what _connectionMade copies and formats",
+    "peer": "for its log lines",
+    "_transport_details": "made by its connectionMade, which is not called",
+    "log": "replaced: Autobahn's own costs 1 kB for each class",
+    "unregisterProducer": "called when it drops a connection; TLS would wait for the producer",
+}
+
+
+class Transport(tcp.Connection):
+    """A TCP transport that says where it is."""
+
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("TCP", "192.0.2.1", 8080)
+
+    getPeer = getHost
+
+
+def plain_protocol() -> Any:
+    """Autobahn alone, after its own handshake."""
+    factory: Any = WebSocketServerFactory()
+    factory.protocol = WebSocketServerProtocol
+    protocol = factory.buildProtocol(None)
+    protocol.makeConnection(Transport(FakeSocket(), protocol, MemoryReactorClock()))  # type: ignore[arg-type]
+    protocol.dataReceived(handshake())
+    assert protocol.state == WebSocketProtocol.STATE_OPEN
+    return protocol
+
+
+class CompletenessTests(SynchronousTestCase):
+    def test_all_named(self) -> None:
+        """Each attribute of ``self`` that is not ours, and each one of a transport, is in a table above."""
+        tree = ast.parse(Path(inspect.getfile(ChatProtocol)).read_text())
+        of_self, of_transport = set(), set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                if node.value.id in ("self", "ServerRules"):
+                    of_self.add(node.attr)
+                elif node.value.id == "transport":
+                    of_transport.add(node.attr)
+        autobahns = {name for name in of_self if name in self.autobahn_names()} - {"transport", "factory"}
+        self.assertEqual(autobahns - set(PROTOCOL), set(), "not named in PROTOCOL")
+        self.assertEqual(of_transport - set(TRANSPORT) - PUBLIC_TRANSPORT, set(), "not named in TRANSPORT")
+
+    def autobahn_names(self) -> set[str]:
+        protocol = plain_protocol()
+        protocol.dataReceived(client_frame(TEXT, b"begun", fin=False) + client_frame(TEXT, b"x")[:7])
+        return {*dir(protocol), *vars(protocol)} - set(dir(object))
+
+    def test_nothing_named_in_vain(self) -> None:
+        """What is named is still used, or the tables would become a museum."""
+        source = "".join(path.read_text() for path in Path(twisted_chat.ws.__path__[0]).glob("*.py"))
+        for name in (*TRANSPORT, *PROTOCOL):
+            self.assertIn(name, source)
+
+
+class TransportTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.connection = Connection(use_clock(self)).open()
+        self.transport = self.connection.transport
+
+    def test_names(self) -> None:
+        for name, why in TRANSPORT.items():
+            self.assertTrue(hasattr(self.transport, name), f"{name}: {why}")
+        self.assertIs(self.transport.TLS, False)
+        self.assertIs(self.transport.getHandle(), self.connection.socket)
+
+    def test_buffers(self) -> None:
+        """``write`` appends to ``_tempDataBuffer``; what a short send leaves is in ``dataBuffer`` beyond ``offset``."""
+        self.connection.socket.room = 2
+        self.transport.write(b"hello")
+        self.assertEqual((self.transport._tempDataBuffer, self.transport._tempDataLen), ([b"hello"], 5))
+        self.transport.doWrite()
+        self.assertEqual((self.transport.dataBuffer, self.transport.offset, self.transport._tempDataLen), (b"hello", 2, 0))
+        self.connection.drain()
+        self.assertEqual((self.transport.dataBuffer, self.transport.offset), (b"", 0))
+
+    def test_producer_paused(self) -> None:
+        """Set from outside, it brings ``resumeProducing`` when the last byte has gone, once."""
+        self.connection.socket.room = 0
+        self.transport.write(b"hello")
+        self.transport.producerPaused = True
+        self.connection.drain()
+        self.connection.drain()
+        self.assertEqual(self.connection.session.calls, ["drained"])
+        self.assertIs(self.transport.producerPaused, False)
+
+    def test_buffer_size(self) -> None:
+        """It bounds one read, and what may wait before the producer is paused."""
+        self.assertIn("self.socket.recv(self.bufferSize)", inspect.getsource(tcp.Connection.doRead))
+        self.transport.bufferSize = 10
+        self.connection.socket.room = 0
+        self.transport.write(b"x" * 10)
+        self.assertEqual(self.connection.session.calls, [])
+        self.transport.write(b"x")
+        self.assertEqual(self.connection.session.calls, ["congested"])
+
+
+class AutobahnTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.connection = Connection(use_clock(self)).open()
+        self.protocol: Any = self.connection.protocol
+
+    def awake(self) -> Any:
+        self.connection.deliver(client_frame(PING))
+        return self.protocol
+
+    def test_names(self) -> None:
+        protocol = self.awake()
+        self.connection.deliver(client_frame(TEXT, b"one", fin=False) + client_frame(0, b"two")[:7])
+        for name, why in PROTOCOL.items():
+            self.assertTrue(hasattr(protocol, name), f"{name}: {why}")
+
+    def test_frame_under_way(self) -> None:
+        """Its length, how much has come, and that we are inside a message."""
+        self.connection.deliver(client_frame(TEXT, b"one", fin=False) + client_frame(0, b"three")[:8])
+        protocol = self.protocol
+        self.assertEqual((protocol.current_frame.length, protocol.current_frame_masker.pointer()), (5, 2))
+        self.assertIs(protocol.inside_message, True)
+        self.assertEqual(protocol.message_data, [b"one"])
+        self.connection.deliver(client_frame(0, b"three")[8:])
+        self.assertEqual((protocol.current_frame, protocol.inside_message, protocol.data), (None, False, b""))
+        self.assertEqual(self.connection.session.messages, [(False, b"onethree")])
+
+    def test_header_under_way(self) -> None:
+        self.connection.deliver(client_frame(PING, b"x")[:3])
+        self.assertEqual((self.protocol.current_frame, self.protocol.data), (None, client_frame(PING, b"x")[:3]))
+
+    def test_states(self) -> None:
+        """The numbers that we compare with, and what they start as."""
+        states = [getattr(WebSocketProtocol, f"STATE_{name}") for name in ("CLOSED", "CONNECTING", "CLOSING", "OPEN")]
+        self.assertEqual(states, [0, 1, 2, 3])
+        self.assertEqual(self.awake().state, WebSocketProtocol.STATE_OPEN)
+        self.protocol.close(1012, "restart")
+        self.assertEqual(self.protocol.state, WebSocketProtocol.STATE_CLOSING)
+
+    def test_made_without_its_handshake(self) -> None:
+        """Everything that Autobahn's methods look at is there after ``_awaken``: nothing is left that only its handshake makes."""
+        protocol, plain = self.awake(), plain_protocol()
+        only_there = {name for name in vars(plain) if not hasattr(protocol, name)}
+        handshake_only = {
+            name for name in only_there if name.startswith(("http_", "websocket_", "_wskey")) or name == "trustedProxies"
+        }
+        self.assertEqual(only_there - handshake_only - {"messages"}, set())
+
+    def test_configuration_by_class(self) -> None:
+        """``_connectionMade`` copies what ``CONFIG_ATTRS`` names, and ours names nothing."""
+        self.assertEqual(ChatProtocol.CONFIG_ATTRS, [])
+        self.assertIn("for configAttr in self.CONFIG_ATTRS", inspect.getsource(WebSocketProtocol._connectionMade))
+        self.assertNotIn("maxMessagePayloadSize", vars(self.awake()))
+
+    def test_overridden(self) -> None:
+        """Methods that we replace or extend: Autobahn calls them by these names, with these arguments."""
+        for name in ("onMessage", "onMessageEnd", "sendData", "sendCloseFrame", "unregisterProducer"):
+            ours, theirs = getattr(ChatProtocol, name), getattr(WebSocketServerProtocol, name)
+            self.assertIsNot(ours, theirs)
+            self.assertEqual([*inspect.signature(ours).parameters], [*inspect.signature(theirs).parameters], name)
+        self.assertIn("self.sendData(raw, sync, chopsize)", inspect.getsource(WebSocketProtocol.sendFrame))
+        self.assertIn("self.unregisterProducer()", inspect.getsource(WebSocketProtocol.dropConnection))
+        self.assertIn("self.onMessageEnd()", inspect.getsource(WebSocketServerProtocol._onMessageEnd))
+
+    def test_send_close_refuses(self) -> None:
+        """Why we send close frames ourselves."""
+        with self.assertRaises(Exception):  # noqa: B017
+            plain_protocol().sendClose(1012)
+
+    def test_no_delay_has_no_effect_by_autobahn(self) -> None:
+        """Why we set it ourselves; when this fails, it has been repaired."""
+        self.assertNotIn("tcpNoDelay", vars(WebSocketServerProtocol))
+        socket = plain_protocol().transport.getHandle()
+        self.assertEqual(socket.options, {})
+        self.assertEqual(self.connection.no_delay, 1)
+
+    def test_closing_timer(self) -> None:
+        """A call by the factory's ``_batched_timer``, cancelled when the connection is lost."""
+        self.protocol.close(1012, "restart")
+        self.assertEqual(self.protocol.closeHandshakeTimeout, CLOSE_SECONDS)
+        self.assertIsNotNone(self.protocol.closeHandshakeTimeoutCall)
+        self.connection.lose()
+        self.connection.reactor.pump([1] * (CLOSE_SECONDS + 2))
+        self.assertEqual(self.connection.session.calls, ["congested", "lost"])
+
+    def test_deflate(self) -> None:
+        """Offer, answer and the extension made of them, without context takeover on our side."""
+        offer = PerMessageDeflateOffer.parse({"client_max_window_bits": [True], "server_max_window_bits": ["12"]})
+        self.assertEqual((offer.accept_max_window_bits, offer.accept_no_context_takeover), (True, True))
+        self.assertEqual(offer.request_max_window_bits, 12)
+        accepted = PerMessageDeflateOfferAccept(offer, no_context_takeover=True, window_bits=DEFLATE_WINDOW_BITS, mem_level=5)
+        made = PerMessageDeflate.create_from_offer_accept(True, accepted)
+        self.assertEqual(
+            (made.server_max_window_bits, made.server_no_context_takeover, made.mem_level), (DEFLATE_WINDOW_BITS, True, 5)
+        )
+
+
+class OptionTests(SynchronousTestCase):
+    """Autobahn's defaults are unlimited; ours are read back from a protocol that is about to be used."""
+
+    def test_read_back(self) -> None:
+        limits = Limits(frame_bytes=10_000)
+        protocol: Any = Connection(use_clock(self), limits).protocol
+        expected = {
+            "versions": [13],
+            "webStatus": False,
+            "utf8validateIncoming": True,
+            "maskServerFrames": False,
+            "requireMaskedClientFrames": True,
+            "applyMask": True,
+            "maxFramePayloadSize": 10_000,
+            "maxMessagePayloadSize": 10_000,
+            "autoFragmentSize": 0,
+            "failByDrop": False,
+            "echoCloseCodeReason": True,
+            "openHandshakeTimeout": 0,
+            "closeHandshakeTimeout": CLOSE_SECONDS,
+            "tcpNoDelay": True,
+            "autoPingInterval": 0,
+            "autoPingTimeout": 0,
+            "serveFlashSocketPolicy": False,
+            "allowedOrigins": [],
+            "allowNullOrigin": False,
+            "maxConnections": 0,
+            "trustXForwardedFor": 0,
+            "logOctets": False,
+            "logFrames": False,
+            "trackTimings": False,
+        }
+        self.assertEqual({name: getattr(protocol, name) for name in expected}, expected)
+        # Timers round to whole seconds and may fire a second early: nothing shorter than this would hold.
+        self.assertGreaterEqual(CLOSE_SECONDS, 5)
+        unread = {"allowedOriginsPatterns", "perMessageCompressionAccept", "flashSocketPolicy"}
+        left = set(ServerRules.CONFIG_ATTRS) - set(expected) - unread
+        self.assertEqual(left, {"autoPingSize", "autoPingRestartOnAnyTraffic", "logOctets"} & left, "an option that is new")
+
+    def test_all_by_class(self) -> None:
+        """Every attribute that Autobahn would copy for each connection is on the class instead."""
+        protocol = Connection(use_clock(self)).factory.open_socket(TICKET, Handshake(KEY))
+        for name in ServerRules.CONFIG_ATTRS:
+            self.assertIn(name, vars(type(protocol)))
