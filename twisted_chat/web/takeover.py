@@ -47,7 +47,11 @@ def take_channel(channel: Any) -> tuple[Any, bytes]:
     if leftover or channel._waitingForTransport:
         # The channel reads no more while an earlier answer is not taken, or when more came behind the request than it keeps.
         producer.resumeProducing()
-    channel.site.expect_no_more(channel)
+    if hasattr(channel.site, "expect_no_more"):
+        channel.site.expect_no_more(channel)
+    else:
+        # The site of another program, in whose tree the chat is mounted.
+        channel.setTimeout(None)
     channel._dataBuffer = []
     channel.requests = []
     channel._networkProducer = channel.transport = None

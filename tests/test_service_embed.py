@@ -1,0 +1,153 @@
+"""The chat inside another program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+
+from tests.http_memory import Reply, Wire, handshake, request_head
+from twisted_chat.client import ChatClient, HandshakeRefused, Message, State
+from twisted_chat.service.embed import EmbeddedChat
+from twisted_chat.service.settings import Settings
+from twisted_chat.stores.memory import MemoryStore
+from twisted_chat.testing import TestClock
+from twisted_chat.testing.wires import Endpoint
+from twisted_chat.words.errors import BadRequest, Unauthenticated, Unavailable
+from twisted_chat.words.people import Person
+
+ALICE = Person(id="u-alice", name="alice")
+
+
+class EmbedTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = TestClock()
+
+    def embedded(self, *, started: bool = True, **options: Any) -> EmbeddedChat:
+        chat = EmbeddedChat(self.clock, **options)
+        root = Resource()
+        root.putChild(b"chat", chat.resource)
+        self.site = Site(root, reactor=self.clock)
+        self.endpoint = Endpoint(self.clock, lambda: self.site, 0.0)
+        if started:
+            chat.startService()
+            self.clock.settle()
+        return chat
+
+    def client(self, **options: Any) -> ChatClient:
+        client = ChatClient(self.clock, self.endpoint, path="/chat/ws", random=lambda: 0.999, **options)
+        client.startService()
+        self.clock.settle()
+        return client
+
+    def ask(self, raw: bytes) -> Reply:
+        wire = Wire(self.site)
+        answer = wire.deliver(raw)
+        self.clock.settle()
+        return Reply(answer + wire.taken())
+
+    def test_mounted(self) -> None:
+        """Sockets, page and API below one path of the program's own tree; the rest of the tree is its own."""
+        self.embedded()
+        client = self.client(name="alice")
+        self.assertIs(client.state, State.ONLINE)
+        self.assertEqual(self.ask(request_head(target=b"/chat")).headers["location"], "/chat/")
+        self.assertEqual(self.ask(request_head(target=b"/chat/")).status, 200)
+        self.assertEqual(self.ask(request_head(target=b"/chat/healthz")).status, 200)
+        self.assertEqual(self.ask(request_head(target=b"/chat/ws/caf%C3%A9")).status, 426)
+        self.assertEqual(self.ask(handshake(b"/chat/ws/caf%C3%A9")).status, 101)
+        self.assertEqual(self.ask(handshake(b"/chat")).status, 101)
+        self.assertEqual(self.ask(request_head(target=b"/other")).status, 404)
+
+    def test_connection_lives_on(self) -> None:
+        """The site's time-out for idle connections is not the chat's."""
+        self.embedded()
+        client = self.client()
+        self.clock.pass_time(300)
+        self.assertIs(client.state, State.ONLINE)
+        self.assertEqual(self.endpoint.attempts, 1)
+
+    def test_own_identity(self) -> None:
+        """The program says who a token is, at once or later; nobody else gets in, unless guests may."""
+
+        async def later(token: str) -> Person | None:
+            return ALICE if token == "secret" else None
+
+        def refuses(token: str) -> Person | None:
+            raise Unauthenticated("token: banned from this site")
+
+        for identify in (later, lambda token: ALICE if token == "secret" else None, lambda token: succeed(ALICE)):
+            self.embedded(identify=identify, settings=Settings(guests=False))
+            client = self.client(token="secret")
+            assert client.me is not None
+            self.assertEqual(client.me.id, "u-alice")
+            self.assertIs(self.client().state, State.ENDED)
+        self.embedded(identify=later)
+        self.assertIs(self.client(token="wrong").state, State.ENDED)
+        self.embedded(identify=refuses)
+        problem = self.client(token="secret").problem
+        assert isinstance(problem, HandshakeRefused)
+        self.assertIn("banned from this site", str(problem))
+
+    def test_own_cookie(self) -> None:
+        """The session of the program's own site, only from its own pages."""
+        self.embedded(
+            identify=lambda token: ALICE if token == "s" else None, settings=Settings(guests=False, token_cookie="session")
+        )
+        cookie, origin = (b"Cookie", b"session=s"), (b"Origin", b"http://chat.test:8080")
+        self.assertEqual(self.ask(handshake(b"/chat/ws", cookie, origin)).status, 101)
+        self.assertEqual(self.ask(handshake(b"/chat/ws", cookie)).status, 403)
+        self.assertEqual(self.ask(handshake(b"/chat/ws", cookie, (b"Origin", b"http://evil.test"))).status, 403)
+        self.assertEqual(self.ask(handshake(b"/chat/ws", origin)).status, 401)
+
+    def test_publish(self) -> None:
+        """Committed, delivered, and once for each key."""
+        chat = self.embedded()
+        texts: list[tuple[str, str | None]] = []
+        self.client().room("lobby").on(Message, lambda event: texts.append((event.by.name, event.text)))
+        self.clock.settle()
+        published = [chat.publish("lobby", "hello"), chat.publish("lobby", "hi", by=ALICE, key="k")]
+        published.append(chat.publish("lobby", "hi", by=ALICE, key="k"))
+        self.clock.settle()
+        self.assertEqual([self.successResultOf(each).seq for each in published], [1, 2, 2])
+        self.assertEqual(texts, [("server", "hello"), ("alice", "hi")])
+        self.failureResultOf(chat.publish("../", "x"), BadRequest)
+        self.assertEqual(len(chat.hub.sessions), 1)
+
+    def test_before_the_start(self) -> None:
+        """What is published early waits; who comes early is told to come again."""
+        chat = self.embedded(started=False)
+        published = chat.publish("lobby", "hello")
+        self.assertEqual(self.ask(handshake(b"/chat/ws")).status, 503)
+        chat.startService()
+        self.clock.settle()
+        self.assertEqual(self.successResultOf(published).seq, 1)
+
+    def test_stop(self) -> None:
+        """Everybody is told to come back, the store is closed, and nothing more can be published."""
+        store = MemoryStore(self.clock)
+        chat = self.embedded(store=store)
+        client = self.client()
+        stopped = chat.stopService()
+        self.clock.pass_time(0.1)
+        self.successResultOf(stopped)
+        self.assertIn("1012", str(client.problem))
+        self.failureResultOf(chat.publish("lobby", "late"), Unavailable)
+        self.failureResultOf(store.probe(), Unavailable)
+        chat.startService()
+        self.clock.pass_time(30)
+        self.assertIs(client.state, State.ONLINE)
+
+    def test_no_store(self) -> None:
+        """A store that cannot be opened: who waits is told, else it is logged."""
+        chat = self.embedded(started=False, store="nonsense:here")
+        waiting = chat.when_started()
+        chat.startService()
+        self.failureResultOf(waiting)
+        again = self.embedded(store="nonsense:here")
+        self.assertEqual(len(self.flushLoggedErrors()), 1)
+        stopped: Deferred[None] = again.stopService()
+        self.successResultOf(stopped)
