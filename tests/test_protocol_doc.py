@@ -15,7 +15,8 @@ from msgspec.structs import fields
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.chat import Chat, Client, JsonClient, MemoryLink, PlainClient, guest
-from twisted_chat.rules.jsonsession import BATCH_COMMANDS, ROOMS_TOLD
+from twisted_chat.rules.decoding import BATCH_COMMANDS
+from twisted_chat.rules.jsonsession import ROOMS_TOLD
 from twisted_chat.web import api
 from twisted_chat.words import commands, replies
 from twisted_chat.words.errors import ERRORS, RETRY_CLOSE_CODES, CloseCode
@@ -105,7 +106,10 @@ def table(header: str) -> list[list[str]]:
     """The rows of the csv-table whose header begins so."""
     _, _, rest = TEXT.partition(f':header: "{header}"')
     body = rest.partition("\n\n")[2].partition("\n\n")[0]
-    return [[cell.strip("` ") for cell in row] for row in csv.reader((line.strip() for line in body.splitlines()), skipinitialspace=True)]
+    return [
+        [cell.strip("` ") for cell in row]
+        for row in csv.reader((line.strip() for line in body.splitlines()), skipinitialspace=True)
+    ]
 
 
 class TablesTests(SynchronousTestCase):
@@ -133,15 +137,17 @@ class TablesTests(SynchronousTestCase):
             self.assertEqual(set(found[place]) - {"type"}, names, place)
 
     def test_errors(self) -> None:
-        rows = [(code, int(status), int(close), retry) for code, status, close, retry, _ in table("code\", \"HTTP")]
+        rows = [(code, int(status), int(close), retry) for code, status, close, retry, _ in table('code", "HTTP')]
         self.assertEqual(
             rows, [(error.code, error.http_status, error.close_code, "yes" if error.retry else "no") for error in ERRORS]
         )
 
     def test_close_codes(self) -> None:
-        rows = {int(code): action for code, _, action in table("code\", \"meaning")}
+        rows = {int(code): action for code, _, action in table('code", "meaning')}
         self.assertEqual(list(rows), sorted({*map(int, CloseCode), 1006}))
-        self.assertEqual({code for code, action in rows.items() if action == "comes back"}, {int(code) for code in RETRY_CLOSE_CODES})
+        self.assertEqual(
+            {code for code, action in rows.items() if action == "comes back"}, {int(code) for code in RETRY_CLOSE_CODES}
+        )
 
     def test_limits(self) -> None:
         for name, default, _ in table("limit"):
@@ -228,7 +234,9 @@ class Play:
         if isinstance(client, PlainClient):
             self.case.assertEqual(got, what)
             return
-        expected = msgspec.json.decode(self.filled(name, what.replace(",…}", ',"…":0}').replace(":…", ':"…"').replace("[…]", '["…"]')))
+        expected = msgspec.json.decode(
+            self.filled(name, what.replace(",…}", ',"…":0}').replace(":…", ':"…"').replace("[…]", '["…"]'))
+        )
         if not same(got, expected):
             raise AssertionError(f"{name} hears {msgspec.json.encode(got).decode()}")
         known = self.known.setdefault(name, {})

@@ -336,11 +336,6 @@ class Hub:
             return 0.0
         return at + room.policy.slow_mode - self.now()
 
-    def check_may_set_topic(self, person: Person) -> None:
-        """:class:`Forbidden` for guests."""
-        if person.guest:
-            raise Forbidden("topic: guests do not set topics")
-
     def _may_write(self, person: Person, room: Room) -> bool:
         if room.archived:
             return False
@@ -579,4 +574,3 @@ def _page_of(room: Room, limit: int, before: int | None, after: int | None, arou
         end = len(events) if before is None else max(0, min(len(events), before - room.recent.base))
         start = max(0, end - limit)
     return Page(tuple(events[start:end]), room.head, start > 0, end < len(events))
-

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
-from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
@@ -20,7 +19,10 @@ from twisted.python.failure import Failure
 
 from twisted_chat.rules.buckets import Bucket
 from twisted_chat.rules.commit import Posting
-from twisted_chat.rules.encodings import JsonBatchEncoding, JsonEncoding, batch_frame
+from twisted_chat.rules.decoding import Decoded, Wrong, commands_in
+from twisted_chat.rules.drafting import PostCommand, draft_of
+from twisted_chat.rules.encodings import batch_frame
+from twisted_chat.rules.joining import join_all, join_one
 from twisted_chat.rules.link import Link
 from twisted_chat.rules.room import Reader, Room
 from twisted_chat.rules.session import Life, Session
@@ -45,7 +47,7 @@ from twisted_chat.words.commands import (
     Topic,
     Typing,
 )
-from twisted_chat.words.drafts import DeleteDraft, Draft, EditDraft, MessageDraft, ReactionDraft, TopicDraft
+from twisted_chat.words.drafts import Draft
 from twisted_chat.words.errors import (
     RETRY_CLOSE_CODES,
     BadRequest,
@@ -55,22 +57,15 @@ from twisted_chat.words.errors import (
     LimitReached,
     NotJoined,
     RateLimited,
-    TooBig,
     Unauthenticated,
-    UnknownType,
 )
-from twisted_chat.words.frames import BARE, DEFLATED, text_frame
+from twisted_chat.words.frames import text_frame
 from twisted_chat.words.people import Credential, Person, Source
 from twisted_chat.words.replies import (
     ByePush,
     Error,
-    ErrorBody,
     GapPush,
     HistoryOk,
-    JoinAllOk,
-    Joined,
-    JoinFailed,
-    JoinOk,
     LivePush,
     Me,
     Ok,
@@ -87,6 +82,7 @@ from twisted_chat.words.replies import (
     TypingPush,
     Welcome,
     WelcomeLimits,
+    error_body,
 )
 from twisted_chat.words.store import Appended, Outcome, Page, Repeated
 from twisted_chat.words.ticket import Ticket
@@ -100,30 +96,9 @@ ROOMS_TOLD = 1_000
 #: Rooms in one join that count as one question: the bound of 128 rooms fits easily into the burst.
 ROOMS_A_QUESTION = 16
 
-#: Commands in one array; more would let one frame take a whole turn.
-BATCH_COMMANDS = 1_000
-
 T = TypeVar("T")
 
-PostCommand = Send | Edit | Delete | React | Topic
-
-#: Told what a join found, and how to begin to read; or why there is nothing to read.
-Found = Callable[[Joined | ChatError, Callable[[], None]], None]
-
-#: Characters that show nothing by themselves and yet belong to emoji: the zero-width joiner of families, the tags of flags.
-_EMOJI_GLUE = dict.fromkeys([0x200D, *range(0xE0020, 0xE0080)])
-
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(AnyCommand).decode
-_decode_array = msgspec.json.Decoder(list[AnyCommand]).decode
-_decode_raw_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
-
-
-class _OnlyId(Struct):
-    id: Id | None = None
-
-
-_decode_id = msgspec.json.Decoder(_OnlyId).decode
 
 
 class Greeting(Enum):
@@ -138,7 +113,6 @@ class JsonSession(Session):
     """A rich client."""
 
     __slots__ = (
-        "_batch",
         "_hello_by",
         "_posting_commands",
         "_posting_drafts",
@@ -147,6 +121,7 @@ class JsonSession(Session):
         "_refused",
         "_said_bye",
         "_waiting",
+        "batch",
         "device",
         "greeting",
     )
@@ -155,8 +130,8 @@ class JsonSession(Session):
         super().__init__(hub, link, ticket.person, ticket.address)
         self.device: str | None = None
         self.greeting = Greeting.NONE
-        self._waiting: list[Callable[[], None]] = []
-        self._batch = False
+        self._waiting: list[Decoded] = []
+        self.batch = False
         self._hello_by = hub.wheel.tick + max(1, ceil(hub.limits.hello_seconds))
         self._refused = 0
         self._said_bye = False
@@ -169,59 +144,24 @@ class JsonSession(Session):
 
     def received(self, texts: Sequence[bytes]) -> None:
         for text in texts:
-            if text[:1] == b"[" or text.lstrip()[:1] == b"[":
-                self._array(text)
-            else:
-                self._one(text)
+            for command in commands_in(text):
+                self._take(command)
         self._submit()
 
     def received_binary(self, data: bytes) -> None:
         self.close(CloseCode.UNSUPPORTED_DATA, "chat.v1.json is text; send bytes as base64 in data")
 
-    def _array(self, text: bytes) -> None:
-        try:
-            commands = _decode_array(text)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self._array_one_by_one(text)
-            return
-        if len(commands) > BATCH_COMMANDS:
-            self._refuse(UNSET, TooBig(f"batch: at most {BATCH_COMMANDS} commands"))
-            return
-        for command in commands:
-            self._command(command)
-
-    def _array_one_by_one(self, text: bytes) -> None:
-        """Something in the array is wrong: what, is said of each command by itself."""
-        try:
-            commands = _decode_raw_array(text)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            self._refuse(UNSET, _explain(error))
-            return
-        if len(commands) > BATCH_COMMANDS:
-            self._refuse(UNSET, TooBig(f"batch: at most {BATCH_COMMANDS} commands"))
-            return
-        for command in commands:
-            self._one(bytes(command))
-
-    def _one(self, text: bytes) -> None:
-        try:
-            command = _decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            wrong = (_id_of(text), _explain(error))
-            if self.greeting is Greeting.UNDER_WAY:
-                self._waiting.append(partial(self._refuse, *wrong))
-            elif self.life is Life.OPEN:
-                self._refuse(*wrong)
-        else:
-            self._command(command)
-
-    def _command(self, command: AnyCommand) -> None:
+    def _take(self, command: Decoded) -> None:
         if self.greeting is Greeting.UNDER_WAY:
-            self._waiting.append(partial(self._command, command))
+            self._waiting.append(command)
             return
         if self.life is not Life.OPEN:
             return
         try:
+            if isinstance(command, Wrong):
+                self._submit()
+                self._refuse(command.id, command.error)
+                return
             if type(command) is Send:
                 self._send(command)
             else:
@@ -235,8 +175,8 @@ class JsonSession(Session):
     def _go_on(self) -> None:
         """What waited for the hello."""
         waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each()
+        for command in waiting:
+            self._take(command)
         self._submit()
 
     def _do(self, command: AnyCommand) -> None:
@@ -264,7 +204,7 @@ class JsonSession(Session):
                 self._read(command)
             case Ping():
                 if command.id is None:
-                    self._push(PongPush())
+                    self.push(PongPush())
                 else:
                     self._ok(command.id)
             case Pong():
@@ -297,7 +237,7 @@ class JsonSession(Session):
             # It left while its token was looked at; entering it now would make a member that never leaves.
             return succeed({})
         self.hub.rename(self, person)
-        self._batch = "batch" in command.capabilities
+        self.batch = "batch" in command.capabilities
         self.device = command.device
         self.hub.replace_device(self)
         return self.hub.read_marks(person)
@@ -319,7 +259,7 @@ class JsonSession(Session):
             return
         self.greeting = Greeting.WELCOMED
         limits, person = self.hub.limits, self.person
-        self._push(
+        self.push(
             Welcome(
                 id=UNSET if command.id is None else command.id,
                 version=1,
@@ -347,7 +287,7 @@ class JsonSession(Session):
         if command.room is not None:
             self._query()
             wanted = JoinRoom(room=command.room, since=command.since, tail=command.tail, presence=command.presence)
-            self.join_one(wanted, lambda found, begin: self._joined_one(command.id, found, begin))
+            join_one(self, command.id, wanted)
             return
         several = [room if isinstance(room, JoinRoom) else JoinRoom(room=room) for room in command.rooms or ()]
         if not several:
@@ -356,92 +296,7 @@ class JsonSession(Session):
             raise LimitReached(f"rooms: at most {self.hub.limits.rooms_per_connection}")
         # Who comes back to all rooms at once must not be refused for it.
         self._query(ceil(len(several) / ROOMS_A_QUESTION))
-        _JoinAll(self, command.id, several).start()
-
-    def join_one(self, wanted: JoinRoom, found: Found) -> None:
-        """Find where to start; ``found`` answers and then begins to read.  What is wrong at once is raised."""
-        room = self.hub.room_for(self.person, wanted.room)
-        reader = self.readers.get(room.name)
-        if reader is not None:
-            # Joining twice moves nothing; only presence may be asked for now.
-            if wanted.presence:
-                room.presence.watch(self)
-            found(self._found(room, room.head + 1, UNSET, UNSET), _nothing)
-            return
-        if len(self.readers) >= self.hub.limits.rooms_per_connection:
-            raise LimitReached(f"room: at most {self.hub.limits.rooms_per_connection} rooms on one connection")
-        checked = None if wanted.since is None else self.hub.check_cursor(room, wanted.since)
-        encoding = JsonBatchEncoding if self._batch else JsonEncoding
-        framing = DEFLATED if self.link.deflated else BARE
-        reader = Reader(room.audience((encoding, framing), lambda name: encoding(name, framing)), self.link, self)
-        self.enter_room(room, reader)
-
-        def start(why: str | None) -> None:
-            if self.readers.get(room.name) is not reader:
-                found(NotJoined(f"room: {room.name} was left before it was joined"), _nothing)
-                return
-            position = self._position(room, wanted, why)
-            recovered = UNSET if wanted.since is None else why is None
-            found(self._found(room, position + 1, recovered, why or UNSET), lambda: begin(position))
-
-        def begin(position: int) -> None:
-            if self.life is not Life.OPEN or self.readers.get(room.name) is not reader:
-                return
-            if wanted.presence:
-                room.presence.watch(self)
-                self._push(room.presence.snapshot())
-            # The answer leaves before the first event.
-            self.flush()
-            reader.start(position)
-            self.feed()
-
-        def failed(failure: Failure) -> None:
-            if self.readers.get(room.name) is reader:
-                self.leave_room(room.name)
-            error = failure.value
-            if not isinstance(error, ChatError):
-                self.log.failure("Could not check a cursor", failure)
-                error = InternalError("the server could not do it; see its log")
-            found(error, _nothing)
-
-        if checked is None:
-            start(None)
-        else:
-            checked.addCallbacks(start, failed).addErrback(lambda failure: self.log.failure("A join failed", failure))
-
-    def _position(self, room: Room, wanted: JoinRoom, why: str | None) -> int:
-        if wanted.since is not None and why is None:
-            return wanted.since.seq
-        if wanted.tail is not None:
-            return max(room.first - 1, room.head - wanted.tail)
-        return room.head if wanted.since is None else room.first - 1
-
-    def _found(self, room: Room, start: int, recovered: bool | UnsetType, why: str | UnsetType) -> Joined:
-        return Joined(
-            room=room.name,
-            epoch=room.epoch,
-            head=room.head,
-            head_id=room.head_id,
-            first=room.first,
-            from_=start,
-            recovered=recovered,
-            why=why,
-            durable=room.durable,
-            topic=room.topic,
-            can=self.hub.can(self.person, room),
-        )
-
-    def joined_all(self, command_id: Id | None, rooms: tuple[Joined | JoinFailed, ...]) -> None:
-        """Answer a join of several rooms."""
-        if command_id is not None:
-            self._push(JoinAllOk(id=command_id, rooms=rooms))
-
-    def _joined_one(self, command_id: Id | None, found: Joined | ChatError, begin: Callable[[], None]) -> None:
-        if isinstance(found, ChatError):
-            self._error(UNSET if command_id is None else command_id, found)
-        elif command_id is not None:
-            self._push(JoinOk(id=command_id, **asdict(found)))
-        begin()
+        join_all(self, command.id, several)
 
     def _reader(self, room: str) -> Reader:
         reader = self.readers.get(room)
@@ -461,7 +316,7 @@ class JsonSession(Session):
     def _post(self, command: PostCommand) -> None:
         reader = self.readers.get(command.room) or self._reader(command.room)
         room = reader.audience.room
-        draft = self._draft(command)
+        draft = draft_of(command, self.author, self.person, self.hub.limits.text_bytes)
         if not room.open_to_all:
             self.hub.check_may_write(self.person, room)
         if self.metered:
@@ -473,37 +328,6 @@ class JsonSession(Session):
             self._posting_room = room
         self._posting_commands.append(command)
         self._posting_drafts.append(draft)
-
-    def _draft(self, command: PostCommand) -> Draft:
-        by = self.author
-        match command:
-            case Send():
-                if (command.text is None) == (command.data is None):
-                    raise BadRequest("text: give either text or data")
-                if command.text is not None:
-                    if not command.text:
-                        raise BadRequest("text: must not be empty")
-                    self.check_text(command.text)
-                elif len(command.data or b"") > self.hub.limits.text_bytes:
-                    raise TooBig(f"data: at most {self.hub.limits.text_bytes} bytes")
-                elif not command.data:
-                    raise BadRequest("data: must not be empty")
-                return MessageDraft(by, command.key, command.text, command.data, command.reply_to)
-            case Edit():
-                if not command.text:
-                    raise BadRequest("text: must not be empty; to take a message back, delete it")
-                self.check_text(command.text)
-                return EditDraft(by, command.key, command.of, command.revision, command.text)
-            case Delete():
-                return DeleteDraft(by, command.key, command.of, "moderate" in self.person.rights)
-            case React():
-                seen = command.emoji.translate(_EMOJI_GLUE)
-                if not seen.isprintable() or not seen.strip():
-                    raise BadRequest("emoji: must be something that can be seen")
-                return ReactionDraft(by, command.key, command.of, command.emoji, command.on)
-            case Topic():
-                self.hub.check_may_set_topic(self.person)
-                return TopicDraft(by, command.key, command.text)
 
     def _submit(self) -> None:
         """Hand over the run of commands for one room that has been collected."""
@@ -529,7 +353,7 @@ class JsonSession(Session):
             if isinstance(outcome, Appended | Repeated):
                 if command.id is not None:
                     event = outcome.event
-                    self._push(
+                    self.push(
                         PostOk(
                             id=command.id,
                             room=room,
@@ -549,7 +373,7 @@ class JsonSession(Session):
         if command.id is not None:
             rooms = self.hub.rooms(self.person)[:ROOMS_TOLD]
             told = tuple(RoomBrief(room=room.name, head=room.head, topic=room.topic, members=room.members) for room in rooms)
-            self._push(RoomsOk(id=command.id, rooms=told))
+            self.push(RoomsOk(id=command.id, rooms=told))
 
     def _history(self, command: History) -> None:
         if sum(place is not None for place in (command.before, command.after, command.around)) > 1:
@@ -562,7 +386,7 @@ class JsonSession(Session):
 
     def _page(self, command: History, page: Page) -> None:
         if command.id is not None:
-            self._push(
+            self.push(
                 HistoryOk(
                     id=command.id,
                     room=self.hub.room_name(command.room),
@@ -579,12 +403,12 @@ class JsonSession(Session):
         if command.on is not None:
             (presence.watch if command.on else presence.unwatch)(self)
         if command.id is not None:
-            self._push(PresenceOk(id=command.id, **asdict(presence.snapshot())))
+            self.push(PresenceOk(id=command.id, **asdict(presence.snapshot())))
 
     def presence_changed(self, push: PresencePush) -> None:
         # Merged by its version: while this link is congested the client asks again when it notices the gap.
         if not self.link.congested:
-            self._push(push)
+            self.push(push)
 
     def _typing(self, command: Typing) -> None:
         room = self._reader(command.room).room
@@ -595,7 +419,7 @@ class JsonSession(Session):
     def see_typing(self, push: TypingPush) -> None:
         """Somebody else is writing; dropped while this link is congested."""
         if self.greeting is Greeting.WELCOMED and not self.link.congested:
-            self._push(push)
+            self.push(push)
 
     def _read(self, command: Read) -> None:
         room = self._reader(command.room).room
@@ -607,12 +431,12 @@ class JsonSession(Session):
 
     def _marked(self, command: Read, room: str, seq: int) -> None:
         if command.id is not None:
-            self._push(ReadOk(id=command.id, room=room, seq=seq))
+            self.push(ReadOk(id=command.id, room=room, seq=seq))
 
     def see_read(self, push: ReadPush) -> None:
         """The person read on another device."""
         if self.greeting is Greeting.WELCOMED:
-            self._push(push)
+            self.push(push)
 
     def _query(self, cost: int = 1) -> None:
         cost = min(cost, self.hub.limits.query_burst)
@@ -624,10 +448,10 @@ class JsonSession(Session):
     # What readers tell
 
     def reached_head(self, reader: Reader) -> None:
-        self._push(LivePush(room=reader.room.name, seq=reader.room.head))
+        self.push(LivePush(room=reader.room.name, seq=reader.room.head))
 
     def missed(self, reader: Reader, count: int) -> None:
-        self._push(GapPush(room=reader.room.name, dropped=count))
+        self.push(GapPush(room=reader.room.name, dropped=count))
         # Before the events behind the gap, which are written directly.
         self.flush()
 
@@ -642,12 +466,12 @@ class JsonSession(Session):
         return super().visit(tick)
 
     def ping(self) -> None:
-        self._push(PingPush())
+        self.push(PingPush())
 
     def bye(self, code: int, reason: str, retry: bool, retry_after_ms: int | None = None) -> None:
         """Say why the connection is about to end, and when to come back."""
         self._said_bye = True
-        self._push(
+        self.push(
             ByePush(code=code, reason=reason, retry=retry, retry_after_ms=UNSET if retry_after_ms is None else retry_after_ms)
         )
 
@@ -662,12 +486,17 @@ class JsonSession(Session):
 
     # Out
 
-    def _push(self, reply: Struct) -> None:
+    def push(self, reply: Struct) -> None:
+        """Tell the client."""
         self.reply(_encode(reply))
 
     def _ok(self, command_id: Id | None) -> None:
         if command_id is not None:
-            self._push(Ok(id=command_id))
+            self.push(Ok(id=command_id))
+
+    def refused(self, command_id: Id | None, error: ChatError) -> None:
+        """A command was not done, which turned out later."""
+        self._error(UNSET if command_id is None else command_id, error)
 
     def _refuse(self, command_id: Id | UnsetType, error: ChatError) -> None:
         self._error(command_id, error)
@@ -677,7 +506,7 @@ class JsonSession(Session):
 
     def _error(self, command_id: Id | UnsetType, error: ChatError) -> None:
         body = error_body(error)
-        self._push(
+        self.push(
             Error(id=command_id, code=body.code, message=body.message, retry=body.retry, retry_after_ms=body.retry_after_ms)
         )
 
@@ -695,73 +524,10 @@ class JsonSession(Session):
         self._error(UNSET if command_id is None else command_id, InternalError("the server could not do it; see its log"))
 
     def join_replies(self, replies: Sequence[bytes]) -> bytes:
-        if self._batch and len(replies) > 1:
+        if self.batch and len(replies) > 1:
             return b"".join(batch_frame(replies[start : start + 256]) for start in range(0, len(replies), 256))
         return b"".join(map(text_frame, replies))
 
 
-class _JoinAll:
-    """A join of several rooms: one answer when all of them know where they start, then their events."""
-
-    def __init__(self, session: JsonSession, command_id: Id | None, wanted: Sequence[JoinRoom]) -> None:
-        self._session = session
-        self._id = command_id
-        self._wanted = wanted
-        self._answers: list[Joined | JoinFailed | None] = [None] * len(wanted)
-        self._begin: list[Callable[[], None]] = []
-
-    def start(self) -> None:
-        for place, wanted in enumerate(self._wanted):
-            try:
-                self._session.join_one(wanted, partial(self._answered, place))
-            except ChatError as error:
-                self._answered(place, error, _nothing)
-
-    def _answered(self, place: int, found: Joined | ChatError, begin: Callable[[], None]) -> None:
-        if isinstance(found, ChatError):
-            self._answers[place] = JoinFailed(room=self._wanted[place].room, error=error_body(found))
-        else:
-            self._answers[place] = found
-        self._begin.append(begin)
-        if len(self._begin) == len(self._wanted):
-            self._session.joined_all(self._id, tuple(answer for answer in self._answers if answer is not None))
-            for each in self._begin:
-                each()
-
-
-def _nothing() -> None:
-    """There is nothing to begin."""
-
-
-def error_body(error: ChatError) -> ErrorBody:
-    """The error as clients see it."""
-    return ErrorBody(
-        code=error.code,
-        message=error.message,
-        retry=error.retry,
-        retry_after_ms=UNSET if error.retry_after_ms is None else error.retry_after_ms,
-    )
-
-
 def _me(person: Person) -> Me:
     return Me(id=person.id, name=person.name, guest=person.guest)
-
-
-def _id_of(text: bytes) -> Id | UnsetType:
-    try:
-        found = _decode_id(text).id
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return UNSET
-    return UNSET if found is None else found
-
-
-def _explain(error: Exception) -> ChatError:
-    if isinstance(error, msgspec.ValidationError):
-        message = str(error)
-        if message.endswith("at `$.type`") and message.startswith("Invalid value"):
-            return UnknownType(f"type: {message[14:-14]} is not a command of chat.v1.json")
-        reason, _, place = message.partition(" - at `$.")
-        return BadRequest(f"{place.rstrip('`')}: {reason}" if place else reason)
-    if isinstance(error, RecursionError):
-        return BadRequest("JSON: nested too deeply")
-    return BadRequest(f"JSON: {error}")

@@ -147,4 +147,3 @@ class Presence:
             )
         for watcher in list(self._watchers):
             watcher.presence_changed(push)
-

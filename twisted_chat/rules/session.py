@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted_chat.rules.buckets import Bucket
 from twisted_chat.rules.link import Link
 from twisted_chat.rules.room import Reader, Room, State
-from twisted_chat.words.errors import ChatError, CloseCode, RateLimited, TokenExpired, TooBig
+from twisted_chat.words.errors import ChatError, CloseCode, RateLimited, TokenExpired
 from twisted_chat.words.people import Person
 from twisted_chat.words.replies import PresencePush
 
@@ -203,12 +203,6 @@ class Session:
         if not self.allowed(1):
             wait = self.wait_for_rate()
             raise RateLimited(f"send: too fast, wait {wait:.1f} s", retry_after_ms=ceil(wait * 1000))
-
-    def check_text(self, text: str, field: str = "text") -> None:
-        """Not larger than announced."""
-        limit = self.hub.limits.text_bytes
-        if len(text) > limit // 4 and len(text.encode()) > limit:
-            raise TooBig(f"{field}: at most {limit} bytes in UTF-8")
 
     # Life
 

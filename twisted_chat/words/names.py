@@ -53,9 +53,7 @@ def skeleton(name: str) -> str:
     """Two names with one skeleton look alike: compatibility forms, case, accents and the commonest confusables folded."""
     folded = unicodedata.normalize("NFKD", name).casefold()
     letters = "".join(
-        _CONFUSABLE.get(character, character)
-        for character in folded
-        if not unicodedata.combining(character) and character != " "
+        _CONFUSABLE.get(character, character) for character in folded if not unicodedata.combining(character) and character != " "
     )
     return letters.replace("rn", "m").replace("vv", "w")
 

@@ -11,6 +11,7 @@ from typing import TypeAlias, Union
 from msgspec import UNSET, Struct, UnsetType
 
 from twisted_chat.words.commands import Id
+from twisted_chat.words.errors import ChatError
 from twisted_chat.words.events import Event
 
 
@@ -40,6 +41,16 @@ class ErrorBody(Struct, frozen=True, kw_only=True):
     message: str
     retry: bool
     retry_after_ms: int | UnsetType = UNSET
+
+
+def error_body(error: ChatError) -> ErrorBody:
+    """The error as clients see it."""
+    return ErrorBody(
+        code=error.code,
+        message=error.message,
+        retry=error.retry,
+        retry_after_ms=UNSET if error.retry_after_ms is None else error.retry_after_ms,
+    )
 
 
 class Error(ErrorBody, frozen=True, kw_only=True, tag="error", tag_field="type"):

@@ -1,0 +1,65 @@
+"""What a person wants to say, checked and ready for the log: commands become drafts."""
+
+from __future__ import annotations
+
+from typing import TypeAlias, Union
+
+from twisted_chat.words.commands import Delete, Edit, React, Send, Topic
+from twisted_chat.words.drafts import DeleteDraft, Draft, EditDraft, MessageDraft, ReactionDraft, TopicDraft
+from twisted_chat.words.errors import BadRequest, Forbidden, TooBig
+from twisted_chat.words.events import Author
+from twisted_chat.words.people import Person
+
+PostCommand: TypeAlias = Union[Send, Edit, Delete, React, Topic]
+
+#: Characters that show nothing by themselves and yet belong to emoji: the zero-width joiner of families, the tags of flags.
+_EMOJI_GLUE = dict.fromkeys([0x200D, *range(0xE0020, 0xE0080)])
+
+
+def draft_of(command: PostCommand, by: Author, person: Person, text_bytes: int) -> Draft:
+    """The draft; an error of the table that names the field if it may not be.
+
+    :param by: ``person.author``, which a session makes once.
+    :param text_bytes: the bound of a text or of data.
+    """
+    match command:
+        case Send():
+            _check_content(command, text_bytes)
+            return MessageDraft(by, command.key, command.text, command.data, command.reply_to)
+        case Edit():
+            if not command.text:
+                raise BadRequest("text: must not be empty; to take a message back, delete it")
+            check_text(command.text, text_bytes)
+            return EditDraft(by, command.key, command.of, command.revision, command.text)
+        case Delete():
+            return DeleteDraft(by, command.key, command.of, "moderate" in person.rights)
+        case React():
+            seen = command.emoji.translate(_EMOJI_GLUE)
+            if not seen.isprintable() or not seen.strip():
+                raise BadRequest("emoji: must be something that can be seen")
+            return ReactionDraft(by, command.key, command.of, command.emoji, command.on)
+        case Topic():
+            if person.guest:
+                raise Forbidden("topic: guests do not set topics")
+            return TopicDraft(by, command.key, command.text)
+
+
+def check_text(text: str, text_bytes: int) -> None:
+    """Not larger than announced."""
+    if len(text) > text_bytes // 4 and len(text.encode()) > text_bytes:
+        raise TooBig(f"text: at most {text_bytes} bytes in UTF-8")
+
+
+def _check_content(command: Send, text_bytes: int) -> None:
+    text, data = command.text, command.data
+    if (text is None) == (data is None):
+        raise BadRequest("text: give either text or data")
+    if text is not None:
+        if not text:
+            raise BadRequest("text: must not be empty")
+        check_text(text, text_bytes)
+    elif data is not None:
+        if not data:
+            raise BadRequest("data: must not be empty")
+        if len(data) > text_bytes:
+            raise TooBig(f"data: at most {text_bytes} bytes")
