@@ -13,17 +13,23 @@ from twisted_chat.words.store import Page
 
 _ROOM = "(SELECT id FROM room WHERE name = :room)"
 
-# The inner statement finds the last number that fits; only then are entries made, of what is sent.
+_BYTES = "coalesce(length(CAST(text AS BLOB)), 0) + coalesce(length(data), 0)"
+
+# The inner statement finds the last number that fits, going from one number to the next (there are no holes) and no further: a
+# sum over a window would read all of ``limit`` long texts to send four of them (64 KiB of 16 kB texts: 10 ms, now 1 ms).  Only
+# then are entries made, of what is sent.
 _READ = f"""
 SELECT {json_array("entry")} FROM (
     SELECT {ENTRY} AS entry FROM event e
     WHERE room = {_ROOM} AND seq > :after AND seq <= (
-        SELECT max(seq) FROM (
-            SELECT seq, row_number() OVER log AS number, sum(bytes) OVER log AS total FROM (
-                SELECT seq, coalesce(length(CAST(text AS BLOB)), 0) + coalesce(length(data), 0) AS bytes FROM event
-                WHERE room = {_ROOM} AND seq > :after ORDER BY seq LIMIT :limit
-            ) WINDOW log AS (ORDER BY seq ROWS UNBOUNDED PRECEDING)
-        ) WHERE number = 1 OR total <= :max_bytes
+        WITH RECURSIVE log (room, seq, number, total) AS (
+            SELECT * FROM (
+                SELECT room, seq, 1, {_BYTES} FROM event WHERE room = {_ROOM} AND seq > :after ORDER BY seq LIMIT 1)
+            UNION ALL
+            SELECT log.room, event.seq, number + 1, total + {_BYTES}
+            FROM log JOIN event ON event.room = log.room AND event.seq = log.seq + 1
+            WHERE number < :limit AND total <= :max_bytes
+        ) SELECT max(seq) FROM log WHERE number = 1 OR total <= :max_bytes
     ) ORDER BY seq
 )"""
 
