@@ -1,0 +1,80 @@
+"""When a batch begins."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_chat.rules.gathering import MOST_TURNS, Gathering
+from twisted_chat.rules.turn import Turn, Work
+
+
+class GatheringTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.calls: list[Work] = []
+        self.waiting = 0
+        self.begun: list[int] = []
+        self.gathering = Gathering(Turn(lambda delay, work: self.calls.append(work)), lambda: self.waiting, self.begin)
+
+    def begin(self) -> None:
+        self.begun.append(self.waiting)
+        self.waiting = 0
+
+    def come(self, count: int) -> None:
+        self.waiting += count
+        self.gathering.start()
+
+    def turn(self) -> None:
+        """What the reactor does once; a ``Clock`` would do all that follows from it, too."""
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call()
+
+    def test_one_at_a_time(self) -> None:
+        """Who writes alone waits for nothing but the end of the turn."""
+        for _ in range(3):
+            self.come(1)
+            self.turn()
+        self.assertEqual(self.begun, [1, 1, 1])
+
+    def test_all_of_a_turn(self) -> None:
+        """What comes in one turn is one batch."""
+        self.come(1)
+        self.come(4)
+        self.turn()
+        self.assertEqual(self.begun, [5])
+
+    def test_waits_for_the_others(self) -> None:
+        """After a batch of 16 the first line of the next ones waits until half of them are there."""
+        self.come(16)
+        self.turn()
+        self.come(1)
+        self.turn()
+        self.turn()
+        self.assertEqual(self.begun, [16])
+        self.come(15)
+        self.turn()
+        self.assertEqual(self.begun, [16, 16])
+
+    def test_waits_not_for_ever(self) -> None:
+        """If nobody else comes it begins all the same, and soon expects less."""
+        self.come(16)
+        self.turn()
+        turns = []
+        for _ in range(10):
+            self.come(1)
+            count = 0
+            before = len(self.begun)
+            while len(self.begun) == before:
+                self.turn()
+                count += 1
+            turns.append(count)
+        self.assertEqual(turns[0], MOST_TURNS + 1)
+        self.assertEqual(turns[-1], 1)
+
+    def test_now(self) -> None:
+        """What came while the last batch was under way begins at once."""
+        self.come(4)
+        self.turn()
+        self.waiting = 3
+        self.gathering.start_now()
+        self.assertEqual(self.begun, [4, 3])
