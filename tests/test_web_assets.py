@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from hashlib import sha256
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -26,34 +26,42 @@ class AssetTests(HttpCase):
             self.assertNotIn(forbidden, page)
 
     def test_types(self) -> None:
-        self.assertEqual(self.ask("/style.css").headers["content-type"], "text/css; charset=utf-8")
-        self.assertEqual(self.ask("/chat.js").headers["content-type"], "text/javascript; charset=utf-8")
+        self.assertEqual(self.ask("/styles/page.css").headers["content-type"], "text/css; charset=utf-8")
+        self.assertEqual(self.ask("/client.js").headers["content-type"], "text/javascript; charset=utf-8")
         self.assertEqual(self.ask("/icon.svg").headers["content-type"], "image/svg+xml")
 
     def test_not_again(self) -> None:
         """What the browser has is not sent again."""
-        tag = self.ask("/style.css").headers["etag"]
+        tag = self.ask("/styles/page.css").headers["etag"]
         for condition in (tag, f'"other", {tag}', f"W/{tag}", "*"):
-            reply = self.ask("/style.css", ("If-None-Match", condition))
+            reply = self.ask("/styles/page.css", ("If-None-Match", condition))
             self.assertEqual((reply.status, reply.body, reply.headers["etag"]), (304, b"", tag))
             self.assertNotIn("content-length", reply.headers)
             self.assertIn("content-security-policy", reply.headers)
-        self.assertEqual(self.ask("/style.css", ("If-None-Match", '"other"')).status, 200)
+        self.assertEqual(self.ask("/styles/page.css", ("If-None-Match", '"other"')).status, 200)
 
     def test_compressed(self) -> None:
-        plain = self.ask("/chat.js")
-        packed = self.ask("/chat.js", ("Accept-Encoding", "br, gzip;q=0.8"))
+        plain = self.ask("/client.js")
+        packed = self.ask("/client.js", ("Accept-Encoding", "br, gzip;q=0.8"))
         self.assertEqual((packed.headers["content-encoding"], gzip.decompress(packed.body)), ("gzip", plain.body))
         self.assertLess(len(packed.body), len(plain.body))
         self.assertNotEqual(packed.headers["etag"], plain.headers["etag"])
         self.assertEqual(packed.headers["vary"], "Accept-Encoding")
         for no in ("br", "gzip;q=0", "gzip; q=0.00", "xgzip", ""):
-            self.assertNotIn("content-encoding", self.ask("/chat.js", ("Accept-Encoding", no)).headers)
+            self.assertNotIn("content-encoding", self.ask("/client.js", ("Accept-Encoding", no)).headers)
 
     def test_kept_for_ever_by_hash(self) -> None:
-        digest = sha256(self.ask("/chat.js").body).hexdigest()[:16]
-        self.assertIn("immutable", self.ask(f"/chat.js?v={digest}").headers["cache-control"])
-        self.assertEqual(self.ask("/chat.js?v=old").headers["cache-control"], "no-cache")
+        """The page names its files by a hash over all of them; their relative imports stay below it."""
+        found = re.search(rb'src="(assets/[0-9a-f]{16}/)app/page.js"', self.ask("/").body)
+        assert found is not None
+        below = f"/{found[1].decode()}"
+        for path in ("app/page.js", "client.js", "styles/page.css"):
+            reply = self.ask(below + path)
+            self.assertEqual((reply.status, reply.body), (200, self.ask(f"/{path}").body))
+            self.assertIn("immutable", reply.headers["cache-control"])
+        self.assertEqual(self.ask("/client.js").headers["cache-control"], "no-cache")
+        self.assertEqual(self.ask("/").headers["cache-control"], "no-cache")
+        self.assertEqual(self.ask("/assets/0123456789abcdef/client.js").status, 404)
 
     def test_only_what_browsers_understand(self) -> None:
         """Sources of other kinds, hidden files and what lies beside the page have no row."""
@@ -62,7 +70,8 @@ class AssetTests(HttpCase):
         for name in ("index.html", "a.js", "notes.txt", ".hidden.js", "secret.pem", "sub/b.css"):
             (root / name).write_text("x")
         self.assertEqual([path for path, _ in read_assets(root)], ["a.js", "index.html", "sub/b.css"])
-        self.assertEqual([route.path for route in page_routes(root)], ["/a.js", "/", "/sub/b.css"])
+        paths = [re.sub("[0-9a-f]{16}", "HASH", route.path) for route in page_routes(root)]
+        self.assertEqual(paths, ["/a.js", "/assets/HASH/a.js", "/", "/sub/b.css", "/assets/HASH/sub/b.css"])
 
     def test_first_load_is_small(self) -> None:
         """Less than 100 kB compressed, and everything from here."""

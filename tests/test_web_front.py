@@ -18,9 +18,9 @@ class FrontTests(HttpCase):
             "/../../etc/passwd",
             "/..%2f..%2fetc/passwd",
             "/%2e%2e/%2e%2e/etc/passwd",
-            "/style.css/",
+            "/styles/page.css/",
             "/page/index.html",
-            "/.style.css",
+            "/styles/.page.css",
             "/index.html%00.css",
             "/api",
             "/api/v1/rooms/lobby/events/1",
@@ -51,7 +51,7 @@ class FrontTests(HttpCase):
 
     def test_security_headers(self) -> None:
         """On every answer, good or bad."""
-        for target in ("/", "/chat.js", "/healthz", "/metrics", "/nope", "/api/v1/rooms", "/ws", "/api/v1/rooms/%00/events"):
+        for target in ("/", "/client.js", "/healthz", "/metrics", "/nope", "/api/v1/rooms", "/ws", "/api/v1/rooms/%00/events"):
             with self.subTest(target):
                 headers = self.ask(target).headers
                 policy = headers["content-security-policy"]

@@ -1,6 +1,10 @@
 """The page's files: read once at start, served from memory.
 
 A request names a key of a dict, never a path of the file system, so there is nothing to traverse.
+
+Each file has two addresses.  ``/client.js`` is for those who write it down, and browsers ask each time whether it changed.
+``/assets/HASH/client.js`` is what our page uses: HASH is over all files, so what is kept for ever is one consistent set, and the
+modules' relative imports need no build step.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from msgspec import Struct
 
 from twisted_chat.web.answer import Answer
 from twisted_chat.web.arrival import Headers
-from twisted_chat.web.call import Call, Endpoint, Route
+from twisted_chat.web.call import Route
 
 #: By the end of the name; a file of another kind is not served.
 TYPES = {
@@ -33,7 +37,9 @@ TYPES = {
 }
 _PACKED = frozenset({".ico", ".png", ".woff2"})
 
-#: Seconds.  A file that is asked for by its hash never changes.
+#: How ``index.html`` begins the addresses of other files; without a server it still finds them.
+_IN_PAGE = b'"./'
+#: Seconds.  A file that is asked for by the hash never changes.
 _FOR_EVER = b"public, max-age=31536000, immutable"
 _ASK_AGAIN = b"no-cache"
 
@@ -48,15 +54,18 @@ class Asset(Struct, frozen=True):
 
 
 def page_routes(directory: Traversable | None = None) -> list[Route]:
-    """A row for each file of the page; ``index.html`` is at ``/``.
-
-    Behind ``?v=`` and the first 16 hex digits of a file's SHA-256 it may be kept for ever.
-    """
+    """Two rows for each file of the page; ``index.html`` is at ``/`` and names the others by their hashed addresses."""
     root = directory if directory is not None else files("twisted_chat.web").joinpath("page")
+    assets = dict(read_assets(root))
+    release = sha256("".join(asset.digest for asset in assets.values()).encode()).hexdigest()[:16]
     routes = []
-    for path, asset in read_assets(root):
-        where = "/" if path == "index.html" else f"/{path}"
-        routes.append(Route(method=b"GET", path=where, endpoint=_endpoint(asset)))
+    for path, asset in assets.items():
+        if path == "index.html":
+            page = asset.body.replace(_IN_PAGE, f'"assets/{release}/'.encode())
+            routes.append(_route("/", make_asset(asset.kind, page), _ASK_AGAIN))
+        else:
+            routes.append(_route(f"/{path}", asset, _ASK_AGAIN))
+            routes.append(_route(f"/assets/{release}/{path}", asset, _FOR_EVER))
     return routes
 
 
@@ -67,17 +76,20 @@ def read_assets(directory: Traversable, below: str = "") -> Iterator[tuple[str, 
         if entry.is_dir():
             yield from read_assets(entry, f"{below}{entry.name}/")
         elif suffix in TYPES and not entry.name.startswith("."):
-            body = entry.read_bytes()
-            packed = None if suffix in _PACKED else gzip.compress(body, mtime=0)
-            smaller = packed if packed is not None and len(packed) < len(body) else None
-            yield f"{below}{entry.name}", Asset(TYPES[suffix], body, smaller, sha256(body).hexdigest()[:16])
+            yield f"{below}{entry.name}", make_asset(TYPES[suffix], entry.read_bytes(), pack=suffix not in _PACKED)
 
 
-def serve(asset: Asset, headers: Headers, version: bytes | None) -> Answer:
+def make_asset(kind: bytes, body: bytes, *, pack: bool = True) -> Asset:
+    """The file with what is computed from it."""
+    packed = gzip.compress(body, mtime=0) if pack else None
+    smaller = packed if packed is not None and len(packed) < len(body) else None
+    return Asset(kind, body, smaller, sha256(body).hexdigest()[:16])
+
+
+def serve(asset: Asset, headers: Headers, cache: bytes) -> Answer:
     """The file, compressed where that is understood, or 304 if the browser has it (RFC 9110 section 13.1.2)."""
     packed = asset.packed is not None and _takes_gzip(headers)
     tag = f'"{asset.digest}{"-gzip" if packed else ""}"'.encode()
-    cache = _FOR_EVER if version == asset.digest.encode() else _ASK_AGAIN
     common = [(b"ETag", tag), (b"Cache-Control", cache), (b"Vary", b"Accept-Encoding")]
     if _has(tag, headers):
         return Answer(304, common)
@@ -87,12 +99,8 @@ def serve(asset: Asset, headers: Headers, version: bytes | None) -> Answer:
     return Answer(200, common, asset.body)
 
 
-def _endpoint(asset: Asset) -> Endpoint:
-    def endpoint(call: Call) -> Answer:
-        versions = (call.request.args or {}).get(b"v", [None])
-        return serve(asset, call.headers, versions[0])
-
-    return endpoint
+def _route(path: str, asset: Asset, cache: bytes) -> Route:
+    return Route(method=b"GET", path=path, endpoint=lambda call: serve(asset, call.headers, cache))
 
 
 def _takes_gzip(headers: Headers) -> bool:

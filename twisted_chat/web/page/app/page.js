@@ -1,0 +1,403 @@
+// @ts-check
+// The page: signs in, knows the rooms, shows one of them, and wires keys, addresses and notifications.
+
+import { ChatClient } from "../client.js";
+import { Banner } from "./banner.js";
+import { Kept, storageOf, takeDevice } from "./device.js";
+import { Switcher, helpDialog, settingsDialog } from "./dialogs.js";
+import { el, icon, iconButton } from "./dom.js";
+import { Notifier } from "./notify.js";
+import { RoomState, RoomView } from "./room.js";
+import { address, isRoomName, readRoute } from "./route.js";
+import { People, Rooms } from "./sidebar.js";
+import { SignIn } from "./signin.js";
+import { say, sayError } from "./strings.js";
+
+const LOBBY = "lobby";
+const THEMES = ["auto", "light", "dark"];
+
+/** @template {HTMLElement} T @param {new () => T} _kind @param {string} tag @returns {T} */
+const make = (_kind, tag) => /** @type {T} */ (document.createElement(tag));
+
+export class Page {
+  /** @param {HTMLElement} root */
+  constructor(root) {
+    const site = new URL(".", document.baseURI);
+    this.kept = new Kept(`twisted-chat:${site.pathname}:`, storageOf("localStorage"));
+    this.window = new Kept(`twisted-chat:${site.pathname}:`, storageOf("sessionStorage"));
+    this.site = site;
+    this.root = root;
+    /** @type {ChatClient | null} */
+    this.chat = null;
+    /** @type {Map<string, RoomState>} */
+    this.states = new Map();
+    this.current = "";
+    this.welcomed = false;
+    this.notifier = new Notifier(this.kept, (room, seq) => this.go(room, seq));
+    this.rooms = make(Rooms, "tc-rooms");
+    this.people = make(People, "tc-people");
+    this.view = make(RoomView, "tc-room");
+    this.banner = make(Banner, "tc-banner");
+    this.signIn = make(SignIn, "tc-sign-in");
+    this.switcher = new Switcher((room) => this.go(room));
+    this.help = helpDialog();
+    this.settings = settingsDialog({
+      theme: () => this.theme,
+      setTheme: (theme) => this.setTheme(theme),
+      notify: () => this.notifier.on,
+      setNotify: (on) => this.notifier.turn(on),
+      sound: () => this.notifier.sound,
+      setSound: (on) => this.notifier.turnSound(on),
+      name: () => this.chat?.user?.name ?? "",
+      signOut: () => this.signOut(),
+    });
+    this.heading = el("h1", {}, "");
+    this.topic = el("p", { class: "topic", dir: "auto" });
+    this.peopleButton = iconButton("people", say.people, () => this._toggle("people"), { "aria-expanded": "false" });
+    this.peopleCount = el("span", { class: "count" });
+    this.peopleButton.append(this.peopleCount);
+    this.muteButton = iconButton("bell", say.mute(""), () => this._mute());
+    this.menuBadge = el("span", { class: "dot", hidden: true });
+    this.menuButton = iconButton("menu", say.openRooms, () => this._toggle("rooms"), { class: "icon-button menu", "aria-expanded": "false" });
+    this.menuButton.append(this.menuBadge);
+    const header = el("header", {}, this.menuButton, el("div", { class: "titles" }, this.heading, this.topic),
+      el("div", { class: "actions" }, this.peopleButton, this.muteButton,
+        iconButton("help", say.help, () => this.help.showModal()), iconButton("settings", say.settings, () => this.settings.open())));
+    this.rooms.onadd = () => this._switch();
+    this.rooms.id = "rooms";
+    this.shade = el("div", { class: "shade", onclick: () => this._close() });
+    this.main = el("main", {}, header, el("div", { class: "middle" }, el("div", { class: "conversation" }, this.banner, this.view), el("aside", { "aria-label": say.people }, this.people)));
+    this.app = el("div", { class: "app", hidden: true }, el("div", { class: "side" }, this.rooms), this.shade, this.main);
+    this.signIn.hidden = true;
+    this.root.replaceChildren(this.app, this.signIn, this.switcher.node, this.help, this.settings.node);
+    this.view.drafts = this.kept;
+    this.view.href = (seq) => address(this.current, seq);
+    this.view.onread = () => this._showRooms();
+    this.view.onlink = (seq) => this._copyLink(seq);
+    this.view.oncommand = (word, rest) => this._command(word, rest);
+    this.signIn.onsignin = (who) => this._signedIn(who);
+    this.setTheme(this.theme);
+  }
+
+  // What is seen
+
+  get theme() {
+    const theme = this.kept.getItem("theme") ?? "auto";
+    return THEMES.includes(theme) ? theme : "auto";
+  }
+
+  /** @param {string} theme */
+  setTheme(theme) {
+    this.kept.setItem("theme", theme);
+    if (theme === "auto") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = theme;
+  }
+
+  /** @param {"rooms" | "people"} which */
+  _toggle(which) {
+    const open = this.app.dataset.open === which ? "" : which;
+    this.app.dataset.open = open;
+    this.menuButton.setAttribute("aria-expanded", String(open === "rooms"));
+    this.peopleButton.setAttribute("aria-expanded", String(open === "people"));
+    if (open === "rooms") this.rooms.querySelector("a")?.focus();
+  }
+
+  _close() {
+    if (this.app.dataset.open) this._toggle(/** @type {any} */ (this.app.dataset.open));
+  }
+
+  // Beginning
+
+  async start() {
+    const route = readRoute(location.hash);
+    if (route?.token) this.kept.setItem("token", route.token);
+    if (route?.name) this.kept.setItem("name", route.name);
+    // The secret does not stay in the address, nor in the history.
+    if (route?.token || route?.name) history.replaceState(null, "", address(route.room));
+    addEventListener("hashchange", () => this._routed());
+    addEventListener("keydown", (event) => this._key(event));
+    const { name, token } = { name: this.kept.getItem("name"), token: this.kept.getItem("token") };
+    if (name || token) await this._connect();
+    else this.signIn.ask({ room: route && route.room !== LOBBY ? route.room : "" });
+  }
+
+  /** @param {{ name: string, token: string }} who */
+  async _signedIn({ name, token }) {
+    if (name) this.kept.setItem("name", name);
+    if (token) this.kept.setItem("token", token);
+    else this.kept.removeItem("token");
+    if (!this.chat) {
+      await this._connect();
+      return;
+    }
+    this.chat.name = name;
+    this.chat.token = token || undefined;
+    this.chat.connect();
+  }
+
+  async _connect() {
+    const device = await takeDevice(this.kept, this.window);
+    const url = new URL("ws", this.site);
+    url.protocol = url.protocol.replace("http", "ws");
+    const chat = new ChatClient({
+      url: url.href,
+      name: this.kept.getItem("name") ?? undefined,
+      token: this.kept.getItem("token") ?? undefined,
+      device,
+      storage: this.kept,
+      prefix: `${device.slice(0, 12)}:`,
+    });
+    this.chat = chat;
+    chat.on("status", (status) => this._status(status));
+    chat.on("welcome", () => this._welcomed());
+    chat.on("post", (post) => this._posted(post));
+    addEventListener("online", () => chat.hint("online"));
+    addEventListener("offline", () => chat.hint("offline"));
+    addEventListener("focus", () => this._looked());
+    document.addEventListener("visibilitychange", () => {
+      if (document.visibilityState === "visible") chat.hint("visible");
+      this._looked();
+    });
+    this._routed();
+    for (const room of this._savedRooms()) this._room(room);
+    chat.connect();
+  }
+
+  _welcomed() {
+    this.welcomed = true;
+    this.signIn.hidden = true;
+    this.app.hidden = false;
+    const { user } = /** @type {ChatClient} */ (this.chat);
+    this.rooms.foot.replaceChildren(el("bdi", {}, user?.name ?? ""), " ", user?.guest ? el("span", { class: "hint" }, say.guest) : "");
+    this._looked();
+    if (matchMedia("(hover: hover)").matches) this.view.composer.focusText();
+  }
+
+  /** @param {import("../client.js").Status} status */
+  _status(status) {
+    const chat = /** @type {ChatClient} */ (this.chat);
+    const mustSignIn = status.state === "stopped" && (status.code === 4401 || ["conflict", "bad_request", "unauthenticated", "token_expired"].includes(status.error?.code ?? ""));
+    if (mustSignIn || (status.state === "stopped" && !this.welcomed && status.code !== 4409)) {
+      this.app.hidden = true;
+      this.kept.removeItem("token");
+      this.signIn.ask({ name: chat.name, error: status.error ? sayError(status.error) : say.ended(String(status.code ?? "")) });
+      return;
+    }
+    // Until there was a first connection, nothing is lost but time; the page is shown all the same.
+    if (this.app.hidden && this.signIn.hidden) this.app.hidden = false;
+    this.banner.show(status, { now: () => chat.clock.now(), act: (what) => (what === "retry" ? chat.retryNow() : chat.connect()) });
+  }
+
+  signOut() {
+    for (const name of ["name", "token", "device"]) this.kept.removeItem(name);
+    this.window.removeItem("device");
+    this.chat?.close();
+    location.hash = "";
+    location.reload();
+  }
+
+  // Rooms
+
+  /** @returns {string[]} */
+  _savedRooms() {
+    try {
+      const saved = JSON.parse(this.kept.getItem("rooms") ?? "[]");
+      return [LOBBY, ...saved.filter((/** @type {unknown} */ name) => typeof name === "string" && isRoomName(name) && name !== LOBBY)];
+    } catch {
+      return [LOBBY];
+    }
+  }
+
+  _saveRooms() {
+    this.kept.setItem("rooms", JSON.stringify([...this.states.keys()]));
+  }
+
+  /** @param {string} name */
+  _room(name) {
+    let state = this.states.get(name);
+    if (!state) {
+      state = new RoomState(/** @type {ChatClient} */ (this.chat), name, (...changed) => this._changed(...changed));
+      this.states.set(name, state);
+      this._saveRooms();
+    }
+    return state;
+  }
+
+  /** @param {string} room @param {number} [seq] */
+  go(room, seq) {
+    const target = address(room, seq);
+    if (location.hash === target) this._routed();
+    else location.hash = target;
+  }
+
+  _routed() {
+    if (!this.chat) return;
+    const route = readRoute(location.hash);
+    const name = route && isRoomName(route.room) ? route.room : LOBBY;
+    const state = this._room(name);
+    const seq = route?.seq ?? 0;
+    if (this.current !== name) {
+      this.current = name;
+      this._close();
+      this.heading.textContent = name;
+      this.view.open(state);
+      if (this.welcomed && matchMedia("(hover: hover)").matches && !this.rooms.contains(document.activeElement)) this.view.composer.focusText();
+    }
+    this._showHead();
+    this._showRooms();
+    if (seq) this.view.goTo(seq);
+  }
+
+  /** @type {ConstructorParameters<typeof RoomState>[2]} */
+  _changed = (state, what, event) => {
+    if (what === "failed") {
+      this._refused(state);
+      return;
+    }
+    const shown = state.name === this.current;
+    if (what === "news" && event?.kind === "message" && event.by.id !== this.chat?.user?.id && event.seq > state.mark) {
+      this.notifier.news(state.name, event, state.calls(event));
+    }
+    if (shown && what === "people") this.view.showTyping();
+    else if (shown) this.view.changed();
+    if (shown && event && !state.timeline.live) this.view.log.missed(1);
+    this._soon ||= requestAnimationFrame(() => {
+      this._soon = 0;
+      this._showHead();
+      this._showRooms();
+    });
+  };
+
+  /** A room that cannot be joined. @param {RoomState} state */
+  _refused(state) {
+    this.states.delete(state.name);
+    this._saveRooms();
+    const words = `${state.name}: ${state.failure ? sayError(state.failure) : ""}`;
+    if (state.name === this.current && state.name !== LOBBY) this.go(LOBBY);
+    else this._showRooms();
+    this.view.tell(words);
+  }
+
+  _showHead() {
+    const state = this.states.get(this.current);
+    if (!state) return;
+    if (this.topic.textContent !== state.topic) this.topic.textContent = state.topic;
+    this.peopleCount.textContent = String(state.room.present.count || "");
+    this.peopleButton.setAttribute("aria-label", say.peopleCount(state.room.present.count));
+    this.people.show(state.room.present, this.chat?.user?.id);
+    const muted = this.notifier.muted(state.name);
+    const label = muted ? say.unmute(state.name) : say.mute(state.name);
+    if (this.muteButton.title !== label) {
+      this.muteButton.title = label;
+      this.muteButton.setAttribute("aria-label", label);
+      this.muteButton.setAttribute("aria-pressed", String(muted));
+      this.muteButton.replaceChildren(icon(muted ? "mute" : "bell"));
+    }
+  }
+
+  _showRooms() {
+    const entries = [...this.states.values()].map(({ name, unread, called }) => ({ name, unread, called, muted: this.notifier.muted(name), current: name === this.current }));
+    entries.sort((a, b) => a.name.localeCompare(b.name));
+    this.rooms.show(entries);
+    const count = entries.reduce((sum, { unread, muted, called }) => sum + (muted && !called ? 0 : unread), 0);
+    this.notifier.title(this.current, count);
+    const elsewhere = entries.some(({ unread, muted, current }) => unread && !muted && !current);
+    this.menuBadge.hidden = !elsewhere;
+    this.menuButton.setAttribute("aria-label", elsewhere ? `${say.openRooms}, ${say.unreadCount(count)}` : say.openRooms);
+  }
+
+  _looked() {
+    if (document.visibilityState === "visible") this.view.seen();
+  }
+
+  /** @param {import("../client.js").Post} post */
+  _posted(post) {
+    const state = this.states.get(post.room.name);
+    state?.posted(post);
+    if (post.state === "refused") this.view.failed(post);
+    if (state && state.name === this.current) this.view.changed();
+  }
+
+  // What is done
+
+  _mute() {
+    this.notifier.mute(this.current, !this.notifier.muted(this.current));
+    this._showHead();
+    this._showRooms();
+  }
+
+  _switch() {
+    if (this.chat && !this.switcher.node.open) this.switcher.open([...this.states.keys()].sort(), this.chat.rooms());
+  }
+
+  /** @param {number} seq */
+  async _copyLink(seq) {
+    await navigator.clipboard?.writeText(new URL(address(this.current, seq), document.baseURI).href);
+    this.view.tell(say.linkCopied);
+  }
+
+  /** @param {number} step */
+  _neighbour(step) {
+    const names = [...this.states.keys()].sort((a, b) => a.localeCompare(b));
+    this.go(names[(names.indexOf(this.current) + step + names.length) % names.length]);
+  }
+
+  leave() {
+    const state = this.states.get(this.current);
+    if (!state || this.current === LOBBY) return;
+    state.room.leave();
+    this.states.delete(this.current);
+    this._saveRooms();
+    this.go(LOBBY);
+  }
+
+  /** @param {string} word @param {string} rest */
+  _command(word, rest) {
+    switch (word) {
+      case "join":
+        if (isRoomName(rest.normalize("NFC"))) this.go(rest.normalize("NFC"));
+        else this.view.tell(say.noRoom);
+        return true;
+      case "leave":
+        this.leave();
+        return true;
+      case "nick":
+        if (rest) this._signedInAs(rest);
+        return true;
+      case "help":
+        this.help.showModal();
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  /** Come back under another name. @param {string} name */
+  _signedInAs(name) {
+    const chat = /** @type {ChatClient} */ (this.chat);
+    chat.close();
+    this._signedIn({ name, token: "" });
+  }
+
+  /** @param {KeyboardEvent} event */
+  _key(event) {
+    if (this.app.hidden || event.isComposing) return;
+    const target = /** @type {HTMLElement} */ (event.target);
+    const writing = target.matches("input, textarea, select");
+    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {
+      event.preventDefault();
+      this._switch();
+    } else if (event.altKey && (event.key === "ArrowUp" || event.key === "ArrowDown")) {
+      event.preventDefault();
+      this._neighbour(event.key === "ArrowUp" ? -1 : 1);
+    } else if (event.key === "?" && !writing) {
+      event.preventDefault();
+      if (!this.help.open) this.help.showModal();
+    } else if (event.key === "Escape" && this.app.dataset.open) {
+      this._close();
+    }
+  }
+}
+
+const root = document.getElementById("root");
+if (root) new Page(root).start();
