@@ -117,6 +117,14 @@ class EmbedTests(SynchronousTestCase):
         self.failureResultOf(chat.publish("../", "x"), BadRequest)
         self.assertEqual(len(chat.hub.sessions), 1)
 
+    def test_many_calls(self) -> None:
+        """The list of delayed calls does not grow with time."""
+        chat = self.embedded()
+        for number in range(5_000):
+            chat.publish("lobby", str(number))
+            self.clock.settle()
+        self.assertLess(len(chat._reactor._calls), 1_100)
+
     def test_before_the_start(self) -> None:
         """What is published early waits; who comes early is told to come again."""
         chat = self.embedded(started=False)
@@ -137,6 +145,7 @@ class EmbedTests(SynchronousTestCase):
         self.assertIn("1012", str(client.problem))
         self.failureResultOf(chat.publish("lobby", "late"), Unavailable)
         self.failureResultOf(store.probe(), Unavailable)
+        self.assertEqual([call for call in self.clock.calls if "client" not in repr(call.func)], [])
         chat.startService()
         self.clock.pass_time(30)
         self.assertIs(client.state, State.ONLINE)

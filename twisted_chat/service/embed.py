@@ -20,6 +20,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
@@ -58,7 +59,7 @@ class EmbeddedChat(Service):
         self, reactor: Any, store: str | Store = "memory:", *, identify: Identify | None = None, settings: Settings | None = None
     ) -> None:
         self.resource = ChatResource()
-        self._reactor = reactor
+        self._reactor: Any = _Calls(reactor)
         self._store = store
         self._ways = [] if identify is None else [_Way(identify)]
         self._settings = Settings() if settings is None else settings
@@ -85,6 +86,7 @@ class EmbeddedChat(Service):
         if chat is not None:
             await chat.drain(self._reactor, self._settings.drain_seconds)
             await chat.store.close()
+        self._reactor.cancel()
 
     def stopService(self) -> Deferred[None]:
         """Say goodbye to everybody and close the store."""
@@ -153,6 +155,33 @@ class ChatResource(Resource):
         request.path = b"/" + b"/".join(below)
         chat.site.answer(request)  # type: ignore[arg-type]
         return NOT_DONE_YET
+
+
+class _Calls:
+    """The reactor, with a list of the delayed calls, so that a program whose chat has stopped has none of them left."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._calls: list[IDelayedCall] = []
+        self._look_at = 1_000
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kwargs: object) -> IDelayedCall:
+        call: IDelayedCall = self._reactor.callLater(delay, callable, *args, **kwargs)
+        self._calls.append(call)
+        if len(self._calls) >= self._look_at:
+            self._calls = [call for call in self._calls if call.active()]
+            self._look_at = 1_000 + 2 * len(self._calls)
+        return call
+
+    def cancel(self) -> None:
+        """Nothing of it will be called any more."""
+        calls, self._calls = self._calls, []
+        for call in calls:
+            if call.active():
+                call.cancel()
 
 
 class _Way:
