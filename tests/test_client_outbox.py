@@ -33,6 +33,16 @@ class OutboxTests(SynchronousTestCase):
         outbox.check_space()
         self.assertEqual(len(outbox), 2)
 
+    def test_same_key_again(self) -> None:
+        """What was settled stays settled, also when the program says the same key again before the answer to the first."""
+        outbox = Outbox(3)
+        first, second = pending("a"), pending("a")
+        outbox.add(first)
+        self.assertTrue(outbox.remove(first))
+        outbox.add(second)
+        self.assertFalse(outbox.remove(first))
+        self.assertEqual(outbox.of_room("lobby"), [second])
+
     def test_groups(self) -> None:
         """As many as are allowed and fit in a message, but at least one."""
         outbox = Outbox(100)

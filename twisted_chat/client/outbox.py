@@ -79,8 +79,9 @@ class Outbox:
     def remove(self, pending: Pending) -> bool:
         """It is settled; False if it was before."""
         room = self._rooms.get(pending.room, {})
-        if room.pop(pending.key, None) is None:
+        if room.get(pending.key) is not pending:
             return False
+        del room[pending.key]
         self._count -= 1
         if not room:
             del self._rooms[pending.room]
