@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.chat import Chat, Client, JsonClient, MemoryLink, PlainClient, guest
 from twisted_chat.rules.decoding import BATCH_COMMANDS
-from twisted_chat.rules.jsonsession import ROOMS_TOLD
+from twisted_chat.rules.hub import ROOMS_TOLD
 from twisted_chat.web import api
 from twisted_chat.words import commands, replies
 from twisted_chat.words.errors import ERRORS, RETRY_CLOSE_CODES, CloseCode

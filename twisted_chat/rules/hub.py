@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
+from itertools import islice
 from math import ceil
 from typing import Protocol
 
@@ -51,6 +52,9 @@ READS_AT_ONCE = 16
 
 #: Seconds between two ``typing`` of one person in one room that are passed on.
 TYPING_EVERY = 3.0
+
+#: Rooms in one list: more is not read by anybody, and an answer of megabytes would delay others.
+ROOMS_TOLD = 1_000
 
 #: Seconds over which clients are asked to come back after a restart, at least; and the rate that the spread aims at.
 RETURN_SECONDS = 10.0
@@ -149,16 +153,17 @@ class Hub:
 
     # Connections
 
-    def check_may_enter(self, person: Person, raw_room: str) -> None:
+    def check_may_enter(self, person: Person, raw_room: str | None) -> None:
         """What :meth:`open_session` would refuse, for the time before the upgrade when it can still be said in HTTP."""
         if self.draining:
             raise Restarting("the server is restarting", retry_after_ms=self._return_ms())
         self.check_name(person)
-        self.room_for(person, raw_room).check_size()
+        if raw_room is not None:
+            self.room_for(person, raw_room).check_size()
 
     def open_session(self, link: Link, ticket: Ticket) -> Session:
         """A connection is open: the session that takes its messages.  :class:`ChatError` if it may not be after all."""
-        self.check_may_enter(ticket.person, ticket.room)
+        self.check_may_enter(ticket.person, None if ticket.dialect is Dialect.JSON else ticket.room)
         session = JsonSession(self, link, ticket) if ticket.dialect is Dialect.JSON else PlainSession(self, link, ticket)
         self.add_session(session)
         return session
@@ -285,11 +290,9 @@ class Hub:
         return room or self._make_room(name)
 
     def rooms(self, person: Person) -> list[Room]:
-        """The rooms that the person may see, by name."""
-        for name in self._records:
-            if name not in self._rooms:
-                self._make_room(name)
-        return [room for name, room in sorted(self._rooms.items()) if self.may_see(person, name)]
+        """The rooms that the person may see, by name, at most :data:`ROOMS_TOLD`."""
+        names = (name for name in sorted({*self._records, *self._rooms}) if self.may_see(person, name))
+        return [self._make_room(name) for name in islice(names, ROOMS_TOLD)]
 
     @property
     def all_rooms(self) -> Iterable[Room]:

@@ -90,9 +90,6 @@ from twisted_chat.words.ticket import Ticket
 if TYPE_CHECKING:
     from twisted_chat.rules.hub import Hub
 
-#: Rooms in one list: more is not read by anybody, and an answer of megabytes would delay others.
-ROOMS_TOLD = 1_000
-
 #: Rooms in one join that count as one question: the bound of 128 rooms fits easily into the burst.
 ROOMS_A_QUESTION = 16
 
@@ -371,7 +368,7 @@ class JsonSession(Session):
     def _rooms(self, command: Rooms) -> None:
         self._query()
         if command.id is not None:
-            rooms = self.hub.rooms(self.person)[:ROOMS_TOLD]
+            rooms = self.hub.rooms(self.person)
             told = tuple(RoomBrief(room=room.name, head=room.head, topic=room.topic, members=room.members) for room in rooms)
             self.push(RoomsOk(id=command.id, rooms=told))
 

@@ -56,13 +56,9 @@ class PlainSession(Session):
         elif data:
             self._post([MessageDraft(self.author, None, None, data)])
 
-    def lost(self) -> None:
-        # What was read from it has been said; only its own going makes it impossible to say it slowly.
-        if self.life is not Life.LOST:
-            self.say_rest()
-        super().lost()
-
     def say_rest(self) -> None:
+        # Not when the connection is lost: who breaks off (a reset) loses what was not yet said, as with what the kernel holds;
+        # who closes is heard to the end, because the close is behind it.
         waiting, self._waiting = self._waiting, []
         if waiting:
             self._submit(waiting)

@@ -81,7 +81,7 @@ class Query(Struct, frozen=True, gc=False):
 class Upgrades:
     """Turns handshakes into sockets.
 
-    :param may_enter: raises the error of the table if the person may not be in the room.
+    :param may_enter: raises the error of the table if the person may not be here, or not in that room.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Upgrades:
         door: Door,
         open_socket: OpenSocket,
         *,
-        may_enter: Callable[[Person, str], None],
+        may_enter: Callable[[Person, str | None], None],
         count: Count = lambda outcome: None,
         logger: Logger | None = None,
     ) -> None:
@@ -176,7 +176,8 @@ class Upgrades:
         self._begin(transport, protocol, leftover)
 
     def _admit(self, wish: Wish, person: Person) -> IProtocol:
-        self._may_enter(person, wish.room)
+        # A rich client joins by command; only a plain one is in the room of its path.
+        self._may_enter(person, None if wish.dialect is Dialect.JSON else wish.room)
         address = wish.arrival.address
         admission = self._door.admission
         admission.admit(address)
