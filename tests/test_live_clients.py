@@ -8,7 +8,9 @@ import shutil
 import socket
 import struct
 import subprocess
+import tempfile
 import threading
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.chromium import Chromium
 from tests.programs import Talker, bun_talker, node_talker
-from tests.servers import JSON, PATIENCE, UNLIMITED, JsonClient, Server
+from tests.servers import JSON, PATIENCE, UNLIMITED, JsonClient, Server, free_port
 
 TUTORIAL = Path(__file__).parent / "pages" / "tutorial.html"
 
@@ -181,6 +183,44 @@ class ClientTests(SynchronousTestCase):
             port = client.socket.getsockname()[1]
             option = read_no_delay(self.server.server_pid, port)
         self.assertEqual(option, 1)
+
+
+class ListenerTests(SynchronousTestCase):
+    """The other kinds of ports; ``ssl:`` has a file of its own."""
+
+    def test_unix(self) -> None:
+        path = Path(tempfile.mkdtemp()) / "chat.sock"
+        self.addCleanup(path.parent.rmdir)
+        with Server(self.mktemp(), f"--listen=unix:{path}") as server:
+            connect = websockets.sync.client.unix_connect
+            with connect(str(path), "ws://localhost/") as one, connect(str(path), "ws://localhost/") as two:
+                self.chat(one, two)
+            server.end()
+
+    def test_proxy_protocol(self) -> None:
+        """Behind a proxy that says whom it speaks for; and such a port is not one that only this machine can reach."""
+        port = free_port()
+        with Server(self.mktemp(), f"--listen=haproxy:tcp:{port}:interface=127.0.0.1") as server, ExitStack() as stack:
+            one, two = [
+                stack.enter_context(websockets.sync.client.connect(f"ws://127.0.0.1:{port}/", sock=proxied(port, number)))
+                for number in (1, 2)
+            ]
+            self.chat(one, two)
+            self.assertNotIn("opened from disk", server.stdout)
+
+    def chat(self, one: Any, two: Any) -> None:
+        """Much at once, so that everything waits somewhere."""
+        texts = [f"{number} " + "x" * 16_000 for number in range(200)]
+        for text in texts:
+            one.send(text)
+        for client in (two, one):
+            self.assertEqual([client.recv(PATIENCE) for _ in texts], texts)
+
+
+def proxied(port: int, number: int) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port))
+    connection.sendall(f"PROXY TCP4 192.0.2.{number} 192.0.2.100 40000 80\r\n".encode())
+    return connection
 
 
 class EmptyPage(BaseHTTPRequestHandler):

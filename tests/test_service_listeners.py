@@ -61,6 +61,7 @@ class ListenerTests(SynchronousTestCase):
         self.assertFalse(listener(IPv6Address("TCP", "::", 1)).loopback)
         self.assertFalse(listener(IPv6Address("TCP", "::ffff:127.0.0.1", 1)).loopback)
         self.assertFalse(listener(UNIXAddress(b"/run/chat.sock")).loopback)
+        self.assertFalse(listener(IPv4Address("TCP", "127.0.0.1", 1), "haproxy:tcp:1:interface=127.0.0.1").loopback)
 
 
 class ListenTests(SynchronousTestCase):

@@ -90,7 +90,9 @@ class Listener:
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine can reach it.  A Unix socket does not count: it is there for a proxy."""
+        """Whether only this machine can reach it.  A Unix socket does not count, nor ``haproxy:``: they are there for a proxy."""
+        if self.description.startswith("haproxy:"):
+            return False
         host = self.port.getHost()
         return isinstance(host, IPv4Address | IPv6Address) and (host.host.startswith("127.") or host.host == "::1")
 
@@ -143,11 +145,10 @@ def _endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
         endpoint = _parsed(reactor, description)
     except (SSL.Error, crypto.Error, OSError) as error:
         raise ListenError(f"{description}: {_trouble(error)}") from None
-    except KeyError as error:
-        raise ListenError(f"{description}: {_no_socket(str(error.args[0]) if error.args else '')}") from None
-    except IndexError:
-        raise ListenError(f"{description}: {_no_socket('')}") from None
     except Exception as error:
+        if "systemd:" in description and isinstance(error, KeyError | IndexError):
+            name = str(error.args[0]) if isinstance(error, KeyError) and error.args else ""
+            raise ListenError(f"{description}: {_no_socket(name)}") from None
         if "keys do not match" in str(error):
             raise ListenError(f"{description}: {_UNFIT}: {error}") from None
         why = str(error).removeprefix("_parse")
