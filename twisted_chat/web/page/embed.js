@@ -1,0 +1,86 @@
+// @ts-check
+/**
+ * `<twisted-chat>`: a room of this server in any page whose origin the server allows (`allowed_origins`).
+ *
+ *     <script type="module" src="https://chat.example.org/embed.js"></script>
+ *     <twisted-chat room="lobby" token="…"></twisted-chat>
+ *
+ * Attributes: `room` (lobby), `token` or `name` (of a guest), `server` (where this file came from), `theme` (`light`, `dark`; without
+ * it the system's).  A page that fetches tokens sets the property `getToken`, a function, before the element is in the document.
+ * It looks as the custom properties `--chat-…` say (styles/theme.css), and needs a height from the page.
+ *
+ * It tells the page, by events that bubble: `chat-status` (detail: the client's status) and `chat-message` (detail: a message).
+ */
+
+import { ChatClient, unique } from "./client.js";
+import { Banner } from "./app/banner.js";
+import { Kept, storageOf } from "./app/device.js";
+import { el } from "./app/dom.js";
+import { RoomState, RoomView } from "./app/room.js";
+
+const HERE = new URL(".", import.meta.url);
+
+export class TwistedChat extends HTMLElement {
+  constructor() {
+    super();
+    /** Asked for a token when there is none, or when the last one has expired. @type {(() => string | undefined | Promise<string | undefined>) | null} */
+    this.getToken = null;
+    /** @type {ChatClient | null} */
+    this.chat = null;
+    const root = this.attachShadow({ mode: "open" });
+    for (const sheet of ["theme", "room", "embed"]) {
+      // Asked for as the modules are (CORS): the server says yes to the origins that it allows.
+      root.append(el("link", { rel: "stylesheet", href: new URL(`styles/${sheet}.css`, HERE).href, crossOrigin: "anonymous" }));
+    }
+    this.view = /** @type {RoomView} */ (document.createElement("tc-room"));
+    this.banner = /** @type {Banner} */ (document.createElement("tc-banner"));
+    root.append(el("div", { class: "conversation" }, this.banner, this.view));
+  }
+
+  connectedCallback() {
+    const server = new URL(this.getAttribute("server") ?? HERE);
+    const url = new URL("ws", server.href.endsWith("/") ? server : `${server}/`);
+    url.protocol = url.protocol.replace("http", "ws");
+    const kept = new Kept(`twisted-chat:${url.host}${url.pathname}:`, storageOf("sessionStorage"));
+    const device = kept.getItem("embedded") ?? unique();
+    kept.setItem("embedded", device);
+    const token = this.getToken ?? this.getAttribute("token") ?? undefined;
+    const chat = new ChatClient({ url: url.href, token, name: this.getAttribute("name") ?? undefined, device, storage: kept });
+    this.chat = chat;
+    const state = new RoomState(chat, this.getAttribute("room") ?? "lobby", (changed, what, event) => this._changed(changed, what, event));
+    chat.on("status", (status) => {
+      this.banner.show(status, { now: () => chat.clock.now(), act: (what) => (what === "retry" ? chat.retryNow() : chat.connect()) });
+      this._tell("chat-status", status);
+    });
+    chat.on("post", (post) => {
+      state.posted(post);
+      if (post.state === "refused") this.view.failed(post);
+      this.view.changed();
+    });
+    this.view.drafts = kept;
+    // Addresses of messages belong to the server's own page.
+    this.view.href = (seq) => new URL(`#/${encodeURIComponent(state.name)}/${seq}`, server).href;
+    this.view.onlink = (seq) => navigator.clipboard?.writeText(this.view.href(seq));
+    this.view.open(state);
+    chat.connect();
+  }
+
+  disconnectedCallback() {
+    this.chat?.close();
+  }
+
+  /** @type {ConstructorParameters<typeof RoomState>[2]} */
+  _changed = (state, what, event) => {
+    if (what === "failed" && state.failure) this.view.tell(state.failure.message);
+    else if (what === "people") this.view.showTyping();
+    else this.view.changed();
+    if (what === "news" && event?.kind === "message") this._tell("chat-message", event);
+  };
+
+  /** @param {string} name @param {unknown} detail */
+  _tell(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail, bubbles: true, composed: true }));
+  }
+}
+
+customElements.define("twisted-chat", TwistedChat);
