@@ -32,6 +32,7 @@ class Tail:
         try:
             with open(self.path, "rb") as now:
                 if now.seek(0, 2) < self.file.tell():
+                    self.file.close()
                     self.file, self.rest = open(self.path, "rb"), b""  # noqa: SIM115
         except FileNotFoundError:
             pass  # in the middle of a rotation

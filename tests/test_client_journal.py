@@ -84,7 +84,7 @@ class JournalTests(SynchronousTestCase):
         self.killed(journal)
         again = self.journal()
         again.open("x")
-        self.assertEqual(again.cursors["lobby"], CURSOR)
+        self.assertEqual(again.cursors, {"lobby": CURSOR})
 
     def test_torn(self) -> None:
         """A line that was being written at the end is as if it had never been; what follows is not spoilt by it."""

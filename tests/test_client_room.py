@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_chat.client import (
     ChatClient,
+    ClientStopped,
     Deleted,
     Edited,
     GapPush,
@@ -328,6 +329,26 @@ class AskingTests(RoomTests):
         wrong = Deferred.fromCoroutine(room.mark_read(99))
         self.chat.settle()
         self.failureResultOf(wrong, BadRequest)
+
+    def test_too_many(self) -> None:
+        """More questions than the server answers at once are asked again a little later; what is left at a stop fails."""
+        self.chat = MemoryChat(limits=Limits(query_burst=5, query_per_second=5.0))
+        client = self.chat.client("alice")
+        room = self.room(client)
+        asked = [Deferred.fromCoroutine(room.history()) for _ in range(12)]
+        self.chat.settle()
+        self.assertEqual(sum(each.called for each in asked), 4)
+        self.chat.pass_time(30)
+        for each in asked:
+            self.successResultOf(each)
+        late = [Deferred.fromCoroutine(room.history()) for _ in range(9)]
+        self.chat.settle()
+        client.stopService()
+        self.chat.settle()
+        self.assertEqual(sum(each.called for each in late), 9)
+        for each in late[5:]:
+            self.failureResultOf(each, ClientStopped)
+        self.assertEqual([call for call in self.chat.clock.calls if "client" in repr(call.func)], [])
 
     def test_cancelled(self) -> None:
         """A question that nobody wants an answer to any more is not asked again."""

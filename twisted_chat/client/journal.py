@@ -6,6 +6,7 @@ One JSON object a line, appended::
     {"put":{"type":"send","room":"lobby","key":"…"}}    accepted
     {"done":["lobby","…"]}                              acknowledged or refused
     {"at":["lobby",{"epoch":"…","seq":7,"id":"…"}]}     everything up to there has been handled
+    {"left":"lobby"}                                    the room is read no more
 
 A line is given to the operating system before the call that accepts the message returns, so a killed program loses nothing; it is
 on disk (``fsync``) before anything of it is sent, so neither does a machine that loses its power.  When most of it is of no
@@ -36,6 +37,7 @@ class _Line(Struct, omit_defaults=True):
     put: Send | Edit | Delete | React | Topic | None = None
     done: tuple[str, str] | None = None
     at: tuple[str, Cursor] | None = None
+    left: str | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -100,6 +102,7 @@ class Journal:
         for room, cursor in cursors.items():
             if cursor is None:
                 self.cursors.pop(room, None)
+                lines += _encode({"left": room}) + b"\n"
             else:
                 self.cursors[room] = cursor
                 lines += _encode({"at": (room, cursor)}) + b"\n"
@@ -162,6 +165,8 @@ class Journal:
             self._pending.pop(said.done, None)
         if said.at is not None:
             self.cursors[said.at[0]] = said.at[1]
+        if said.left is not None:
+            self.cursors.pop(said.left, None)
 
     def _append(self, line: bytes) -> None:
         if self._file is None or not line:

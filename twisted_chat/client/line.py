@@ -14,7 +14,7 @@ Nothing here survives the connection; what must is kept by :mod:`twisted_chat.cl
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, get_args
 
 import msgspec
 from msgspec import Struct
@@ -28,7 +28,7 @@ from twisted_chat.client.errors import Closed, ConnectionProblem, refusal
 from twisted_chat.client.socket import ChatSocket, SocketFactory
 from twisted_chat.words.commands import Command, Hello
 from twisted_chat.words.errors import ChatError, Unauthenticated
-from twisted_chat.words.events import Author, Deleted, Edited, Event, Message, Reacted, TopicSet
+from twisted_chat.words.events import Author, Event
 from twisted_chat.words.replies import (
     ByePush,
     Error,
@@ -66,7 +66,7 @@ class UnknownEvent(Struct, frozen=True, kw_only=True):
 
 
 AnyEvent = Event | UnknownEvent
-_KINDS = frozenset({"message", "edit", "delete", "reaction", "topic"})
+_KINDS = frozenset(str(event.__struct_config__.tag) for event in get_args(Event))
 
 
 class _Head(Struct):
@@ -80,7 +80,7 @@ class _Head(Struct):
 
 _decode_head = msgspec.json.Decoder(_Head).decode
 _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_decode_event = msgspec.json.Decoder(Message | Edited | Deleted | Reacted | TopicSet).decode
+_decode_event: Callable[[bytes], Event] = msgspec.json.Decoder(Event).decode
 _decode_unknown = msgspec.json.Decoder(UnknownEvent).decode
 _decode_error = msgspec.json.Decoder(Error).decode
 _decode_push: Callable[[bytes], Push] = msgspec.json.Decoder(

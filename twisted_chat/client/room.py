@@ -122,10 +122,17 @@ class _Delivery:
 class _Question:
     """A command that may be asked again: it waits for a connection, and for the next one if that breaks."""
 
-    def __init__(self, command: Command, answer: type[Any], result: Deferred[Any]) -> None:
+    def __init__(self, command: Command, answer: type[Any], result: Deferred[Any], backoff: Backoff) -> None:
         self.command = command
+        self.backoff = backoff
         self.answer = answer
         self.result = result
+        self.later: IDelayedCall | None = None
+
+    def wait_no_more(self) -> None:
+        """It is asked anew by the next connection, or not at all."""
+        if self.later is not None and self.later.active():
+            self.later.cancel()
 
 
 class Room:
@@ -316,6 +323,8 @@ class Room:
         self._line = None
         self._in_flight = False
         self._presence_version = -1
+        for question in self._questions:
+            question.wait_no_more()
         if self.standing not in (Standing.REFUSED, Standing.LEFT):
             self.standing = Standing.OUT
         if self._later is not None:
@@ -452,8 +461,13 @@ class Room:
         error = self._refused or self._client.over
         if error is not None:
             return fail(error)
-        result: Deferred[A] = Deferred(lambda _: self._questions.remove(question))
-        question = _Question(command, answer, result)
+
+        def cancelled(_: object) -> None:
+            question.wait_no_more()
+            self._questions.remove(question)
+
+        result: Deferred[A] = Deferred(cancelled)
+        question = _Question(command, answer, result, Backoff(self._client.random))
         self._questions.append(question)
         if self.standing in (Standing.IN, Standing.LIVE):
             self._put(question)
@@ -473,8 +487,8 @@ class Room:
             if question not in self._questions or isinstance(error, ConnectionProblem):
                 return  # the next connection asks again
             if isinstance(error, ChatError) and error.retry:
-                wait = self._backoff.wait((error.retry_after_ms or 0) / 1000)
-                self._client.clock.callLater(wait, self._put, question)
+                wait = question.backoff.wait((error.retry_after_ms or 0) / 1000)
+                question.later = self._client.clock.callLater(wait, self._put, question)
                 return
             self._questions.remove(question)
             question.result.errback(failure)

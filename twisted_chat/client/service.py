@@ -441,6 +441,7 @@ class ChatClient(Service):
         self.rooms.pop(room.name, None)
         if self._journal is not None:
             self._cursors[room.name] = None
+            self.pump_soon()
 
     @property
     def keeps(self) -> bool:
