@@ -1,4 +1,4 @@
-"""The Python of ``docs/client.rst`` and ``docs/embedding.rst`` runs as it stands there, against a chat in memory."""
+"""The Python of the README, ``docs/client.rst`` and ``docs/embedding.rst`` runs as it stands there, against a chat in memory."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import Resource
 
 from tests.certificates import make_certificate
 from tests.http_memory import Wire, handshake, request_head
@@ -47,7 +48,7 @@ class DocsTests(SynchronousTestCase):
         self.names["print"] = lambda *words: self.printed.append(" ".join(map(str, words)))
 
     def blocks(self, page: str) -> list[str]:
-        text = (ROOT / "docs" / page).read_text()
+        text = (ROOT / page).read_text()
         return [inspect.cleandoc("\n" + block) for block in _BLOCK.findall(text)]
 
     def run_block(self, source: str) -> Deferred[Any]:
@@ -75,7 +76,7 @@ class DocsTests(SynchronousTestCase):
             return where
 
         self.patch(client_service, "find", find_in_memory)
-        for source in self.blocks("client.rst"):
+        for source in self.blocks("docs/client.rst"):
             done = self.run_block(source.replace('"bot.journal"', repr(str(directory / "bot.journal"))))
             if "async for" not in source:
                 self.successResultOf(done)
@@ -95,9 +96,22 @@ class DocsTests(SynchronousTestCase):
         self.names["client"].stopService()
         self.reactor.pass_time(10)
 
+    def test_readme(self) -> None:
+        """Both ways to use it from Python."""
+        where = Where(self.chat.endpoint, "localhost", 8080, "/", "the README")
+        self.patch(client_service, "find", lambda *args, **options: where)
+        root = Resource()
+        self.names.update(root=root, who=lambda token: None)
+        for source in self.blocks("README.rst"):
+            self.successResultOf(self.run_block(source.replace('"bot.journal"', repr(self.mktemp()))))
+        self.assertEqual(self.chat.texts("lobby"), ["hello"])
+        self.assertEqual(root.listStaticNames(), [b"chat"])
+        self.names["client"].stopService()
+        self.reactor.pass_time(1)
+
     def test_embedding(self) -> None:
         self.names["sessions"] = {"s1": "alice"}
-        for source in self.blocks("embedding.rst"):
+        for source in self.blocks("docs/embedding.rst"):
             self.successResultOf(self.run_block(source))
         site = self.reactor.listening
         for request, status in (
@@ -106,6 +120,6 @@ class DocsTests(SynchronousTestCase):
             (request_head(target=b"/chat/"), b"200"),
         ):
             self.assertEqual(Wire(site).deliver(request).split(b" ")[1], status)
-        mount = self.blocks("embedding.rst")[0]
+        mount = self.blocks("docs/embedding.rst")[0]
         own = [line for line in mount.splitlines() if line.strip() and not line.startswith("from")]
         self.assertLessEqual(len(own), 10)
