@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 
 import kosoku
@@ -31,4 +32,6 @@ async def run(url: str, cases: list[str]) -> list[dict[str, str]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(run(sys.argv[1], sys.argv[2:]))))
+    print(json.dumps(asyncio.run(run(sys.argv[1], sys.argv[2:]))), flush=True)
+    # Not by the interpreter's own end: kosoku's threads may still be at work, and abort the process when they meet it.
+    os._exit(0)
