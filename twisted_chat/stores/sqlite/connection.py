@@ -18,7 +18,7 @@ BUSY_SECONDS = 5.0
 #: KiB of pages that the writer keeps: the newest leaves of the log and of the index of keys.  Small, because the operating system
 #: caches the file as well, and what passes through a room must not stay in the server (promise P5: 64 MiB here let it grow by
 #: 74 MB while 50 MB passed).  The price: entirely random keys find their leaves on the disk's side, 11,000 rows/s instead of
-#: 32,000 behind 400,000 rows; keys that count up, as our clients' do, cost nothing.
+#: 32,000 behind 400,000 rows; keys that count up, as a program's do, cost nothing.
 WRITER_CACHE_KIB = 1_024
 #: KiB for each reader.
 READER_CACHE_KIB = 1_024
