@@ -114,6 +114,7 @@
  * @property {string} [prefix]  of the names in the storage
  * @property {number} [queue]  posts that may wait; more are refused
  * @property {number} [grace]  milliseconds of silence beyond the server's interval after which it is taken for gone
+ * @property {() => Promise<ChatError | null>} [diagnose]  asked why when a handshake is refused, which browsers do not tell
  * @property {() => number} [random]
  * @property {Clock} [clock]
  */
@@ -663,8 +664,10 @@ class Connection {
     this._pinged = false;
     /** The server said that it ends the connection, and what to do then. @type {Bye | null} */
     this.bye = null;
+    this.opened = false;
     this._timer = client.clock.setTimeout(() => this._ended(1006), HANDSHAKE_WITHIN);
     socket.onopen = () => {
+      this.opened = true;
       this._timeout(HANDSHAKE_WITHIN, () => this._ended(1006));
       client._opened(this);
     };
@@ -786,6 +789,7 @@ export class ChatClient extends Emitter {
     this.queue = options.queue ?? DEFAULT_QUEUE;
     this.grace = options.grace ?? SILENCE_GRACE;
     this.storage = options.storage;
+    this.diagnose = options.diagnose;
     /** @type {Clock} */
     this.clock = options.clock ?? {
       now: () => Date.now(),
@@ -1000,8 +1004,13 @@ export class ChatClient extends Emitter {
   _turnedAway(error) {
     this._current?.close(1000);
     this._disconnected();
-    if (error.code === "unauthenticated" || error.code === "token_expired") this._newToken(4401, error);
-    else if (error.retry) this._comeBack(1013, error, error.retryAfterMs);
+    this._turned(1013, error);
+  }
+
+  /** @param {number} code @param {ChatError | null} error */
+  _turned(code, error) {
+    if (error?.code === "unauthenticated" || error?.code === "token_expired") this._newToken(4401, error);
+    else if (!error || error.retry) this._comeBack(code, error ?? undefined, error?.retryAfterMs);
     else this._stop(1000, error);
   }
 
@@ -1010,6 +1019,11 @@ export class ChatClient extends Emitter {
     if (connection !== this._current) return;
     this._disconnected();
     const { bye } = connection;
+    if (!connection.opened && this.diagnose) {
+      const { status } = this;
+      this.diagnose().then((error) => status === this.status && this._turned(code, error), report);
+      return;
+    }
     if (!bye) return this._act(closeClass(code), code);
     // The goodbye says more than the close code, and is there even if the close frame got lost.
     const error = new ChatError(bye.reason, bye.reason, bye.retry, bye.retry_after_ms);

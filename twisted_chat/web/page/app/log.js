@@ -77,7 +77,8 @@ export class Log extends HTMLElement {
       this._to = rows.length;
       this._from = Math.max(0, this._to - (anew ? STEP : Math.min(MOST_ROWS, Math.max(this._to - this._from - before, STEP))));
     } else {
-      this._from += before;
+      // Some of the older ones at once: at the very top there would be nowhere to scroll to when the first row loses its day.
+      this._from = Math.max(0, this._from + before - (before ? STEP : 0));
       this._to = Math.min(rows.length, this._to + before + (this._to === known ? rows.length - known - before : 0));
     }
     this._from = Math.max(0, Math.min(this._from, rows.length));

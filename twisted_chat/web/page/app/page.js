@@ -1,7 +1,7 @@
 // @ts-check
 // The page: signs in, knows the rooms, shows one of them, and wires keys, addresses and notifications.
 
-import { ChatClient } from "../client.js";
+import { ChatClient, ChatError } from "../client.js";
 import { Banner } from "./banner.js";
 import { Kept, storageOf, takeDevice } from "./device.js";
 import { Switcher, helpDialog, settingsDialog } from "./dialogs.js";
@@ -144,6 +144,7 @@ export class Page {
       name: this.kept.getItem("name") ?? undefined,
       token: this.kept.getItem("token") ?? undefined,
       device,
+      diagnose: () => this._diagnose(),
       storage: this.kept,
       prefix: `${device.slice(0, 12)}:`,
     });
@@ -163,6 +164,20 @@ export class Page {
     chat.connect();
   }
 
+  /** Why the server lets nobody in: a plain request with the same token is told. @returns {Promise<ChatError | null>} */
+  async _diagnose() {
+    try {
+      const token = this.chat?.token;
+      const headers = typeof token === "string" ? { Authorization: `Bearer ${token}` } : undefined;
+      const reply = await fetch(new URL("api/v1/rooms", this.site), { headers, cache: "no-store", signal: AbortSignal.timeout(5000) });
+      if (reply.ok) return null;
+      const { error } = await reply.json();
+      return new ChatError(error.code, error.message, error.retry, error.retry_after_ms);
+    } catch {
+      return null;
+    }
+  }
+
   _welcomed() {
     this.welcomed = true;
     this.signIn.hidden = true;
@@ -179,10 +194,11 @@ export class Page {
     const mustSignIn = status.state === "stopped" && (status.code === 4401 || ["conflict", "bad_request", "unauthenticated", "token_expired"].includes(status.error?.code ?? ""));
     if (mustSignIn || (status.state === "stopped" && !this.welcomed && status.code !== 4409)) {
       this.app.hidden = true;
-      this.kept.removeItem("token");
+      if (status.code === 4401) this.kept.removeItem("token");
       this.signIn.ask({ name: chat.name, error: status.error ? sayError(status.error) : say.ended(String(status.code ?? "")) });
       return;
     }
+    if (!this.signIn.hidden) this.signIn.say(status.state === "waiting" ? (status.error ? sayError(status.error) : say.unreachable) : "");
     // Until there was a first connection, nothing is lost but time; the page is shown all the same.
     if (this.app.hidden && this.signIn.hidden) this.app.hidden = false;
     this.banner.show(status, { now: () => chat.clock.now(), act: (what) => (what === "retry" ? chat.retryNow() : chat.connect()) });

@@ -23,7 +23,8 @@ import { Toolbar } from "./toolbar.js";
 const GROUP = 5 * 60_000;
 /** A sign of typing is forgotten after this; it is repeated every three seconds. */
 const TYPING = 5_000;
-const PAGE = 100;
+/** Messages of one request for older ones: the most that the server gives. */
+const PAGE = 200;
 const FIRST_PAGE = 50;
 
 /** What the page knows of a room. */

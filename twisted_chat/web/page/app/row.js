@@ -122,9 +122,18 @@ export function fullDate(at) {
   return whole.format(at);
 }
 
+/** The day of the last look; neighbours in a log are mostly of one. */
+let known = { from: 0, to: 0, day: "" };
+
 /** The day in the reader's zone, comparable. @param {number} at */
 export function dayOf(at) {
-  return new Date(at).toDateString();
+  if (at < known.from || at >= known.to) {
+    const date = new Date(at);
+    const from = new Date(date.getFullYear(), date.getMonth(), date.getDate());
+    const to = new Date(date.getFullYear(), date.getMonth(), date.getDate() + 1);
+    known = { from: from.getTime(), to: to.getTime(), day: date.toDateString() };
+  }
+  return known.day;
 }
 
 /** @param {number} at @param {number} now */

@@ -27,7 +27,12 @@ export class SignIn extends HTMLElement {
       if (!who.name && !who.token) this.name.focus();
       else this.onsignin(who);
     });
-    this.append(form);
+    this.append(el("main", {}, form));
+  }
+
+  /** @param {string} error */
+  say(error) {
+    if (this.error.textContent !== error) this.error.textContent = error;
   }
 
   /** @param {{ name?: string, room?: string, error?: string }} about */
@@ -35,7 +40,7 @@ export class SignIn extends HTMLElement {
     this.hidden = false;
     this.name.value ||= name;
     this.invited.textContent = room ? say.joinAs(room) : "";
-    this.error.textContent = error;
+    this.say(error);
     this.name.focus();
   }
 }

@@ -68,6 +68,7 @@ export const say = {
   yesterday: "Yesterday",
   connecting: "Connecting",
   lost: "The connection is lost. You can go on writing.",
+  unreachable: "The server cannot be reached. It is tried again.",
   retryIn: (/** @type {number} */ seconds) => `Next try in ${seconds} s`,
   retryNow: "Try now",
   backAgain: "Connected again",
