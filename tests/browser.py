@@ -210,8 +210,8 @@ class Window:
         self.row(text).locator(".message").hover()
         self.page.click(f".toolbar [aria-label='{button}']")
 
-    def value(self, expression: str) -> Any:
-        return self.page.evaluate(expression)
+    def value(self, expression: str, argument: object = None) -> Any:
+        return self.page.evaluate(expression, argument)
 
     def axe(self) -> list[str]:
         """What axe-core finds wrong with what is shown."""

@@ -67,7 +67,7 @@ export class Page {
     this.rooms.id = "rooms";
     this.shade = el("div", { class: "shade", onclick: () => this._close() });
     this.main = el("main", {}, header, el("div", { class: "middle" }, el("div", { class: "conversation" }, this.banner, this.view), el("aside", { "aria-label": say.people }, this.people)));
-    this.app = el("div", { class: "app", hidden: true }, el("div", { class: "side" }, this.rooms), this.shade, this.main);
+    this.app = el("div", { class: "app", hidden: true }, el("nav", { class: "side", "aria-label": say.rooms }, this.rooms), this.shade, this.main);
     this.signIn.hidden = true;
     this.root.replaceChildren(this.app, this.signIn, this.switcher.node, this.help, this.settings.node);
     this.view.drafts = this.kept;

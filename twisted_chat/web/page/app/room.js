@@ -268,7 +268,6 @@ export class RoomView extends HTMLElement {
     this.composer.text = this.drafts?.getItem(`draft:${state.name}`) ?? "";
     state.unreadFrom = state.unread ? state.mark : 0;
     this.log.box.setAttribute("aria-label", say.messagesIn(state.name));
-    this.toast.textContent = "";
     this._anew = true;
     this.refresh();
   }

@@ -89,7 +89,7 @@ function reactions({ seq, reactions: all }, { me, nameOf }) {
   const buttons = all.map(({ emoji, by }) => {
     const own = !!me && by.includes(me.id);
     const names = by.map((id) => (id === me?.id ? say.you : nameOf(id) ?? say.someone));
-    const label = say.reactedWith(emoji, names.slice(0, 20).join(", "));
+    const label = say.reactedWith(emoji, by.length, names.slice(0, 20).join(", "));
     return el("button", { type: "button", class: "reaction", "aria-pressed": String(own), "aria-label": label, title: names.slice(0, 20).join(", "), "data-emoji": emoji, "data-of": String(seq) },
       el("span", { "aria-hidden": "true" }, `${emoji} `), el("span", { class: "count" }, String(by.length)));
   });

@@ -19,7 +19,7 @@ export class Rooms extends HTMLElement {
     if (this.list.isConnected) return;
     this.append(
       el("div", { class: "side-head" }, el("h2", {}, say.rooms), iconButton("plus", say.joinRoom, () => this.onadd())),
-      el("nav", { "aria-label": say.rooms }, this.list),
+      this.list,
       this.foot,
     );
   }

@@ -50,7 +50,7 @@ export const say = {
   deleteQuestion: "Delete this message for everybody?",
   react: "Add a reaction",
   reactWith: (/** @type {string} */ emoji) => `React with ${emoji}`,
-  reactedWith: (/** @type {string} */ emoji, /** @type {string} */ names) => `${emoji} by ${names}`,
+  reactedWith: (/** @type {string} */ emoji, /** @type {number} */ count, /** @type {string} */ names) => `${emoji} ${count}, by ${names}`,
   you: "you",
   someone: "somebody",
   copyLink: "Copy the link to this message",
