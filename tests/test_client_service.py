@@ -294,6 +294,20 @@ class QueueTests(ClientTests):
         self.assertEqual(texts, expected)
         self.assertEqual([self.successResultOf(each).seq for each in sent], list(range(1, 301)))
 
+    def test_said_while_the_server_closes(self) -> None:
+        """Between the server's close frame and the end of the connection nothing can be sent; it waits for the next one."""
+        chat = MemoryChat(latency=0.01)
+        room = chat.client("alice").room("lobby")
+        chat.pass_time(1)
+        chat.stop()
+        chat.pass_time(0.012)
+        for number in range(60):
+            room.send(str(number))
+            chat.pass_time(0.001)
+        chat.start()
+        chat.pass_time(20)
+        self.assertEqual(chat.texts("lobby"), [str(number) for number in range(60)])
+
     def test_rate(self) -> None:
         """The announced rate is kept, so that nothing is refused and the order holds."""
         self.chat = MemoryChat(limits=Limits(send_burst=5, send_per_second=10.0, person_per_second=0))

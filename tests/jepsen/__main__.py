@@ -68,6 +68,7 @@ async def run(seconds: float, seed: int, directory: Path) -> dict[str, Any]:
     for fault in world.faults():
         if world.happened[fault.__name__] < TIMES:
             wrong.append(f"{fault.__name__} happened {world.happened[fault.__name__]} times, not {TIMES}")
+    wrong += tracebacks(directory)
     if acknowledged < ENOUGH:
         wrong.append(f"only {acknowledged} messages were acknowledged, not {ENOUGH}")
     return {
@@ -82,6 +83,16 @@ async def run(seconds: float, seed: int, directory: Path) -> dict[str, Any]:
         "wrong": wrong[:50],
         "wrong_count": len(wrong),
     }
+
+
+def tracebacks(directory: Path) -> list[str]:
+    """Whatever failed in a way that nobody had thought of."""
+    files = [*directory.glob("*.log"), *directory.glob("*.err"), *directory.glob("server/std*")]
+    return [
+        f"{file.name}: {text[at : at + 3000]}"
+        for file in sorted(files)
+        if (at := (text := file.read_text(errors="replace")).find("Traceback")) >= 0
+    ]
 
 
 async def rest(world: World, directory: Path) -> tuple[dict[str, Record], list[Seen]]:

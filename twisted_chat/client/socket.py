@@ -136,8 +136,9 @@ class ChatSocket(WebSocketClientProtocol):
     # What the line calls
 
     def send_text(self, text: bytes) -> None:
-        """Send one message."""
-        self.sendMessage(text)
+        """Send one message; while the connection closes it goes nowhere, and :meth:`Listener.lost` is about to say so."""
+        if self.state == self.STATE_OPEN:
+            self.sendMessage(text)
 
     def say_goodbye(self) -> None:
         """Send the close frame of somebody who goes for good."""
