@@ -19,6 +19,8 @@ const MARK =
 const STYLES = /** @type {const} */ ({ "**": "bold", "~~": "strike", "*": "italic", _: "italic" });
 /** Nested styles beyond that are text. */
 const DEEPEST = 4;
+/** Characters of one style; without a bound a text of marks alone would take the square of its length. */
+const LONGEST = 1000;
 
 /** @param {string} text @returns {Block[]} */
 export function parse(text) {
@@ -91,15 +93,14 @@ export function inline(text, depth = 0) {
   return found;
 }
 
-/** Where a style ends: not after a blank, and on the same line. @param {string} text @param {number} from @param {string} mark */
+/** Where a style ends: not after a blank, on the same line and not too far off. @param {string} text @param {number} from @param {string} mark */
 function closing(text, from, mark) {
-  if (/\s/.test(text[from] ?? " ")) return -1;
-  const lineEnd = text.indexOf("\n", from);
-  const line = lineEnd < 0 ? text : text.slice(0, lineEnd);
-  for (let place = line.indexOf(mark, from + 1); place >= 0; place = line.indexOf(mark, place + mark.length)) {
+  const [line] = text.slice(from, from + LONGEST).split("\n", 1);
+  if (/^\s|^$/.test(line)) return -1;
+  for (let place = line.indexOf(mark, 1); place >= 0; place = line.indexOf(mark, place + mark.length)) {
     const inDouble = mark === "*" && (line[place + 1] === "*" || line[place - 1] === "*");
     const inWord = mark === "_" && /[\p{L}\p{N}_]/u.test(line[place + 1] ?? " ");
-    if (!inDouble && !inWord && !/\s/.test(line[place - 1])) return place;
+    if (!inDouble && !inWord && !/\s/.test(line[place - 1])) return from + place;
   }
   return -1;
 }

@@ -1,0 +1,53 @@
+"""The JavaScript client: its types, its own tests, and a nemesis between it and the real server; all run by Node."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from tests.serving import ROOT
+
+#: Seconds in which the nemesis is loose, at least; each fault happens three times however long that takes.
+NEMESIS_SECONDS = os.environ.get("NEMESIS_SECONDS", "20")
+
+
+def run(*command: str, timeout: float = 60, **environ: str) -> str:
+    if shutil.which(command[0]) is None:
+        raise SkipTest(f"{command[0]} is not installed")
+    if not (ROOT / "node_modules" / "ws").exists():
+        raise SkipTest("the packages for tests of JavaScript are not installed (npm ci)")
+    ended = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False, env={**os.environ, **environ}
+    )
+    if ended.returncode:
+        raise AssertionError(f"{' '.join(command)}:\n{ended.stdout}{ended.stderr}")
+    return ended.stdout
+
+
+class JavaScriptTests(SynchronousTestCase):
+    def test_types(self) -> None:
+        """The JSDoc of client and page is checked strictly; the client needs no DOM, as its tests are checked without one."""
+        run("node", "node_modules/typescript/bin/tsc", "--project", "tsconfig.json")
+        run("node", "node_modules/typescript/bin/tsc", "--project", "tests/js/tsconfig.json")
+
+    def test_units(self) -> None:
+        """What the client does on each word of the protocol, on a clock that the test moves."""
+        out = run("node", "--test", "--test-reporter=tap", "tests/js/client.test.js", "tests/js/page/text.test.js", "tests/js/page/timeline.test.js")
+        self.assertIn("# fail 0", out)
+
+    def test_no_dependencies(self) -> None:
+        """The client is one file."""
+        source = (ROOT / "twisted_chat/web/page/client.js").read_text()
+        self.assertEqual(re.findall(r"^import .*", source, re.MULTILINE), [])
+
+    def test_nemesis(self) -> None:
+        """Nothing is lost, doubled or reordered, whatever happens to server, clients and the network between them."""
+        environ = {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "NEMESIS_SECONDS": NEMESIS_SECONDS}
+        out = run("node", "--test", "--test-reporter=tap", "tests/js/jepsen.live.js", timeout=float(NEMESIS_SECONDS) + 100, **environ)
+        self.assertIn("# pass 1", out)
+        self.assertRegex(out, r"\d{4,} acknowledged")
