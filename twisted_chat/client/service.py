@@ -251,6 +251,8 @@ class ChatClient(Service):
             if life is not None:
                 life.cancel()
             await line.close()
+            # Told from inside the transport's end: let it, and its connector, come to theirs.
+            await deferLater(self.clock, 0)
         elif self._life is not None:
             life, self._life = self._life, None
             life.cancel()
