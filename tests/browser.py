@@ -194,7 +194,9 @@ class Window:
 
     def sees(self, text: str) -> None:
         """Until a message with that text is shown and kept."""
-        self.until("(text) => [...document.querySelectorAll('li:not(.pending) .text')].some(e => e.innerText.includes(text))", text)
+        self.until(
+            "(text) => [...document.querySelectorAll('li:not(.pending) .text')].some(e => e.innerText.includes(text))", text
+        )
 
     @property
     def texts(self) -> list[str]:
@@ -221,4 +223,8 @@ class Window:
         # Past the page's policy, which rightly lets no foreign script in: through the debugger.
         self.page.evaluate(path.read_text() + "\n;undefined")
         found = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-        return [f"{each['id']}: {node['html'][:160]} {node['failureSummary']}" for each in found["violations"] for node in each["nodes"]]
+        return [
+            f"{each['id']}: {node['html'][:160]} {node['failureSummary']}"
+            for each in found["violations"]
+            for node in each["nodes"]
+        ]

@@ -37,7 +37,14 @@ class JavaScriptTests(SynchronousTestCase):
 
     def test_units(self) -> None:
         """What the client does on each word of the protocol, on a clock that the test moves."""
-        out = run("node", "--test", "--test-reporter=tap", "tests/js/client.test.js", "tests/js/page/text.test.js", "tests/js/page/timeline.test.js")
+        out = run(
+            "node",
+            "--test",
+            "--test-reporter=tap",
+            "tests/js/client.test.js",
+            "tests/js/page/text.test.js",
+            "tests/js/page/timeline.test.js",
+        )
         self.assertIn("# fail 0", out)
 
     def test_no_dependencies(self) -> None:
@@ -48,6 +55,8 @@ class JavaScriptTests(SynchronousTestCase):
     def test_nemesis(self) -> None:
         """Nothing is lost, doubled or reordered, whatever happens to server, clients and the network between them."""
         environ = {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "NEMESIS_SECONDS": NEMESIS_SECONDS}
-        out = run("node", "--test", "--test-reporter=tap", "tests/js/jepsen.live.js", timeout=float(NEMESIS_SECONDS) + 100, **environ)
+        out = run(
+            "node", "--test", "--test-reporter=tap", "tests/js/jepsen.live.js", timeout=float(NEMESIS_SECONDS) + 100, **environ
+        )
         self.assertIn("# pass 1", out)
         self.assertRegex(out, r"\d{4,} acknowledged")

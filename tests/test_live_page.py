@@ -79,7 +79,9 @@ class WritingTests(PageCase):
     def test_refused(self) -> None:
         """What the server refuses stays to be seen with the reason, and can be tried again."""
         alice = self.window("Alice")
-        alice.page.evaluate("document.querySelector('tc-room').state.chat.limits = {...document.querySelector('tc-room').state.chat.limits, text: 1e6}")
+        alice.page.evaluate(
+            "document.querySelector('tc-room').state.chat.limits = {...document.querySelector('tc-room').state.chat.limits, text: 1e6}"
+        )
         alice.say("x" * 17_000)
         alice.page.wait_for_selector(".row.failed")
         self.assertIn("Not sent: The message is too long", alice.page.inner_text(".row.failed .post-state"))
@@ -142,10 +144,18 @@ class WritingTests(PageCase):
         alice = self.window("Alice", permissions=["clipboard-read", "clipboard-write"])
         alice.say("**bold** *italic* `code` https://example.org/a_b_c.\n> quoted\n```\nx = 1\ny = 2\n```")
         alice.sees("bold")
-        for selector, text in (("strong", "bold"), ("em", "italic"), ("p code", "code"), ("blockquote", "quoted"), ("pre", "x = 1\ny = 2")):
+        for selector, text in (
+            ("strong", "bold"),
+            ("em", "italic"),
+            ("p code", "code"),
+            ("blockquote", "quoted"),
+            ("pre", "x = 1\ny = 2"),
+        ):
             self.assertEqual(alice.page.inner_text(f".text {selector}").strip(), text)
         link = alice.page.locator(".text a")
-        self.assertEqual((link.get_attribute("href"), link.get_attribute("rel")), ("https://example.org/a_b_c", "noopener noreferrer"))
+        self.assertEqual(
+            (link.get_attribute("href"), link.get_attribute("rel")), ("https://example.org/a_b_c", "noopener noreferrer")
+        )
         alice.page.hover(".block")
         alice.page.click(".copy")
         self.assertEqual(alice.value("navigator.clipboard.readText()"), "x = 1\ny = 2")
@@ -157,7 +167,9 @@ class WritingTests(PageCase):
         alice.sees("שלום")
         alice.say("left")
         alice.sees("left")
-        self.assertEqual(alice.value("[...document.querySelectorAll('.text')].map(e => getComputedStyle(e).direction)"), ["rtl", "ltr"])
+        self.assertEqual(
+            alice.value("[...document.querySelectorAll('.text')].map(e => getComputedStyle(e).direction)"), ["rtl", "ltr"]
+        )
 
 
 class ConnectionTests(PageCase):
@@ -189,8 +201,10 @@ class ConnectionTests(PageCase):
         alice = self.window("Alice")
         alice.say("here")
         alice.sees("here")
-        alice.value("window.shown = 0; new MutationObserver(() => shown += !document.querySelector('.banner').hidden)"
-                    ".observe(document.querySelector('.banner'), {attributes: true})")
+        alice.value(
+            "window.shown = 0; new MutationObserver(() => shown += !document.querySelector('.banner').hidden)"
+            ".observe(document.querySelector('.banner'), {attributes: true})"
+        )
         stage.way.cut()
         alice.until("document.querySelector('tc-room').state.chat.status.state !== 'online'")
         alice.value("document.querySelector('tc-room').state.chat.retryNow()")
@@ -273,8 +287,10 @@ class ReadingTests(PageCase):
         days, grouped = alice.value(
             """() => {
                 const state = document.querySelector('tc-room').state, at = Date.UTC(2024, 4, 1, 14, 56);
-                const event = (seq, minutes, id) => ({seq, id: `e${seq}`, kind: 'message', at: at + minutes * 60000, by: {id, name: id}, text: 'x'});
-                state.timeline.items = [event(1, 0, 'a'), event(2, 3, 'a'), event(3, 5, 'a'), event(4, 9, 'a'), event(5, 10, 'b'), event(6, 16, 'b')];
+                const said = [[0, 'a'], [3, 'a'], [5, 'a'], [9, 'a'], [10, 'b'], [16, 'b']];
+                state.timeline.items = said.map(([minutes, id], place) => ({
+                    seq: place + 1, id: `e${place}`, kind: 'message', at: at + minutes * 60000, by: {id, name: id}, text: 'x',
+                }));
                 const rows = state.rows(Date.UTC(2024, 4, 2));
                 return [rows.map(r => r.day), rows.map(r => r.grouped)];
             }"""
@@ -313,8 +329,10 @@ class ReadingTests(PageCase):
         """50 messages a second: no task takes longer than 50 ms."""
         alice = self.window("Alice")
         alice.page.wait_for_timeout(300)
-        alice.value("window.tasks = []; new PerformanceObserver(list => tasks.push(...list.getEntries().map(e => e.duration)))"
-                    ".observe({type: 'longtask'})")
+        alice.value(
+            "window.tasks = []; new PerformanceObserver(list => tasks.push(...list.getEntries().map(e => e.duration)))"
+            ".observe({type: 'longtask'})"
+        )
         for batch in range(40):
             stage_texts = [f"{batch} {number} some words of a message" for number in range(5)]
             stage.post(self.room, stage_texts)
@@ -387,8 +405,10 @@ class TogetherTests(PageCase):
     def test_notifications(self) -> None:
         """Asked for by a click; only when nobody looks; not for muted rooms unless one is called."""
         alice = self.window("Alice", permissions=["notifications"])
-        alice.value("window.told = []; window.Notification = class { constructor(title, {body}) { told.push(body) } static permission = 'default';"
-                    " static async requestPermission() { this.permission = 'granted'; return 'granted' } }; document.hasFocus = () => false")
+        alice.value(
+            "window.told = []; window.Notification = class { constructor(title, {body}) { told.push(body) } static permission = 'default';"
+            " static async requestPermission() { this.permission = 'granted'; return 'granted' } }; document.hasFocus = () => false"
+        )
         stage.post(self.room, ["before asking"])
         alice.sees("before asking")
         alice.page.click("[aria-label=Settings]")

@@ -17,7 +17,8 @@ stage: Stage
 site: http.server.ThreadingHTTPServer
 
 HOST_PAGE = """<!doctype html><html lang="en"><title>Host</title><style>twisted-chat { --chat-accent: rgb(1, 2, 3); height: 300px }</style>
-<body><h1>A site</h1><script type="module" src="%sembed.js"></script><twisted-chat room="embedded" token="%s"></twisted-chat></body></html>"""
+<body><h1>A site</h1><script type="module" src="%sembed.js"></script>
+<twisted-chat room="embedded" token="%s"></twisted-chat></body></html>"""
 
 
 class HostPage(http.server.BaseHTTPRequestHandler):
@@ -127,7 +128,8 @@ class ComingInTests(Case):
         alice = self.window("Alice")
         device = alice.value("document.querySelector('tc-room').state.chat.device")
         alice.value(
-            "import('/client.js').then(({ChatClient}) => { window.other = new ChatClient({url: location.origin.replace('http', 'ws') + '/ws',"
+            "import('/client.js').then(({ChatClient}) => { "
+            "window.other = new ChatClient({url: location.origin.replace('http', 'ws') + '/ws',"
             f" name: 'Alice', device: '{device}'}}); other.connect() }})"
         )
         alice.page.wait_for_selector(".banner:has-text('another window')")
@@ -160,7 +162,11 @@ class LooksTests(Case):
             alice.page.type("tc-room textarea", "r")
             self.assertEqual(alice.axe(), [], f"writing, {scheme}")
             alice.page.press("tc-room textarea", "Escape")
-            for label, box in (("Settings", "#settings"), ("Keyboard and writing", "#help"), ("Join or create a room", "#switcher")):
+            for label, box in (
+                ("Settings", "#settings"),
+                ("Keyboard and writing", "#help"),
+                ("Join or create a room", "#switcher"),
+            ):
                 alice.page.click(f"[aria-label='{label}']")
                 alice.page.wait_for_selector(f"{box}[open]")
                 self.assertEqual(alice.axe(), [], f"{label}, {scheme}")
@@ -212,7 +218,9 @@ class LooksTests(Case):
 
     def test_reduced_motion(self) -> None:
         alice = self.window("Alice", reduced_motion="reduce")
-        self.assertEqual(alice.value("getComputedStyle(document.querySelector('.side')).transitionDuration.split(',')[0]"), "0.001s")
+        self.assertEqual(
+            alice.value("getComputedStyle(document.querySelector('.side')).transitionDuration.split(',')[0]"), "0.001s"
+        )
 
     def test_first_load(self) -> None:
         """Less than 100 kB, nothing from elsewhere, and nothing asked for again but the page itself."""

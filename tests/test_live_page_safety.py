@@ -49,7 +49,7 @@ PAYLOADS = (
     "<tc-room></tc-room><twisted-chat></twisted-chat>",
     "javascript:window.pwned=1",
     "data:text/html,<script>opener.pwned=1</script>",
-    "https://example.org/\"onmouseover=\"window.pwned=1",
+    'https://example.org/"onmouseover="window.pwned=1',
     "https://example.org/'><img src=x onerror=window.pwned=1>",
     "http://javascript:window.pwned=1@evil.test/",
     "&lt;script&gt;window.pwned=1&lt;/script&gt;",
@@ -63,7 +63,22 @@ PAYLOADS = (
     "%3Cscript%3Ewindow.pwned=1%3C/script%3E",
 )
 #: How it may be wrapped: in our own marks, and in what breaks out of attributes.
-WRAPPERS = ("{}", "**{}**", "*{}*", "`{}`", "```html\n{}\n```", "> {}", "~~{}~~", "@{}", ":{}:", '">{}', "'>{}", "[x]({})", "/{} ", "\u202e{}\u202c")
+WRAPPERS = (
+    "{}",
+    "**{}**",
+    "*{}*",
+    "`{}`",
+    "```html\n{}\n```",
+    "> {}",
+    "~~{}~~",
+    "@{}",
+    ":{}:",
+    '">{}',
+    "'>{}",
+    "[x]({})",
+    "/{} ",
+    "\u202e{}\u202c",
+)
 CORPUS = [wrapper.format(payload) for wrapper, payload in product(WRAPPERS, PAYLOADS)]
 #: What text may be and must not disturb.
 AWKWARD = (
@@ -101,20 +116,25 @@ class SafetyTests(SynchronousTestCase):
     def window(self, name: str, room: str) -> Window:
         window = Window(stage, name, room)
         self.addCleanup(window.__exit__, None, None, None)
-        window.value("document.addEventListener('securitypolicyviolation', e => (window.violations ??= []).push(e.violatedDirective))")
+        window.value(
+            "document.addEventListener('securitypolicyviolation', e => (window.violations ??= []).push(e.violatedDirective))"
+        )
         return window
 
     def assert_harmless(self, window: Window) -> None:
         """Only elements that we make, no attribute that acts, nothing run and nothing fetched."""
         found = window.value(
             """() => {
-                const ours = new Set(('DIV SPAN OL LI P BDI TIME CODE PRE STRONG EM S A Q BUTTON BLOCKQUOTE SVG PATH NAV UL H1 H2 MAIN HEADER ASIDE ' +
+                const ours = new Set(('DIV SPAN OL LI P BDI TIME CODE PRE STRONG EM S A Q BUTTON BLOCKQUOTE SVG PATH NAV UL H1 H2 ' +
+                    'MAIN HEADER ASIDE ' +
                     'FORM TEXTAREA DIALOG INPUT LABEL FIELDSET LEGEND DL DT DD KBD SUMMARY DETAILS ' +
                     'TC-ROOM TC-LOG TC-COMPOSER TC-BANNER TC-ROOMS TC-PEOPLE TC-SIGN-IN').split(' '));
                 const all = [...document.querySelectorAll('body *')].filter(e => e.tagName !== 'NOSCRIPT');
                 return {
                     elements: all.map(e => e.tagName.toUpperCase()).filter(name => !ours.has(name)),
-                    acting: all.flatMap(e => [...e.attributes]).filter(a => /^on|^srcdoc$|^style$/.test(a.name) && !/^(--hue|height|left|top)/.test(a.value)).map(a => a.name + '=' + a.value),
+                    acting: all.flatMap(e => [...e.attributes])
+                        .filter(a => /^on|^srcdoc$|^style$/.test(a.name) && !/^(--hue|height|left|top)/.test(a.value))
+                        .map(a => a.name + '=' + a.value),
                     links: [...document.querySelectorAll('a')].filter(a => !/^https?:$/.test(a.protocol)).map(a => a.href),
                     inLog: document.querySelectorAll('tc-log :is(form, input, dialog, textarea, nav, tc-room)').length,
                     pwned: window.pwned ?? null, violations: window.violations ?? [],
@@ -147,11 +167,14 @@ class SafetyTests(SynchronousTestCase):
         alice.until(f"document.querySelector('tc-room').state.timeline.items.length === {len(AWKWARD)}")
         alice.until(f"document.querySelectorAll('.row').length === {len(AWKWARD)}")
         self.assert_harmless(alice)
-        self.assertTrue(alice.value("document.querySelector('.log-box').scrollWidth <= document.querySelector('.log-box').clientWidth"))
+        self.assertTrue(
+            alice.value("document.querySelector('.log-box').scrollWidth <= document.querySelector('.log-box').clientWidth")
+        )
         slowest = alice.value(
             """async (texts) => {
                 const {parse} = await import('/app/text.js');
-                return Math.max(...texts.map(text => { const began = performance.now(); parse(text.repeat(3)); return performance.now() - began }));
+                const took = text => { const began = performance.now(); parse(text.repeat(3)); return performance.now() - began };
+                return Math.max(...texts.map(took));
             }""",
             list(AWKWARD),
         )
@@ -201,7 +224,9 @@ class SafetyTests(SynchronousTestCase):
         for hole in ("unsafe", "*", "http:", "data:", "blob:", "nonce"):
             self.assertNotIn(hole, policy)
         self.assertIn("require-trusted-types-for 'script'", policy)
-        refused = alice.value("(() => { try { document.createElement('div').innerHTML = '<b>x</b>'; return 'done' } catch (e) { return e.name } })()")
+        refused = alice.value(
+            "(() => { try { document.createElement('div').innerHTML = '<b>x</b>'; return 'done' } catch (e) { return e.name } })()"
+        )
         self.assertEqual(refused, "TypeError")
         sources = [path.read_text() for path in (Path(__file__).parent.parent / "twisted_chat/web/page").rglob("*.js")]
         for sink in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "DOMParser"):
