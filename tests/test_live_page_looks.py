@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.server
+import socket
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -11,6 +13,7 @@ import jwt
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.browser import Stage, Window
+from tests.serving import Served
 
 SECRET = "a secret of more than thirty-two bytes"
 stage: Stage
@@ -42,8 +45,6 @@ def setUpModule() -> None:
     global stage, site
     site = http.server.ThreadingHTTPServer(("127.0.0.1", 0), HostPage)
     threading.Thread(target=site.serve_forever, daemon=True).start()
-    import tempfile
-
     key = Path(tempfile.mkdtemp()) / "secret"
     key.write_text(SECRET)
     origin = f"http://127.0.0.1:{site.server_address[1]}"
@@ -253,3 +254,19 @@ class ElsewhereTests(Case):
         style = "(e => [e.getBoundingClientRect().height, getComputedStyle(e.shadowRoot.querySelector('.pill')).backgroundColor])"
         self.assertEqual(host.value(f"{style}(document.querySelector('twisted-chat'))"), [300, "rgb(1, 2, 3)"])
         self.assertEqual(host.value("getComputedStyle(document.body).margin"), "8px")
+
+    def test_prefix(self) -> None:
+        """Under a path of a proxy: the page, its files, its sockets and its links stay below it."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        site = f"http://127.0.0.1:{port}/talk/chat"
+        listen = f"--listen=tcp:{port}:interface=127.0.0.1"
+        with Served(tempfile.mkdtemp(), listen, f"--public-url={site}"):
+            window = self.window()
+            window.page.goto(f"{site}#/lobby?name=Alice")
+            window.page.wait_for_selector("tc-room textarea:enabled")
+            window.say("below a path")
+            window.sees("below a path")
+            names = window.value("performance.getEntriesByType('resource').map(e => e.name)")
+            self.assertEqual([name for name in names if not name.startswith(f"{site}/assets/")], [])
+            self.assertTrue(window.page.url.startswith(f"{site}/#/"), window.page.url)

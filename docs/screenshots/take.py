@@ -47,6 +47,8 @@ def converse(alice: Window, bob: Window) -> None:
 
 
 def shoot(window: Window, name: str) -> None:
+    window.value("document.activeElement.closest('.toolbar') && document.activeElement.blur()")
+    window.page.mouse.move(5, 600)
     window.page.wait_for_timeout(400)
     window.page.screenshot(path=HERE / f"{name}.png")
     print(HERE / f"{name}.png")

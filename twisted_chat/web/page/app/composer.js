@@ -3,6 +3,7 @@
 
 import { Completion, suggestions } from "./completion.js";
 import { el, icon, iconButton } from "./dom.js";
+import { brief } from "./row.js";
 import { say } from "./strings.js";
 
 /** @typedef {import("../client.js").ChatEvent} ChatEvent */
@@ -91,7 +92,7 @@ export class Composer extends HTMLElement {
   /** @param {string} who @param {string} text */
   _tell(who, text) {
     this.aboutWho.textContent = who;
-    this.aboutText.textContent = text.replace(/\s+/g, " ").slice(0, 120);
+    this.aboutText.textContent = brief(text);
     this.about.hidden = false;
     this.focusText();
   }

@@ -79,8 +79,13 @@ function emojiOnly(text) {
 function quote({ event, repliedTo }, { href }) {
   if (!event.reply_to) return null;
   const who = repliedTo && !repliedTo.gone ? repliedTo.by.name : "";
-  const text = repliedTo?.text?.replace(/\s+/g, " ").slice(0, 140) || (repliedTo?.gone ? say.gone : say.anEarlierMessage);
+  const text = (repliedTo?.text && brief(repliedTo.text)) || (repliedTo?.gone ? say.gone : say.anEarlierMessage);
   return el("a", { class: "quote", href: href(event.reply_to), "aria-label": `${who ? say.repliedTo(who) : ""} ${text}`.trim() }, icon("reply"), who && el("bdi", {}, who), " ", el("span", { dir: "auto" }, text));
+}
+
+/** The beginning of a text on one line, without the marks of code. @param {string} text */
+export function brief(text) {
+  return text.slice(0, 400).replace(/```[\w+-]*/g, " ").replace(/\s+/g, " ").trim().slice(0, 140);
 }
 
 /** @param {ChatEvent} event @param {Context} context */
