@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import ExitStack
 from itertools import product
 from pathlib import Path
 from tempfile import mkdtemp
@@ -184,11 +185,14 @@ class SafetyTests(SynchronousTestCase):
         """People named so (by somebody else's tokens), and topics."""
         alice = self.window("Alice", "names")
         alice.page.click(".actions [aria-label*='here']")
+        company = ExitStack()
+        self.addCleanup(company.close)
         for number, payload in enumerate(PAYLOADS):
             claims = {"sub": f"u{number}", "name": payload[:60], "exp": int(time.time()) + 600}
             url = f"ws://127.0.0.1:{stage.port}/ws"
-            client = connect(url, subprotocols=["chat.v1.json"], max_queue=None, close_timeout=1)  # type: ignore[list-item]
-            self.addCleanup(client.close)
+            client = company.enter_context(
+                connect(url, subprotocols=["chat.v1.json"], max_queue=None, close_timeout=1)  # type: ignore[list-item]
+            )
             for command in (
                 {"type": "hello", "id": 1, "token": jwt.encode(claims, SECRET, "HS256")},
                 {"type": "join", "room": "names"},
