@@ -192,6 +192,20 @@ describe("the table of close codes", () => {
     assert.deepEqual([asked, chat.status.state, chat.status.code], [2, "stopped", 4401]);
   });
 
+  test("why a handshake is refused is asked where the browser does not tell", async () => {
+    /** @type {(ChatError | null)[]} */
+    const why = [null, new ChatError("unavailable", "later", true, 700), new ChatError("unauthenticated", "token: not valid")];
+    const chat = made({ diagnose: async () => why.shift() ?? null, token: "bad" });
+    chat.connect();
+    for (const [state, wait] of [["waiting", 500], ["waiting", 1700], ["stopped", NaN]]) {
+      FakeSocket.last.end(1006);
+      await new Promise(setImmediate);
+      assert.deepEqual([chat.status.state, Number(chat.status.retryAt) - clock.now()], [state, wait]);
+      if (state === "waiting") clock.advance(Number(wait));
+    }
+    assert.deepEqual([chat.status.code, chat.status.error?.code], [4401, "unauthenticated"]);
+  });
+
   test("a token that is fetched may fail, which is tried again", async () => {
     const chat = made({ token: () => Promise.reject(new Error("offline")) });
     chat.connect();
