@@ -56,7 +56,7 @@ class MakeStoreTests(SynchronousTestCase):
         with TemporaryDirectory() as directory:
             self.successResultOf(make_shared_tokens(f"sqlite:{directory}/chat.db").open())
         error = self.assertRaises(StoreError, make_shared_tokens, "memory:")
-        self.assertEqual(str(error), "--store memory:: keeps no tokens; use sqlite:PATH")
+        self.assertEqual(str(error), "--store memory:: keeps nothing that another process can see; use sqlite:PATH")
 
 
 def waited_for(answer: Deferred[Opened] | Deferred[None]) -> object:

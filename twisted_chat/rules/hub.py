@@ -6,12 +6,13 @@ program drives it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from itertools import islice
 from math import ceil
 from typing import Protocol
 
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, DeferredSemaphore, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -293,6 +294,20 @@ class Hub:
         """The rooms that the person may see, by name, at most :data:`ROOMS_TOLD`."""
         names = (name for name in sorted({*self._records, *self._rooms}) if self.may_see(person, name))
         return [self._make_room(name) for name in islice(names, ROOMS_TOLD)]
+
+    def learn_rooms(self, rooms: Mapping[str, bool]) -> None:
+        """The rooms in the store by name, and whether each is archived: another process makes, archives and opens rooms."""
+        for name, archived in rooms.items():
+            room = self._rooms.get(name)
+            if room is not None and room.archived != archived:
+                room.archive(archived)
+            record = self._records.get(name)
+            if record is None:
+                # Whatever its log has was said through this hub, and then the room is in use and stays so.
+                self._records[name] = RoomRecord(name, archived=archived)
+                self._skeletons.setdefault(skeleton(name), name)
+            elif record.archived != archived:
+                self._records[name] = replace(record, archived=archived)
 
     @property
     def all_rooms(self) -> Iterable[Room]:

@@ -293,8 +293,11 @@ class Audience:
     def _part(self, short: list[tuple[int, int]], items: list[bytes], first: int) -> None:
         parting = [(self.row[place], taken) for place, taken in short]
         leaving, self._leaving = self._leaving, []
+        # A transport may say that it is full from inside a send that takes only a part: it is removed once.
+        parted = {reader for reader, _ in parting}
         for reader in leaving:
-            self._remove(reader)
+            if reader not in parted:
+                self._remove(reader)
         for reader, taken in parting:
             self._remove(reader)
             reader.state = State.BEHIND
@@ -353,6 +356,11 @@ class Room:
         self.policy = policy
         #: Everybody may write at any time: the usual room, asked for each message.
         self.open_to_all = policy.writers == "all" and not policy.slow_mode and not self.archived
+
+    def archive(self, archived: bool) -> None:
+        """Closed for writing from now on, or open again."""
+        self.archived = archived
+        self.follow(self.policy)
 
     def audience(self, key: object, encoding: Callable[[str], Encoding]) -> Audience:
         """Those who read in the encoding of that key."""

@@ -1,4 +1,4 @@
-"""What has to be looked at from time to time: tokens revoked elsewhere, what retention lets go."""
+"""What has to be looked at from time to time: tokens revoked and rooms archived elsewhere, what retention lets go."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from twisted_chat.rules.hub import Hub
-from twisted_chat.words.store import TokenRecord, TokenStore
+from twisted_chat.words.store import RoomStore, TokenRecord, TokenStore
 
 #: Seconds between two looks for revoked tokens; a connection has to end within 5 s of the revocation, by whatever process.
 REVOCATION_SECONDS = 2.0
@@ -19,6 +19,8 @@ REVOCATION_SECONDS = 2.0
 REVOCATION_OVERLAP_MS = 5_000
 #: Seconds between two looks who has tokens: their names are theirs, and pages from disk are no longer welcome.
 BEARERS_SECONDS = 15.0
+#: Seconds between two looks which rooms another process has made or archived.
+ROOMS_SECONDS = 3.0
 #: Seconds between two rounds of retention, which is counted in days.
 RETENTION_SECONDS = 300.0
 
@@ -82,6 +84,15 @@ def bearers(store: TokenStore, clock: IReactorTime, seen: Callable[[Sequence[Tok
         seen(await store.list_tokens())
 
     return Chore(clock, BEARERS_SECONDS, "bearers", lambda: Deferred.fromCoroutine(look()))
+
+
+def rooms(store: RoomStore, hub: Hub, clock: IReactorTime) -> Chore:
+    """Tells the hub of rooms that another process made, archived or opened again."""
+
+    async def look() -> None:
+        hub.learn_rooms(await store.rooms())
+
+    return Chore(clock, ROOMS_SECONDS, "rooms", lambda: Deferred.fromCoroutine(look()))
 
 
 def retention(hub: Hub, clock: IReactorTime) -> Chore:

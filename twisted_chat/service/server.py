@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 import twisted_chat
 from twisted_chat.service.chat import Chat, SetUpError, build
-from twisted_chat.service.chores import bearers, retention, revocation
+from twisted_chat.service.chores import bearers, retention, revocation, rooms
 from twisted_chat.service.lean import lean
 from twisted_chat.service.listeners import Listener, ListenError, listen
 from twisted_chat.service.options import Options
@@ -128,6 +128,7 @@ class Server(MultiService):
         chat = self.chat = await build(self._reactor, self.settings, url, loopback=only_here)
         retention(chat.hub, self._reactor).setServiceParent(self)
         bearers(chat.store, self._reactor, chat.meet).setServiceParent(self)
+        rooms(chat.store, chat.hub, self._reactor).setServiceParent(self)
         revocation(chat.store, chat.hub, self._reactor, time.time).setServiceParent(self)
         watchdog = watchdog_seconds(self._options.environ, os.getpid())
         if watchdog is not None:

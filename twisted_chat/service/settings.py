@@ -26,6 +26,8 @@ from twisted_chat.words.names import room_name
 
 #: What the variables of the environment begin with.
 PREFIX = "TWISTED_CHAT_"
+#: Those of the command ``twisted-chat`` for clients, which may stand in the same environment.
+OF_CLIENTS = frozenset({f"{PREFIX}URL", f"{PREFIX}TOKEN"})
 #: The algorithms of ``jwt_keys``; ``none`` is never one.
 JWT_ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
 
@@ -131,7 +133,7 @@ def from_environment(environ: Mapping[str, str]) -> list[Given]:
     known = {variable(name): name for name in field_types() if not name.startswith("rooms")}
     given = []
     for name, value in sorted(environ.items()):
-        if not name.startswith(PREFIX) or name == f"{PREFIX}CONFIG":
+        if not name.startswith(PREFIX) or name == f"{PREFIX}CONFIG" or name in OF_CLIENTS:
             continue
         if name not in known:
             raise SettingsError(f"{name}: no such setting{nearest(name, [*known, f'{PREFIX}CONFIG'])}")

@@ -87,6 +87,9 @@ class MemoryStore:
     def archive(self, room: str, archived: bool) -> Deferred[RoomRecord]:
         return self._answer(lambda: self._made(room).archive(archived))
 
+    def rooms(self) -> Deferred[dict[str, bool]]:
+        return self._answer(lambda: {name: log.archived for name, log in self._logs.items()})
+
     def probe(self) -> Deferred[None]:
         return self._answer(lambda: None)
 

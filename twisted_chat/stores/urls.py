@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from twisted_chat.stores.memory import MemoryStore
 from twisted_chat.stores.sqlite import SQLiteStore
-from twisted_chat.stores.sqlite.shared import SharedTokens
+from twisted_chat.stores.sqlite.shared import SharedRooms, SharedTokens
 from twisted_chat.stores.threads import CallInReactor, Threads
 from twisted_chat.words.store import Store, StoreError
 
@@ -28,10 +28,20 @@ def make_store(url: str, clock: IReactorTime, call_in_reactor: CallInReactor) ->
 
 def make_shared_tokens(url: str) -> SharedTokens:
     """The tokens of that store for another process than the server, not open yet."""
+    return SharedTokens(store_file(url))
+
+
+def make_shared_rooms(url: str) -> SharedRooms:
+    """Its rooms, likewise."""
+    return SharedRooms(store_file(url))
+
+
+def store_file(url: str) -> str:
+    """The file of a store that is one; :class:`StoreError` for others."""
     scheme, rest = _split(url)
     if scheme != "sqlite":
-        raise StoreError(f"--store {url}: keeps no tokens; use sqlite:PATH")
-    return SharedTokens(_path(rest))
+        raise StoreError(f"--store {url}: keeps nothing that another process can see; use sqlite:PATH")
+    return _path(rest)
 
 
 def _sqlite(rest: str, clock: IReactorTime, call_in_reactor: CallInReactor) -> Store:

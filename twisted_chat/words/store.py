@@ -162,7 +162,14 @@ class TokenStore(Protocol):
         """The ids of the tokens revoked at or after that time, also by another process."""
 
 
-class Store(LogStore, TokenStore, Protocol):
+class RoomStore(Protocol):
+    """What another process may change of rooms while the server runs: it makes empty ones, archives them and opens them again."""
+
+    def rooms(self) -> Deferred[dict[str, bool]]:
+        """The names of all rooms, and whether each is archived."""
+
+
+class Store(LogStore, TokenStore, RoomStore, Protocol):
     """Everything a server keeps."""
 
 

@@ -122,6 +122,9 @@ class SQLiteStore:
     def archive(self, room: str, archived: bool) -> Deferred[RoomRecord]:
         return self._write(lambda _, log: log.archive(room, archived))
 
+    def rooms(self) -> Deferred[dict[str, bool]]:
+        return self._ask(reading.rooms)
+
     def probe(self) -> Deferred[None]:
         return self._write(lambda connection, _: _commit_something(connection))
 

@@ -59,8 +59,11 @@ FROM room WHERE name = :room"""
 
 _READ_MARKS = "SELECT json_group_object(room.name, seq) FROM read_mark JOIN room ON room.id = read_mark.room WHERE person = ?"
 
+_ROOMS = "SELECT json_group_object(name, json(iif(archived, 'true', 'false'))) FROM room"
+
 _decode_puts = Decoder(list[tuple[int, str, str]]).decode
 _decode_marks = Decoder(dict[str, int]).decode
+_decode_rooms = Decoder(dict[str, bool]).decode
 
 
 def read(connection: sqlite3.Connection, room: str, after: int, limit: int, max_bytes: int) -> list[Event]:
@@ -103,3 +106,8 @@ def read_marks(connection: sqlite3.Connection, person: str) -> dict[str, int]:
 def _bound(number: int) -> int:
     """Numbers that clients name may be of any size; SQLite's are not."""
     return max(-1, min(number, paging.END))
+
+
+def rooms(connection: sqlite3.Connection) -> dict[str, bool]:
+    [found] = connection.execute(_ROOMS).fetchone()
+    return _decode_rooms(found)

@@ -45,8 +45,10 @@ def load_rooms(connection: sqlite3.Connection) -> dict[str, Room]:
 
 
 def make_rooms(connection: sqlite3.Connection, names: Sequence[str]) -> dict[str, Room]:
-    """New rooms; they are not there yet."""
+    """Rooms that the log does not know.  Another process may have made them meanwhile, and then they are empty."""
     rows = connection.execute(
-        "INSERT INTO room (name) SELECT value FROM json_each(?) RETURNING id, name", (encode(names).decode(),)
+        "INSERT INTO room (name) SELECT value FROM json_each(?) WHERE true"
+        " ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id, name, archived",
+        (encode(names).decode(),),
     )
-    return {name: Room(number, name) for number, name in rows.fetchall()}
+    return {name: Room(number, name, archived=bool(archived)) for number, name, archived in rows.fetchall()}

@@ -1,4 +1,4 @@
-"""The tokens for another process than the server: the command line makes and revokes them while the server runs.
+"""Tokens and rooms for another process than the server: the command line makes and revokes them while the server runs.
 
 Each call is a connection and a transaction of its own; the server sees what it did at its next look.
 """
@@ -17,18 +17,22 @@ from twisted_chat.stores.sqlite import tokens
 from twisted_chat.stores.sqlite.connection import check_version, connect, explain
 from twisted_chat.stores.sqlite.database import prepare, unwritable
 from twisted_chat.stores.sqlite.lock import FileLock, InUse
+from twisted_chat.stores.sqlite.rooms import load_rooms
 from twisted_chat.stores.sqlite.upgrade import schema_steps, steps_taken
 from twisted_chat.words.errors import ChatError
-from twisted_chat.words.store import StoreError, TokenRecord
+from twisted_chat.words.store import RoomRecord, StoreError, TokenRecord
 
 T = TypeVar("T")
 
 
-class SharedTokens:
-    """The token part of the store contract; every Deferred that it answers has fired already."""
+class Shared:
+    """One file; every Deferred that this answers has fired already.
+
+    :ivar path: of the file.
+    """
 
     def __init__(self, path: str, steps: Sequence[str] | None = None) -> None:
-        self._path = os.path.realpath(path)
+        self.path = os.path.realpath(path)
         self._steps = schema_steps() if steps is None else steps
 
     def open(self) -> Deferred[None]:
@@ -38,28 +42,41 @@ class SharedTokens:
         except StoreError as error:
             return fail(error)
         except sqlite3.Error as error:
-            return fail(explain(self._path, error))
+            return fail(explain(self.path, error))
         except OSError as error:
-            return fail(unwritable(self._path, error))
+            return fail(unwritable(self.path, error))
         return succeed(None)
 
     def _open(self) -> None:
         check_version()
         try:
-            lock = FileLock(self._path)
+            lock = FileLock(self.path)
         except InUse:
             self._check_schema()
             return
         try:
-            prepare(self._path, self._steps)
+            prepare(self.path, self._steps)
         finally:
             lock.release()
 
     def _check_schema(self) -> None:
         """The server that has the database has upgraded it to what it knows itself."""
-        with closing(connect(self._path, "rw")) as connection:
-            if steps_taken(connection, self._path) != len(self._steps):
-                raise StoreError(f"{self._path} is in use by a server of another version; use the command of that version")
+        with closing(connect(self.path, "rw")) as connection:
+            if steps_taken(connection, self.path) != len(self._steps):
+                raise StoreError(f"{self.path} is in use by a server of another version; use the command of that version")
+
+    def _do(self, work: Callable[[sqlite3.Connection], T]) -> Deferred[T]:
+        try:
+            with closing(connect(self.path, "rw")) as connection:
+                return succeed(work(connection))
+        except ChatError as error:
+            return fail(error)
+        except sqlite3.Error as error:
+            return fail(explain(self.path, error))
+
+
+class SharedTokens(Shared):
+    """The token part of the store contract."""
 
     def create_token(self, record: TokenRecord, secret_hash: bytes) -> Deferred[None]:
         return self._do(lambda connection: tokens.create(connection, record, secret_hash))
@@ -76,11 +93,26 @@ class SharedTokens:
     def revoked_since(self, since_ms: int) -> Deferred[list[str]]:
         return self._do(lambda connection: tokens.revoked_since(connection, since_ms))
 
-    def _do(self, work: Callable[[sqlite3.Connection], T]) -> Deferred[T]:
-        try:
-            with closing(connect(self._path, "rw")) as connection:
-                return succeed(work(connection))
-        except ChatError as error:
-            return fail(error)
-        except sqlite3.Error as error:
-            return fail(explain(self._path, error))
+
+class SharedRooms(Shared):
+    """Empty rooms are made, and any is archived and opened again; what is said in them only the server writes."""
+
+    def list_rooms(self) -> Deferred[list[RoomRecord]]:
+        """All of them, by name."""
+        return self._do(lambda connection: [room.record() for _, room in sorted(load_rooms(connection).items())])
+
+    def create_room(self, name: str) -> Deferred[bool]:
+        """Whether it is new."""
+        return self._do(lambda connection: _made(connection, name))
+
+    def archive_room(self, name: str, archived: bool) -> Deferred[bool]:
+        """False if there is none of that name."""
+        return self._do(lambda connection: _archived(connection, name, archived))
+
+
+def _made(connection: sqlite3.Connection, name: str) -> bool:
+    return bool(connection.execute("INSERT INTO room (name) VALUES (?) ON CONFLICT DO NOTHING", (name,)).rowcount)
+
+
+def _archived(connection: sqlite3.Connection, name: str, archived: bool) -> bool:
+    return bool(connection.execute("UPDATE room SET archived = ? WHERE name = ?", (archived, name)).rowcount)

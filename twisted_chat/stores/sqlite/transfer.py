@@ -1,0 +1,199 @@
+"""Whole logs out of one database and into another, as they are: numbers, ids, times, authors and keys stay.
+
+Out: one committed state, also while a server writes.  In: all or nothing, into rooms that are empty; the rows are checked by the
+caller (they are events by type) and here by what makes a log (numbers without holes, amendments of what is there).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+
+from msgspec.json import encode
+
+from twisted_chat.stores.ids import BATCH_LENGTH
+from twisted_chat.stores.sqlite.connection import connect, connect_writer, explain, transaction
+from twisted_chat.stores.sqlite.database import prepare, unwritable
+from twisted_chat.stores.sqlite.entries import DELETE, EDIT, ENTRY, MESSAGE, REACTION, TOPIC, decode_event
+from twisted_chat.stores.sqlite.lock import FileLock
+from twisted_chat.stores.sqlite.rooms import Room, load_rooms
+from twisted_chat.stores.sqlite.upgrade import schema_steps, steps_taken
+from twisted_chat.words.events import Deleted, Edited, Event, Message, Reacted, TopicSet
+from twisted_chat.words.store import RoomRecord, StoreError
+
+
+class Outgoing:
+    """One committed state of a database.
+
+    :ivar rooms: by name.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._rooms = load_rooms(connection)
+        self.rooms = {name: room.record() for name, room in sorted(self._rooms.items())}
+        epochs = connection.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()
+        self.epoch: str = epochs[0] if epochs else ""
+
+    def events(self, room: str) -> Iterator[Event]:
+        """The log of a room, oldest first."""
+        rows = self._connection.execute(f"SELECT {ENTRY} FROM event e WHERE room = ? ORDER BY seq", (self._rooms[room].id,))
+        return (decode_event(entry) for (entry,) in rows)
+
+
+@contextmanager
+def outgoing(path: str) -> Iterator[Outgoing]:
+    """Read one state of the database; :class:`StoreError` if there is none."""
+    if not os.path.isfile(path):
+        raise StoreError(f"{path}: there is no such file; name the server's with --store sqlite:PATH")
+    try:
+        with closing(connect(path, "rw")) as connection:
+            # Opened for writing, because a read-only connection leaves its shared memory beside the file; it writes nothing.
+            connection.execute("PRAGMA query_only = ON")
+            connection.execute("BEGIN")
+            if steps_taken(connection, path) != len(schema_steps()):
+                raise StoreError(f"{path} is of another version; use the command of that version, or start the server once")
+            yield Outgoing(connection)
+    except sqlite3.Error as error:
+        raise explain(path, error) from error
+
+
+class Incoming:
+    """Rooms on their way into a database; what is wrong raises :class:`StoreError`, and then nothing of it is there."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._execute = connection.execute
+        self._there = load_rooms(connection)
+        self._room: Room | None = None
+        self._next = 0
+
+    def room(self, record: RoomRecord) -> None:
+        """The events that follow are of this room."""
+        self.finish()
+        known = self._there.get(record.name)
+        if known is not None and known.head:
+            raise StoreError(f"room {record.name} has messages already; import into a database of its own, or name other rooms")
+        self._execute("INSERT INTO room (name) VALUES (?) ON CONFLICT DO NOTHING", (record.name,))
+        [number] = self._execute("SELECT id FROM room WHERE name = ?", (record.name,)).fetchone()
+        batch = _batch(record.head_id, record.head) if record.first > record.head > 0 else ""
+        self._execute(
+            "UPDATE room SET purged = ?, purged_batch = ?, topic = ?, archived = ? WHERE id = ?",
+            (record.first - 1, batch, record.topic, record.archived, number),
+        )
+        self._room = self._there[record.name] = Room(number, record.name, record.head, batch, record.first - 1)
+        self._next = record.first
+
+    def finish(self) -> None:
+        """Nothing more comes for the present room."""
+        if self._room is not None and self._next != self._room.head + 1:
+            raise StoreError(
+                f"room {self._room.name} ends at {self._next - 1}, but its head is {self._room.head}; export it again"
+            )
+        self._room = None
+
+    def event(self, event: Event) -> None:
+        """The next one."""
+        room = self._room
+        if room is None:
+            raise StoreError(f"event {event.seq} belongs to no room")
+        if event.seq != self._next:
+            raise StoreError(f"room {room.name}: event {event.seq} comes where {self._next} belongs")
+        self._next += 1
+        match event:
+            case Message():
+                self._insert(room, event, MESSAGE, event.text, _extra(event), event.data)
+            case Edited():
+                self._insert(room, event, EDIT, event.text, {"of": event.of, "revision": event.revision})
+                if event.of > room.purged:
+                    self._execute("INSERT INTO edit (room, of, seq) VALUES (?, ?, ?)", (room.id, event.of, event.seq))
+            case Reacted():
+                self._insert(room, event, REACTION, None, {"of": event.of, "emoji": event.emoji, "on": event.on})
+                self._react(room, event)
+            case Deleted():
+                self._insert(room, event, DELETE, None, {"of": event.of})
+                self._execute("DELETE FROM edit WHERE room = ? AND of = ?", (room.id, event.of))
+                self._execute("DELETE FROM reaction WHERE room = ? AND of = ?", (room.id, event.of))
+            case TopicSet():
+                self._insert(room, event, TOPIC, event.text, None)
+
+    def _insert(
+        self, room: Room, event: Event, kind: int, text: str | None, extra: dict[str, object] | None, data: bytes | None = None
+    ) -> None:
+        self._execute(
+            "INSERT INTO event (room, seq, batch, at, kind, author, name, key, text, extra, data)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                room.id,
+                event.seq,
+                _batch(event.id, event.seq),
+                event.at,
+                kind,
+                event.by.id,
+                event.by.name,
+                event.key,
+                text,
+                None if extra is None else encode(extra).decode(),
+                data,
+            ),
+        )
+
+    def _react(self, room: Room, event: Reacted) -> None:
+        place = {"room": room.id, "of": event.of, "emoji": event.emoji, "person": event.by.id, "seq": event.seq}
+        if event.of <= room.purged:
+            return
+        if event.on:
+            self._execute(
+                "INSERT INTO reaction (room, of, emoji, person, place, seq) VALUES (:room, :of, :emoji, :person, coalesce(("
+                "SELECT place FROM reaction WHERE room = :room AND of = :of AND emoji = :emoji LIMIT 1), :seq), :seq)"
+                " ON CONFLICT DO NOTHING",
+                place,
+            )
+        else:
+            self._execute("DELETE FROM reaction WHERE room = :room AND of = :of AND emoji = :emoji AND person = :person", place)
+
+
+@contextmanager
+def incoming(path: str) -> Iterator[Incoming]:
+    """Write into the database, which is made if it is not there, in one transaction; no server may have it."""
+    path = os.path.realpath(path)
+    try:
+        lock = FileLock(path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    try:
+        prepare(path, schema_steps())
+        with closing(connect_writer(path)) as connection, transaction(connection):
+            target = Incoming(connection)
+            yield target
+            target.finish()
+    except sqlite3.IntegrityError as error:
+        raise StoreError(f"what is imported is no log: {error}") from error
+    except sqlite3.Error as error:
+        raise explain(path, error) from error
+    finally:
+        lock.release()
+
+
+def holes(path: str, rooms: Iterable[RoomRecord]) -> list[str]:
+    """The rooms whose numbers are not exactly those from ``first`` to ``head``."""
+    with closing(connect(path, "rw")) as connection:
+        connection.execute("PRAGMA query_only = ON")
+        counts = dict(
+            connection.execute("SELECT name, count(*) FROM room JOIN event ON event.room = room.id GROUP BY room.id").fetchall()
+        )
+    return [room.name for room in rooms if counts.get(room.name, 0) != room.head - room.first + 1]
+
+
+def _extra(message: Message) -> dict[str, object] | None:
+    if message.gone:
+        return {"gone": True}
+    return None if message.reply_to is None else {"reply_to": message.reply_to}
+
+
+def _batch(event_id: str, seq: int) -> str:
+    batch = event_id.removesuffix(f"-{seq}")
+    if batch == event_id or not batch or len(batch) > 4 * BATCH_LENGTH:
+        raise StoreError(f"event {seq}: the id {event_id!a} is not of this server's making")
+    return batch
