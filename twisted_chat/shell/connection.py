@@ -1,0 +1,204 @@
+"""One client for one verb: who and where from the options, and an end when the server stays away.
+
+``--wait`` bounds how long there may be no connection, at the start and after each break; within it the client comes back by itself
+and goes on where it was.
+"""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Awaitable, Callable
+from hashlib import sha256
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.ssl import Certificate, trustRootFromCertificates
+
+from twisted_chat.client import ChatClient, State
+from twisted_chat.shell.world import ShellError, Status, World, explained
+
+DEFAULT_URL = "ws://127.0.0.1:8080"
+#: Seconds: a restart of the server with its drain fits.
+WAIT_SECONDS = 30.0
+TOKEN, URL = "TWISTED_CHAT_TOKEN", "TWISTED_CHAT_URL"
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """Where the server is and who we are."""
+    group = parser.add_argument_group("the server, and who you are")
+    group.add_argument(
+        "--url",
+        metavar="URL",
+        help=f"ws://…, wss://… or a client endpoint string such as unix:/run/chat.sock [${URL}, else {DEFAULT_URL}]",
+    )
+    group.add_argument("--token", help="who you are; other users of this machine can see it, so rather use the next")
+    group.add_argument("--token-file", metavar="FILE", help=f"a file with the token in it [else the variable {TOKEN}]")
+    group.add_argument("--name", help="a guest's name [the server makes one up]")
+    group.add_argument("--trust", metavar="FILE", help="certificates (PEM) that may sign the server's [the system's]")
+    group.add_argument(
+        "--wait",
+        metavar="SECONDS",
+        type=float,
+        default=WAIT_SECONDS,
+        help=f"give up after so long without a connection; 0: never [{WAIT_SECONDS:g}]",
+    )
+
+
+def token_of(args: Namespace, world: World) -> str | None:
+    """From the option, the file, the environment; None: a guest."""
+    if args.token is not None and args.token_file is not None:
+        raise ShellError("--token: give it or --token-file, not both", Status.USAGE)
+    token: str | None = args.token
+    if args.token_file is not None:
+        token = _text_of(args.token_file, "--token-file").strip()
+    elif token is None:
+        token = world.environ.get(TOKEN) or None
+    if token is not None and not (token and token.isascii() and token.isprintable() and " " not in token):
+        source = "--token-file" if args.token_file else "--token" if args.token else TOKEN
+        raise ShellError(f"{source}: there is no token in it", Status.USAGE)
+    return token
+
+
+def url_of(args: Namespace, world: World) -> str:
+    """Where the server is."""
+    return args.url or world.environ.get(URL) or DEFAULT_URL
+
+
+def guest_device(world: World, *what: str) -> str | None:
+    """A guest's secret for exactly this work, so that the same command again is by the same guest; None if it cannot be kept.
+
+    Derived from a secret of this user, because keys and rooms alone can be guessed by others.
+    """
+    base = world.environ.get("XDG_STATE_HOME") or os.path.join(world.environ.get("HOME", ""), ".local", "state")
+    path = Path(base) / "twisted-chat" / "device"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+                file.write(token_hex(32))
+        except FileExistsError:
+            pass
+        secret = path.read_text()
+    except OSError:
+        return None
+    return sha256("\0".join([secret, *what]).encode()).hexdigest()[:32]
+
+
+async def with_client(
+    args: Namespace, world: World, work: Callable[[ChatClient], Awaitable[int]], *, device: str | None = None
+) -> int:
+    """Do ``work`` with a client that is started here and stopped at the end; :class:`ShellError` when it cannot be done."""
+    client = make_client(args, world, device)
+    patience = Patience(client, world.reactor, args.wait)
+
+    async def do() -> int:
+        return await work(client)
+
+    client.startService()
+    working = Deferred.fromCoroutine(do())
+    patience.when_over(working.cancel)
+    try:
+        return await working
+    except CancelledError:
+        if patience.problem is None:
+            raise
+        raise explained(patience.problem) from None
+    except Exception as error:
+        if isinstance(error, OSError):
+            raise
+        raise explained(error) from None
+    finally:
+        patience.stop()
+        await client.stopService()
+
+
+def make_client(args: Namespace, world: World, device: str | None = None) -> ChatClient:
+    """The client that the options describe, not started."""
+    try:
+        return ChatClient(
+            world.reactor,
+            url_of(args, world),
+            token=token_of(args, world),
+            name=args.name,
+            device=device,
+            trust_root=_trust(args.trust),
+            flush_seconds=0.0,
+        )
+    except ValueError as error:
+        raise ShellError(f"--url: {str(error).removeprefix('where: ')}", Status.USAGE) from None
+
+
+class Patience:
+    """Notices when there was no connection for too long, or that there will be none.
+
+    :ivar problem: why there is none, once it is over.
+    """
+
+    def __init__(self, client: ChatClient, clock: Any, seconds: float) -> None:
+        self.problem: Exception | None = None
+        self._clock = clock
+        self._seconds = seconds
+        self._over: Callable[[], object] = lambda: None
+        self._call: Any = None
+        self._last: Exception | None = None
+        client.watch(self._see)
+
+    def when_over(self, over: Callable[[], object]) -> None:
+        """Call it then."""
+        self._over = over
+        if self.problem is not None:
+            over()
+
+    def stop(self) -> None:
+        """It does not matter any more."""
+        self._over = lambda: None
+        self._cancel()
+
+    def _see(self, client: ChatClient) -> None:
+        self._last = client.problem or self._last
+        if client.state is State.ENDED:
+            self._end(client.problem)
+        elif client.state in (State.ONLINE, State.STOPPED):
+            self._cancel()
+        elif self._call is None and self._seconds > 0:
+            self._call = self._clock.callLater(self._seconds, self._run_out)
+
+    def _run_out(self) -> None:
+        self._call = None
+        self._end(self._last)
+
+    def _end(self, problem: Exception | None) -> None:
+        self._cancel()
+        if self.problem is None:
+            self.problem = problem or ShellError(f"there was no answer for {self._seconds:g} s", Status.NO_SERVER)
+            # Out of the client's own turn: what is cancelled may stop it.
+            self._clock.callLater(0, lambda: self._over())
+
+    def _cancel(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
+
+
+def _trust(path: str | None) -> object:
+    if path is None:
+        return None
+    pem = _text_of(path, "--trust")
+    end = "-----END CERTIFICATE-----"
+    try:
+        certificates = [Certificate.loadPEM((part + end).encode()) for part in pem.split(end)[:-1]]
+    except Exception as error:
+        raise ShellError(f"--trust {path}: is no certificate in PEM ({error})", Status.USAGE) from None
+    if not certificates:
+        raise ShellError(f"--trust {path}: there is no certificate in PEM", Status.USAGE)
+    return trustRootFromCertificates(certificates)
+
+
+def _text_of(path: str, option: str) -> str:
+    try:
+        return Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ShellError(f"{option} {path}: cannot be read: {getattr(error, 'strerror', None) or error}", Status.USAGE) from None

@@ -1,0 +1,316 @@
+"""``doctor``: what could keep the server from starting or from being reached, looked at one by one, each with its cure."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import socket
+import sqlite3
+import ssl
+import stat
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from enum import Enum
+from urllib.parse import urlsplit
+
+from cryptography import x509
+from msgspec import Struct
+from OpenSSL import crypto
+
+from twisted_chat.client import ChatClient
+from twisted_chat.service.log import visible
+from twisted_chat.service.settings import Settings, key_file
+from twisted_chat.shell.connection import with_client
+from twisted_chat.shell.store import settings_of, store_url
+from twisted_chat.shell.world import ShellError, Status, World
+from twisted_chat.stores.sqlite.connection import connect, explain
+from twisted_chat.stores.sqlite.lock import FileLock, InUse
+from twisted_chat.stores.sqlite.transfer import holes, outgoing
+from twisted_chat.stores.sqlite.upgrade import schema_steps, steps_taken
+from twisted_chat.stores.urls import store_file
+from twisted_chat.words.store import StoreError
+
+#: Bytes free on the disk of the store: below the first it is a matter of hours, below the second of days.
+DISK_FULL, DISK_LOW = 104_857_600, 1_073_741_824
+#: Days of a certificate from which one should look why it was not renewed; most are renewed 30 days before their end.
+CERTIFICATE_DAYS = 14
+#: Descriptors beside those of connections: the store, logs, ports, the reactor.
+OTHER_FILES = 100
+#: Seconds for the server to be reached.
+CONNECT_SECONDS = 5.0
+
+
+class Health(Enum):
+    """How a check went."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+class Check(Struct, frozen=True):
+    """One result."""
+
+    name: str
+    health: Health
+    message: str
+    cure: str = ""
+
+
+async def doctor(args: Namespace, world: World) -> int:
+    """The verb: 0 when nothing has failed."""
+    failed = 0
+    warned = 0
+    try:
+        settings = settings_of(args, world)
+    except ShellError as error:
+        _show(
+            args, world, Check("configuration", Health.FAIL, str(error), "correct it; docs/configuration.rst has every setting")
+        )
+        return Status.FAILED
+    checks = [Check("configuration", Health.OK, "can be read, every setting is known")]
+    for check in (*checks, *_local(settings, world)):
+        failed += check.health is Health.FAIL
+        warned += check.health is Health.WARN
+        _show(args, world, check)
+    for check in await _upgrade(args, world, settings):
+        failed += check.health is Health.FAIL
+        warned += check.health is Health.WARN
+        _show(args, world, check)
+    if not args.json:
+        world.say(f"{failed} failed, {warned} to look at" if failed or warned else "all is well")
+    return Status.FAILED if failed else Status.DONE
+
+
+def _show(args: Namespace, world: World, check: Check) -> None:
+    if args.json:
+        world.say_json({"check": check.name, "health": check.health.value, "message": check.message, "cure": check.cure})
+        return
+    cure = f"; {check.cure}" if check.cure else ""
+    world.say(visible(f"{check.health.value:<4}  {check.name}: {check.message}{cure}"))
+
+
+def _local(settings: Settings, world: World) -> Iterator[Check]:
+    url = store_url(settings, world)
+    if url == "memory:":
+        yield Check("store", Health.WARN, "keeps everything in memory only", "use sqlite:PATH if it is to outlive the server")
+    else:
+        try:
+            yield from _store(store_file(url))
+        except StoreError as error:
+            yield Check("store", Health.FAIL, str(error))
+    yield from _descriptors(settings)
+    yield from _keys(settings)
+    yield from _certificates(settings, world)
+
+
+# The store
+
+
+def _store(path: str) -> Iterator[Check]:
+    directory = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(directory):
+        yield Check("permissions", Health.FAIL, f"{directory} is no directory", "make it, writable for the server's user")
+        return
+    yield _disk(directory)
+    if not os.path.exists(path):
+        if os.access(directory, os.W_OK | os.X_OK):
+            yield Check("database", Health.OK, f"{path} is not there yet; the server makes it")
+        else:
+            yield Check("permissions", Health.FAIL, f"{directory} cannot be written by this user", "give it to the server's user")
+        return
+    allowed = _permissions(path, directory)
+    yield allowed
+    if allowed.health is not Health.FAIL:
+        yield from _database(path)
+
+
+def _permissions(path: str, directory: str) -> Check:
+    info = os.stat(path)
+    mode = stat.S_IMODE(info.st_mode)
+    if not os.access(path, os.R_OK | os.W_OK) or not os.access(directory, os.W_OK | os.X_OK):
+        return Check(
+            "permissions",
+            Health.FAIL,
+            f"this user cannot write {path} and beside it",
+            "run this as the server's user, or chown it",
+        )
+    if mode & 0o077:
+        return Check("permissions", Health.WARN, f"others may open {path} (mode {mode:03o})", f"chmod 600 {path}")
+    if info.st_uid != os.geteuid():
+        return Check("permissions", Health.WARN, f"{path} belongs to user {info.st_uid}", "run this as the server's user")
+    return Check("permissions", Health.OK, f"only this user may open {path}")
+
+
+def _disk(directory: str) -> Check:
+    free = shutil.disk_usage(directory).free
+    shown = f"{free / 1e9:.1f} GB free for {directory}"
+    if free < DISK_FULL:
+        return Check("disk", Health.FAIL, shown, "free some, or move the store; nothing can be kept on a full disk")
+    if free < DISK_LOW:
+        return Check("disk", Health.WARN, shown, "free some before it is full")
+    return Check("disk", Health.OK, shown)
+
+
+def _database(path: str) -> Iterator[Check]:
+    server = _server_of(path)
+    try:
+        with closing(connect(path, "rw")) as connection:
+            connection.execute("PRAGMA query_only = ON")
+            taken, known = steps_taken(connection, path), len(schema_steps())
+            found = " ".join(row[0] for row in connection.execute("PRAGMA integrity_check(3)"))
+    except sqlite3.Error as error:
+        raise explain(path, error) from error
+    if found != "ok":
+        yield Check("integrity", Health.FAIL, f"{path}: {found}", "restore a backup; keep this file")
+        return
+    yield Check("integrity", Health.OK, f"{path} is whole")
+    if taken > known:
+        cure = "install that version again, or start from the copy that it made"
+        yield Check("schema", Health.FAIL, f"has {taken} steps, this version knows {known}", cure)
+    elif taken < known:
+        yield Check("schema", Health.OK, f"has {taken} of {known} steps; the next start of the server takes the others")
+    else:
+        yield Check("schema", Health.OK, f"has all {known} steps")
+        with outgoing(path) as state:
+            records = list(state.rooms.values())
+        broken = holes(path, records)
+        if broken and not server:
+            yield Check("logs", Health.FAIL, f"numbers are missing in {', '.join(broken)}", "keep the file and report this")
+        else:
+            events = sum(record.head - record.first + 1 for record in records)
+            yield Check("logs", Health.OK, f"{events} events in {len(records)} rooms, numbered without holes")
+    yield Check("server", Health.OK, server or "none has the database now")
+
+
+def _server_of(path: str) -> str:
+    try:
+        FileLock(os.path.realpath(path)).release()
+    except InUse as error:
+        found = re.search(r"pid \w+", str(error))
+        return f"running ({found[0] if found else 'pid unknown'})"
+    return ""
+
+
+# The machine
+
+
+def _descriptors(settings: Settings) -> Iterator[Check]:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = settings.limits.connections + OTHER_FILES
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        message = f"{hard} files may be open, limits.connections = {settings.limits.connections} needs {needed}"
+        yield Check("descriptors", Health.WARN, message, "raise LimitNOFILE (ulimit -Hn), or lower limits.connections")
+    else:
+        count = "any number of" if hard == resource.RLIM_INFINITY else str(hard)
+        yield Check("descriptors", Health.OK, f"{count} files may be open, {needed} are needed at most")
+
+
+def _keys(settings: Settings) -> Iterator[Check]:
+    for entry in settings.jwt_keys:
+        path = key_file(entry).path
+        if os.access(path, os.R_OK):
+            yield Check("keys", Health.OK, f"{path} can be read")
+        else:
+            yield Check(
+                "keys", Health.FAIL, f"jwt_keys: {path} cannot be read", "correct the path, or give it to the server's user"
+            )
+
+
+def _certificates(settings: Settings, world: World) -> Iterator[Check]:
+    for description in settings.listen:
+        if not description.startswith("ssl:"):
+            continue
+        path = _part(description, "certKey") or _part(description, "privateKey") or "server.pem"
+        try:
+            with open(path, "rb") as file:
+                certificate = x509.load_pem_x509_certificate(file.read())
+        except (OSError, ValueError, crypto.Error) as error:
+            why = getattr(error, "strerror", None) or "is no certificate in PEM"
+            yield Check("certificate", Health.FAIL, f"{path}: {why}", f"correct it in listen = {description}")
+            continue
+        yield _expiry(path, certificate.not_valid_after_utc.timestamp(), world)
+
+
+def _part(description: str, name: str) -> str | None:
+    """``name=value`` of an endpoint string, in which a backslash takes a colon's meaning away."""
+    found = re.search(rf":{name}=((?:\\.|[^:\\])*)", description)
+    return re.sub(r"\\(.)", r"\1", found[1]) if found else None
+
+
+def _expiry(what: str, end: float, world: World) -> Check:
+    days = (end - world.now_seconds()) / 86_400
+    day = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%d")
+    if days < 0:
+        return Check("certificate", Health.FAIL, f"{what} ended on {day}", "renew it, then send the server SIGHUP")
+    if days < CERTIFICATE_DAYS:
+        return Check("certificate", Health.WARN, f"{what} ends on {day}, in {days:.0f} days", "see why it was not renewed")
+    return Check("certificate", Health.OK, f"{what} is good until {day}")
+
+
+# The way people come
+
+
+async def _upgrade(args: Namespace, world: World, settings: Settings) -> list[Check]:
+    """One connection as people make it, through whatever stands in front."""
+    public = args.url or settings.public_url
+    url = public or _own_url(settings)
+    if url is None:
+        return [Check("upgrade", Health.WARN, "no address to try", "give the public one with --url or public_url")]
+    url = re.sub(r"^http", "ws", url)
+    args.url = url
+    args.wait = CONNECT_SECONDS
+    checks = []
+
+    async def work(client: ChatClient) -> int:
+        await client.when_online()
+        return Status.DONE
+
+    try:
+        await with_client(args, world, work)
+        checks.append(Check("upgrade", Health.OK, f"a WebSocket opens at {url}"))
+    except ShellError as error:
+        if error.status is Status.REFUSED:
+            cure = "the way is open; give a token to go it to the end"
+            checks.append(Check("upgrade", Health.WARN, f"{url}: {error}", cure))
+        elif public:
+            cure = "does the proxy pass Upgrade and Connection on? see docs/operating.rst"
+            checks.append(Check("upgrade", Health.FAIL, f"{url}: {error}", cure))
+        else:
+            checks.append(Check("upgrade", Health.WARN, f"{url}: {error}", "start the server, or give its address with --url"))
+    if url.startswith("wss:"):
+        checks += _remote_certificate(url, world, args.trust)
+    return checks
+
+
+def _own_url(settings: Settings) -> str | None:
+    """Of the first port that can be told from its string."""
+    for description in settings.listen:
+        found = re.match(r"(tcp|ssl):(?:port=)?([0-9]+)", description)
+        if found is not None:
+            host = (_part(description, "interface") or "127.0.0.1").replace("0.0.0.0", "127.0.0.1")
+            return f"{'wss' if found[1] == 'ssl' else 'ws'}://{host}:{found[2]}"
+    return None
+
+
+def _remote_certificate(url: str, world: World, trust: str | None) -> list[Check]:
+    parts = urlsplit(url)
+    assert parts.hostname is not None, url
+    context = ssl.create_default_context(cafile=trust)
+    try:
+        with (
+            socket.create_connection((parts.hostname, parts.port or 443), CONNECT_SECONDS) as plain,
+            context.wrap_socket(plain, server_hostname=parts.hostname) as secure,
+        ):
+            certificate = secure.getpeercert()
+    except ssl.SSLCertVerificationError as error:
+        cure = "renew it, or serve the whole chain under the right name"
+        return [Check("certificate", Health.FAIL, f"{parts.netloc}: {error.verify_message}", cure)]
+    except OSError:
+        return []  # that nothing answers is said by the upgrade
+    end = str((certificate or {}).get("notAfter", ""))
+    return [_expiry(parts.netloc, ssl.cert_time_to_seconds(end), world)] if end else []

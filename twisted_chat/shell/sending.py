@@ -1,0 +1,206 @@
+"""``send``: one message, or one for each line, acknowledged.
+
+Each message has a key made from ``--key`` and its line number, so the same command again says nothing twice, also when the command
+or the server was killed in between; the log is asked by (room, author, key), and the author of a guest's is kept for it.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import AsyncIterator
+from secrets import token_hex
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from twisted_chat.client import ChatClient, ClientError, Message, Room
+from twisted_chat.shell.connection import guest_device, token_of, url_of, with_client
+from twisted_chat.shell.world import ShellError, Status, World
+from twisted_chat.words.errors import ChatError
+
+#: Messages that wait for their acknowledgement: below the client's own bound of 1,000.
+WINDOW = 500
+#: Bytes asked of the standard input at once.
+CHUNK = 65_536
+#: A line that is longer cannot be a message anywhere; it bounds memory when the input has no line ends.
+LINE_BYTES = 16_777_216
+#: Lines from which progress is shown on a terminal, and seconds between two looks of it.
+MANY, PROGRESS_SECONDS = 20, 0.2
+#: Characters: with the number behind it a key has at most 64.
+KEY_LENGTH = 50
+
+
+async def lines_of(world: World) -> AsyncIterator[bytes]:
+    """The lines of the standard input, without their ends."""
+    rest = b""
+    while chunk := await world.in_thread(lambda: world.read(CHUNK)):
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line.removesuffix(b"\r")
+        if len(rest) > LINE_BYTES:
+            raise ShellError(f"a line of the input has more than {LINE_BYTES} bytes", Status.FAILED)
+    if rest:
+        yield rest.removesuffix(b"\r")
+
+
+async def send(args: Namespace, world: World) -> int:
+    """The verb."""
+    given = args.key is not None
+    key = args.key if given else token_hex(8)
+    if not (0 < len(key) <= KEY_LENGTH and key.isascii() and key.isprintable()):
+        raise ShellError(f"--key: 1 to {KEY_LENGTH} visible ASCII characters", Status.USAGE)
+    device = None
+    if token_of(args, world) is None:
+        device = guest_device(world, url_of(args, world), args.room, key)
+        if device is None and given:
+            raise ShellError(
+                "--key: a guest's is kept in $XDG_STATE_HOME or ~/.local/state, which cannot be written; use a token",
+                Status.USAGE,
+            )
+    sending = Sending(world, args.json, key)
+
+    async def work(client: ChatClient) -> int:
+        room = client.room(args.room)
+        await room.when_joined()
+        if args.text is not None:
+            sending.one(room, key, args.text.encode("utf-8", "surrogateescape"))
+        else:
+            async for line in lines_of(world):
+                await sending.space()
+                sending.line(room, line)
+        await sending.all_settled()
+        return sending.end()
+
+    try:
+        return await with_client(args, world, work, device=device)
+    except ShellError as error:
+        error.args = (f"{error}; {sending.rest(device is not None or token_of(args, world) is not None)}",)
+        raise
+    except CancelledError:
+        world.note(f"twisted-chat: {sending.rest(device is not None or token_of(args, world) is not None)}")
+        raise
+    finally:
+        sending.quiet()
+
+
+class Sending:
+    """What was read, what of it is acknowledged, and what was refused."""
+
+    def __init__(self, world: World, as_json: bool, key: str) -> None:
+        self.read = self.kept = self.refused = 0
+        self.last = 0
+        self._world = world
+        self._json = as_json
+        self._key = key
+        self._line = 0
+        self._open = 0
+        self._waiting: Deferred[None] | None = None
+        self._wanted = 0
+        self._drawn_at = -1.0
+        self._trouble: BaseException | None = None
+
+    def line(self, room: Room, line: bytes) -> None:
+        """The next line; an empty one is no message."""
+        self._line += 1
+        if line:
+            self.one(room, f"{self._key}-{self._line}", line)
+
+    def one(self, room: Room, key: str, said: bytes) -> None:
+        """A message."""
+        self.read += 1
+        number = self._line
+        try:
+            text = said.decode()
+        except UnicodeDecodeError:
+            self._refuse(number, key, "bad_request", "this is not UTF-8")
+            return
+        if not text:
+            self._refuse(number, key, "bad_request", "text: must not be empty")
+            return
+        self._open += 1
+        sent: Deferred[Message] = room.send(text, key=key)
+        sent.addCallbacks(self._settled, self._failed, callbackArgs=(room, number, key), errbackArgs=(number, key))
+
+    async def space(self) -> None:
+        """Until another message may be under way."""
+        await self._until(WINDOW - 1)
+
+    async def all_settled(self) -> None:
+        """Until nothing is."""
+        await self._until(0)
+
+    def end(self) -> Status:
+        """Say how it went."""
+        self.quiet()
+        if self.refused:
+            count = f"{self.kept} of {self.read} messages are kept"
+            raise ShellError(f"{count}, {self.refused} were refused", Status.FAILED)
+        if not self._json and self._world.output_terminal and self.read:
+            messages = "1 message is" if self.kept == 1 else f"{self.kept} messages are"
+            self._world.say(f"{messages} kept; the last has number {self.last}")
+        return Status.DONE
+
+    def rest(self, repeatable: bool) -> str:
+        """What to do about what was not acknowledged."""
+        again = f"; the same command with --key {self._key} sends the rest and nothing twice" if repeatable else ""
+        return f"{self.kept} of {self.read} messages are known to be kept{again}"
+
+    def quiet(self) -> None:
+        """Take the progress away."""
+        if self._drawn_at >= 0:
+            self._world.stderr.write("\r\x1b[K")
+            self._world.stderr.flush()
+            self._drawn_at = -1.0
+
+    async def _until(self, most: int) -> None:
+        while self._open > most and self._trouble is None:
+            self._wanted = most
+            self._waiting = Deferred()
+            await self._waiting
+        if self._trouble is not None:
+            raise self._trouble
+
+    def _settled(self, event: Message, room: Room, number: int, key: str) -> None:
+        self.kept += 1
+        self.last = max(self.last, event.seq)
+        try:
+            if self._json:
+                line = {"line": number} if number else {}
+                self._world.say_json({"room": room.name, **line, "key": key, "seq": event.seq, "id": event.id})
+            self._progress()
+        except OSError as error:
+            self._trouble = error
+        self._one_less()
+
+    def _failed(self, failure: Failure, number: int, key: str) -> None:
+        error = failure.value
+        if isinstance(error, ChatError):
+            self._refuse(number, key, error.code, error.message)
+        elif isinstance(error, ClientError | CancelledError):
+            self._trouble = error
+        else:
+            self._trouble = error
+        self._one_less()
+
+    def _refuse(self, number: int, key: str, code: str, message: str) -> None:
+        self.refused += 1
+        self.quiet()
+        if self._json:
+            line = {"line": number} if number else {}
+            self._world.say_json({**line, "key": key, "error": {"code": code, "message": message}})
+        else:
+            self._world.note(f"twisted-chat: {f'line {number}: ' if number else ''}{code}: {message}")
+
+    def _one_less(self) -> None:
+        self._open -= 1
+        if self._waiting is not None and (self._open <= self._wanted or self._trouble is not None):
+            waiting, self._waiting = self._waiting, None
+            waiting.callback(None)
+
+    def _progress(self) -> None:
+        now = self._world.reactor.seconds()
+        if not self._world.error_terminal or self.read < MANY or 0 <= now - self._drawn_at < PROGRESS_SECONDS:
+            return
+        self._drawn_at = now
+        self._world.stderr.write(f"\r{self.kept} of {self.read} messages are kept\x1b[K")
+        self._world.stderr.flush()

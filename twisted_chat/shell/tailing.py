@@ -1,0 +1,108 @@
+"""``tail``: the end of a room's log, or all after a number, and what comes after it."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from twisted_chat.client import ChatClient, GapPush, LivePush, Reset, Room, State
+from twisted_chat.client.line import AnyEvent
+from twisted_chat.shell.connection import with_client
+from twisted_chat.shell.showing import as_json, shown
+from twisted_chat.shell.world import Status, World
+
+
+async def tail(args: Namespace, world: World) -> int:
+    """The verb."""
+
+    async def work(client: ChatClient) -> int:
+        room = client.room(args.room, history=0 if args.since is not None else args.lines)
+        if args.since is not None:
+            room, after = await _placed(client, room, args.since)
+        else:
+            after = 0
+        printing = Printing(world, room, args.json, args.follow, after)
+        if args.since is not None and room.joined is not None and room.joined.head <= after and not args.follow:
+            return Status.DONE
+        client.watch(printing.see)
+        return await printing.over
+
+    return await with_client(args, world, work)
+
+
+async def _placed(client: ChatClient, room: Room, since: int) -> tuple[Room, int]:
+    """The room joined so that everything after number ``since`` follows.
+
+    A cursor needs the id of its event, which nobody has at a shell, so the place is counted from the head.  Between two joins the
+    head moves, and then it is counted again.
+    """
+    await room.when_joined()
+    joined = room.joined
+    assert joined is not None, "joined rooms know what the join found"
+    after = max(since, joined.first - 1)
+    while joined.head > after and joined.from_ > after + 1:
+        room.leave()
+        room = client.room(room.name, history=joined.head - after)
+        await room.when_joined()
+        assert room.joined is not None, "joined rooms know what the join found"
+        joined = room.joined
+        after = max(after, joined.first - 1)
+    return room, after
+
+
+class Printing:
+    """A room's events on the standard output.
+
+    :ivar over: fires with the exit status when all that there is has been printed, unless it follows; fails when nobody reads it.
+    """
+
+    def __init__(self, world: World, room: Room, json: bool, follow: bool, after: int = 0) -> None:
+        self.over: Deferred[int] = Deferred()
+        self._world = world
+        self._room = room
+        self._json = json
+        self._follow = follow
+        self._after = after
+        self._was_online = True
+        room.on(object, self._told)
+        room.when_joined().addErrback(self._ended)
+
+    def see(self, client: ChatClient) -> None:
+        """Say when the connection breaks, and when it is back."""
+        online = client.state is State.ONLINE
+        if self._follow and online is not self._was_online and client.state in (State.ONLINE, State.WAITING):
+            self._was_online = online
+            self._world.note("-- connected again --" if online else f"-- {client.problem}; trying again --")
+
+    def _ended(self, failure: Any) -> None:
+        if not self.over.called:
+            self.over.errback(failure)
+
+    def _told(self, said: object) -> None:
+        if self.over.called:
+            return
+        try:
+            self._tell(said)
+        except Exception as error:
+            self.over.errback(error)
+
+    def _tell(self, said: object) -> None:
+        match said:
+            case LivePush():
+                if not self._follow:
+                    self.over.callback(Status.DONE)
+            case Reset():
+                self._after = 0
+                self._world.note(f"-- the room begins anew ({said.why}) --")
+            case GapPush():
+                self._world.note(f"-- {said.dropped} events are gone --")
+            case _ if isinstance(said, AnyEvent) and said.seq > self._after:
+                self._print(said)
+
+    def _print(self, event: AnyEvent) -> None:
+        if self._json:
+            self._world.say_json(as_json(self._room.name, event))
+        else:
+            self._world.say(shown(event))

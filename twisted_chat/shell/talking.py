@@ -1,0 +1,277 @@
+"""``talk``: be in a room from a terminal, or from a program.
+
+On a terminal the line that is being typed stays in the last row: what comes is written above it, and the row is drawn anew.
+Otherwise lines go in and out as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import termios
+import tty
+from argparse import Namespace
+from collections.abc import Callable
+from typing import IO, Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_chat.client import ChatClient, ClientError, Room
+from twisted_chat.shell.connection import with_client
+from twisted_chat.shell.sending import lines_of
+from twisted_chat.shell.tailing import Printing
+from twisted_chat.shell.typing_line import Ended, Said, TypingLine
+from twisted_chat.shell.world import Status, World
+from twisted_chat.words.errors import ChatError
+
+#: Seconds between two words of ours that somebody is typing: the server passes on no more.
+TYPING_SECONDS = 3.0
+#: Seconds that the end waits for what was said last.
+LAST_WORDS_SECONDS = 5.0
+PROMPT = "> "
+HELP = "/who  who is here    /topic TEXT  give the room a topic    //…  say a line that begins with /    /quit  or Ctrl+D"
+
+
+async def talk(args: Namespace, world: World) -> int:
+    """The verb."""
+    if world.input_terminal and world.output_terminal and not args.json:
+        return await _on_terminal(args, world)
+    return await _plainly(args, world)
+
+
+async def _plainly(args: Namespace, world: World) -> int:
+    async def work(client: ChatClient) -> int:
+        room = client.room(args.room, history=args.lines)
+        printing = Printing(world, room, args.json, True)
+        client.watch(printing.see)
+        await room.when_joined()
+        conversation = Conversation(client, room, world.note)
+
+        async def read() -> int:
+            async for line in lines_of(world):
+                conversation.say(line.decode("utf-8", "replace"))
+            await conversation.finished()
+            return Status.FAILED if conversation.refused else Status.DONE
+
+        reading = Deferred.fromCoroutine(read())
+        reading.addCallbacks(printing.over.callback, printing.over.errback)
+        try:
+            return await printing.over
+        finally:
+            reading.addErrback(lambda failure: None)
+            reading.cancel()
+
+    return await with_client(args, world, work)
+
+
+async def _on_terminal(args: Namespace, world: World) -> int:
+    screen = Screen(world.stdout, PROMPT, lambda: shutil.get_terminal_size().columns)
+    world.stdout, world.stderr = screen, screen  # type: ignore[assignment]
+
+    async def work(client: ChatClient) -> int:
+        room = client.room(args.room, history=args.lines)
+        printing = Printing(world, room, False, True)
+        client.watch(printing.see)
+        await room.when_joined()
+        topic = f", topic: {room.joined.topic}" if room.joined is not None and room.joined.topic else ""
+        me = client.me.name if client.me is not None else "somebody"
+        world.note(f"-- you are {me} in {room.name}{topic}; /help --")
+        conversation = Conversation(client, room, world.note)
+        keyboard = Keyboard(world.reactor, screen, conversation, printing.over)
+        keyboard.start()
+        try:
+            return await printing.over
+        finally:
+            keyboard.stop()
+
+    try:
+        return await with_client(args, world, work)
+    finally:
+        screen.leave()
+        world.stdout = world.stderr = screen.stream
+
+
+class Conversation:
+    """What a person says and asks for in a room.
+
+    :ivar refused: how much was not kept.
+    """
+
+    def __init__(self, client: ChatClient, room: Room, note: Callable[[str], None]) -> None:
+        self.refused = 0
+        self._client = client
+        self._room = room
+        self._note = note
+        self._typed_at = -TYPING_SECONDS
+
+    def say(self, line: str) -> bool:
+        """A line was entered; False if it says that this is the end."""
+        command, _, rest = line.partition(" ")
+        match command:
+            case "":
+                if line.strip():
+                    self._send(line)
+            case "/quit":
+                return False
+            case "/help":
+                self._note(HELP)
+            case "/who":
+                Deferred.fromCoroutine(self._who()).addErrback(self._failed)
+            case "/topic":
+                self._room.set_topic(rest.strip()).addErrback(self._failed)
+            case _ if line.startswith("//"):
+                self._send(line[1:])
+            case _ if line.startswith("/"):
+                self._note(f"-- {command} is no command; {HELP} --")
+            case _:
+                self._send(line)
+        return True
+
+    def typing(self) -> None:
+        """Something is being typed."""
+        now = self._client.clock.seconds()
+        if now - self._typed_at >= TYPING_SECONDS:
+            self._typed_at = now
+            self._room.typing()
+
+    async def finished(self) -> None:
+        """What was said is acknowledged or refused, or there was no time."""
+        try:
+            await self._client.when_empty().addTimeout(LAST_WORDS_SECONDS, self._client.clock)
+        except Exception:
+            self.refused += 1
+            self._note("-- the last messages are not acknowledged; whether they are kept is not known --")
+
+    def _send(self, text: str) -> None:
+        self._room.send(text).addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        self.refused += 1
+        error = failure.value
+        if isinstance(error, ChatError):
+            self._note(f"-- not kept: {error.code}: {error.message} --")
+        elif isinstance(error, ClientError):
+            self._note(f"-- {error} --")
+        else:
+            self._note(f"-- not kept: {type(error).__name__}: {error} --")
+
+    async def _who(self) -> None:
+        state = await self._room.presence()
+        people = state.people if isinstance(state.people, tuple) else ()
+        self._note(f"-- {state.count} here{': ' if people else ''}{', '.join(person.name for person in people)} --")
+
+
+class Screen:
+    """A terminal whose last row is the typing line; as a stream, what is written to it appears above.
+
+    :param width: columns of the terminal, asked at each drawing, so that it may change.
+    """
+
+    def __init__(self, stream: IO[str], prompt: str, width: Callable[[], int]) -> None:
+        self.stream = stream
+        self.line = TypingLine()
+        self.shown = False
+        self._prompt = prompt
+        self._width = width
+
+    def write(self, text: str) -> int:
+        """Whole lines above the typing line."""
+        above = text.replace("\n", "\r\n")
+        self.stream.write(f"\r\x1b[K{above}{self._row()}" if self.shown else above)
+        return len(text)
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+    def draw(self) -> None:
+        """The typing line as it is now."""
+        self.shown = True
+        self.stream.write("\r\x1b[K" + self._row())
+        self.stream.flush()
+
+    def leave(self) -> None:
+        """Take the typing line away."""
+        if self.shown:
+            self.shown = False
+            self.stream.write("\r\x1b[K")
+            self.stream.flush()
+
+    def _row(self) -> str:
+        row, column = self.line.row(self._prompt, self._width())
+        return f"{row}\r" + (f"\x1b[{column}C" if column else "")
+
+
+@implementer(IReadDescriptor)
+class Keyboard:
+    """The terminal's keys, one by one, while it runs; afterwards the terminal is as it was."""
+
+    def __init__(
+        self, reactor: Any, screen: Screen, conversation: Conversation, over: Deferred[int], descriptor: int = 0
+    ) -> None:
+        self._reactor = reactor
+        self._screen = screen
+        self._conversation = conversation
+        self._over = over
+        self._descriptor = descriptor
+        self._before: list[Any] | None = None
+        self._ending = False
+
+    def start(self) -> None:
+        self._before = termios.tcgetattr(self._descriptor)
+        tty.setcbreak(self._descriptor, termios.TCSADRAIN)
+        self._screen.draw()
+        self._reactor.addReader(self)
+
+    def stop(self) -> None:
+        self._reactor.removeReader(self)
+        if self._before is not None:
+            termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._before)
+            self._before = None
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def logPrefix(self) -> str:
+        return "keyboard"
+
+    def doRead(self) -> None:
+        try:
+            data = os.read(self._descriptor, 4096)
+        except OSError:
+            data = b""
+        if not data:
+            self._end()
+            return
+        self.typed(data)
+
+    def typed(self, data: bytes) -> None:
+        """Keys were hit."""
+        before = self._screen.line.text
+        for happened in self._screen.line.feed(data):
+            match happened:
+                case Said(text):
+                    self._screen.draw()
+                    if not self._conversation.say(text):
+                        self._end()
+                        return
+                case Ended():
+                    self._end()
+                    return
+        if self._screen.line.text != before and self._screen.line.text:
+            self._conversation.typing()
+        self._screen.draw()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The terminal is gone."""
+        self._end()
+
+    def _end(self) -> None:
+        if self._ending:
+            return
+        self._ending = True
+        self._reactor.removeReader(self)
+        ending = Deferred.fromCoroutine(self._conversation.finished())
+        ending.addBoth(lambda _: None if self._over.called else self._over.callback(Status.DONE))
