@@ -14,7 +14,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import UNBOUND, Chat, guest
+from tests.chat import UNBOUND, Chat, MemoryLink, guest
 from tests.http_memory import KEY
 from tests.ws_memory import PING, PONG, TEXT, FakeSocket, client_frame, server_frames, use_clock
 from twisted_chat.words.handshake import Handshake
@@ -88,6 +88,34 @@ class Member:
                         texts.append(message["text"])
         assert pongs == self.pings, (pongs, self.pings)
         return texts
+
+
+class FullFromInside(MemoryLink):
+    """Takes a part and says already from inside ``send`` that it is full, as TLS written to directly does."""
+
+    def send(self, data: bytes) -> int:
+        taken = super().send(data)
+        if taken < len(data) and self.session is not None:
+            self.session.congested()
+        return taken
+
+
+class FullFromInsideTests(SynchronousTestCase):
+    def test_taken_out_of_the_row_once(self) -> None:
+        """Removed twice it would take others with it: they would hear nothing more, or what is not theirs."""
+        for place in range(3):
+            chat = Chat(self)
+            links = [FullFromInside(5) if number == place else MemoryLink() for number in range(3)]
+            members = [chat.plain(guest(f"m{number}", number), link=link) for number, link in enumerate(links)]
+            writer = chat.plain(guest("writer", 9))
+            said = [f"{number} hello" for number in range(6)]
+            for line in said[:3]:
+                writer.say(line)
+            links[place].read()
+            chat.turn()
+            for line in said[3:]:
+                writer.say(line)
+            self.assertEqual([member.take() for member in (*members, writer)], [said] * 4)
 
 
 class DeliveryTests(SynchronousTestCase):
