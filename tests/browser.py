@@ -22,7 +22,8 @@ from typing import Any
 from twisted.trial.unittest import SkipTest
 from websockets.sync.client import connect
 
-from tests.serving import ROOT, Served
+from tests.node_modules import node_modules
+from tests.serving import Served
 
 #: Milliseconds that the page may take for anything; machines under load take long.
 PATIENCE = 20_000
@@ -217,9 +218,7 @@ class Window:
 
     def axe(self) -> list[str]:
         """What axe-core finds wrong with what is shown."""
-        path = ROOT / "node_modules" / "axe-core" / "axe.min.js"
-        if not path.exists():
-            raise SkipTest("axe-core is not installed (npm ci)")
+        path = node_modules() / "axe-core" / "axe.min.js"
         # Past the page's policy, which rightly lets no foreign script in: through the debugger.
         self.page.evaluate(path.read_text() + "\n;undefined")
         found = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")

@@ -10,6 +10,7 @@ import sys
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from tests.node_modules import node_modules
 from tests.serving import ROOT
 
 #: Seconds in which the nemesis is loose, at least; each fault happens three times however long that takes.
@@ -19,8 +20,7 @@ NEMESIS_SECONDS = os.environ.get("NEMESIS_SECONDS", "20")
 def run(*command: str, timeout: float = 60, **environ: str) -> str:
     if shutil.which(command[0]) is None:
         raise SkipTest(f"{command[0]} is not installed")
-    if not (ROOT / "node_modules" / "ws").exists():
-        raise SkipTest("the packages for tests of JavaScript are not installed (npm ci)")
+    node_modules()
     ended = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False, env={**os.environ, **environ}
     )
