@@ -351,6 +351,8 @@ class Room:
     def push(self, push: object) -> None:
         """Something that is in no log."""
         if isinstance(push, LivePush):
+            if self.standing not in (Standing.IN, Standing.LIVE):
+                return  # about a join that was left before; the present one is not answered yet
             self.standing = Standing.LIVE
         elif isinstance(push, PresencePush):
             self._see_presence(push)
