@@ -114,6 +114,7 @@ class DocsTests(SynchronousTestCase):
         for source in self.blocks("docs/embedding.rst"):
             self.successResultOf(self.run_block(source))
         site = self.reactor.listening
+        site.reactor = self.reactor  # or the time-outs of its connections are left behind in the real one
         for request, status in (
             (handshake(b"/chat/ws", (b"Cookie", b"session=s1"), (b"Origin", b"http://chat.test:8080")), b"101"),
             (handshake(b"/chat/ws"), b"401"),

@@ -139,7 +139,7 @@ class RefusalTests(LiveCase):
         self.assertEqual((Reply(answer).status, Reply(answer).error["code"]), (408, "timeout"))
 
     def test_page_and_health(self) -> None:
-        for path in ("/", "/style.css", "/chat.js", "/healthz", "/readyz", "/metrics", "/api/v1/openapi.json"):
+        for path in ("/", "/client.js", "/embed.js", "/healthz", "/readyz", "/metrics", "/api/v1/openapi.json"):
             self.assertEqual(self.curl(path).status, 200, path)
         self.assertEqual(self.curl("/", more=("--head",)).status, 200)
 

@@ -514,7 +514,7 @@ class RateTests(SynchronousTestCase):
 
     def test_numbers_of_rooms(self) -> None:
         """On one connection, members of one room, and in all."""
-        chat = Chat(self, replace(UNBOUND, rooms_per_connection=2, rooms=3), {"small": RoomPolicy(size=1)})
+        chat = Chat(self, replace(UNBOUND, rooms_per_connection=2, rooms=2), {"small": RoomPolicy(size=1)})
         alice, bob = chat.json(ALICE, "small", "b"), chat.json(BOB)
         self.assertEqual(alice.ask("join", room="c")["code"], "limit")
         self.assertEqual(alice.ask("join", rooms=["a", "b", "c"])["code"], "limit")
