@@ -13,7 +13,7 @@ from secrets import token_hex
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from twisted_chat.client import ChatClient, ClientError, Message, Room
+from twisted_chat.client import ChatClient, Message, Room
 from twisted_chat.shell.connection import guest_device, token_of, url_of, with_client
 from twisted_chat.shell.world import ShellError, Status, World
 from twisted_chat.words.errors import ChatError
@@ -74,6 +74,8 @@ async def send(args: Namespace, world: World) -> int:
     try:
         return await with_client(args, world, work, device=device)
     except ShellError as error:
+        if sending.ended:
+            raise
         error.args = (f"{error}; {sending.rest(device is not None or token_of(args, world) is not None)}",)
         raise
     except CancelledError:
@@ -89,6 +91,7 @@ class Sending:
     def __init__(self, world: World, as_json: bool, key: str) -> None:
         self.read = self.kept = self.refused = 0
         self.last = 0
+        self.ended = False
         self._world = world
         self._json = as_json
         self._key = key
@@ -98,6 +101,7 @@ class Sending:
         self._wanted = 0
         self._drawn_at = -1.0
         self._trouble: BaseException | None = None
+        self._refusal: ShellError | None = None
 
     def line(self, room: Room, line: bytes) -> None:
         """The next line; an empty one is no message."""
@@ -132,6 +136,9 @@ class Sending:
     def end(self) -> Status:
         """Say how it went."""
         self.quiet()
+        self.ended = True
+        if self._refusal is not None:
+            raise self._refusal
         if self.refused:
             count = f"{self.kept} of {self.read} messages are kept"
             raise ShellError(f"{count}, {self.refused} were refused", Status.FAILED)
@@ -176,8 +183,6 @@ class Sending:
         error = failure.value
         if isinstance(error, ChatError):
             self._refuse(number, key, error.code, error.message)
-        elif isinstance(error, ClientError | CancelledError):
-            self._trouble = error
         else:
             self._trouble = error
         self._one_less()
@@ -185,11 +190,13 @@ class Sending:
     def _refuse(self, number: int, key: str, code: str, message: str) -> None:
         self.refused += 1
         self.quiet()
+        if not number:
+            self._refusal = ShellError(f"{code}: {message}", Status.REFUSED)
+            return
         if self._json:
-            line = {"line": number} if number else {}
-            self._world.say_json({**line, "key": key, "error": {"code": code, "message": message}})
+            self._world.say_json({"line": number, "key": key, "error": {"code": code, "message": message}})
         else:
-            self._world.note(f"twisted-chat: {f'line {number}: ' if number else ''}{code}: {message}")
+            self._world.note(f"twisted-chat: line {number}: {code}: {message}")
 
     def _one_less(self) -> None:
         self._open -= 1

@@ -22,6 +22,7 @@ async def tail(args: Namespace, world: World) -> int:
         if args.since is not None:
             room, after = await _placed(client, room, args.since)
         else:
+            await room.when_joined()
             after = 0
         printing = Printing(world, room, args.json, args.follow, after)
         if args.since is not None and room.joined is not None and room.joined.head <= after and not args.follow:
@@ -55,6 +56,8 @@ async def _placed(client: ChatClient, room: Room, since: int) -> tuple[Room, int
 class Printing:
     """A room's events on the standard output.
 
+    It is made in the moment in which the room is joined, before the first event.
+
     :ivar over: fires with the exit status when all that there is has been printed, unless it follows; fails when nobody reads it.
     """
 
@@ -66,12 +69,20 @@ class Printing:
         self._follow = follow
         self._after = after
         self._was_online = True
+        self._waiting: Deferred[None] | None = None
         room.on(object, self._told)
-        room.when_joined().addErrback(self._ended)
+
+    async def up_to(self, seq: int) -> None:
+        """Until the event of that number has come: the acknowledgement of what one says may be faster."""
+        while self._after < seq and not self.over.called:
+            self._waiting = Deferred()
+            await self._waiting
 
     def see(self, client: ChatClient) -> None:
         """Say when the connection breaks, and when it is back."""
         online = client.state is State.ONLINE
+        if online:
+            self._room.when_joined().addErrback(self._ended)
         if self._follow and online is not self._was_online and client.state in (State.ONLINE, State.WAITING):
             self._was_online = online
             self._world.note("-- connected again --" if online else f"-- {client.problem}; trying again --")
@@ -106,3 +117,7 @@ class Printing:
             self._world.say_json(as_json(self._room.name, event))
         else:
             self._world.say(shown(event))
+        self._after = event.seq
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.callback(None)

@@ -14,12 +14,12 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import IO, Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_chat.client import ChatClient, ClientError, Room
+from twisted_chat.client import ChatClient, ClientError, Message, Room
 from twisted_chat.shell.connection import with_client
 from twisted_chat.shell.sending import lines_of
 from twisted_chat.shell.tailing import Printing
@@ -45,15 +45,16 @@ async def talk(args: Namespace, world: World) -> int:
 async def _plainly(args: Namespace, world: World) -> int:
     async def work(client: ChatClient) -> int:
         room = client.room(args.room, history=args.lines)
+        await room.when_joined()
         printing = Printing(world, room, args.json, True)
         client.watch(printing.see)
-        await room.when_joined()
         conversation = Conversation(client, room, world.note)
 
         async def read() -> int:
             async for line in lines_of(world):
                 conversation.say(line.decode("utf-8", "replace"))
             await conversation.finished()
+            await printing.up_to(conversation.last)
             return Status.FAILED if conversation.refused else Status.DONE
 
         reading = Deferred.fromCoroutine(read())
@@ -73,9 +74,9 @@ async def _on_terminal(args: Namespace, world: World) -> int:
 
     async def work(client: ChatClient) -> int:
         room = client.room(args.room, history=args.lines)
+        await room.when_joined()
         printing = Printing(world, room, False, True)
         client.watch(printing.see)
-        await room.when_joined()
         topic = f", topic: {room.joined.topic}" if room.joined is not None and room.joined.topic else ""
         me = client.me.name if client.me is not None else "somebody"
         world.note(f"-- you are {me} in {room.name}{topic}; /help --")
@@ -98,10 +99,13 @@ class Conversation:
     """What a person says and asks for in a room.
 
     :ivar refused: how much was not kept.
+    :ivar last: the greatest number of what was kept.
     """
 
     def __init__(self, client: ChatClient, room: Room, note: Callable[[str], None]) -> None:
         self.refused = 0
+        self.last = 0
+        self._under_way: set[Deferred[Any]] = set()
         self._client = client
         self._room = room
         self._note = note
@@ -140,13 +144,20 @@ class Conversation:
     async def finished(self) -> None:
         """What was said is acknowledged or refused, or there was no time."""
         try:
-            await self._client.when_empty().addTimeout(LAST_WORDS_SECONDS, self._client.clock)
+            await DeferredList(list(self._under_way)).addTimeout(LAST_WORDS_SECONDS, self._client.clock)
         except Exception:
             self.refused += 1
             self._note("-- the last messages are not acknowledged; whether they are kept is not known --")
 
     def _send(self, text: str) -> None:
-        self._room.send(text).addErrback(self._failed)
+        sent: Deferred[Any] = self._room.send(text)
+        sent.addCallbacks(self._kept, self._failed)
+        if not sent.called:
+            self._under_way.add(sent)
+            sent.addCallback(lambda _: self._under_way.discard(sent))
+
+    def _kept(self, event: Message) -> None:
+        self.last = max(self.last, event.seq)
 
     def _failed(self, failure: Failure) -> None:
         self.refused += 1
@@ -179,8 +190,7 @@ class Screen:
 
     def write(self, text: str) -> int:
         """Whole lines above the typing line."""
-        above = text.replace("\n", "\r\n")
-        self.stream.write(f"\r\x1b[K{above}{self._row()}" if self.shown else above)
+        self.stream.write(f"\r\x1b[K{text}{self._row()}" if self.shown else text)
         return len(text)
 
     def flush(self) -> None:

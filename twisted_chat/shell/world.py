@@ -82,6 +82,8 @@ def explained(error: Exception) -> ShellError:
         case ConnectionProblem() if error.wants_token or (isinstance(error, HandshakeRefused) and error.error is not None):
             cure = "; give a valid token with --token-file or TWISTED_CHAT_TOKEN" if error.wants_token else ""
             return ShellError(f"{error}{cure}", Status.REFUSED)
+        case ConnectionProblem() if not error.retry:
+            return ShellError(str(error), Status.REFUSED)
         case ConnectionProblem():
             return ShellError(f"{error}; is the server running, and is --url right?", Status.NO_SERVER)
         case RateLimited():

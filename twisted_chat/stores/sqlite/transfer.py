@@ -181,7 +181,7 @@ def holes(path: str, rooms: Iterable[RoomRecord]) -> list[str]:
     with closing(connect(path, "rw")) as connection:
         connection.execute("PRAGMA query_only = ON")
         counts = dict(
-            connection.execute("SELECT name, count(*) FROM room JOIN event ON event.room = room.id GROUP BY room.id").fetchall()
+            connection.execute("SELECT room.name, count(*) FROM room JOIN event ON event.room = room.id GROUP BY room.id").fetchall()
         )
     return [room.name for room in rooms if counts.get(room.name, 0) != room.head - room.first + 1]
 
