@@ -24,6 +24,22 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     os.chdir(checkout)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begin what takes a minute and mostly waits, if it is to be run at all (``long_runs`` of a test case)."""
+    if not session.config.option.collectonly:
+        for item in session.items:
+            run = getattr(getattr(item, "cls", None), "long_runs", {}).get(item.name)
+            if run is not None:
+                run.begin()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Nothing goes on behind the tests."""
+    for item in session.items:
+        for run in getattr(getattr(item, "cls", None), "long_runs", {}).values():
+            run.end()
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.serving import ROOT, environment
+from tests.long import LongRun
+from tests.serving import environment
 
 #: Seconds of faults.
 SECONDS = 60
@@ -25,17 +25,23 @@ FAULTS = {
 }
 
 
+_FAULTS_RUN = LongRun([sys.executable, "-m", "tests.jepsen", str(SECONDS)], environment())
+_HERD_RUN = LongRun([sys.executable, "-m", "tests.jepsen.herd", "1000"], environment())
+
+
 class JepsenTests(SynchronousTestCase):
-    def run_module(self, *arguments: str) -> dict[str, Any]:
-        command = [sys.executable, "-m", *arguments]
-        ended = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=400, check=False)
-        self.assertTrue(ended.stdout, ended.stderr)
-        found: dict[str, Any] = json.loads(ended.stdout)
+    #: Begun while other tests run: it mostly waits.
+    long_runs = {"test_faults": _FAULTS_RUN}
+
+    def report(self, run: LongRun) -> dict[str, Any]:
+        out, errors, _ = run.result(400)
+        self.assertTrue(out, errors)
+        found: dict[str, Any] = json.loads(out)
         return found
 
     def test_faults(self) -> None:
         """Our own clients and one that is not ours, a server killed, ended and paused, connections cut, deaf and half answered."""
-        report = self.run_module("tests.jepsen", str(SECONDS))
+        report = self.report(_FAULTS_RUN)
         self.assertEqual(report["wrong"], [], report)
         self.assertGreaterEqual(report["seconds"], SECONDS, report)
         self.assertGreaterEqual(report["acknowledged"], 5_000, report)
@@ -45,7 +51,7 @@ class JepsenTests(SynchronousTestCase):
 
     def test_herd(self) -> None:
         """All are back and complete, spread over five seconds and more, and the server's own limits refused nobody."""
-        report = self.run_module("tests.jepsen.herd", "1000")
+        report = self.report(_HERD_RUN)
         self.assertEqual((report["returned"], report["complete"]), (1_000, 1_000), report)
         self.assertGreaterEqual(report["spread_seconds"], 5.0, report)
         self.assertEqual(report["handshakes_refused"], [], report)
