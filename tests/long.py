@@ -28,8 +28,8 @@ class LongRun:
     def begin(self) -> None:
         """Start it; once."""
         if self._process is None:
-            self._out = self._files.enter_context(tempfile.TemporaryFile())
-            self._errors = self._files.enter_context(tempfile.TemporaryFile())
+            self._out = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  # closed by end()
+            self._errors = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  # closed by end()
             self._process = subprocess.Popen(
                 self._command,
                 cwd=ROOT,
