@@ -492,6 +492,7 @@ class StoreContract(StoreCase):
         self.assertEqual(self.successResultOf(self.store.archive("lobby", True)), RoomRecord("lobby", 1, 1, event.id, "", True))
         self.assertFalse(self.successResultOf(self.store.archive("lobby", False)).archived)
         self.assertEqual(self.successResultOf(self.store.archive("new", True)), RoomRecord("new", archived=True))
+        self.assertEqual(self.successResultOf(self.store.rooms()), {"lobby": False, "new": True})
 
     def test_probe(self) -> None:
         self.assertIsNone(self.successResultOf(self.store.probe()))

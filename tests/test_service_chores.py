@@ -9,21 +9,41 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_chat.rules.hub import Hub
-from twisted_chat.service.chores import BEARERS_SECONDS, RETENTION_SECONDS, Chore, bearers, retention, revocation
+from twisted_chat.service.chores import (
+    BEARERS_SECONDS,
+    RETENTION_SECONDS,
+    ROOMS_SECONDS,
+    Chore,
+    bearers,
+    retention,
+    revocation,
+    rooms,
+)
 from twisted_chat.words.errors import Unavailable
-from twisted_chat.words.store import TokenStore
+from twisted_chat.words.store import RoomStore, TokenStore
 
 
 class FakeHub:
     def __init__(self) -> None:
         self.ended: list[str] = []
         self.retained = 0
+        self.archived: dict[str, bool] = {}
 
     def end_tokens(self, tokens: list[str]) -> None:
         self.ended += tokens
 
+    def learn_rooms(self, rooms: dict[str, bool]) -> None:
+        self.archived.update(rooms)
+
     def retain(self) -> None:
         self.retained += 1
+
+
+class FakeRooms:
+    """Rooms that another process archives."""
+
+    def rooms(self) -> Deferred[dict[str, bool]]:
+        return succeed({"plans": True})
 
 
 class FakeTokens:
@@ -84,6 +104,15 @@ class ChoreTests(SynchronousTestCase):
         self.addCleanup(chore.stopService)
         clock.advance(BEARERS_SECONDS)
         self.assertEqual(seen, [["a token"]])
+
+    def test_rooms(self) -> None:
+        """Rooms that another process archived are closed."""
+        clock, hub = Clock(), FakeHub()
+        chore = rooms(cast(RoomStore, FakeRooms()), cast(Hub, hub), clock)
+        chore.startService()
+        self.addCleanup(chore.stopService)
+        clock.advance(ROOMS_SECONDS)
+        self.assertEqual(hub.archived, {"plans": True})
 
     def test_retention(self) -> None:
         clock, hub = Clock(), FakeHub()

@@ -7,7 +7,7 @@ and goes on where it was.
 from __future__ import annotations
 
 import os
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from pathlib import Path
@@ -17,34 +17,10 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
 
-from twisted_chat.client import ChatClient, State
-from twisted_chat.shell.world import ShellError, Status, World, explained
-
-DEFAULT_URL = "ws://127.0.0.1:8080"
-#: Seconds: a restart of the server with its drain fits.
-WAIT_SECONDS = 30.0
-TOKEN, URL = "TWISTED_CHAT_TOKEN", "TWISTED_CHAT_URL"
-
-
-def add_options(parser: ArgumentParser) -> None:
-    """Where the server is and who we are."""
-    group = parser.add_argument_group("the server, and who you are")
-    group.add_argument(
-        "--url",
-        metavar="URL",
-        help=f"ws://…, wss://… or a client endpoint string such as unix:/run/chat.sock [${URL}, else {DEFAULT_URL}]",
-    )
-    group.add_argument("--token", help="who you are; other users of this machine can see it, so rather use the next")
-    group.add_argument("--token-file", metavar="FILE", help=f"a file with the token in it [else the variable {TOKEN}]")
-    group.add_argument("--name", help="a guest's name [the server makes one up]")
-    group.add_argument("--trust", metavar="FILE", help="certificates (PEM) that may sign the server's [the system's]")
-    group.add_argument(
-        "--wait",
-        metavar="SECONDS",
-        type=float,
-        default=WAIT_SECONDS,
-        help=f"give up after so long without a connection; 0: never [{WAIT_SECONDS:g}]",
-    )
+from twisted_chat.client import ChatClient, ClientEnded, ClientError, ConnectionProblem, HandshakeRefused, State
+from twisted_chat.shell.options import DEFAULT_URL, TOKEN, URL
+from twisted_chat.shell.world import ShellError, Status, World
+from twisted_chat.words.errors import ChatError, RateLimited
 
 
 def token_of(args: Namespace, world: World) -> str | None:
@@ -202,3 +178,28 @@ def _text_of(path: str, option: str) -> str:
         return Path(path).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ShellError(f"{option} {path}: cannot be read: {getattr(error, 'strerror', None) or error}", Status.USAGE) from None
+
+
+def explained(error: Exception) -> ShellError:
+    """What a client's error means for who typed the command."""
+    if isinstance(error, ClientEnded):
+        error = error.cause
+    match error:
+        case ShellError():
+            return error
+        case HandshakeRefused() if error.status == 429 or error.status >= 500:
+            return ShellError(f"{error}; try again later", Status.NO_SERVER)
+        case ConnectionProblem() if error.wants_token or (isinstance(error, HandshakeRefused) and error.error is not None):
+            cure = "; give a valid token with --token-file or TWISTED_CHAT_TOKEN" if error.wants_token else ""
+            return ShellError(f"{error}{cure}", Status.REFUSED)
+        case ConnectionProblem() if not error.retry:
+            return ShellError(str(error), Status.REFUSED)
+        case ConnectionProblem():
+            return ShellError(f"{error}; is the server running, and is --url right?", Status.NO_SERVER)
+        case RateLimited():
+            return ShellError(f"{error.code}: {error.message}; try again later", Status.FAILED)
+        case ChatError():
+            return ShellError(f"{error.code}: {error.message}", Status.REFUSED)
+        case ClientError():
+            return ShellError(str(error), Status.FAILED)
+    raise error

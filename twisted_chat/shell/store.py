@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -40,13 +40,6 @@ T = TypeVar("T")
 FORMAT, VERSION = "twisted_chat.log", 1
 #: A token's age is given in these.
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-
-
-def add_options(parser: ArgumentParser) -> None:
-    """Which store."""
-    group = parser.add_argument_group("the store")
-    group.add_argument("--store", metavar="URL", help="sqlite:PATH [as the server: see --config]")
-    group.add_argument("--config", metavar="FILE", default="", help="the server's configuration [$TWISTED_CHAT_CONFIG]")
 
 
 def settings_of(args: Namespace, world: World) -> Settings:

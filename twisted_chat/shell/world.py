@@ -10,9 +10,7 @@ from typing import IO, Any
 from msgspec import Struct
 from twisted.internet.defer import Deferred
 
-from twisted_chat.client import ClientEnded, ClientError, ConnectionProblem, HandshakeRefused
 from twisted_chat.service.log import visible, without_secrets
-from twisted_chat.words.errors import ChatError, RateLimited
 
 
 class Status(IntEnum):
@@ -68,28 +66,3 @@ class World(Struct):
         """A line beside the output."""
         self.stderr.write(visible(without_secrets(line)) + "\n")
         self.stderr.flush()
-
-
-def explained(error: Exception) -> ShellError:
-    """What a client's error means for who typed the command."""
-    if isinstance(error, ClientEnded):
-        error = error.cause
-    match error:
-        case ShellError():
-            return error
-        case HandshakeRefused() if error.status == 429 or error.status >= 500:
-            return ShellError(f"{error}; try again later", Status.NO_SERVER)
-        case ConnectionProblem() if error.wants_token or (isinstance(error, HandshakeRefused) and error.error is not None):
-            cure = "; give a valid token with --token-file or TWISTED_CHAT_TOKEN" if error.wants_token else ""
-            return ShellError(f"{error}{cure}", Status.REFUSED)
-        case ConnectionProblem() if not error.retry:
-            return ShellError(str(error), Status.REFUSED)
-        case ConnectionProblem():
-            return ShellError(f"{error}; is the server running, and is --url right?", Status.NO_SERVER)
-        case RateLimited():
-            return ShellError(f"{error.code}: {error.message}; try again later", Status.FAILED)
-        case ChatError():
-            return ShellError(f"{error.code}: {error.message}", Status.REFUSED)
-        case ClientError():
-            return ShellError(str(error), Status.FAILED)
-    raise error
