@@ -281,13 +281,6 @@ def _limit_check(name: str) -> Callable[[Any], None] | None:
     return None
 
 
-def _check_of_limit(name: str) -> Callable[[float], None] | None:
-    """A limit is a positive number; a rate may be 0, which is no bound."""
-    if not name.startswith("limits."):
-        return None
-    return _not_negative if name.endswith("_per_second") else _positive
-
-
 def _positive(value: float) -> None:
     if not value > 0:
         raise ValueError(f"must be more than 0, is {value}")
