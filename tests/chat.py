@@ -412,7 +412,7 @@ class Chat:
             opened,
             clock,
             now_seconds=clock.seconds,
-            unique=lambda: self.randomness.randbytes(5).hex(),
+            life=self.randomness.randbytes(5).hex(),
             random=self.randomness.random,
             limits=limits,
             policies=RoomPolicies(table=rooms or {}, create=create),

@@ -78,7 +78,7 @@ class HttpCase(SynchronousTestCase):
             opened,
             self.clock,
             now_seconds=lambda: WALL + self.clock.seconds(),
-            unique=lambda: f"x{next(numbers)}",
+            life=f"x{next(numbers)}",
             random=lambda: 0.5,
             limits=self.limits,
             policies=self.policies,

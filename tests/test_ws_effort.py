@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import sys
 import tracemalloc
+from types import FrameType
 from typing import Any
 
 from twisted.internet import tcp
@@ -19,6 +21,8 @@ from twisted_chat.ws.factory import ChatFactory
 #: Python's heap for a connection that says nothing: protocol, transport, session and cursor; bare Autobahn takes 9 kB.
 PLAIN_BYTES = 3_000
 JSON_BYTES = 3_000
+#: Python functions for a line that comes alone in its read.
+CALLS_FOR_ONE_LINE = 10.5
 
 
 class EffortTests(SynchronousTestCase):
@@ -57,6 +61,34 @@ class EffortTests(SynchronousTestCase):
             member.dataReceived(client_frame(TEXT, b"hello"))
         self.chat.turn()
         self.assertEqual([member.transport.socket.sends for member in members], [1] * 10)
+
+    def test_calls_for_one_line(self) -> None:
+        """One line in each read, as where people take turns: the functions entered from the read to the last send.
+
+        Each is about 1 % of what the server needs for such a line.
+        """
+        members = [self.connect(number) for number in range(32)]
+        line = client_frame(TEXT, b"hello")
+
+        def calls(turns: int) -> int:
+            count = 0
+
+            def profile(frame: FrameType, event: str, argument: object) -> None:
+                nonlocal count
+                count += event == "call" and "/tests/" not in frame.f_code.co_filename
+
+            sys.setprofile(profile)
+            try:
+                for _ in range(turns):
+                    for member in members:
+                        member.dataReceived(line)
+                    self.chat.turn()
+            finally:
+                sys.setprofile(None)
+            return count
+
+        calls(1)
+        self.assertLessEqual(calls(10) / 320, CALLS_FOR_ONE_LINE)
 
     def test_slow_member_costs_nobody(self) -> None:
         """Who takes nothing is asked once, not again for each message."""

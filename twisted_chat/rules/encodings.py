@@ -57,9 +57,11 @@ class TextEncoding(_Frames):
         self._framing = framing
 
     def items(self, events: Sequence[Event]) -> list[bytes]:
-        text = self._framing.text
+        text, short = self._framing.text, self._framing.short
         return [
-            text(event.text.encode()) if type(event) is Message and event.text is not None else self._other(event)
+            (short[len(line)] + line if len(line := event.text.encode()) < len(short) else text(line))
+            if type(event) is Message and event.text is not None
+            else self._other(event)
             for event in events
         ]
 

@@ -91,7 +91,7 @@ class Hub:
     :param store: open; ``opened`` is what opening it answered.
     :param clock: monotonic time and delayed calls.
     :param now_seconds: the wall clock, seconds since 1970.
-    :param unique: a fresh short string at each call.
+    :param life: a short random name of this life of the server, in the ids of events that are kept nowhere.
     :param random: a number from [0, 1) at each call, to spread reconnects.
     :param identify: finds the person behind a credential said in ``hello``.
     :param guest: makes the person of a guest; None: a guest stays who the ticket says.
@@ -106,7 +106,7 @@ class Hub:
         clock: Clock,
         *,
         now_seconds: Callable[[], float],
-        unique: Callable[[], str],
+        life: str,
         random: Callable[[], float],
         limits: Limits = _LIMITS,
         policies: RoomPolicies = _POLICIES,
@@ -117,6 +117,8 @@ class Hub:
         self.store = store
         self.epoch = opened.epoch
         self.limits = limits
+        #: Whether there is any bound on how fast a connection or a person may send.
+        self.metered = limits.send_per_second > 0 or limits.person_per_second > 0
         self.policies = policies
         self.server = server
         self.identify = identify
@@ -131,9 +133,8 @@ class Hub:
         self.dropped_connections = 0
         self._guest = guest
         self._random = random
-        self._unique = unique
-        self._ephemeral = EphemeralLog(self.turn, lambda: int(now_seconds() * 1000), unique)
-        self._ephemeral_epoch = f"~{unique()}"
+        self._ephemeral = EphemeralLog(self.turn, lambda: int(now_seconds() * 1000), life)
+        self._ephemeral_epoch = f"~{life}"
         self._reads = DeferredSemaphore(READS_AT_ONCE)
         self._rooms: dict[str, Room] = {}
         self._skeletons: dict[str, str] = {}

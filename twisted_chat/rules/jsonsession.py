@@ -316,7 +316,7 @@ class JsonSession(Session):
         draft = draft_of(command, self.author, self.person, self.hub.limits.text_bytes)
         if not room.open_to_all:
             self.hub.check_may_write(self.person, room)
-        if self.metered:
+        if self.hub.metered:
             self.check_rate()
         if not room.open_to_all and type(command) is Send:
             self.hub.check_slow_mode(self.person, room)

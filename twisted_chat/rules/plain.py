@@ -41,14 +41,19 @@ class PlainSession(Session):
         self.feed()
 
     def received(self, texts: Sequence[bytes]) -> None:
-        by = self.author
-        drafts: list[Draft] = [MessageDraft(by, None, text.decode()) for text in texts if text]
-        if max(map(len, texts)) > self.hub.limits.text_bytes:
-            self._refuse_long(texts)
-        elif self._throttled or self.metered or not self._room.open_to_all:
+        hub, by = self.hub, self.author
+        limit = hub.limits.text_bytes
+        drafts: list[Draft] = []
+        for text in texts:
+            if len(text) > limit:
+                self._refuse_long(texts)
+                return
+            if text:
+                drafts.append(MessageDraft(by, None, text.decode()))
+        if self._throttled or hub.metered or not self._room.open_to_all:
             self._post(drafts)
         elif drafts:
-            self._submit(drafts)
+            self._keep(drafts)
 
     def received_binary(self, data: bytes) -> None:
         if len(data) > self.hub.limits.text_bytes:
@@ -109,9 +114,16 @@ class PlainSession(Session):
             self.link.resume()
 
     def _submit(self, drafts: list[Draft]) -> None:
-        # There is no way to tell a plain client that its message was not kept, except to end.
         try:
             self.hub.check_may_write(self.person, self._room)
+        except ChatError as error:
+            self.end(error)
+        else:
+            self._keep(drafts)
+
+    def _keep(self, drafts: list[Draft]) -> None:
+        # There is no way to tell a plain client that its message was not kept, except to end.
+        try:
             self.hub.submit(Posting(self._room, drafts, None, self.end))
         except ChatError as error:
             self.end(error)

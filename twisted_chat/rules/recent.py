@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
 
 from twisted_chat.words.events import Deleted, Edited, Event, Message
 
@@ -17,11 +19,12 @@ class Recent:
     :ivar weight: bytes, roughly.
     """
 
-    __slots__ = ("_max_bytes", "_max_events", "base", "events", "weight")
+    __slots__ = ("_max_bytes", "_max_events", "_weights", "base", "events", "weight")
 
     def __init__(self, head: int, max_events: int, max_bytes: int) -> None:
         self.base = head + 1
         self.events: list[Event] = []
+        self._weights: list[int] = []
         self.weight = 0
         self._max_events = max_events
         self._max_bytes = max_bytes
@@ -29,9 +32,11 @@ class Recent:
     def extend(self, events: Sequence[Event]) -> None:
         """Take the next events; forget the oldest when there are too many."""
         self.events.extend(events)
-        self.weight += OVERHEAD * len(events) + sum(
-            [len(event.text) if type(event) is Message and event.text is not None else weigh(event) for event in events]
-        )
+        weights = [
+            OVERHEAD + len(event.text) if type(event) is Message and event.text is not None else weigh(event) for event in events
+        ]
+        self._weights.extend(weights)
+        self.weight += sum(weights)
         if self.weight > self._max_bytes or len(self.events) > self._max_events:
             self._trim(self._max_events // 2, self._max_bytes // 2)
 
@@ -57,21 +62,22 @@ class Recent:
                 case _:
                     continue
             changed.append(index)
+            self._reweigh(index)
         return changed
+
+    def _reweigh(self, index: int) -> None:
+        weight = weigh(self.events[index])
+        self.weight += weight - self._weights[index]
+        self._weights[index] = weight
 
     def _trim(self, max_events: int, max_bytes: int) -> None:
         # Down to half at once: deleting from the front of a list moves the rest, so it must be rare.
-        weight, keep = 0, len(self.events)
-        for index in range(len(self.events) - 1, -1, -1):
-            weight += weigh(self.events[index])
-            if weight > max_bytes or len(self.events) - index > max_events:
-                break
-            keep = index
-        else:
-            keep = 0
-        del self.events[:keep]
-        self.base += keep
-        self.weight = sum([weigh(event) for event in self.events])
+        gone = len(self.events) - max_events if len(self.events) > max_events else 0
+        sums = list(accumulate(self._weights, initial=0))
+        gone = max(gone, bisect_left(sums, sums[-1] - max_bytes))
+        del self.events[:gone], self._weights[:gone]
+        self.base += gone
+        self.weight -= sums[gone]
 
 
 def weigh(event: Event) -> int:

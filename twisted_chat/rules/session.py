@@ -173,12 +173,6 @@ class Session:
     # Rates and sizes
 
     @property
-    def metered(self) -> bool:
-        """Whether there is any bound on the rate."""
-        limits = self.hub.limits
-        return limits.send_per_second > 0 or limits.person_per_second > 0
-
-    @property
     def bucket(self) -> Bucket:
         """The connection's own rate."""
         if self._bucket is None:

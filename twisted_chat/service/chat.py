@@ -129,7 +129,7 @@ async def build(
         opened,
         reactor,
         now_seconds=time.time,
-        unique=lambda: secrets.token_hex(6),
+        life=secrets.token_hex(6),
         random=random.random,
         limits=settings.limits,
         policies=settings.policies(),

@@ -35,7 +35,12 @@ def text_frame(payload: bytes) -> bytes:
 
 
 class Framing(Protocol):
-    """How payloads become frames on one kind of connection."""
+    """How payloads become frames on one kind of connection.
+
+    :cvar short: by length, what goes before a payload of text; of what is longer than this, :meth:`text` makes the frame.
+    """
+
+    short: tuple[bytes, ...]
 
     def text(self, payload: bytes, /) -> bytes: ...
 
@@ -45,6 +50,7 @@ class Framing(Protocol):
 class Bare:
     """Frames of connections without extensions."""
 
+    short = _SHORT_TEXT
     text = staticmethod(text_frame)
 
     @staticmethod
@@ -58,6 +64,8 @@ class Deflated:
     No message refers to an earlier one, so one compressed frame is right for every connection: compressing once per event,
     as encoding.
     """
+
+    short = _SHORT_TEXT[:DEFLATE_FROM]
 
     @staticmethod
     def text(payload: bytes) -> bytes:

@@ -140,6 +140,11 @@ class ChatProtocol(WebSocketServerProtocol):
         session = self._session
         if session is not None:
             session.heard()
+            # The usual read of somebody who types: one short message.
+            text = receive.one_text(data)
+            if text is not None and not self._partial and self.state == _OPEN and (not self._awake or self._usual()):
+                session.received((text,))
+                return
         if len(data) >= self._read_bytes:
             self._read_more()
         if self._partial:
