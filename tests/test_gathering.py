@@ -44,16 +44,19 @@ class GatheringTests(SynchronousTestCase):
         self.assertEqual(self.begun, [5])
 
     def test_waits_for_the_others(self) -> None:
-        """After a batch of 16 the first line of the next ones waits until half of them are there."""
+        """After a batch of 16 the first line of the next ones waits until nearly all of them are there."""
         self.come(16)
         self.turn()
         self.come(1)
         self.turn()
         self.turn()
         self.assertEqual(self.begun, [16])
-        self.come(15)
+        self.come(12)
         self.turn()
-        self.assertEqual(self.begun, [16, 16])
+        self.assertEqual(self.begun, [16])
+        self.come(1)
+        self.turn()
+        self.assertEqual(self.begun, [16, 14])
 
     def test_waits_not_for_ever(self) -> None:
         """If nobody else comes it begins all the same, and soon expects less."""

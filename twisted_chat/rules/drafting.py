@@ -24,7 +24,9 @@ def draft_of(command: PostCommand, by: Author, person: Person, text_bytes: int) 
     """
     match command:
         case Send():
-            _check_content(command, text_bytes)
+            text = command.text
+            if not text or command.data is not None or len(text) > text_bytes // 4:
+                _check_content(command, text_bytes)
             return MessageDraft(by, command.key, command.text, command.data, command.reply_to)
         case Edit():
             if not command.text:

@@ -3,7 +3,8 @@
 After a batch has been delivered its senders answer, but not all in one turn of the reactor.  Beginning with the first of them
 makes two batches out of one (1 line, then the other 15), and each batch costs an fsync and one write per member: in a room of
 1,000 that halved the deliveries.  Waiting for the others costs some turns without anything to do, 15 us each, and only where
-batches have been larger of late; a room in which one person writes at a time waits for nothing.
+batches have been larger of late; a room in which one person writes at a time waits for nothing.  Nearly all are waited for, not
+half of them: two batches of 16 instead of one of 32 took 1.3 times the CPU for each line and delivered 0.9 times as many.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from twisted_chat.rules.turn import Turn
 
 #: Turns of the reactor that a small batch waits for more; together less than the fsync that is saved.
 MOST_TURNS = 16
+#: The part of what came last time that is enough to begin.
+NEARLY_ALL = 7 / 8
 
 
 class Gathering:
@@ -48,7 +51,7 @@ class Gathering:
 
     def _look(self) -> None:
         waiting = self._waiting()
-        if waiting < self._expected // 2 and self._turns < MOST_TURNS:
+        if waiting < int(self._expected * NEARLY_ALL) and self._turns < MOST_TURNS:
             self._turns += 1
             self._turn.at_next(self._look)
             return

@@ -160,7 +160,9 @@ class JsonSession(Session):
                 self._refuse(command.id, command.error)
                 return
             if type(command) is Send:
-                self._send(command)
+                if self.greeting is Greeting.NONE:
+                    raise BadRequest("type: say hello first")
+                self._post(command)
             else:
                 self._submit()
                 self._do(command)
@@ -305,11 +307,6 @@ class JsonSession(Session):
 
     # Posting
 
-    def _send(self, command: Send) -> None:
-        if self.greeting is Greeting.NONE:
-            raise BadRequest("type: say hello first")
-        self._post(command)
-
     def _post(self, command: PostCommand) -> None:
         reader = self.readers.get(command.room) or self._reader(command.room)
         room = reader.audience.room
@@ -347,21 +344,12 @@ class JsonSession(Session):
 
     def _posted(self, room: str, commands: Sequence[PostCommand], outcomes: Sequence[Outcome]) -> None:
         for command, outcome in zip(commands, outcomes, strict=True):
-            if isinstance(outcome, Appended | Repeated):
-                if command.id is not None:
-                    event = outcome.event
-                    self.push(
-                        PostOk(
-                            id=command.id,
-                            room=room,
-                            key=UNSET if command.key is None else command.key,
-                            seq=event.seq,
-                            event=event.id,
-                            duplicate=type(outcome) is Repeated,
-                        )
-                    )
-            else:
-                self._error(UNSET if command.id is None else command.id, outcome)
+            command_id, kind = command.id, type(outcome)
+            if kind is not Appended and kind is not Repeated:
+                self._error(UNSET if command_id is None else command_id, outcome)
+            elif command_id is not None:
+                event, key = outcome.event, command.key
+                self.reply(_encode(PostOk(command_id, room, event.seq, event.id, kind is Repeated, UNSET if key is None else key)))
 
     # Looking
 

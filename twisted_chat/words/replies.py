@@ -21,17 +21,18 @@ class Ok(Struct, frozen=True, kw_only=True, tag="ok", tag_field="type"):
     id: Id
 
 
-class PostOk(Ok, frozen=True, kw_only=True, tag="ok"):
+class PostOk(Struct, frozen=True, tag="ok", tag_field="type", gc=False):
     """The event is on disk (in an ephemeral room: it is being delivered).
 
     :ivar event: the id of the event; ``duplicate``: the same key had been kept before, and this is the first result.
     """
 
+    id: Id
     room: str
-    key: str | UnsetType = UNSET
     seq: int
     event: str
     duplicate: bool
+    key: str | UnsetType = UNSET
 
 
 class ErrorBody(Struct, frozen=True, kw_only=True):
