@@ -398,6 +398,7 @@ class Chat:
         self.case = case
         self.randomness = random.Random(seed)
         self.last_id = 0
+        self.one_turn = False
         self.people: dict[str, Person | Deferred[Person]] = {}
         if store is None:
             clock = Clock()
@@ -426,8 +427,16 @@ class Chat:
         return Chat(self.case, limits, rooms, store=self.store, seed=self.randomness.getrandbits(32))
 
     def turn(self) -> None:
-        """Everything that is ready happens, and what comes of it."""
-        self.clock.advance(0)
+        """Everything that is ready happens, and what comes of it; with ``one_turn`` only what is ready now."""
+        if not self.one_turn:
+            self.clock.advance(0)
+            return
+        now = self.clock.seconds()
+        for call in [call for call in self.clock.calls if call.getTime() <= now]:
+            if call.active():
+                self.clock.calls.remove(call)
+                call.called = 1
+                call.func(*call.args, **call.kw)
 
     def pass_time(self, seconds: float, step: float = 1.0) -> None:
         """Time goes by, the clock ticking every ``step`` seconds."""

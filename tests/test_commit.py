@@ -108,7 +108,7 @@ class GroupCommitTests(SynchronousTestCase):
 
     def test_too_much_is_refused(self) -> None:
         chat = Chat(self)
-        chat.hub.commits = GroupCommit(chat.store, chat.hub.turn, 2)
+        chat.hub.commits = GroupCommit(chat.store, chat.hub.turn, 2, chat.hub.now)
         room = chat.hub.room_for(ALICE, "a")
         drafts: list[Draft] = [MessageDraft(ALICE.author, None, "x")]
         for _ in range(2):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.rules.gathering import MOST_TURNS, Gathering
+from twisted_chat.rules.gathering import MOST_SECONDS, MOST_TURNS, Gathering
 from twisted_chat.rules.turn import Turn, Work
 
 
@@ -12,8 +12,9 @@ class GatheringTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.calls: list[Work] = []
         self.waiting = 0
+        self.now = 0.0
         self.begun: list[int] = []
-        self.gathering = Gathering(Turn(lambda delay, work: self.calls.append(work)), lambda: self.waiting, self.begin)
+        self.gathering = Gathering(Turn(lambda delay, work: self.calls.append(work)), lambda: self.waiting, self.begin, lambda: self.now)
 
     def begin(self) -> None:
         self.begun.append(self.waiting)
@@ -73,6 +74,16 @@ class GatheringTests(SynchronousTestCase):
             turns.append(count)
         self.assertEqual(turns[0], MOST_TURNS + 1)
         self.assertEqual(turns[-1], 1)
+
+    def test_not_through_long_turns(self) -> None:
+        """A large fan-out makes turns of milliseconds."""
+        self.come(16)
+        self.turn()
+        self.come(1)
+        self.turn()
+        self.now += MOST_SECONDS
+        self.turn()
+        self.assertEqual(self.begun, [16, 1])
 
     def test_now(self) -> None:
         """What came while the last batch was under way begins at once."""

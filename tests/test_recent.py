@@ -33,6 +33,8 @@ class RecentTests(SynchronousTestCase):
                 new = [message(len(log) + place + 1, "x" * rng.choice((1, 50, 3_000))) for place in range(rng.randint(1, 4))]
                 log += new
                 recent.extend(new)
+                if recent.full:
+                    recent.trim()
                 self.assertEqual(recent.events, log[recent.base - 1 :])
                 self.assertEqual(recent.base + len(recent.events), len(log) + 1)
                 self.assertLessEqual(len(recent.events), max_events)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.chat import ALICE, BOB, CAROL, Chat, Json, JsonClient, MemoryLink, PlainClient
-from twisted_chat.rules import encodings, hub, room, session
-from twisted_chat.rules.room import send_to_all
+from twisted_chat.rules import audience, encodings, hub, session
 from twisted_chat.words.events import Event, Message
 from twisted_chat.words.limits import Limits, RoomPolicy
 
 #: Windows and portions so small that a few messages overflow them.
 SMALL = {
-    room: {"CATCH_UP_BYTES": 300},
+    audience: {"CATCH_UP_BYTES": 300, "ROW_MEMBERS": 2},
     hub: {"CATCH_UP_BYTES": 300, "CATCH_UP_EVENTS": 4},
     session: {"FEED_BYTES": 600},
     encodings: {"BATCH_BYTES": 400},
@@ -99,9 +99,8 @@ class JsonTwin:
     def connect(self) -> None:
         link = MemoryLink(buffers=self.run.random.random() < 0.3)
         capabilities = ["batch"] if self.run.random.random() < 0.5 else []
-        holding, self.run.store.holding = self.run.store.holding, False
-        self.client = self.run.chat.json(self.person, link=link, capabilities=capabilities)
-        self.run.store.holding = holding
+        with self.run.everything_at_once():
+            self.client = self.run.chat.json(self.person, link=link, capabilities=capabilities)
         self.rooms = {}
         self.asked = {}
 
@@ -258,13 +257,25 @@ class Run:
         limits = Limits(send_per_second=0, person_per_second=0, query_per_second=0, recent_events=self.random.choice((2, 12, 40)))
         self.chat = Chat(case, limits, {"live": RoomPolicy(durable=False)}, seed=seed)
         self.store = self.chat.store
+        #: Half of the runs look between the turns, when rows of a room still wait for theirs.
+        self.chat.one_turn = seed % 2 == 1
+        audience.ROW_MEMBERS = self.random.choice((1, 1, 2, 3))
         self.keys = 0
         self.acked: dict[tuple[str, str, str], tuple[int, str]] = {}
         self.finished: list[tuple[str, Reading]] = []
         self.finished_plain: list[tuple[str, int, list[str | bytes], bool]] = []
         self.rich = [JsonTwin(self, number) for number in range(4)]
-        self.plain = [PlainTwin(self) for _ in range(2)]
+        self.plain = [PlainTwin(self) for _ in range(6)]
         self.twins: list[JsonTwin | PlainTwin] = [*self.rich, *self.plain]
+
+    @contextmanager
+    def everything_at_once(self) -> Iterator[None]:
+        """The store answers, and turns follow one another until nothing is left to do."""
+        chat, store = self.chat, self.store
+        before = store.holding, chat.one_turn
+        store.holding = chat.one_turn = False
+        yield
+        store.holding, chat.one_turn = before
 
     def any_room(self) -> str:
         return self.random.choice(("lobby", "lobby", "den", "live"))
@@ -313,7 +324,7 @@ class Run:
 
     def settle(self) -> None:
         """Everything works again, and everybody reads."""
-        self.store.down = self.store.deaf = self.store.holding = False
+        self.store.down = self.store.deaf = self.store.holding = self.chat.one_turn = False
         for _ in range(4):
             self.store.release_all()
             for each in self.twins:
@@ -423,7 +434,7 @@ class CatchingUpTests(SynchronousTestCase):
 
     def test_a_reader_takes_what_its_socket_takes(self) -> None:
         """A byte at a time, from the ring and from the store: the frames stay whole and in order."""
-        self.patch(room, "CATCH_UP_BYTES", 60)
+        self.patch(audience, "CATCH_UP_BYTES", 60)
         for keep in (1, 1_000):
             chat = Chat(self, Limits(send_per_second=0, person_per_second=0, recent_events=keep))
             writer = chat.json(ALICE, "lobby")
@@ -566,16 +577,3 @@ class CatchingUpTests(SynchronousTestCase):
         lobby = chat.hub.room_for(ALICE, "lobby")
         with self.assertRaisesRegex(AssertionError, "lobby: announced 2 after 0"):
             lobby.announce([Message(2, "x-2", 0, ALICE.author, text="hi")])
-
-
-class SendToAllTests(SynchronousTestCase):
-    def test_it_tells_who_did_not_take_all(self) -> None:
-        """By place and bytes taken; -1 for a broken socket."""
-
-        def refuse(data: bytes) -> int:
-            raise BlockingIOError
-
-        def fail(data: bytes) -> int:
-            raise ConnectionResetError
-
-        self.assertEqual(send_to_all([len, lambda data: 2, refuse, fail, len], b"four"), [(1, 2), (2, 0), (3, -1)])

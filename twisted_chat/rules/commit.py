@@ -49,13 +49,13 @@ class GroupCommit:
 
     log = Logger()
 
-    def __init__(self, store: LogStore, turn: Turn, most_waiting: int) -> None:
+    def __init__(self, store: LogStore, turn: Turn, most_waiting: int, now: Callable[[], float]) -> None:
         self._store = store
         self._turn = turn
         self._most_waiting = most_waiting
         self._waiting: list[Posting] = []
         self._running: list[Posting] = []
-        self._gathering = Gathering(turn, lambda: self.waiting_drafts, self._start)
+        self._gathering = Gathering(turn, lambda: self.waiting_drafts, self._start, now)
         self._idle: list[Deferred[None]] = []
         self._answers: list[Callable[[], None]] = []
         self.waiting_drafts = 0
@@ -185,8 +185,8 @@ class EphemeralLog:
 
     log = Logger()
 
-    def __init__(self, turn: Turn, now_ms: Callable[[], int], life: str) -> None:
-        self._gathering = Gathering(turn, lambda: self._drafts, self._announce)
+    def __init__(self, turn: Turn, now_ms: Callable[[], int], life: str, now: Callable[[], float]) -> None:
+        self._gathering = Gathering(turn, lambda: self._drafts, self._announce, now)
         self._drafts = 0
         self._now_ms = now_ms
         self._life = life

@@ -15,6 +15,8 @@ from twisted_chat.rules.turn import Turn
 
 #: Turns of the reactor that a small batch waits for more; together less than the fsync that is saved.
 MOST_TURNS = 16
+#: … and seconds: turns are long while a large room is written to.
+MOST_SECONDS = 0.01
 #: The part of what came last time that is enough to begin.
 NEARLY_ALL = 7 / 8
 
@@ -24,12 +26,15 @@ class Gathering:
 
     :param waiting: how much has come.
     :param begin: takes what has come.
+    :param now: monotonic seconds.
     """
 
-    __slots__ = ("_begin", "_expected", "_turn", "_turns", "_waiting", "under_way")
+    __slots__ = ("_begin", "_expected", "_now", "_since", "_turn", "_turns", "_waiting", "under_way")
 
-    def __init__(self, turn: Turn, waiting: Callable[[], int], begin: Callable[[], None]) -> None:
+    def __init__(self, turn: Turn, waiting: Callable[[], int], begin: Callable[[], None], now: Callable[[], float]) -> None:
         self._turn = turn
+        self._now = now
+        self._since = 0.0
         self._waiting = waiting
         self._begin = begin
         self._expected = 0
@@ -51,7 +56,7 @@ class Gathering:
 
     def _look(self) -> None:
         waiting = self._waiting()
-        if waiting < int(self._expected * NEARLY_ALL) and self._turns < MOST_TURNS:
+        if waiting < int(self._expected * NEARLY_ALL) and self._turns < MOST_TURNS and self._in_time():
             self._turns += 1
             self._turn.at_next(self._look)
             return
@@ -59,3 +64,9 @@ class Gathering:
         self._expected = max(waiting, self._expected * 3 // 4)
         self.under_way = False
         self._begin()
+
+    def _in_time(self) -> bool:
+        now = self._now()
+        if not self._turns:
+            self._since = now
+        return now - self._since < MOST_SECONDS

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, DeferredSemaphore, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_chat.rules.audience import FanOut
 from twisted_chat.rules.buckets import Bucket
 from twisted_chat.rules.commit import EphemeralLog, GroupCommit, Posting
 from twisted_chat.rules.heartbeat import Wheel
@@ -24,7 +25,8 @@ from twisted_chat.rules.jsonsession import JsonSession
 from twisted_chat.rules.link import Link
 from twisted_chat.rules.plain import PlainSession
 from twisted_chat.rules.presence import Presence
-from twisted_chat.rules.room import CATCH_UP_BYTES, CATCH_UP_EVENTS, Room
+from twisted_chat.rules.reader import CATCH_UP_BYTES, CATCH_UP_EVENTS
+from twisted_chat.rules.room import Room
 from twisted_chat.rules.session import Session
 from twisted_chat.rules.turn import CallLater, Turn
 from twisted_chat.words.drafts import Draft, MessageDraft
@@ -126,14 +128,15 @@ class Hub:
         self.now_seconds = now_seconds
         self.call_later: CallLater = clock.callLater
         self.turn = Turn(self.call_later)
+        self._fan_out = FanOut(self.turn)
         self.wheel = Wheel(self.call_later)
-        self.commits = GroupCommit(store, self.turn, limits.uncommitted)
+        self.commits = GroupCommit(store, self.turn, limits.uncommitted, self.now)
         self.sessions: set[Session] = set()
         self.draining = False
         self.dropped_connections = 0
         self._guest = guest
         self._random = random
-        self._ephemeral = EphemeralLog(self.turn, lambda: int(now_seconds() * 1000), life)
+        self._ephemeral = EphemeralLog(self.turn, lambda: int(now_seconds() * 1000), life, self.now)
         self._ephemeral_epoch = f"~{life}"
         self._reads = DeferredSemaphore(READS_AT_ONCE)
         self._rooms: dict[str, Room] = {}
@@ -389,6 +392,7 @@ class Hub:
             self.limits,
             self._read_log,
             presence,
+            self._fan_out,
         )
         self._rooms[name] = room
         return room
@@ -526,6 +530,7 @@ class Hub:
         return self.commits.idle().addCallback(lambda _: self._close_all())
 
     def _close_all(self) -> None:
+        self._fan_out.finish()
         for session in list(self.sessions):
             if isinstance(session, JsonSession):
                 session.bye(CloseCode.RESTART, "restart", retry=True, retry_after_ms=self._return_ms())

@@ -15,7 +15,8 @@ from msgspec.structs import asdict
 from twisted.python.failure import Failure
 
 from twisted_chat.rules.encodings import JsonBatchEncoding, JsonEncoding
-from twisted_chat.rules.room import Reader, Room
+from twisted_chat.rules.reader import Reader
+from twisted_chat.rules.room import Room
 from twisted_chat.rules.session import Life
 from twisted_chat.words.commands import Id, JoinRoom
 from twisted_chat.words.errors import ChatError, InternalError, LimitReached, NotJoined

@@ -24,7 +24,8 @@ from twisted_chat.rules.drafting import PostCommand, draft_of
 from twisted_chat.rules.encodings import batch_frame
 from twisted_chat.rules.joining import join_all, join_one
 from twisted_chat.rules.link import Link
-from twisted_chat.rules.room import Reader, Room
+from twisted_chat.rules.reader import Reader
+from twisted_chat.rules.room import Room
 from twisted_chat.rules.session import Life, Session
 from twisted_chat.words.commands import (
     AnyCommand,
@@ -84,7 +85,7 @@ from twisted_chat.words.replies import (
     WelcomeLimits,
     error_body,
 )
-from twisted_chat.words.store import Appended, Outcome, Page, Repeated
+from twisted_chat.words.store import Outcome, Page, Repeated
 from twisted_chat.words.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -344,12 +345,12 @@ class JsonSession(Session):
 
     def _posted(self, room: str, commands: Sequence[PostCommand], outcomes: Sequence[Outcome]) -> None:
         for command, outcome in zip(commands, outcomes, strict=True):
-            command_id, kind = command.id, type(outcome)
-            if kind is not Appended and kind is not Repeated:
+            command_id = command.id
+            if isinstance(outcome, ChatError):
                 self._error(UNSET if command_id is None else command_id, outcome)
             elif command_id is not None:
-                event, key = outcome.event, command.key
-                self.reply(_encode(PostOk(command_id, room, event.seq, event.id, kind is Repeated, UNSET if key is None else key)))
+                event, key = outcome.event, UNSET if command.key is None else command.key
+                self.reply(_encode(PostOk(command_id, room, event.seq, event.id, type(outcome) is Repeated, key)))
 
     # Looking
 

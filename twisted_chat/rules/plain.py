@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from twisted_chat.rules.commit import Posting
 from twisted_chat.rules.encodings import NamedTextEncoding, TextEncoding
 from twisted_chat.rules.link import Link
-from twisted_chat.rules.room import Reader
+from twisted_chat.rules.reader import Reader
 from twisted_chat.rules.session import Life, Session
 from twisted_chat.words.drafts import Draft, MessageDraft
 from twisted_chat.words.errors import ChatError, TooBig

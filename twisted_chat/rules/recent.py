@@ -30,15 +30,22 @@ class Recent:
         self._max_bytes = max_bytes
 
     def extend(self, events: Sequence[Event]) -> None:
-        """Take the next events; forget the oldest when there are too many."""
+        """Take the next events; the caller forgets the oldest when there are too many."""
         self.events.extend(events)
         weights = [
             OVERHEAD + len(event.text) if type(event) is Message and event.text is not None else weigh(event) for event in events
         ]
         self._weights.extend(weights)
         self.weight += sum(weights)
-        if self.weight > self._max_bytes or len(self.events) > self._max_events:
-            self._trim(self._max_events // 2, self._max_bytes // 2)
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to :meth:`trim`."""
+        return self.weight > self._max_bytes or len(self.events) > self._max_events
+
+    def trim(self) -> None:
+        """Forget the oldest, down to half of what is allowed."""
+        self._trim(self._max_events // 2, self._max_bytes // 2)
 
     def after(self, position: int) -> int | None:
         """Where in ``events`` the reading goes on after number ``position``; None if that has been forgotten."""

@@ -15,7 +15,8 @@ from twisted.logger import Logger
 
 from twisted_chat.rules.buckets import Bucket
 from twisted_chat.rules.link import Link
-from twisted_chat.rules.room import Reader, Room, State
+from twisted_chat.rules.reader import Reader, State
+from twisted_chat.rules.room import Room
 from twisted_chat.words.errors import ChatError, CloseCode, RateLimited, TokenExpired
 from twisted_chat.words.people import Person
 from twisted_chat.words.replies import PresencePush

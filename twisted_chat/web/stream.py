@@ -25,7 +25,8 @@ from zope.interface import implementer
 
 from twisted_chat.rules.encodings import JsonEncoding
 from twisted_chat.rules.hub import Hub
-from twisted_chat.rules.room import Reader, Room
+from twisted_chat.rules.reader import Reader
+from twisted_chat.rules.room import Room
 from twisted_chat.rules.session import Life, Session
 from twisted_chat.web.answer import write_head
 from twisted_chat.web.site import ChatRequest

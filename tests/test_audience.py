@@ -1,0 +1,138 @@
+"""The fan-out: rows are written to in turns, each as a cursor of its own."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.chat import ALICE, BOB, Chat, PlainClient
+from twisted_chat.rules import audience
+from twisted_chat.rules.audience import send_to_all
+from twisted_chat.words.limits import Limits, RoomPolicy
+
+
+class SendToAllTests(SynchronousTestCase):
+    def test_tells_who_did_not_take_all(self) -> None:
+        """By place and bytes taken; -1 for a broken socket."""
+
+        def refuse(data: bytes) -> int:
+            raise BlockingIOError
+
+        def fail(data: bytes) -> int:
+            raise ConnectionResetError
+
+        self.assertEqual(send_to_all([len, lambda data: 2, refuse, fail, len], b"four"), [(1, 2), (2, 0), (3, -1)])
+
+
+class FanOutTests(SynchronousTestCase):
+    """Rows of two; five members make three of them."""
+
+    def setUp(self) -> None:
+        self.patch(audience, "ROW_MEMBERS", 2)
+        self.begin()
+
+    def begin(self, recent_events: int = 1_000, room: str = "lobby") -> None:
+        limits = Limits(send_per_second=0, person_per_second=0, query_per_second=0, recent_events=recent_events)
+        self.chat = Chat(self, limits, {"live": RoomPolicy(durable=False)})
+        self.room = room
+        self.members = [self.chat.plain(BOB, room) for _ in range(5)]
+        self.writer = self.chat.json(ALICE, room)
+        self.chat.one_turn = True
+
+    def shown(self) -> list[list[str | bytes]]:
+        return [member.take() for member in self.members]
+
+    def say(self, text: str) -> None:
+        self.writer.say({"type": "send", "room": self.room, "text": text})
+
+    def settle(self) -> None:
+        self.chat.one_turn = False
+        self.chat.turn()
+
+    def test_a_row_in_each_turn(self) -> None:
+        self.say("hello")
+        self.assertEqual(self.shown(), [["hello"], ["hello"], [], [], []])
+        self.chat.turn()
+        self.assertEqual(self.shown(), [[], [], ["hello"], ["hello"], []])
+        self.chat.turn()
+        self.assertEqual(self.shown(), [[], [], [], [], ["hello"]])
+        self.assertEqual(self.chat.hub.room_for(ALICE, "lobby").delivered, 6)
+
+    def test_what_comes_meanwhile_is_written_together(self) -> None:
+        """The rows that still wait get both lines in one write; the others get the second when it is their turn again."""
+        self.say("one")
+        self.say("two")
+        self.settle()
+        self.assertEqual(self.shown(), [["one", "two"]] * 5)
+        self.assertEqual([member.link.writes for member in self.members], [2, 2, 1, 1, 1])
+
+    def test_another_room_does_not_wait(self) -> None:
+        other = self.chat.plain(BOB, "den")
+        self.say("hello")
+        other.say("quick")
+        self.assertEqual(other.take(), ["quick"])
+        self.assertEqual(self.shown()[4], [], "the large room is not done")
+
+    def test_who_joins_meanwhile(self) -> None:
+        """Nobody gets a line twice or not at all, whichever row there is room in."""
+        self.say("one")
+        new: list[PlainClient] = [self.chat.plain(BOB, "lobby", history=1), self.chat.plain(BOB, "lobby")]
+        self.say("two")
+        self.settle()
+        self.assertEqual([member.take() for member in new], [["one", "two"], ["two"]])
+        self.assertEqual(self.shown(), [["one", "two"]] * 5)
+
+    def test_who_falls_behind_meanwhile(self) -> None:
+        """It reads on from what its row had."""
+        self.say("one")
+        slow = self.members[4]
+        slow.session.congested()
+        self.settle()
+        self.assertEqual(slow.take(), [])
+        slow.session.drained()
+        self.assertEqual(slow.take(), ["one"])
+
+    def test_who_leaves_meanwhile(self) -> None:
+        self.say("one")
+        self.members.pop(2).lose()
+        self.members.pop(2).lose()
+        self.say("two")
+        self.settle()
+        self.assertEqual(self.shown(), [["one", "two"]] * 3)
+
+    def test_rows_that_became_small_are_merged(self) -> None:
+        for place in (0, 1):
+            self.members.pop(place).lose()
+        self.say("hello")
+        self.assertEqual(self.shown(), [["hello"], ["hello"], []])
+        self.say("again")
+        self.settle()
+        self.assertEqual(self.shown(), [["again"], ["again"], ["hello", "again"]])
+
+    def test_what_is_erased_meanwhile_is_not_written(self) -> None:
+        self.say("secret")
+        self.writer.say({"type": "delete", "room": "lobby", "of": 1})
+        self.settle()
+        self.assertEqual(self.shown(), [["secret"], ["secret"], [], [], []])
+
+    def test_what_is_erased_at_once_is_not_written_late(self) -> None:
+        """Said and taken back in one batch: the rows that come later do not show it any more."""
+        said, deleted = {"type": "send", "room": "lobby", "text": "secret"}, {"type": "delete", "room": "lobby", "of": 1}
+        self.writer.say([said, deleted])
+        self.settle()
+        self.assertEqual(self.shown(), [["secret"], ["secret"], [], [], []])
+
+    def test_nothing_is_forgotten_that_a_row_still_needs(self) -> None:
+        """An ephemeral room has nothing else: no row loses a line because its turn comes late."""
+        self.begin(recent_events=2, room="live")
+        for number in range(10):
+            self.say(f"m{number}")
+        self.settle()
+        self.assertEqual(self.shown(), [[f"m{number}" for number in range(10)]] * 5)
+        self.assertEqual(self.chat.hub.room_for(ALICE, "live").dropped, 0)
+
+    def test_the_end_waits_for_all_rows(self) -> None:
+        self.say("hello")
+        self.chat.hub.drain()
+        self.settle()
+        self.assertEqual([member.link.frames()[:1] for member in self.members][2:], [[(0x81, b"hello")]] * 3)
+        self.assertEqual({member.closed for member in self.members}, {1012})

@@ -1,0 +1,305 @@
+"""Those who read a room in one encoding, in rows; the fan-out (design decisions 5 and 6).
+
+What comes in: events that the log has numbered.  What goes out: bytes to every reader that is at the head and not congested, one
+write each.  The ``send`` of each is in a flat list: with 1,000 members the loop in :func:`send_to_all` is all there is, and looking at
+an object for each member would cost as much as Python's share of the whole write.
+
+A large room has several rows, and each row is a cursor of its own: it is written to in a turn of the reactor, and takes all that
+the log has by then.  So a fan-out to 15,000 keeps the reactor from others for the time of one row, not of 30; the next commit runs
+beside it; and a row that still waits for its turn when the next lines are announced gets both in one write.  A room that fits into
+one row is written to at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+from twisted_chat.rules.encodings import Encoding
+from twisted_chat.rules.link import Send
+from twisted_chat.rules.reader import CATCH_UP_BYTES, Reader, State
+from twisted_chat.rules.turn import Turn
+from twisted_chat.words.events import Event
+
+if TYPE_CHECKING:
+    from twisted_chat.rules.room import Room
+
+#: Members in one row: two or three milliseconds of writing.  With 256, a room of 1,000 made the next lines come in more and smaller
+#: batches (0.8 times the deliveries at 16 durable lines under way).
+ROW_MEMBERS = 512
+
+
+def send_to_all(sends: Sequence[Send], chunk: bytes) -> list[tuple[int, int]]:
+    """Give ``chunk`` to each; answers (place, bytes taken) of those that did not take all, -1 for a broken socket."""
+    size = len(chunk)
+    short = []
+    for place, send in enumerate(sends):
+        try:
+            taken = send(chunk)
+        except BlockingIOError:
+            taken = 0
+        except OSError:
+            taken = -1
+        if taken != size:
+            short.append((place, taken))
+    return short
+
+
+class FanOut:
+    """The rows that are behind their room, of all large rooms; in turns, those who have waited longest first."""
+
+    log = Logger()
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+        self._rows: deque[Row] = deque()
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """These have something to write: if nobody waits, the first of them begin now."""
+        idle = not self._rows
+        for row in rows:
+            if not row.waiting:
+                row.waiting = True
+                self._rows.append(row)
+        if idle:
+            self._go_on()
+
+    def finish(self) -> None:
+        """Write everything now: the server is about to end."""
+        while self._rows:
+            self._write_one()
+
+    def _go_on(self) -> None:
+        written = 0
+        while self._rows and written < ROW_MEMBERS:
+            written += self._write_one()
+        if self._rows:
+            self._turn.at_next(self._go_on)
+
+    def _write_one(self) -> int:
+        row = self._rows.popleft()
+        row.waiting = False
+        count = len(row.readers)
+        try:
+            row.write()
+        except Exception:
+            self.log.failure("Writing to members of {room} failed", room=row.audience.room.name)
+        return count
+
+
+class Row:
+    """Readers who have all been given the same.
+
+    :ivar position: everything up to and including this number.
+    :ivar readers: written to directly; the ``send`` of each is at the same place of ``sends``.
+    :ivar waiting: for its turn in the fan-out.
+    """
+
+    __slots__ = ("_leaving", "_writing", "audience", "position", "readers", "sends", "waiting")
+
+    def __init__(self, audience: Audience, position: int) -> None:
+        self.audience = audience
+        self.position = position
+        self.readers: list[Reader] = []
+        self.sends: list[Send] = []
+        self.waiting = False
+        self._writing = False
+        self._leaving: list[Reader] = []
+
+    def enter(self, reader: Reader) -> None:
+        """The reader has what the row has."""
+        reader.state = State.LIVE
+        reader.row = self
+        reader.place = len(self.readers)
+        self.readers.append(reader)
+        self.sends.append(reader.link.send)
+
+    def leave(self, reader: Reader) -> None:
+        """The reader is written to directly no more; its position is the row's."""
+        reader.state = State.BEHIND
+        reader.position = self.position
+        if self._writing:
+            # It has taken this write whole (a transport with a buffer of its own); places must not move now.
+            self._leaving.append(reader)
+            reader.row = None
+        else:
+            self._remove(reader)
+            self.audience.drop_if_empty(self)
+
+    def write(self) -> None:
+        """Everybody gets what the log has after the row's position."""
+        audience = self.audience
+        first, head = self.position + 1, audience.room.head
+        if first > head or not self.readers:
+            return
+        items, chunk = audience.after(self.position)
+        if items is None:
+            # Never while the room waits with forgetting for its rows; then each reads the log by itself.
+            for reader in [*self.readers]:
+                self.leave(reader)
+                reader.member.feed_soon()
+            return
+        self.position = head
+        audience.room.delivered += len(self.readers) * (head + 1 - first)
+        if not chunk:
+            return
+        self._writing = True
+        try:
+            short = send_to_all(self.sends, chunk)
+        finally:
+            self._writing = False
+        if short or self._leaving:
+            self._part(short, items, first)
+            audience.drop_if_empty(self)
+
+    def take_over(self, other: Row) -> None:
+        """The readers of a row that has the same position."""
+        readers, other.readers, other.sends = other.readers, [], []
+        for reader in readers:
+            self.enter(reader)
+
+    def _part(self, short: list[tuple[int, int]], items: Sequence[bytes], first: int) -> None:
+        parting = [(self.readers[place], taken) for place, taken in short]
+        leaving, self._leaving = self._leaving, []
+        # A transport may say that it is full from inside a send that takes only a part: it is removed once.
+        parted = {reader for reader, _ in parting}
+        for reader in leaving:
+            if reader not in parted:
+                self._remove(reader)
+        encoding = self.audience.encoding
+        for reader, taken in parting:
+            self._remove(reader)
+            reader.state = State.BEHIND
+            if taken < 0:
+                reader.position = first - 1
+                reader.link.abort()
+                continue
+            count, rest = encoding.cut(items, taken)
+            reader.position = first - 1 + count
+            if rest:
+                reader.link.hold(rest)
+            else:
+                reader.member.feed_soon()
+
+    def _remove(self, reader: Reader) -> None:
+        # The last one takes the free place: order within the row means nothing.
+        last, last_send = self.readers.pop(), self.sends.pop()
+        if last is not reader:
+            place = reader.place
+            self.readers[place], self.sends[place] = last, last_send
+            last.place = place
+        reader.place = -1
+        reader.row = None
+
+
+class Audience:
+    """The members who read a room in one encoding, and the encoded recent events."""
+
+    def __init__(self, room: Room, encoding: Encoding, fan_out: FanOut) -> None:
+        self.room = room
+        self.encoding = encoding
+        self.rows: list[Row] = []
+        self._fan_out = fan_out
+        self._items: list[bytes] = []
+        self._base = room.recent.base
+        #: What rows write that have this position, until the log has more or something in it is erased.
+        self._after = -1
+        self._next: tuple[list[bytes], bytes] = ([], b"")
+
+    def enter(self, reader: Reader) -> None:
+        """The reader is at the head: write to it directly from now on."""
+        head = self.room.head
+        for row in reversed(self.rows):
+            if row.position == head and len(row.readers) < ROW_MEMBERS:
+                break
+        else:
+            row = Row(self, head)
+            self.rows.append(row)
+        row.enter(reader)
+
+    def drop_if_empty(self, row: Row) -> None:
+        """Nobody is left in that row."""
+        if not row.readers and row in self.rows:
+            self.rows.remove(row)
+
+    def announce(self, events: Sequence[Event]) -> None:
+        """The log has these next events: write them to everybody in the rows, at once or in turns."""
+        rows = self.rows
+        if not rows:
+            return
+        items = self._encode(events)
+        self._after, self._next = events[0].seq - 1, (items, self.encoding.join(items))
+        if len(rows) == 1 and not rows[0].waiting:
+            rows[0].write()
+        else:
+            self._merge()
+            self._fan_out.add(self.rows)
+
+    def write_all(self) -> None:
+        """No row stays behind: what it would need is about to be forgotten."""
+        for row in [*self.rows]:
+            row.write()
+
+    def after(self, position: int) -> tuple[list[bytes] | None, bytes]:
+        """Encoded events after ``position``, and the bytes of all of them; None if they are not in memory any more."""
+        if position != self._after:
+            start = self.room.recent.after(position)
+            if start is None:
+                return None, b""
+            self._fill()
+            items = self._items[start:]
+            self._after, self._next = position, (items, self.encoding.join(items))
+        return self._next
+
+    def items_after(self, position: int) -> list[bytes] | None:
+        """Encoded events after ``position``, at most :data:`CATCH_UP_BYTES` beyond the first; None: not in memory any more."""
+        start = self.room.recent.after(position)
+        if start is None:
+            return None
+        self._fill()
+        items = self._items
+        end, size = start, 0
+        while end < len(items) and (size < CATCH_UP_BYTES):
+            size += len(items[end])
+            end += 1
+        return items[start:end]
+
+    def refresh(self, places: Sequence[int]) -> None:
+        """Recent events changed at these places of the window."""
+        self._after = -1
+        self._fill()
+        for place in places:
+            self._items[place] = self.encoding.items([self.room.recent.events[place]])[0]
+
+    def trim(self) -> None:
+        """Follow the window."""
+        gone = self.room.recent.base - self._base
+        if gone:
+            del self._items[:gone]
+            self._base += gone
+
+    def _merge(self) -> None:
+        """Rows that have become small, and are at the same place, become one."""
+        rows: list[Row] = []
+        for row in self.rows:
+            last = rows[-1] if rows else None
+            if last is not None and last.position == row.position and len(last.readers) + len(row.readers) <= ROW_MEMBERS:
+                last.take_over(row)
+            else:
+                rows.append(row)
+        self.rows = rows
+
+    def _encode(self, events: Sequence[Event]) -> list[bytes]:
+        items = self.encoding.items(events)
+        if self._base + len(self._items) == events[0].seq:
+            self._items.extend(items)
+        return items
+
+    def _fill(self) -> None:
+        self.trim()
+        missing = self.room.recent.events[len(self._items) :]
+        if missing:
+            self._items.extend(self.encoding.items(missing))
