@@ -20,9 +20,10 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect, unix_connect
+from websockets.sync.client import ClientConnection, unix_connect
 
 from tests.certificates import make_certificate
+from tests.servers import connect
 from tests.serving import TWISTD, NotReady, Served, environment, run
 from twisted_chat.identity.tokens import Minted, mint
 from twisted_chat.stores.urls import make_shared_tokens
@@ -311,7 +312,7 @@ class EndTests(SynchronousTestCase):
         """Everybody is told to come back (1012), what was said is kept, the exit status is 0."""
         directory = self.mktemp()
         with Served(directory) as server:
-            with connect(server.websocket) as plain, connect(server.websocket, subprotocols=["chat.v1.json"]) as rich:  # type: ignore[list-item]
+            with connect(server.websocket) as plain, connect(server.websocket, subprotocols=["chat.v1.json"]) as rich:
                 rich.send(json.dumps({"type": "hello", "id": 1, "name": "alice"}))
                 self.assertEqual(json.loads(rich.recv(5))["type"], "welcome")
                 plain.send("kept")
@@ -431,7 +432,7 @@ class ReloadTests(SynchronousTestCase):
             self.assertEqual(self.burst(server), 4)
 
     def burst(self, server: Served) -> int:
-        with connect(server.websocket, subprotocols=["chat.v1.json"]) as client:  # type: ignore[list-item]
+        with connect(server.websocket, subprotocols=["chat.v1.json"]) as client:
             client.send(json.dumps({"type": "hello", "id": 1, "name": "alice"}))
             burst = json.loads(client.recv(5))["limits"]["send"]["burst"]
             assert isinstance(burst, int)
