@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.rules.gathering import MOST_SECONDS, MOST_TURNS, Gathering
+from twisted_chat.rules.gathering import ENOUGH, MOST_SECONDS, MOST_TURNS, Gathering
 from twisted_chat.rules.turn import Turn, Work
 
 
@@ -58,6 +58,14 @@ class GatheringTests(SynchronousTestCase):
         self.come(1)
         self.turn()
         self.assertEqual(self.begun, [16, 14])
+
+    def test_many_are_enough(self) -> None:
+        """A batch of thousands is not worth waiting for: its fsync costs each line nothing already."""
+        self.come(10 * ENOUGH)
+        self.turn()
+        self.come(ENOUGH)
+        self.turn()
+        self.assertEqual(self.begun, [10 * ENOUGH, ENOUGH])
 
     def test_waits_not_for_ever(self) -> None:
         """If nobody else comes it begins all the same, and soon expects less."""
