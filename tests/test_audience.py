@@ -130,6 +130,23 @@ class FanOutTests(SynchronousTestCase):
         self.assertEqual(self.shown(), [[f"m{number}" for number in range(10)]] * 5)
         self.assertEqual(self.chat.hub.room_for(ALICE, "live").dropped, 0)
 
+    def test_a_write_that_fails_in_an_unforeseen_way(self) -> None:
+        """Its row is broken off, because nobody knows who has had it; the others get it, and the next one."""
+
+        def fail(data: bytes) -> int:
+            raise ValueError("unforeseen")
+
+        self.members[3].session.readers["lobby"].row.sends[1] = fail  # type: ignore[union-attr]
+        self.say("one")
+        self.settle()
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.say("two")
+        self.settle()
+        self.assertEqual([member.link.aborted for member in self.members], [False, False, True, True, False])
+        for broken in (3, 2):
+            self.members.pop(broken).lose()
+        self.assertEqual(self.shown(), [["one", "two"]] * 3)
+
     def test_the_end_waits_for_all_rows(self) -> None:
         self.say("hello")
         self.chat.hub.drain()

@@ -149,8 +149,12 @@ class Row:
         self._writing = True
         try:
             short = send_to_all(self.sends, chunk)
-        finally:
+        except Exception:
+            # Nobody knows who has it: all of them come back and read on from what they have.
             self._writing = False
+            self._break_off()
+            raise
+        self._writing = False
         if short or self._leaving:
             self._part(short, items, first)
             audience.drop_if_empty(self)
@@ -160,6 +164,14 @@ class Row:
         readers, other.readers, other.sends = other.readers, [], []
         for reader in readers:
             self.enter(reader)
+
+    def _break_off(self) -> None:
+        self._leaving = []
+        for reader in [*self.readers]:
+            self._remove(reader)
+            reader.state = State.LEFT
+            reader.link.abort()
+        self.audience.drop_if_empty(self)
 
     def _part(self, short: list[tuple[int, int]], items: Sequence[bytes], first: int) -> None:
         parting = [(self.readers[place], taken) for place, taken in short]
