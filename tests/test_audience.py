@@ -130,6 +130,16 @@ class FanOutTests(SynchronousTestCase):
         self.assertEqual(self.shown(), [[f"m{number}" for number in range(10)]] * 5)
         self.assertEqual(self.chat.hub.room_for(ALICE, "live").dropped, 0)
 
+    def test_what_was_written_does_not_stay_in_memory(self) -> None:
+        """Neither in a room of one row nor in a large one: a batch may have megabytes."""
+        small = self.chat.plain(BOB, "den")
+        small.say("hello")
+        self.say("hello")
+        audiences = [client.session.readers[room].audience for client, room in ((small, "den"), (self.members[0], "lobby"))]
+        self.assertEqual([vars(each)["_next"][1] for each in audiences], [b"", b"\x81\x05hello"], "a row still waits for it")
+        self.settle()
+        self.assertEqual([vars(each)["_next"] for each in audiences], [([], b"")] * 2)
+
     def test_a_write_that_fails_in_an_unforeseen_way(self) -> None:
         """Its row is broken off, because nobody knows who has had it; the others get it, and the next one."""
 

@@ -70,23 +70,28 @@ class FanOut:
     def finish(self) -> None:
         """Write everything now: the server is about to end."""
         while self._rows:
-            self._write_one()
+            self._write_next()
 
-    def _go_on(self) -> None:
-        written = 0
-        while self._rows and written < ROW_MEMBERS:
-            written += self._write_one()
-        if self._rows:
-            self._turn.at_next(self._go_on)
-
-    def _write_one(self) -> int:
-        row = self._rows.popleft()
-        row.waiting = False
-        count = len(row.readers)
+    def write(self, row: Row) -> None:
+        """Write to that row now.  What fails there is that row's trouble, and nobody else's."""
         try:
             row.write()
         except Exception:
             self.log.failure("Writing to members of {room} failed", room=row.audience.room.name)
+        row.audience.written()
+
+    def _go_on(self) -> None:
+        written = 0
+        while self._rows and written < ROW_MEMBERS:
+            written += self._write_next()
+        if self._rows:
+            self._turn.at_next(self._go_on)
+
+    def _write_next(self) -> int:
+        row = self._rows.popleft()
+        row.waiting = False
+        count = len(row.readers)
+        self.write(row)
         return count
 
 
@@ -136,12 +141,6 @@ class Row:
         if first > head or not self.readers:
             return
         items, chunk = audience.after(self.position)
-        if items is None:
-            # Never while the room waits with forgetting for its rows; then each reads the log by itself.
-            for reader in [*self.readers]:
-                self.leave(reader)
-                reader.member.feed_soon()
-            return
         self.position = head
         audience.room.delivered += len(self.readers) * (head + 1 - first)
         if not chunk:
@@ -217,7 +216,7 @@ class Audience:
         self._fan_out = fan_out
         self._items: list[bytes] = []
         self._base = room.recent.base
-        #: What rows write that have this position, until the log has more or something in it is erased.
+        #: What rows write that have this position, while one waits, and until the log has more or something in it is erased.
         self._after = -1
         self._next: tuple[list[bytes], bytes] = ([], b"")
 
@@ -245,7 +244,7 @@ class Audience:
         items = self._encode(events)
         self._after, self._next = events[0].seq - 1, (items, self.encoding.join(items))
         if len(rows) == 1 and not rows[0].waiting:
-            rows[0].write()
+            self._fan_out.write(rows[0])
         else:
             self._merge()
             self._fan_out.add(self.rows)
@@ -253,14 +252,18 @@ class Audience:
     def write_all(self) -> None:
         """No row stays behind: what it would need is about to be forgotten."""
         for row in [*self.rows]:
-            row.write()
+            self._fan_out.write(row)
 
-    def after(self, position: int) -> tuple[list[bytes] | None, bytes]:
-        """Encoded events after ``position``, and the bytes of all of them; None if they are not in memory any more."""
+    def written(self) -> None:
+        """A row has been written to: when none waits any more, the bytes need not stay in memory."""
+        if not any(row.waiting for row in self.rows):
+            self._forget_next()
+
+    def after(self, position: int) -> tuple[list[bytes], bytes]:
+        """Encoded events after the position of a row, and the bytes of all of them."""
         if position != self._after:
             start = self.room.recent.after(position)
-            if start is None:
-                return None, b""
+            assert start is not None, "the room forgets nothing before its rows have it"
             self._fill()
             items = self._items[start:]
             self._after, self._next = position, (items, self.encoding.join(items))
@@ -281,7 +284,7 @@ class Audience:
 
     def refresh(self, places: Sequence[int]) -> None:
         """Recent events changed at these places of the window."""
-        self._after = -1
+        self._forget_next()
         self._fill()
         for place in places:
             self._items[place] = self.encoding.items([self.room.recent.events[place]])[0]
@@ -292,6 +295,9 @@ class Audience:
         if gone:
             del self._items[:gone]
             self._base += gone
+
+    def _forget_next(self) -> None:
+        self._after, self._next = -1, ([], b"")
 
     def _merge(self) -> None:
         """Rows that have become small, and are at the same place, become one."""
