@@ -12,7 +12,7 @@ from twisted.web.server import Request, Site
 
 from twisted_chat.service.embed import EmbeddedChat
 from twisted_chat.service.settings import Settings
-from twisted_chat.words.people import Person
+from twisted_chat.users import Person
 
 SESSIONS = {"s3cret-of-alice": "alice", "s3cret-of-bob": "bob"}
 

@@ -13,9 +13,9 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 from twisted.web.static import Data
 
+from twisted_chat.limits import RoomPolicy
 from twisted_chat.service.embed import EmbeddedChat
 from twisted_chat.service.settings import Settings
-from twisted_chat.words.limits import RoomPolicy
 
 PAGE = b"""<!doctype html>
 <meta charset="utf-8">

@@ -16,17 +16,17 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_chat.errors import Unauthenticated, Unavailable
+from twisted_chat.events import Event
 from twisted_chat.identity.guest import Guests
+from twisted_chat.interfaces import Append, LogStore, Outcome, Page, RoomRecord
+from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
+from twisted_chat.protocol.frames import FIN_BINARY, FIN_TEXT
 from twisted_chat.rules.hub import Hub
 from twisted_chat.rules.session import Session
 from twisted_chat.stores.memory import MemoryStore
-from twisted_chat.words.errors import Unauthenticated, Unavailable
-from twisted_chat.words.events import Event
-from twisted_chat.words.frames import FIN_BINARY, FIN_TEXT
-from twisted_chat.words.limits import Limits, RoomPolicies, RoomPolicy
-from twisted_chat.words.people import Credential, Person
-from twisted_chat.words.store import Append, LogStore, Outcome, Page, RoomRecord
-from twisted_chat.words.ticket import Dialect, Ticket
+from twisted_chat.ticket import Dialect, Ticket
+from twisted_chat.users import Credential, Person
 
 Json: TypeAlias = dict[str, Any]
 

@@ -13,10 +13,10 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IReactorCore
 from twisted.internet.task import react
 
+from twisted_chat.protocol.frames import DEFLATE_WINDOW_BITS, FIN_BINARY, FIN_TEXT, frame
 from twisted_chat.service.chat import build
 from twisted_chat.service.settings import Settings
-from twisted_chat.words.frames import DEFLATE_WINDOW_BITS, FIN_BINARY, FIN_TEXT, frame
-from twisted_chat.words.ticket import Ticket
+from twisted_chat.ticket import Ticket
 from twisted_chat.ws.protocol import ChatProtocol
 
 #: "This message is compressed."

@@ -14,11 +14,14 @@ from twisted.logger import Logger, LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.http_memory import Recorder, Reply, Wire, request_head
+from twisted_chat.errors import Unauthenticated
 from twisted_chat.identity.guest import Guests
 from twisted_chat.identity.table import IdentityTable
+from twisted_chat.limits import Limits, RoomPolicies
 from twisted_chat.rules.admission import Admission, Origins
 from twisted_chat.rules.hub import Hub
 from twisted_chat.stores.memory import MemoryStore
+from twisted_chat.users import Credential, Person
 from twisted_chat.web.api import Api, body_bytes
 from twisted_chat.web.assets import page_routes
 from twisted_chat.web.door import Door
@@ -28,9 +31,6 @@ from twisted_chat.web.log import observer
 from twisted_chat.web.openapi import openapi_route
 from twisted_chat.web.site import ChatSite
 from twisted_chat.web.upgrade import Upgrades
-from twisted_chat.words.errors import Unauthenticated
-from twisted_chat.words.limits import Limits, RoomPolicies
-from twisted_chat.words.people import Credential, Person
 
 ALICE = Person(id="u1", name="alice")
 OPERATOR = Person(id="u9", name="op", rights=frozenset({"metrics"}))

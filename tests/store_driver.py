@@ -25,12 +25,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from twisted_chat.drafts import MessageDraft
+from twisted_chat.errors import Unavailable
+from twisted_chat.events import Author
+from twisted_chat.interfaces import Append, Appended, Repeated
 from twisted_chat.stores.sqlite import SQLiteStore
 from twisted_chat.stores.threads import Threads
-from twisted_chat.words.drafts import MessageDraft
-from twisted_chat.words.errors import Unavailable
-from twisted_chat.words.events import Author
-from twisted_chat.words.store import Append, Appended, Repeated
 
 ALICE = Author("u1", "alice")
 ROOM = "lobby"

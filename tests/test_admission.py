@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_chat.errors import BadRequest, Forbidden, LimitReached, Restarting
+from twisted_chat.limits import Limits
 from twisted_chat.rules.admission import (
     Admission,
     Origins,
@@ -13,8 +15,6 @@ from twisted_chat.rules.admission import (
     parse_origin,
     plain_address,
 )
-from twisted_chat.words.errors import BadRequest, Forbidden, LimitReached, Restarting
-from twisted_chat.words.limits import Limits
 
 
 class OriginTests(SynchronousTestCase):

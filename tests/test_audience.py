@@ -5,9 +5,9 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.chat import ALICE, BOB, Chat, PlainClient
+from twisted_chat.limits import Limits, RoomPolicy
 from twisted_chat.rules import audience
 from twisted_chat.rules.audience import send_to_all
-from twisted_chat.words.limits import Limits, RoomPolicy
 
 
 class SendToAllTests(SynchronousTestCase):

@@ -21,7 +21,7 @@ from twisted_chat.client import ReconnectingChatClientFactory, State
 from twisted_chat.client import service as client_service
 from twisted_chat.client.where import Where, find
 from twisted_chat.testing import MemoryChat, TestClock
-from twisted_chat.words.people import Person
+from twisted_chat.users import Person
 
 _BLOCK = re.compile(r"^\.\. code-block:: python\n\n((?:    .*\n|\n)+)", re.MULTILINE)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_chat.client.errors import UnknownError, comes_back_after_close, comes_back_after_status, refusal
-from twisted_chat.words.errors import ERRORS, CloseCode
-from twisted_chat.words.replies import ErrorBody
+from twisted_chat.errors import ERRORS, CloseCode
+from twisted_chat.protocol.replies import ErrorBody
 
 
 class TableTests(SynchronousTestCase):

@@ -12,8 +12,8 @@ from twisted_chat.client.errors import StateError
 from twisted_chat.client.journal import Journal
 from twisted_chat.client.line import encode
 from twisted_chat.client.outbox import Post
-from twisted_chat.words.commands import Delete, Edit, React, Send, Topic
-from twisted_chat.words.events import Cursor
+from twisted_chat.events import Cursor
+from twisted_chat.protocol.commands import Delete, Edit, React, Send, Topic
 
 CURSOR = Cursor("E", 7, "e7")
 

@@ -8,9 +8,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_chat.client.errors import QueueFull
 from twisted_chat.client.outbox import FIRST_TOGETHER, MOST_TOGETHER, Outbox, Pace, Pending, committed_event, rate_of
-from twisted_chat.words.commands import Delete, Edit, React, Send, Topic
-from twisted_chat.words.events import Author, Deleted, Edited, Message, Reacted, TopicSet
-from twisted_chat.words.replies import PostOk, SendRate
+from twisted_chat.events import Author, Deleted, Edited, Message, Reacted, TopicSet
+from twisted_chat.protocol.commands import Delete, Edit, React, Send, Topic
+from twisted_chat.protocol.replies import PostOk, SendRate
 
 
 def pending(key: str, room: str = "lobby", text: str = "hi") -> Pending:

@@ -29,11 +29,11 @@ from twisted_chat.client import (
 )
 from twisted_chat.client import room as room_module
 from twisted_chat.client.line import UnknownEvent
+from twisted_chat.errors import BadRequest, Conflict, Forbidden, InternalError, NoSuchRoom, SlowMode, TooBig
+from twisted_chat.events import Author, Cursor, Event
+from twisted_chat.limits import Limits, RoomPolicy
 from twisted_chat.testing import MemoryChat
-from twisted_chat.words.errors import BadRequest, Conflict, Forbidden, InternalError, NoSuchRoom, SlowMode, TooBig
-from twisted_chat.words.events import Author, Cursor, Event
-from twisted_chat.words.limits import Limits, RoomPolicy
-from twisted_chat.words.people import Person
+from twisted_chat.users import Person
 
 ALICE = Person(id="u1", name="alice")
 BOB = Person(id="u2", name="bob")

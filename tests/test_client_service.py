@@ -9,9 +9,9 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_chat.client import ChatClient, ClientStopped, Message, Postponed, QueueFull, Reset, Room, State
+from twisted_chat.limits import Limits
 from twisted_chat.testing import MemoryChat
-from twisted_chat.words.limits import Limits
-from twisted_chat.words.people import Person
+from twisted_chat.users import Person
 
 ALICE = Person(id="u1", name="alice")
 

@@ -6,8 +6,8 @@ import msgspec
 from msgspec import UNSET
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_chat.protocol.commands import Leave, Ping, Send
 from twisted_chat.rules.decoding import BATCH_COMMANDS, Wrong, commands_in
-from twisted_chat.words.commands import Leave, Ping, Send
 
 
 class DecodingTests(SynchronousTestCase):

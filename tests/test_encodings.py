@@ -7,10 +7,10 @@ from zlib import decompressobj
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_chat.events import Author, Edited, Event, Message
+from twisted_chat.protocol.frames import BARE, DEFLATED
 from twisted_chat.rules import encodings
 from twisted_chat.rules.encodings import Encoding, JsonBatchEncoding, JsonEncoding, NamedTextEncoding, TextEncoding
-from twisted_chat.words.events import Author, Edited, Event, Message
-from twisted_chat.words.frames import BARE, DEFLATED
 
 ANN = Author("u1", "änn")
 EVENTS: list[Event] = [

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.words import errors
-from twisted_chat.words.errors import ERRORS, RETRY_CLOSE_CODES, ChatError, CloseCode, LimitReached, RateLimited, Restarting
+from twisted_chat import errors
+from twisted_chat.errors import ERRORS, RETRY_CLOSE_CODES, ChatError, CloseCode, LimitReached, RateLimited, Restarting
 
 
 def all_errors(base: type[ChatError] = ChatError) -> set[type[ChatError]]:

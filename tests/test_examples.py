@@ -12,8 +12,8 @@ from examples.bot import Bot
 from examples.bridge import bridge
 from examples.log_tailer import Tail
 from twisted_chat.client import ChatClient, Message, Reacted
+from twisted_chat.limits import RoomPolicy
 from twisted_chat.testing import MemoryChat
-from twisted_chat.words.limits import RoomPolicy
 
 
 class BotTests(SynchronousTestCase):

@@ -7,7 +7,7 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame
 from websockets.streams import StreamReader
 
-from twisted_chat.words.frames import BARE, DEFLATED, FIN_BINARY, FIN_CLOSE, FIN_PING, FIN_TEXT, frame, text_frame
+from twisted_chat.protocol.frames import BARE, DEFLATED, FIN_BINARY, FIN_CLOSE, FIN_PING, FIN_TEXT, frame, text_frame
 
 LENGTHS = (0, 1, 125, 126, 127, 65_535, 65_536, 70_000)
 

@@ -6,10 +6,10 @@ from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.chat import ALICE, BOB, UNBOUND, Chat, HeldStore, guest
-from twisted_chat.words.drafts import MessageDraft
-from twisted_chat.words.errors import ChatError, Conflict, Forbidden, LimitReached, NoSuchRoom, Restarting, SlowMode
-from twisted_chat.words.limits import Limits, RoomPolicy
-from twisted_chat.words.store import Appended, Repeated
+from twisted_chat.drafts import MessageDraft
+from twisted_chat.errors import ChatError, Conflict, Forbidden, LimitReached, NoSuchRoom, Restarting, SlowMode
+from twisted_chat.interfaces import Appended, Repeated
+from twisted_chat.limits import Limits, RoomPolicy
 
 
 class NamesTests(SynchronousTestCase):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_chat.errors import BadRequest
 from twisted_chat.identity.guest import Guests
-from twisted_chat.words.errors import BadRequest
 
 DEVICE = "3f2b8c1e-device"
 

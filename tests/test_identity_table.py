@@ -5,10 +5,10 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_chat.errors import TokenExpired, Unauthenticated, Unavailable
 from twisted_chat.identity.guest import Guests
 from twisted_chat.identity.table import IdentityTable
-from twisted_chat.words.errors import TokenExpired, Unauthenticated, Unavailable
-from twisted_chat.words.people import Credential, Person, Source
+from twisted_chat.users import Credential, Person, Source
 
 ALICE = Person(id="u1", name="Alice")
 TOKEN = Credential("abc", Source.HEADER)

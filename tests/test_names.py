@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.words.errors import BadRequest
-from twisted_chat.words.names import PERSON_NAME_MAX, ROOM_NAME_MAX, person_name, room_name, skeleton
+from twisted_chat.errors import BadRequest
+from twisted_chat.names import PERSON_NAME_MAX, ROOM_NAME_MAX, person_name, room_name, skeleton
 
 UNSEEN = {
     "NUL": "\0",

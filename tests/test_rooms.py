@@ -10,9 +10,9 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.chat import ALICE, BOB, CAROL, Chat, Json, JsonClient, MemoryLink, PlainClient
+from twisted_chat.events import Event, Message
+from twisted_chat.limits import Limits, RoomPolicy
 from twisted_chat.rules import audience, encodings, hub, session
-from twisted_chat.words.events import Event, Message
-from twisted_chat.words.limits import Limits, RoomPolicy
 
 #: Windows and portions so small that a few messages overflow them.
 SMALL = {

@@ -10,11 +10,11 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.certificates import make_certificate
+from twisted_chat.errors import Conflict, Forbidden, Unauthenticated
+from twisted_chat.interfaces import StoreError, TokenRecord
+from twisted_chat.limits import Limits, RoomPolicy
 from twisted_chat.service.chat import Chat, SetUpError, build, read_keys
 from twisted_chat.service.settings import Settings
-from twisted_chat.words.errors import Conflict, Forbidden, Unauthenticated
-from twisted_chat.words.limits import Limits, RoomPolicy
-from twisted_chat.words.store import StoreError, TokenRecord
 
 SECRET = "a secret that is shared with the issuer of tokens"
 

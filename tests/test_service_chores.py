@@ -8,6 +8,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_chat.errors import Unavailable
+from twisted_chat.interfaces import RoomStore, TokenStore
 from twisted_chat.rules.hub import Hub
 from twisted_chat.service.chores import (
     BEARERS_SECONDS,
@@ -19,8 +21,6 @@ from twisted_chat.service.chores import (
     revocation,
     rooms,
 )
-from twisted_chat.words.errors import Unavailable
-from twisted_chat.words.store import RoomStore, TokenStore
 
 
 class FakeHub:

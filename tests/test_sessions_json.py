@@ -9,9 +9,9 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.chat import ALICE, BEGIN, BOB, CAROL, MODERATOR, UNBOUND, Chat, Json, MemoryLink, guest
-from twisted_chat.words.errors import TokenExpired, Unauthenticated
-from twisted_chat.words.limits import Limits, RoomPolicy
-from twisted_chat.words.people import Person
+from twisted_chat.errors import TokenExpired, Unauthenticated
+from twisted_chat.limits import Limits, RoomPolicy
+from twisted_chat.users import Person
 
 
 class HelloTests(SynchronousTestCase):

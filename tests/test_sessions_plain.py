@@ -6,8 +6,8 @@ from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.chat import ALICE, BOB, CAROL, MODERATOR, UNBOUND, Chat, MemoryLink, guest
-from twisted_chat.words.events import Message
-from twisted_chat.words.limits import Limits, RoomPolicy
+from twisted_chat.events import Message
+from twisted_chat.limits import Limits, RoomPolicy
 
 
 class PlainTests(SynchronousTestCase):

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_chat.limits import Limits, RoomPolicy
 from twisted_chat.service import manual
 from twisted_chat.service.options import Options
 from twisted_chat.service.settings import (
@@ -23,7 +24,6 @@ from twisted_chat.service.settings import (
     store_path,
     variable,
 )
-from twisted_chat.words.limits import Limits, RoomPolicy
 
 ROOT = Path(__file__).parent.parent
 

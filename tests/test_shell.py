@@ -13,6 +13,9 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_chat.client import ChatClient, Message
+from twisted_chat.errors import Forbidden
+from twisted_chat.events import Author
+from twisted_chat.interfaces import StoreError
 from twisted_chat.shell import connection
 from twisted_chat.shell.main import ended
 from twisted_chat.shell.options import parser
@@ -22,9 +25,6 @@ from twisted_chat.shell.tailing import tail
 from twisted_chat.shell.talking import talk
 from twisted_chat.shell.world import ShellError, Status, World
 from twisted_chat.testing import MemoryChat
-from twisted_chat.words.errors import Forbidden
-from twisted_chat.words.events import Author
-from twisted_chat.words.store import StoreError
 
 
 class VerbTests(SynchronousTestCase):

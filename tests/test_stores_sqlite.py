@@ -19,14 +19,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests import store_contract
 from tests.store_contract import BOB, delete, edit, raw, reaction, say, token
+from twisted_chat.drafts import MessageDraft
+from twisted_chat.errors import Conflict, Unavailable
+from twisted_chat.interfaces import Append, Appended, Repeated, StoreError
 from twisted_chat.stores.sqlite import SQLiteStore, careful, connection, database, log
 from twisted_chat.stores.sqlite.backup import backup
 from twisted_chat.stores.sqlite.shared import SharedTokens
 from twisted_chat.stores.sqlite.upgrade import schema_steps
 from twisted_chat.stores.threads import AtOnce, Work, Worker, call_at_once
-from twisted_chat.words.drafts import MessageDraft
-from twisted_chat.words.errors import Conflict, Unavailable
-from twisted_chat.words.store import Append, Appended, Repeated, StoreError
 
 T = TypeVar("T")
 

@@ -10,11 +10,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_chat.interfaces import Opened, Store, StoreError
 from twisted_chat.stores.memory import MemoryStore
 from twisted_chat.stores.sqlite import SQLiteStore
 from twisted_chat.stores.threads import call_at_once
 from twisted_chat.stores.urls import make_shared_tokens, make_store
-from twisted_chat.words.store import Opened, Store, StoreError
 
 
 class MakeStoreTests(SynchronousTestCase):

@@ -6,10 +6,10 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_chat.client import ChatClient, Message, State
+from twisted_chat.errors import RateLimited
+from twisted_chat.limits import Limits, RoomPolicy
 from twisted_chat.testing import MemoryChat, TestClock
-from twisted_chat.words.errors import RateLimited
-from twisted_chat.words.limits import Limits, RoomPolicy
-from twisted_chat.words.people import Person
+from twisted_chat.users import Person
 
 
 class Bot:

@@ -7,9 +7,9 @@ from twisted.internet.defer import fail
 
 from tests.http_chat import ALICE, HttpCase
 from tests.http_memory import Reply
-from twisted_chat.words.errors import Unavailable
-from twisted_chat.words.limits import Limits, RoomPolicies, RoomPolicy
-from twisted_chat.words.people import Person
+from twisted_chat.errors import Unavailable
+from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
+from twisted_chat.users import Person
 
 EVENTS = "/api/v1/rooms/lobby/events"
 AS_ALICE = ("Authorization", "Bearer alice")

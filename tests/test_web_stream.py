@@ -10,10 +10,10 @@ from twisted.internet.testing import StringTransport
 
 from tests.http_chat import HttpCase
 from tests.http_memory import Reply, Wire
+from twisted_chat.errors import BadRequest, CloseCode
+from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
+from twisted_chat.users import Person
 from twisted_chat.web.stream import read_event_id
-from twisted_chat.words.errors import BadRequest, CloseCode
-from twisted_chat.words.limits import Limits, RoomPolicies, RoomPolicy
-from twisted_chat.words.people import Person
 
 EVENTS = "/api/v1/rooms/lobby/events"
 STREAM = ("Accept", "text/event-stream")

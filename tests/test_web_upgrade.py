@@ -13,16 +13,16 @@ from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.http_memory import KEY, Recorder, Reply, Wire, handshake, request_head
+from twisted_chat.errors import NoSuchRoom, TokenExpired, Unauthenticated, Unavailable
 from twisted_chat.identity.guest import Guests
+from twisted_chat.limits import Limits
+from twisted_chat.protocol.handshake import Handshake
 from twisted_chat.rules.admission import Admission, Origins, TrustedProxies
+from twisted_chat.ticket import Dialect, Ticket
+from twisted_chat.users import Credential, Person, Source
 from twisted_chat.web.door import Door
 from twisted_chat.web.site import ChatSite
 from twisted_chat.web.upgrade import Upgrades
-from twisted_chat.words.errors import NoSuchRoom, TokenExpired, Unauthenticated, Unavailable
-from twisted_chat.words.handshake import Handshake
-from twisted_chat.words.limits import Limits
-from twisted_chat.words.people import Credential, Person, Source
-from twisted_chat.words.ticket import Dialect, Ticket
 
 KNOCK = b"<101>"
 OWN = (b"Origin", b"http://chat.test:8080")

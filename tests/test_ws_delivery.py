@@ -17,9 +17,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.chat import UNBOUND, Chat, MemoryLink, guest
 from tests.http_memory import KEY
 from tests.ws_memory import PING, PONG, TEXT, FakeSocket, client_frame, server_frames, use_clock
-from twisted_chat.words.handshake import Handshake
-from twisted_chat.words.limits import Limits
-from twisted_chat.words.ticket import Dialect, Ticket
+from twisted_chat.limits import Limits
+from twisted_chat.protocol.handshake import Handshake
+from twisted_chat.ticket import Dialect, Ticket
 from twisted_chat.ws.factory import ChatFactory
 
 SEEDS = 20

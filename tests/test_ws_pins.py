@@ -23,9 +23,9 @@ from twisted.trial.unittest import SynchronousTestCase
 import twisted_chat.ws
 from tests.http_memory import KEY, handshake
 from tests.ws_memory import PING, TEXT, TICKET, Connection, FakeSocket, client_frame, use_clock
-from twisted_chat.words.frames import DEFLATE_WINDOW_BITS
-from twisted_chat.words.handshake import Handshake
-from twisted_chat.words.limits import Limits
+from twisted_chat.limits import Limits
+from twisted_chat.protocol.frames import DEFLATE_WINDOW_BITS
+from twisted_chat.protocol.handshake import Handshake
 from twisted_chat.ws.factory import CLOSE_SECONDS
 from twisted_chat.ws.protocol import ChatProtocol
 

@@ -31,8 +31,8 @@ from tests.ws_memory import (
     masked,
     use_clock,
 )
-from twisted_chat.words.handshake import Handshake
-from twisted_chat.words.limits import Limits
+from twisted_chat.limits import Limits
+from twisted_chat.protocol.handshake import Handshake
 from twisted_chat.ws import receive
 from twisted_chat.ws.factory import ChatFactory
 

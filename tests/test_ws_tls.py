@@ -18,9 +18,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.certificates import make_certificate
 from tests.http_memory import KEY
 from tests.ws_memory import TICKET, FakeSocket, RecordingSession, server_frames, use_clock
-from twisted_chat.words.frames import text_frame
-from twisted_chat.words.handshake import Handshake
-from twisted_chat.words.limits import Limits
+from twisted_chat.limits import Limits
+from twisted_chat.protocol.frames import text_frame
+from twisted_chat.protocol.handshake import Handshake
 from twisted_chat.ws.factory import ChatFactory
 from twisted_chat.ws.protocol import ChatProtocol
 from twisted_chat.ws.tls import SLICE_BYTES, TlsSend, is_direct

@@ -15,10 +15,10 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.http_memory import KEY
-from twisted_chat.words.handshake import Handshake
-from twisted_chat.words.limits import Limits
-from twisted_chat.words.people import Person
-from twisted_chat.words.ticket import Dialect, Ticket
+from twisted_chat.limits import Limits
+from twisted_chat.protocol.handshake import Handshake
+from twisted_chat.ticket import Dialect, Ticket
+from twisted_chat.users import Person
 from twisted_chat.ws.factory import ChatFactory
 from twisted_chat.ws.protocol import ChatProtocol
 

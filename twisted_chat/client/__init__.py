@@ -16,8 +16,8 @@ from twisted_chat.client.errors import (
 from twisted_chat.client.reconnecting import ReconnectingChatClientFactory
 from twisted_chat.client.room import HistoryPage, Reset, Room, Standing
 from twisted_chat.client.service import ChatClient, State
-from twisted_chat.words.events import Cursor, Deleted, Edited, Event, Message, Reacted, TopicSet
-from twisted_chat.words.replies import GapPush, LivePush, PresencePush, ReadPush, TypingPush
+from twisted_chat.events import Cursor, Deleted, Edited, Event, Message, Reacted, TopicSet
+from twisted_chat.protocol.replies import GapPush, LivePush, PresencePush, ReadPush, TypingPush
 
 __all__ = [
     "ChatClient",

@@ -1,13 +1,13 @@
 """What can become of something that a program asked its client for, and of a connection.
 
-What the server refuses fails with the error of the table in :mod:`twisted_chat.words.errors` (``Forbidden``, ``TooBig``, …); what
+What the server refuses fails with the error of the table in :mod:`twisted_chat.errors` (``Forbidden``, ``TooBig``, …); what
 happens on this side has a name here.
 """
 
 from __future__ import annotations
 
-from twisted_chat.words.errors import ERRORS, RETRY_CLOSE_CODES, ChatError, CloseCode, Conflict, NotJoined
-from twisted_chat.words.replies import ErrorBody
+from twisted_chat.errors import ERRORS, RETRY_CLOSE_CODES, ChatError, CloseCode, Conflict, NotJoined
+from twisted_chat.protocol.replies import ErrorBody
 
 #: The close codes of RFC 6455 after which coming back would only repeat what went wrong.
 _STOP_CODES = frozenset({1000, 1002, 1003, 1007, 1009})
@@ -42,7 +42,7 @@ class Postponed(ClientStopped):
 class ClientEnded(ClientError):
     """The client gave up for good, because coming back cannot help.
 
-    :ivar cause: what was said last: a :class:`ConnectionProblem` or :class:`~twisted_chat.words.errors.ChatError`.
+    :ivar cause: what was said last: a :class:`ConnectionProblem` or :class:`~twisted_chat.errors.ChatError`.
     """
 
     def __init__(self, cause: Exception) -> None:

@@ -25,8 +25,8 @@ from msgspec import Struct
 
 from twisted_chat.client.errors import StateError
 from twisted_chat.client.outbox import Post
-from twisted_chat.words.commands import Delete, Edit, React, Send, Topic
-from twisted_chat.words.events import Cursor
+from twisted_chat.events import Cursor
+from twisted_chat.protocol.commands import Delete, Edit, React, Send, Topic
 
 #: Bytes that the file may grow beyond what it needs before it is written anew.
 SLACK_BYTES = 262_144

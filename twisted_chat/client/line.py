@@ -26,10 +26,10 @@ from twisted.python.failure import Failure
 
 from twisted_chat.client.errors import Closed, ConnectionProblem, refusal
 from twisted_chat.client.socket import ChatSocket, SocketFactory
-from twisted_chat.words.commands import Command, Hello
-from twisted_chat.words.errors import ChatError, Unauthenticated
-from twisted_chat.words.events import Author, Event
-from twisted_chat.words.replies import (
+from twisted_chat.errors import ChatError, Unauthenticated
+from twisted_chat.events import Author, Event
+from twisted_chat.protocol.commands import Command, Hello
+from twisted_chat.protocol.replies import (
     ByePush,
     Error,
     GapPush,

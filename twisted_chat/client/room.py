@@ -25,7 +25,9 @@ from twisted_chat.client.backoff import Backoff
 from twisted_chat.client.errors import ClientEnded, ClientError, ClientStopped, ConnectionProblem, RoomLeft
 from twisted_chat.client.line import AnyEvent, Line, decode_event
 from twisted_chat.client.outbox import MOST_FAULTS, Pace, Pending, Post, committed_event, longest_wait
-from twisted_chat.words.commands import (
+from twisted_chat.errors import ChatError, InternalError, TooBig
+from twisted_chat.events import Author, Cursor
+from twisted_chat.protocol.commands import (
     Command,
     Delete,
     Edit,
@@ -39,9 +41,7 @@ from twisted_chat.words.commands import (
     Topic,
     Typing,
 )
-from twisted_chat.words.errors import ChatError, InternalError, TooBig
-from twisted_chat.words.events import Author, Cursor
-from twisted_chat.words.replies import (
+from twisted_chat.protocol.replies import (
     Joined,
     LivePush,
     Ok,
@@ -177,7 +177,7 @@ class Room:
     def send(
         self, text: str | None = None, *, data: bytes | None = None, reply_to: int | None = None, key: str | None = None
     ) -> Deferred[Any]:
-        """Say something; fires with the committed :class:`~twisted_chat.words.events.Message`.
+        """Say something; fires with the committed :class:`~twisted_chat.events.Message`.
 
         Offline it waits.  However often the connection breaks, it is in the log once.
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 
-from twisted_chat.words.errors import BadRequest
-from twisted_chat.words.names import person_name
-from twisted_chat.words.people import Person
+from twisted_chat.errors import BadRequest
+from twisted_chat.names import person_name
+from twisted_chat.users import Person
 
 #: Characters.  Shorter ones could be hit upon by trying, and who has the device has the guest's id.
 DEVICE_MIN = 8

@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from msgspec import Struct
 from twisted.internet.defer import Deferred, fail, succeed
 
-from twisted_chat.words.errors import BadRequest, ChatError, TokenExpired, Unauthenticated
-from twisted_chat.words.names import PERSON_NAME_MAX, person_name
-from twisted_chat.words.people import Credential, Person
+from twisted_chat.errors import BadRequest, ChatError, TokenExpired, Unauthenticated
+from twisted_chat.names import PERSON_NAME_MAX, person_name
+from twisted_chat.users import Credential, Person
 
 ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred, maybeDeferred
 
+from twisted_chat.errors import Unauthenticated
 from twisted_chat.identity.guest import Guests
-from twisted_chat.words.errors import Unauthenticated
-from twisted_chat.words.people import Credential, Identity, Person
+from twisted_chat.users import Credential, Identity, Person
 
 
 class IdentityTable:

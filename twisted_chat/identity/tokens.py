@@ -14,10 +14,10 @@ from hashlib import sha256
 from msgspec import Struct
 from twisted.internet.defer import Deferred, fail, succeed
 
-from twisted_chat.words.errors import BadRequest, TokenExpired, Unauthenticated
-from twisted_chat.words.names import person_name
-from twisted_chat.words.people import Credential, Person
-from twisted_chat.words.store import TokenRecord, TokenStore
+from twisted_chat.errors import BadRequest, TokenExpired, Unauthenticated
+from twisted_chat.interfaces import TokenRecord, TokenStore
+from twisted_chat.names import person_name
+from twisted_chat.users import Credential, Person
 
 #: Tells our tokens from others, to us and to scanners that look for leaked secrets.
 PREFIX = "tc_"

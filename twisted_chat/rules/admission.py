@@ -11,8 +11,8 @@ from ipaddress import AddressValueError, IPv4Network, IPv6Address, IPv6Network, 
 
 from msgspec import Struct
 
-from twisted_chat.words.errors import BadRequest, Forbidden, LimitReached, Restarting
-from twisted_chat.words.limits import Limits
+from twisted_chat.errors import BadRequest, Forbidden, LimitReached, Restarting
+from twisted_chat.limits import Limits
 
 #: How peers at a UNIX socket are named, in ``trusted_proxies`` and in counts.
 UNIX = "unix"

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
+from twisted_chat.events import Event
 from twisted_chat.rules.encodings import Encoding
 from twisted_chat.rules.link import Send
 from twisted_chat.rules.reader import CATCH_UP_BYTES, Reader, State
 from twisted_chat.rules.turn import Turn
-from twisted_chat.words.events import Event
 
 if TYPE_CHECKING:
     from twisted_chat.rules.room import Room

@@ -8,8 +8,8 @@ from typing import TypeAlias, Union
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from twisted_chat.words.commands import AnyCommand, Id
-from twisted_chat.words.errors import BadRequest, ChatError, TooBig, UnknownType
+from twisted_chat.errors import BadRequest, ChatError, TooBig, UnknownType
+from twisted_chat.protocol.commands import AnyCommand, Id
 
 #: Commands in one array; more would let one frame take a whole turn.
 BATCH_COMMANDS = 1_000

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TypeAlias, Union
 
-from twisted_chat.words.commands import Delete, Edit, React, Send, Topic
-from twisted_chat.words.drafts import DeleteDraft, Draft, EditDraft, MessageDraft, ReactionDraft, TopicDraft
-from twisted_chat.words.errors import BadRequest, Forbidden, TooBig
-from twisted_chat.words.events import Author
-from twisted_chat.words.people import Person
+from twisted_chat.drafts import DeleteDraft, Draft, EditDraft, MessageDraft, ReactionDraft, TopicDraft
+from twisted_chat.errors import BadRequest, Forbidden, TooBig
+from twisted_chat.events import Author
+from twisted_chat.protocol.commands import Delete, Edit, React, Send, Topic
+from twisted_chat.users import Person
 
 PostCommand: TypeAlias = Union[Send, Edit, Delete, React, Topic]
 

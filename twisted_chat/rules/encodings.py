@@ -11,8 +11,8 @@ from typing import Protocol
 
 import msgspec
 
-from twisted_chat.words.events import Event, Message
-from twisted_chat.words.frames import BARE, Framing, text_frame
+from twisted_chat.events import Event, Message
+from twisted_chat.protocol.frames import BARE, Framing, text_frame
 
 #: Bytes in one array of events: one read of a client's socket, and far below what browsers take.
 BATCH_BYTES = 65_536

@@ -17,6 +17,24 @@ from twisted.internet.defer import Deferred, DeferredSemaphore, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_chat.drafts import Draft, MessageDraft
+from twisted_chat.errors import (
+    BadRequest,
+    ChatError,
+    CloseCode,
+    Conflict,
+    Forbidden,
+    LimitReached,
+    NoSuchRoom,
+    Restarting,
+    SlowMode,
+    Unauthenticated,
+)
+from twisted_chat.events import Cursor, Event
+from twisted_chat.interfaces import Appended, LogStore, Opened, Outcome, Page, Repeated, RoomRecord
+from twisted_chat.limits import Limits, RoomPolicies
+from twisted_chat.names import person_name, room_name, skeleton
+from twisted_chat.protocol.replies import Me, ReadPush, TypingPush
 from twisted_chat.rules.audience import FanOut
 from twisted_chat.rules.buckets import Bucket
 from twisted_chat.rules.commit import EphemeralLog, GroupCommit, Posting
@@ -29,26 +47,8 @@ from twisted_chat.rules.reader import CATCH_UP_BYTES, CATCH_UP_EVENTS
 from twisted_chat.rules.room import Room
 from twisted_chat.rules.session import Session
 from twisted_chat.rules.turn import CallLater, Turn
-from twisted_chat.words.drafts import Draft, MessageDraft
-from twisted_chat.words.errors import (
-    BadRequest,
-    ChatError,
-    CloseCode,
-    Conflict,
-    Forbidden,
-    LimitReached,
-    NoSuchRoom,
-    Restarting,
-    SlowMode,
-    Unauthenticated,
-)
-from twisted_chat.words.events import Cursor, Event
-from twisted_chat.words.limits import Limits, RoomPolicies
-from twisted_chat.words.names import person_name, room_name, skeleton
-from twisted_chat.words.people import Credential, Person
-from twisted_chat.words.replies import Me, ReadPush, TypingPush
-from twisted_chat.words.store import Appended, LogStore, Opened, Outcome, Page, Repeated, RoomRecord
-from twisted_chat.words.ticket import Dialect, Ticket
+from twisted_chat.ticket import Dialect, Ticket
+from twisted_chat.users import Credential, Person
 
 #: Reads of the store for readers that catch up, under way at once: bounds memory when thousands resume together.
 READS_AT_ONCE = 16

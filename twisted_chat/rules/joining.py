@@ -14,14 +14,14 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import asdict
 from twisted.python.failure import Failure
 
+from twisted_chat.errors import ChatError, InternalError, LimitReached, NotJoined
+from twisted_chat.protocol.commands import Id, JoinRoom
+from twisted_chat.protocol.frames import BARE, DEFLATED
+from twisted_chat.protocol.replies import JoinAllOk, Joined, JoinFailed, JoinOk, error_body
 from twisted_chat.rules.encodings import JsonBatchEncoding, JsonEncoding
 from twisted_chat.rules.reader import Reader
 from twisted_chat.rules.room import Room
 from twisted_chat.rules.session import Life
-from twisted_chat.words.commands import Id, JoinRoom
-from twisted_chat.words.errors import ChatError, InternalError, LimitReached, NotJoined
-from twisted_chat.words.frames import BARE, DEFLATED
-from twisted_chat.words.replies import JoinAllOk, Joined, JoinFailed, JoinOk, error_body
 
 if TYPE_CHECKING:
     from twisted_chat.rules.jsonsession import JsonSession

@@ -17,17 +17,20 @@ from msgspec.structs import asdict
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.python.failure import Failure
 
-from twisted_chat.rules.buckets import Bucket
-from twisted_chat.rules.commit import Posting
-from twisted_chat.rules.decoding import Decoded, Wrong, commands_in
-from twisted_chat.rules.drafting import PostCommand, draft_of
-from twisted_chat.rules.encodings import batch_frame
-from twisted_chat.rules.joining import join_all, join_one
-from twisted_chat.rules.link import Link
-from twisted_chat.rules.reader import Reader
-from twisted_chat.rules.room import Room
-from twisted_chat.rules.session import Life, Session
-from twisted_chat.words.commands import (
+from twisted_chat.drafts import Draft
+from twisted_chat.errors import (
+    RETRY_CLOSE_CODES,
+    BadRequest,
+    ChatError,
+    CloseCode,
+    InternalError,
+    LimitReached,
+    NotJoined,
+    RateLimited,
+    Unauthenticated,
+)
+from twisted_chat.interfaces import Outcome, Page, Repeated
+from twisted_chat.protocol.commands import (
     AnyCommand,
     Bye,
     Delete,
@@ -48,21 +51,8 @@ from twisted_chat.words.commands import (
     Topic,
     Typing,
 )
-from twisted_chat.words.drafts import Draft
-from twisted_chat.words.errors import (
-    RETRY_CLOSE_CODES,
-    BadRequest,
-    ChatError,
-    CloseCode,
-    InternalError,
-    LimitReached,
-    NotJoined,
-    RateLimited,
-    Unauthenticated,
-)
-from twisted_chat.words.frames import text_frame
-from twisted_chat.words.people import Credential, Person, Source
-from twisted_chat.words.replies import (
+from twisted_chat.protocol.frames import text_frame
+from twisted_chat.protocol.replies import (
     ByePush,
     Error,
     GapPush,
@@ -85,8 +75,18 @@ from twisted_chat.words.replies import (
     WelcomeLimits,
     error_body,
 )
-from twisted_chat.words.store import Outcome, Page, Repeated
-from twisted_chat.words.ticket import Ticket
+from twisted_chat.rules.buckets import Bucket
+from twisted_chat.rules.commit import Posting
+from twisted_chat.rules.decoding import Decoded, Wrong, commands_in
+from twisted_chat.rules.drafting import PostCommand, draft_of
+from twisted_chat.rules.encodings import batch_frame
+from twisted_chat.rules.joining import join_all, join_one
+from twisted_chat.rules.link import Link
+from twisted_chat.rules.reader import Reader
+from twisted_chat.rules.room import Room
+from twisted_chat.rules.session import Life, Session
+from twisted_chat.ticket import Ticket
+from twisted_chat.users import Credential, Person, Source
 
 if TYPE_CHECKING:
     from twisted_chat.rules.hub import Hub

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
+from twisted_chat.events import Event
 from twisted_chat.rules.link import Link
-from twisted_chat.words.events import Event
 
 if TYPE_CHECKING:
     from twisted_chat.rules.audience import Audience, Row

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
 
-from twisted_chat.words.events import Deleted, Edited, Event, Message
+from twisted_chat.events import Deleted, Edited, Event, Message
 
 #: Bytes that an event costs beside its content (objects, list entries, the frame's header), measured with ``tracemalloc``.
 OVERHEAD = 400

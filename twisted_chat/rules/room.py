@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from twisted_chat.errors import LimitReached
+from twisted_chat.events import Deleted, Event, TopicSet
+from twisted_chat.interfaces import RoomRecord
+from twisted_chat.limits import Limits, RoomPolicy
 from twisted_chat.rules.audience import Audience, FanOut
 from twisted_chat.rules.encodings import Encoding
 from twisted_chat.rules.presence import Presence
 from twisted_chat.rules.recent import Recent
-from twisted_chat.words.errors import LimitReached
-from twisted_chat.words.events import Deleted, Event, TopicSet
-from twisted_chat.words.limits import Limits, RoomPolicy
-from twisted_chat.words.store import RoomRecord
 
 if TYPE_CHECKING:
     from twisted_chat.rules.reader import Member

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
+from twisted_chat.errors import ChatError, CloseCode, RateLimited, TokenExpired
+from twisted_chat.protocol.replies import PresencePush
 from twisted_chat.rules.buckets import Bucket
 from twisted_chat.rules.link import Link
 from twisted_chat.rules.reader import Reader, State
 from twisted_chat.rules.room import Room
-from twisted_chat.words.errors import ChatError, CloseCode, RateLimited, TokenExpired
-from twisted_chat.words.people import Person
-from twisted_chat.words.replies import PresencePush
+from twisted_chat.users import Person
 
 if TYPE_CHECKING:
     from twisted_chat.rules.hub import Hub

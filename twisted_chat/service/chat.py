@@ -19,15 +19,18 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from twisted_chat.errors import BadRequest
 from twisted_chat.identity.guest import Guests
 from twisted_chat.identity.jwt import JsonWebTokens, JwtKey, read_key
 from twisted_chat.identity.table import IdentityTable
 from twisted_chat.identity.tokens import OpaqueTokens
+from twisted_chat.interfaces import Store, TokenRecord
 from twisted_chat.rules.admission import Admission, Origins, TrustedProxies, parse_origin
 from twisted_chat.rules.hub import Hub
 from twisted_chat.service import metrics
 from twisted_chat.service.settings import Settings, key_file
 from twisted_chat.stores.urls import make_store
+from twisted_chat.users import Identity
 from twisted_chat.web.api import Api, body_bytes
 from twisted_chat.web.assets import page_routes
 from twisted_chat.web.door import Door
@@ -37,9 +40,6 @@ from twisted_chat.web.log import observer
 from twisted_chat.web.openapi import openapi_route
 from twisted_chat.web.site import ChatSite
 from twisted_chat.web.upgrade import Upgrades
-from twisted_chat.words.errors import BadRequest
-from twisted_chat.words.people import Identity
-from twisted_chat.words.store import Store, TokenRecord
 from twisted_chat.ws.factory import ChatFactory
 
 #: Seconds between two looks whether everybody has gone.

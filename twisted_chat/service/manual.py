@@ -18,8 +18,8 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import FieldInfo
 
+from twisted_chat.limits import Limits, RoomPolicy
 from twisted_chat.service.settings import Settings, variable
-from twisted_chat.words.limits import Limits, RoomPolicy
 
 _FIELD = re.compile(r"    (\w+): .* = ")
 

@@ -13,11 +13,11 @@ from twisted.logger import ILogObserver
 from twisted.python import usage
 
 import twisted_chat
+from twisted_chat.limits import Limits
 from twisted_chat.service import log
 from twisted_chat.service.manual import comments
 from twisted_chat.service.process import say_error
 from twisted_chat.service.settings import Given, Settings, SettingsError, field_types, load, nearest
-from twisted_chat.words.limits import Limits
 
 _WIDTH = 100
 

@@ -22,6 +22,7 @@ from twisted.web.server import Site
 from zope.interface import implementer
 
 import twisted_chat
+from twisted_chat.interfaces import StoreError
 from twisted_chat.service.chat import Chat, SetUpError, build
 from twisted_chat.service.chores import bearers, retention, revocation, rooms
 from twisted_chat.service.lean import lean
@@ -30,7 +31,6 @@ from twisted_chat.service.options import Options
 from twisted_chat.service.process import Signals, exit_status_at_end, say_error, settle, tune
 from twisted_chat.service.settings import Settings, SettingsError, store_path
 from twisted_chat.service.systemd import Notifier, Watchdog, watchdog_seconds
-from twisted_chat.words.store import StoreError
 
 #: What a reload may change; all else is built into what runs.
 _RELOADABLE = {"limits", "rooms", "create_rooms", "allowed_origins", "trusted_proxies"}

@@ -22,6 +22,7 @@ from msgspec import Struct
 from OpenSSL import crypto
 
 from twisted_chat.client import ChatClient
+from twisted_chat.interfaces import StoreError
 from twisted_chat.service.log import visible
 from twisted_chat.service.settings import Settings, key_file
 from twisted_chat.shell.connection import with_client
@@ -32,7 +33,6 @@ from twisted_chat.stores.sqlite.lock import FileLock, InUse
 from twisted_chat.stores.sqlite.transfer import holes, outgoing
 from twisted_chat.stores.sqlite.upgrade import schema_steps, steps_taken
 from twisted_chat.stores.urls import store_file
-from twisted_chat.words.store import StoreError
 
 #: Bytes free on the disk of the store: below the first it is a matter of hours, below the second of days.
 DISK_FULL, DISK_LOW = 104_857_600, 1_073_741_824

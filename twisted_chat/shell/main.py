@@ -24,11 +24,11 @@ from twisted.logger import FilteringLogObserver, ILogObserver, LogEvent, LogLeve
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_chat.errors import ChatError
+from twisted_chat.interfaces import StoreError
 from twisted_chat.service.log import text_line, without_secrets
 from twisted_chat.shell.options import parser
 from twisted_chat.shell.world import ShellError, Status, World
-from twisted_chat.words.errors import ChatError
-from twisted_chat.words.store import StoreError
 
 
 def main() -> NoReturn:

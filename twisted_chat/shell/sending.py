@@ -14,9 +14,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from twisted_chat.client import ChatClient, Message, Room
+from twisted_chat.errors import ChatError
 from twisted_chat.shell.connection import guest_device, token_of, url_of, with_client
 from twisted_chat.shell.world import ShellError, Status, World
-from twisted_chat.words.errors import ChatError
 
 #: Messages that wait for their acknowledgement: below the client's own bound of 1,000.
 WINDOW = 500

@@ -22,17 +22,17 @@ from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from twisted_chat.errors import ChatError
+from twisted_chat.events import Event
 from twisted_chat.identity.tokens import mint
+from twisted_chat.interfaces import RoomRecord, StoreError, TokenRecord
+from twisted_chat.names import room_name
 from twisted_chat.service.log import visible
 from twisted_chat.service.settings import Given, Settings, SettingsError, load, store_path
 from twisted_chat.shell.world import ShellError, Status, World
 from twisted_chat.stores.sqlite.backup import backup as copy_database
 from twisted_chat.stores.sqlite.transfer import Incoming, holes, incoming, outgoing
 from twisted_chat.stores.urls import make_shared_rooms, make_shared_tokens, store_file
-from twisted_chat.words.errors import ChatError
-from twisted_chat.words.events import Event
-from twisted_chat.words.names import room_name
-from twisted_chat.words.store import RoomRecord, StoreError, TokenRecord
 
 T = TypeVar("T")
 

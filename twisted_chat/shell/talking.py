@@ -20,12 +20,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_chat.client import ChatClient, ClientError, Message, Room
+from twisted_chat.errors import ChatError
 from twisted_chat.shell.connection import with_client
 from twisted_chat.shell.sending import lines_of
 from twisted_chat.shell.tailing import Printing
 from twisted_chat.shell.typing_line import Ended, Said, TypingLine
 from twisted_chat.shell.world import Status, World
-from twisted_chat.words.errors import ChatError
 
 #: Seconds between two words of ours that somebody is typing: the server passes on no more.
 TYPING_SECONDS = 3.0

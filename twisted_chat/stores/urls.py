@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime
 
+from twisted_chat.interfaces import Store, StoreError
 from twisted_chat.stores.memory import MemoryStore
 from twisted_chat.stores.sqlite import SQLiteStore
 from twisted_chat.stores.sqlite.shared import SharedRooms, SharedTokens
 from twisted_chat.stores.threads import CallInReactor, Threads
-from twisted_chat.words.store import Store, StoreError
 
 #: Threads that read: with two, a long page does not hold up the short ones.
 READERS = 2

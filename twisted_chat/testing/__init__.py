@@ -26,15 +26,15 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import Clock
 
 from twisted_chat.client import ChatClient
+from twisted_chat.drafts import MessageDraft
+from twisted_chat.errors import Unauthenticated
+from twisted_chat.events import Event, Message
+from twisted_chat.limits import Limits, RoomPolicy
 from twisted_chat.service.chat import Chat, build
 from twisted_chat.service.settings import Settings
 from twisted_chat.stores.memory import MemoryStore
 from twisted_chat.testing.wires import Endpoint, Wire
-from twisted_chat.words.drafts import MessageDraft
-from twisted_chat.words.errors import Unauthenticated
-from twisted_chat.words.events import Event, Message
-from twisted_chat.words.limits import Limits, RoomPolicy
-from twisted_chat.words.people import Credential, Person
+from twisted_chat.users import Credential, Person
 
 #: Without bounds on rates, since most tests are about something else.
 UNBOUND = Limits(send_per_second=0, person_per_second=0, query_per_second=0)

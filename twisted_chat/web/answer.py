@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from msgspec import Struct
 from twisted.web.http import Request, datetimeToString
 
+from twisted_chat.errors import ChatError
 from twisted_chat.web.refusal import SECURITY_HEADERS, body_of, headers_of
-from twisted_chat.words.errors import ChatError
 
 _SECURITY = [(name, [value]) for name, value in SECURITY_HEADERS]
 

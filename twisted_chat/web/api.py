@@ -11,21 +11,21 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from twisted_chat.drafts import MessageDraft
+from twisted_chat.errors import BadRequest, RateLimited, TooBig
+from twisted_chat.events import Event
+from twisted_chat.interfaces import Repeated
+from twisted_chat.protocol.commands import Seq
 from twisted_chat.rules.admission import Admission
 from twisted_chat.rules.buckets import Bucket
 from twisted_chat.rules.hub import Hub
 from twisted_chat.rules.room import Room
+from twisted_chat.users import Person
 from twisted_chat.web.answer import Answer
 from twisted_chat.web.arrival import single
 from twisted_chat.web.call import Call, Route, Who, json_answer
 from twisted_chat.web.stream import read_event_id, stream
 from twisted_chat.web.upgrade import decoded_room
-from twisted_chat.words.commands import Seq
-from twisted_chat.words.drafts import MessageDraft
-from twisted_chat.words.errors import BadRequest, RateLimited, TooBig
-from twisted_chat.words.events import Event
-from twisted_chat.words.people import Person
-from twisted_chat.words.store import Repeated
 
 #: Events in an answer when nobody says how many.
 _PAGE = 50

@@ -14,13 +14,13 @@ import msgspec
 from msgspec import Struct
 from twisted.internet.defer import Deferred
 
+from twisted_chat.errors import BadRequest, ChatError
+from twisted_chat.users import Person
 from twisted_chat.web.answer import Answer
 from twisted_chat.web.arrival import Arrival, Headers, single
 from twisted_chat.web.door import Door
 from twisted_chat.web.site import ChatRequest
 from twisted_chat.web.upgrade import single_argument
-from twisted_chat.words.errors import BadRequest, ChatError
-from twisted_chat.words.people import Person
 
 T = TypeVar("T")
 

@@ -6,12 +6,12 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.python.failure import Failure
 
+from twisted_chat.errors import LimitReached, Unavailable
+from twisted_chat.protocol.handshake import Identities
 from twisted_chat.rules.admission import Admission, Origins, TrustedProxies
+from twisted_chat.users import Credential, Person, Source
 from twisted_chat.web.arrival import Arrival, Headers, read_arrival
 from twisted_chat.web.site import ChatRequest
-from twisted_chat.words.errors import LimitReached, Unavailable
-from twisted_chat.words.handshake import Identities
-from twisted_chat.words.people import Credential, Person, Source
 
 #: Milliseconds.  Proofs are looked up in a moment, or the store hangs.
 _RETRY_MS = 2_000

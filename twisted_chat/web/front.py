@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_chat.errors import ChatError, InternalError
 from twisted_chat.web.answer import Answer, error_answer, write_answer
 from twisted_chat.web.arrival import Headers
 from twisted_chat.web.call import Call, Route, for_pages
@@ -20,7 +21,6 @@ from twisted_chat.web.door import Door
 from twisted_chat.web.refusal import MethodNotAllowed, NoSuchPath
 from twisted_chat.web.site import ChatChannel, ChatRequest
 from twisted_chat.web.upgrade import Upgrades, is_upgrade
-from twisted_chat.words.errors import ChatError, InternalError
 
 #: What a page of another origin may send.
 _ALLOWED_HEADERS = b"Authorization, Content-Type, Idempotency-Key, Last-Event-ID"

@@ -11,10 +11,10 @@ from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from twisted_chat.errors import ChatError, Forbidden, Unavailable
 from twisted_chat.rules.admission import Admission, is_loopback
 from twisted_chat.web.answer import Answer
 from twisted_chat.web.call import Call, Route
-from twisted_chat.words.errors import ChatError, Forbidden, Unavailable
 
 #: Who may read ``/metrics``: this machine, a bearer of the right ``metrics``, everybody, nobody.
 MetricsFor = Literal["loopback", "right", "all", "off"]

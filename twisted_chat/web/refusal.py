@@ -11,8 +11,8 @@ from http import HTTPStatus
 import msgspec
 from msgspec import UNSET, Struct
 
-from twisted_chat.words.errors import BadRequest, ChatError, TooBig, Unauthenticated, Unavailable
-from twisted_chat.words.replies import ErrorBody
+from twisted_chat.errors import BadRequest, ChatError, TooBig, Unauthenticated, Unavailable
+from twisted_chat.protocol.replies import ErrorBody
 
 #: Seconds to wait when an error that may pass does not say how long.
 _RETRY_AFTER = 2

@@ -21,10 +21,10 @@ from twisted.web.http import Request as HTTPRequest
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
+from twisted_chat.errors import BadRequest, ChatError, InternalError, TooBig
 from twisted_chat.rules.admission import Admission
 from twisted_chat.web.arrival import peer_name
 from twisted_chat.web.refusal import CrowdedOut, HeadTooLarge, RequestTimeout, whole_answer
-from twisted_chat.words.errors import BadRequest, ChatError, InternalError, TooBig
 
 #: Bytes of a request line and its headers together.  A JWT and the cookies of a shared host fit; more is an attack.
 HEAD_BYTES = 16_384

@@ -1,6 +1,6 @@
 """The WebSocket handshake (RFC 6455 section 4.2) and everything that is settled before the 101 (design decision 8).
 
-A request comes in; out goes a :class:`~twisted_chat.words.ticket.Ticket` and the naked transport to the WebSocket edge, or a
+A request comes in; out goes a :class:`~twisted_chat.ticket.Ticket` and the naked transport to the WebSocket edge, or a
 refusal with status, headers and body.  The order: is it a handshake, may its origin, who is it, is there room.
 
 The headers are read from what ``twisted.web`` parsed.  Autobahn never sees them: it splits header text at bytes that are no line
@@ -20,6 +20,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import parse_qs
 
+from twisted_chat.errors import BadRequest, ChatError, InternalError
+from twisted_chat.names import room_name
+from twisted_chat.protocol.handshake import Handshake, OpenSocket, is_key
+from twisted_chat.ticket import Dialect, Ticket
+from twisted_chat.users import Credential, Person, Source
 from twisted_chat.web.answer import error_answer, write_answer
 from twisted_chat.web.arrival import Arrival, Headers, credential, refuse_controls, single
 from twisted_chat.web.door import Door
@@ -27,11 +32,6 @@ from twisted_chat.web.quick import read_head
 from twisted_chat.web.refusal import MethodNotAllowed, NoSuchPath, UpgradeRequired
 from twisted_chat.web.site import ChatChannel, ChatRequest
 from twisted_chat.web.takeover import give_transport, take_channel, take_transport
-from twisted_chat.words.errors import BadRequest, ChatError, InternalError
-from twisted_chat.words.handshake import Handshake, OpenSocket, is_key
-from twisted_chat.words.names import room_name
-from twisted_chat.words.people import Credential, Person, Source
-from twisted_chat.words.ticket import Dialect, Ticket
 
 LOBBY = "lobby"
 _BEARER = b"bearer."

@@ -9,10 +9,10 @@ from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflat
 from autobahn.websocket.protocol import WebSocketServerProtocol as ServerRules
 from twisted.internet.interfaces import IAddress
 
-from twisted_chat.words.frames import DEFLATE_MEMORY_LEVEL, DEFLATE_WINDOW_BITS
-from twisted_chat.words.handshake import Handshake
-from twisted_chat.words.limits import Limits
-from twisted_chat.words.ticket import Ticket
+from twisted_chat.limits import Limits
+from twisted_chat.protocol.frames import DEFLATE_MEMORY_LEVEL, DEFLATE_WINDOW_BITS
+from twisted_chat.protocol.handshake import Handshake
+from twisted_chat.ticket import Ticket
 from twisted_chat.ws.protocol import ChatProtocol, OpenSession
 
 #: Seconds that the peer has to answer a close frame.  Autobahn's timers round to whole seconds, so not less than 5.

@@ -25,10 +25,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_chat.words.errors import ChatError, CloseCode
-from twisted_chat.words.frames import FIN_PING, frame
-from twisted_chat.words.handshake import switching_protocols
-from twisted_chat.words.ticket import Ticket
+from twisted_chat.errors import ChatError, CloseCode
+from twisted_chat.protocol.frames import FIN_PING, frame
+from twisted_chat.protocol.handshake import switching_protocols
+from twisted_chat.ticket import Ticket
 from twisted_chat.ws import receive, tls
 
 _PING = frame(FIN_PING, b"")

@@ -16,6 +16,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_chat.errors import Unavailable
+from twisted_chat.events import Event
+from twisted_chat.interfaces import Append, Opened, Outcome, Page, RoomRecord, TokenRecord
 from twisted_chat.stores import paging
 from twisted_chat.stores.ids import RandomBytes
 from twisted_chat.stores.sqlite import reading, tokens
@@ -25,9 +28,6 @@ from twisted_chat.stores.sqlite.log import Log
 from twisted_chat.stores.sqlite.readers import Readers
 from twisted_chat.stores.sqlite.upgrade import schema_steps
 from twisted_chat.stores.threads import CallInReactor, Worker
-from twisted_chat.words.errors import Unavailable
-from twisted_chat.words.events import Event
-from twisted_chat.words.store import Append, Opened, Outcome, Page, RoomRecord, TokenRecord
 
 T = TypeVar("T")
 

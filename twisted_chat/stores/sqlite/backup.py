@@ -6,8 +6,8 @@ import os
 import sqlite3
 from contextlib import closing, suppress
 
+from twisted_chat.interfaces import StoreError
 from twisted_chat.stores.sqlite.connection import connect, describe
-from twisted_chat.words.store import StoreError
 
 
 def backup(source_path: str, target_path: str) -> None:

@@ -13,15 +13,15 @@ from typing import TypeAlias
 from msgspec.json import Decoder, encode
 from msgspec.structs import replace
 
+from twisted_chat.drafts import DeleteDraft, Draft, EditDraft, MessageDraft, ReactionDraft, TopicDraft
+from twisted_chat.errors import ChatError
+from twisted_chat.events import Deleted, Edited, Event, Message, Reacted, TopicSet
+from twisted_chat.interfaces import Append, Appended, Outcome, Repeated
 from twisted_chat.rules import amendments
 from twisted_chat.stores.ids import BATCH_LENGTH, RandomBytes, crockford
 from twisted_chat.stores.sqlite.entries import DELETE, EDIT, ENTRY, MESSAGE, REACTION, TOPIC, json_array
 from twisted_chat.stores.sqlite.rooms import Room, make_rooms
 from twisted_chat.stores.sqlite.rows import STATEMENT_ROWS, Run, insert, pack, row, text_piece
-from twisted_chat.words.drafts import DeleteDraft, Draft, EditDraft, MessageDraft, ReactionDraft, TopicDraft
-from twisted_chat.words.errors import ChatError
-from twisted_chat.words.events import Deleted, Edited, Event, Message, Reacted, TopicSet
-from twisted_chat.words.store import Append, Appended, Outcome, Repeated
 
 #: (room, author, key)
 Key: TypeAlias = tuple[int, str, str]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import quote
 
-from twisted_chat.words.store import StoreError
+from twisted_chat.interfaces import StoreError
 
 #: ``->>`` came with 3.38.
 SQLITE_FLOOR = (3, 38, 0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec.json import Decoder
 
-from twisted_chat.words.events import Event
+from twisted_chat.events import Event
 
 #: The column ``kind``.
 MESSAGE, EDIT, DELETE, REACTION, TOPIC = 1, 2, 3, 4, 5

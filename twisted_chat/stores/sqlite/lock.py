@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 
-from twisted_chat.words.store import StoreError
+from twisted_chat.interfaces import StoreError
 
 
 class InUse(StoreError):

@@ -18,14 +18,14 @@ from contextlib import contextmanager
 from msgspec.json import encode
 from msgspec.structs import replace
 
+from twisted_chat.drafts import MessageDraft
+from twisted_chat.events import Message
+from twisted_chat.interfaces import Append, Appended, Outcome, RoomRecord
 from twisted_chat.stores.ids import BATCH_LENGTH, RandomBytes, crockford
 from twisted_chat.stores.sqlite.careful import CarefulAppend
 from twisted_chat.stores.sqlite.connection import transaction
 from twisted_chat.stores.sqlite.rooms import Room, load_rooms, make_rooms
 from twisted_chat.stores.sqlite.rows import STATEMENT_ROWS, Row, Run, insert
-from twisted_chat.words.drafts import MessageDraft
-from twisted_chat.words.events import Message
-from twisted_chat.words.store import Append, Appended, Outcome, RoomRecord
 
 #: Events forgotten in one transaction, some 5 ms: appends wait for no more than that.
 PURGE_EVENTS = 1_000

@@ -6,10 +6,10 @@ import sqlite3
 
 from msgspec.json import Decoder
 
+from twisted_chat.events import Event, Message, Reaction
+from twisted_chat.interfaces import Page
 from twisted_chat.stores import paging
 from twisted_chat.stores.sqlite.entries import ENTRY, MESSAGE, TOPIC, decode_event, decode_events, json_array
-from twisted_chat.words.events import Event, Message, Reaction
-from twisted_chat.words.store import Page
 
 _ROOM = "(SELECT id FROM room WHERE name = :room)"
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.json import encode
 
-from twisted_chat.words.store import RoomRecord
+from twisted_chat.interfaces import RoomRecord
 
 
 class Room(Struct, frozen=True):

@@ -17,8 +17,8 @@ from typing import TypeAlias
 from msgspec import Struct
 from msgspec.json import encode
 
+from twisted_chat.events import Message
 from twisted_chat.stores.sqlite.entries import MESSAGE
-from twisted_chat.words.events import Message
 
 #: author, name, key, text, extra (an object), and data where there is any.
 Row: TypeAlias = tuple[object, ...]

@@ -7,8 +7,8 @@ from typing import Any
 
 from msgspec.json import Decoder, encode
 
-from twisted_chat.words.errors import Conflict
-from twisted_chat.words.store import TokenRecord
+from twisted_chat.errors import Conflict
+from twisted_chat.interfaces import TokenRecord
 
 _COLUMNS = "id, person, name, created, expires, revoked, rights"
 

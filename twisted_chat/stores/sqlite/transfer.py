@@ -13,6 +13,8 @@ from contextlib import closing, contextmanager
 
 from msgspec.json import encode
 
+from twisted_chat.events import Deleted, Edited, Event, Message, Reacted, TopicSet
+from twisted_chat.interfaces import RoomRecord, StoreError
 from twisted_chat.stores.ids import BATCH_LENGTH
 from twisted_chat.stores.sqlite.connection import connect, connect_writer, explain, transaction
 from twisted_chat.stores.sqlite.database import prepare, unwritable
@@ -20,8 +22,6 @@ from twisted_chat.stores.sqlite.entries import DELETE, EDIT, ENTRY, MESSAGE, REA
 from twisted_chat.stores.sqlite.lock import FileLock
 from twisted_chat.stores.sqlite.rooms import Room, load_rooms
 from twisted_chat.stores.sqlite.upgrade import schema_steps, steps_taken
-from twisted_chat.words.events import Deleted, Edited, Event, Message, Reacted, TopicSet
-from twisted_chat.words.store import RoomRecord, StoreError
 
 
 class Outgoing:

@@ -10,8 +10,8 @@ import sqlite3
 from collections.abc import Sequence
 from importlib.resources import files
 
+from twisted_chat.interfaces import StoreError
 from twisted_chat.stores.sqlite.backup import backup
-from twisted_chat.words.store import StoreError
 
 #: "twch" in ASCII.
 APPLICATION_ID = 0x74776368

@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 from functools import lru_cache
 
-from twisted_chat.words.errors import BadRequest
+from twisted_chat.errors import BadRequest
 
 #: Characters.  Long enough for full names, short enough for a line on a telephone.
 PERSON_NAME_MAX = 64

@@ -10,9 +10,9 @@ from typing import TypeAlias, Union
 
 from msgspec import UNSET, Struct, UnsetType
 
-from twisted_chat.words.commands import Id
-from twisted_chat.words.errors import ChatError
-from twisted_chat.words.events import Event
+from twisted_chat.errors import ChatError
+from twisted_chat.events import Event
+from twisted_chat.protocol.commands import Id
 
 
 class Ok(Struct, frozen=True, kw_only=True, tag="ok", tag_field="type"):

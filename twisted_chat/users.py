@@ -9,7 +9,7 @@ from typing import Protocol
 from msgspec import Struct
 from twisted.internet.defer import Deferred
 
-from twisted_chat.words.events import Author
+from twisted_chat.events import Author
 
 
 class Person(Struct, frozen=True, kw_only=True):

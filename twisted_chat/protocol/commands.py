@@ -10,7 +10,7 @@ from typing import Annotated, TypeAlias, Union
 
 from msgspec import Meta, Struct
 
-from twisted_chat.words.events import Cursor
+from twisted_chat.events import Cursor
 
 #: What a client numbers its commands with; every command that has one gets exactly one answer.
 Id: TypeAlias = Union[Annotated[int, Meta(ge=-(2**53) + 1, le=2**53 - 1)], Annotated[str, Meta(max_length=64)]]

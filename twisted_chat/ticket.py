@@ -6,7 +6,7 @@ from enum import Enum
 
 from msgspec import Struct
 
-from twisted_chat.words.people import Person
+from twisted_chat.users import Person
 
 
 class Dialect(Enum):

@@ -12,9 +12,9 @@ from typing import Protocol, TypeAlias, Union
 from msgspec import Struct
 from twisted.internet.defer import Deferred
 
-from twisted_chat.words.drafts import Draft
-from twisted_chat.words.errors import ChatError
-from twisted_chat.words.events import Event
+from twisted_chat.drafts import Draft
+from twisted_chat.errors import ChatError
+from twisted_chat.events import Event
 
 
 class RoomRecord(Struct, frozen=True):

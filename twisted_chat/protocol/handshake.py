@@ -17,8 +17,8 @@ from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
 
-from twisted_chat.words.people import Credential, Person
-from twisted_chat.words.ticket import Ticket
+from twisted_chat.ticket import Ticket
+from twisted_chat.users import Credential, Person
 
 #: RFC 6455 section 1.3: proves that the server knows WebSocket and does not merely echo.
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

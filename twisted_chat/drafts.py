@@ -6,7 +6,7 @@ from typing import TypeAlias, Union
 
 from msgspec import Struct
 
-from twisted_chat.words.events import Author
+from twisted_chat.events import Author
 
 
 class MessageDraft(Struct, frozen=True, gc=False):
