@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_chat.core import amendments
 from twisted_chat.drafts import DeleteDraft, Draft, EditDraft, MessageDraft, ReactionDraft, TopicDraft
 from twisted_chat.errors import ChatError, Conflict, Forbidden, Gone, LimitReached, NoSuchEvent, Unavailable
 from twisted_chat.events import Author, Deleted, Edited, Event, Message, Reacted, Reaction, TopicSet
 from twisted_chat.interfaces import Append, Appended, Opened, Outcome, Page, Repeated, RoomRecord, Store, TokenRecord
-from twisted_chat.rules import amendments
 
 ALICE, BOB, CAROL = Author("u1", "alice"), Author("u2", "bob"), Author("u3", "carol")
 BEGIN = 1_763_880_000.0  # seconds: some day in November 2025

@@ -371,7 +371,7 @@ class AskingTests(RoomTests):
             self.assertEqual(self.successResultOf(asked), mark)
         self.assertEqual([push.seq for push in marks], [2, 2, 3])
 
-    def test_presence(self) -> None:
+    def test_core_presence(self) -> None:
         """Who comes and goes."""
         room = self.room(self.alice, presence=True)
         pushes = self.seen(room, PresencePush)

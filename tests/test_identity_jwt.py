@@ -134,7 +134,7 @@ class JwtTests(SynchronousTestCase):
         """``iat`` says nothing about validity."""
         self.accepted(sign(iat=NOW + 10_000))
 
-    def test_audience(self) -> None:
+    def test_core_broadcast(self) -> None:
         ours = self.ways(audience="chat")
         self.accepted(sign(aud="chat"), ours)
         self.accepted(sign(aud=["mail", "chat"]), ours)

@@ -15,12 +15,12 @@ from msgspec.structs import fields
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.chat import Chat, Client, JsonClient, MemoryLink, PlainClient, guest
+from twisted_chat.core.chat import ROOMS_TOLD
 from twisted_chat.errors import ERRORS, RETRY_CLOSE_CODES, CloseCode
 from twisted_chat.events import Cursor, Deleted, Edited, Entry, Event, Message, Reacted, Reaction, TopicSet
 from twisted_chat.limits import Limits
 from twisted_chat.protocol import commands, replies
-from twisted_chat.rules.decoding import BATCH_COMMANDS
-from twisted_chat.rules.hub import ROOMS_TOLD
+from twisted_chat.protocol.decoder import BATCH_COMMANDS
 from twisted_chat.web import api
 
 PATH = Path(__file__).parent.parent / "docs" / "protocol.rst"

@@ -8,9 +8,9 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_chat.core.chat import Hub
 from twisted_chat.errors import Unavailable
 from twisted_chat.interfaces import RoomStore, TokenStore
-from twisted_chat.rules.hub import Hub
 from twisted_chat.service.chores import (
     BEARERS_SECONDS,
     RETENTION_SECONDS,
@@ -105,7 +105,7 @@ class ChoreTests(SynchronousTestCase):
         clock.advance(BEARERS_SECONDS)
         self.assertEqual(seen, [["a token"]])
 
-    def test_rooms(self) -> None:
+    def test_core_rooms(self) -> None:
         """Rooms that another process archived are closed."""
         clock, hub = Clock(), FakeHub()
         chore = rooms(cast(RoomStore, FakeRooms()), cast(Hub, hub), clock)

@@ -22,7 +22,7 @@ def event(text: str, **fields: object) -> LogEvent:
     return {
         "log_time": 1763899200.5,
         "log_level": LogLevel.warn,
-        "log_namespace": "twisted_chat.rules.hub.Hub",
+        "log_namespace": "twisted_chat.core.chat.Hub",
         "log_format": text,
         **fields,
     }

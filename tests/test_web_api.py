@@ -73,7 +73,7 @@ class ReadTests(HttpCase):
         for room in ("%00", "..", "%ff", "a%20b", "%E2%80%AE"):
             self.assertEqual(self.ask(f"/api/v1/rooms/{room}/events").status, 400)
 
-    def test_rooms(self) -> None:
+    def test_core_rooms(self) -> None:
         self.say("hello", "kitchen")
         rooms = self.get("/api/v1/rooms")["rooms"]
         self.assertEqual([(room["name"], room["head"]) for room in rooms], [("kitchen", 1), ("lobby", 7)])

@@ -7,8 +7,8 @@ from twisted.internet.interfaces import IAddress
 
 from tests.http_chat import HttpCase
 from tests.http_memory import Wire, handshake
+from twisted_chat.core.admission import TrustedProxies
 from twisted_chat.errors import Unavailable
-from twisted_chat.rules.admission import TrustedProxies
 from twisted_chat.web.health import MetricsFor
 
 HERE: IAddress = IPv4Address("TCP", "127.0.0.1", 5)

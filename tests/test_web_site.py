@@ -10,8 +10,8 @@ from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.http_memory import Reply, Wire, request_head
+from twisted_chat.core.admission import Admission
 from twisted_chat.limits import Limits
-from twisted_chat.rules.admission import Admission
 from twisted_chat.web.answer import Answer, write_answer
 from twisted_chat.web.site import HEAD_BYTES, HEADERS, ChatRequest, ChatSite
 

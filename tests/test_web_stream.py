@@ -115,7 +115,7 @@ class StreamTests(HttpCase):
         self.assertEqual(self.send(EVENTS, STREAM, ("Last-Event-ID", "x")).taken()[9:12], b"400")
         self.assertEqual(self.admission.connections, 0)
 
-    def test_heartbeat(self) -> None:
+    def test_core_timing_wheel(self) -> None:
         """A comment in each silence, and silence on the other side means nothing."""
         reader = self.stream()
         reader.events()

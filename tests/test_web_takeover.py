@@ -20,8 +20,8 @@ from twisted.web.http import HTTPChannel, Request
 from zope.interface import providedBy
 
 from tests.http_memory import Recorder, Wire, handshake
+from twisted_chat.core.admission import Admission
 from twisted_chat.limits import Limits
-from twisted_chat.rules.admission import Admission
 from twisted_chat.web.site import ChatChannel, ChatRequest, ChatSite
 from twisted_chat.web.takeover import give_transport, take_transport
 

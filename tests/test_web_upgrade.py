@@ -13,11 +13,11 @@ from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.http_memory import KEY, Recorder, Reply, Wire, handshake, request_head
+from twisted_chat.core.admission import Admission, Origins, TrustedProxies
 from twisted_chat.errors import NoSuchRoom, TokenExpired, Unauthenticated, Unavailable
 from twisted_chat.identity.guest import Guests
 from twisted_chat.limits import Limits
 from twisted_chat.protocol.handshake import Handshake
-from twisted_chat.rules.admission import Admission, Origins, TrustedProxies
 from twisted_chat.ticket import Dialect, Ticket
 from twisted_chat.users import Credential, Person, Source
 from twisted_chat.web.door import Door
@@ -130,7 +130,7 @@ class TicketTests(Case):
         self.assertTrue(ticket.person.guest)
         self.assertEqual(self.handshakes[0].key, KEY)
 
-    def test_rooms(self) -> None:
+    def test_core_rooms(self) -> None:
         for target, room in (
             (b"/ws", "lobby"),
             (b"/ws/", "lobby"),

@@ -13,11 +13,11 @@ from twisted.internet.defer import Deferred
 
 from twisted_chat.client.errors import QueueFull
 from twisted_chat.client.line import AnyEvent, encode
+from twisted_chat.core.ratelimit import Bucket
 from twisted_chat.errors import ChatError
 from twisted_chat.events import Author, Deleted, Edited, Message, Reacted, TopicSet
 from twisted_chat.protocol.commands import Delete, Edit, React, Send, Topic
 from twisted_chat.protocol.replies import PostOk, SendRate
-from twisted_chat.rules.buckets import Bucket
 
 Post: TypeAlias = Union[Send, Edit, Delete, React, Topic]
 

@@ -38,11 +38,11 @@ from twisted_chat.client.outbox import Outbox, Pending, rate_of
 from twisted_chat.client.room import Room, Standing
 from twisted_chat.client.socket import SocketFactory
 from twisted_chat.client.where import find
+from twisted_chat.core.ratelimit import Bucket
 from twisted_chat.events import Cursor
 from twisted_chat.names import room_name
 from twisted_chat.protocol.commands import Hello, Join
 from twisted_chat.protocol.replies import ErrorBody, Joined, Me, Ok, Push
-from twisted_chat.rules.buckets import Bucket
 
 #: Messages that wait to be acknowledged: minutes of a busy bot, some MB.
 QUEUE = 1_000

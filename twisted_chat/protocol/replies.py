@@ -115,7 +115,7 @@ class RoomBrief(Struct, frozen=True, kw_only=True):
 
 
 class RoomsOk(Ok, frozen=True, kw_only=True, tag="ok"):
-    """The rooms that this person may see, by name; the first :data:`~twisted_chat.rules.jsonsession.ROOMS_TOLD` of them."""
+    """The rooms that this person may see, by name; the first :data:`~twisted_chat.core.json_session.ROOMS_TOLD` of them."""
 
     rooms: tuple[RoomBrief, ...]
 

@@ -10,8 +10,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from twisted_chat.core.chat import Hub
 from twisted_chat.interfaces import RoomStore, TokenRecord, TokenStore
-from twisted_chat.rules.hub import Hub
 
 #: Seconds between two looks for revoked tokens; a connection has to end within 5 s of the revocation, by whatever process.
 REVOCATION_SECONDS = 2.0

@@ -26,11 +26,11 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from twisted_chat.core.chat import Hub
 from twisted_chat.drafts import MessageDraft
 from twisted_chat.errors import Unavailable
 from twisted_chat.events import Event
 from twisted_chat.interfaces import Appended, Repeated, Store
-from twisted_chat.rules.hub import Hub
 from twisted_chat.service.chat import Chat, build
 from twisted_chat.service.settings import Settings
 from twisted_chat.users import Credential, Person

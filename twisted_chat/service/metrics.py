@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from twisted_chat.rules.hub import Hub
+from twisted_chat.core.chat import Hub
 
 
 class HubCollector(Collector):

@@ -13,11 +13,11 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 
+from twisted_chat.core import amendments
 from twisted_chat.drafts import DeleteDraft, Draft, EditDraft, MessageDraft, ReactionDraft, TopicDraft
 from twisted_chat.errors import ChatError, Conflict, Unavailable
 from twisted_chat.events import Deleted, Edited, Event, Message, Reacted, TopicSet
 from twisted_chat.interfaces import Append, Appended, Opened, Outcome, Page, Repeated, RoomRecord, TokenRecord
-from twisted_chat.rules import amendments
 from twisted_chat.stores import paging
 from twisted_chat.stores.ids import BATCH_LENGTH, EPOCH_LENGTH, RandomBytes, crockford
 

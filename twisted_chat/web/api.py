@@ -11,15 +11,15 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from twisted_chat.core.admission import Admission
+from twisted_chat.core.chat import Hub
+from twisted_chat.core.ratelimit import Bucket
+from twisted_chat.core.room import Room
 from twisted_chat.drafts import MessageDraft
 from twisted_chat.errors import BadRequest, RateLimited, TooBig
 from twisted_chat.events import Event
 from twisted_chat.interfaces import Repeated
 from twisted_chat.protocol.commands import Seq
-from twisted_chat.rules.admission import Admission
-from twisted_chat.rules.buckets import Bucket
-from twisted_chat.rules.hub import Hub
-from twisted_chat.rules.room import Room
 from twisted_chat.users import Person
 from twisted_chat.web.answer import Answer
 from twisted_chat.web.arrival import single

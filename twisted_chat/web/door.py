@@ -6,9 +6,9 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.python.failure import Failure
 
+from twisted_chat.core.admission import Admission, Origins, TrustedProxies
 from twisted_chat.errors import LimitReached, Unavailable
 from twisted_chat.protocol.handshake import Identities
-from twisted_chat.rules.admission import Admission, Origins, TrustedProxies
 from twisted_chat.users import Credential, Person, Source
 from twisted_chat.web.arrival import Arrival, Headers, read_arrival
 from twisted_chat.web.site import ChatRequest

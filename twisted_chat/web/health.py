@@ -11,8 +11,8 @@ from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from twisted_chat.core.admission import Admission, is_loopback
 from twisted_chat.errors import ChatError, Forbidden, Unavailable
-from twisted_chat.rules.admission import Admission, is_loopback
 from twisted_chat.web.answer import Answer
 from twisted_chat.web.call import Call, Route
 

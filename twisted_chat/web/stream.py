@@ -23,14 +23,14 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_chat.core.chat import Hub
+from twisted_chat.core.room import Room
+from twisted_chat.core.session import Life, Session
+from twisted_chat.core.subscription import Reader
 from twisted_chat.errors import RETRY_CLOSE_CODES, BadRequest, CloseCode, TokenExpired
 from twisted_chat.events import Cursor, Event
+from twisted_chat.protocol.encoders import JsonEncoding
 from twisted_chat.protocol.replies import ByePush, GapPush, Joined, LivePush
-from twisted_chat.rules.encodings import JsonEncoding
-from twisted_chat.rules.hub import Hub
-from twisted_chat.rules.reader import Reader
-from twisted_chat.rules.room import Room
-from twisted_chat.rules.session import Life, Session
 from twisted_chat.users import Person
 from twisted_chat.web.answer import write_head
 from twisted_chat.web.site import ChatRequest

@@ -72,7 +72,7 @@ OpenSession = Callable[["ChatProtocol", Ticket], Session]
 
 @implementer(IPushProducer)
 class ChatProtocol(WebSocketServerProtocol):
-    """One WebSocket: Autobahn's protocol to the peer, a :class:`twisted_chat.rules.link.Link` to the session.
+    """One WebSocket: Autobahn's protocol to the peer, a :class:`twisted_chat.core.link.Link` to the session.
 
     :cvar CONFIG_ATTRS: empty, because ``factory.protocol_class`` has the configuration as class attributes: nothing to copy, and
         no ``pformat`` of it into a debug line that nobody reads (72 % of Autobahn's handshake).

@@ -13,11 +13,11 @@ from typing import TypeAlias
 from msgspec.json import Decoder, encode
 from msgspec.structs import replace
 
+from twisted_chat.core import amendments
 from twisted_chat.drafts import DeleteDraft, Draft, EditDraft, MessageDraft, ReactionDraft, TopicDraft
 from twisted_chat.errors import ChatError
 from twisted_chat.events import Deleted, Edited, Event, Message, Reacted, TopicSet
 from twisted_chat.interfaces import Append, Appended, Outcome, Repeated
-from twisted_chat.rules import amendments
 from twisted_chat.stores.ids import BATCH_LENGTH, RandomBytes, crockford
 from twisted_chat.stores.sqlite.entries import DELETE, EDIT, ENTRY, MESSAGE, REACTION, TOPIC, json_array
 from twisted_chat.stores.sqlite.rooms import Room, make_rooms

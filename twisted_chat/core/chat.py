@@ -17,6 +17,18 @@ from twisted.internet.defer import Deferred, DeferredSemaphore, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_chat.core.broadcast import FanOut
+from twisted_chat.core.commit import EphemeralLog, GroupCommit, Posting
+from twisted_chat.core.heartbeat import Wheel
+from twisted_chat.core.json_session import JsonSession
+from twisted_chat.core.link import Link
+from twisted_chat.core.presence import Presence
+from twisted_chat.core.ratelimit import Bucket
+from twisted_chat.core.room import Room
+from twisted_chat.core.scheduler import CallLater, Turn
+from twisted_chat.core.session import Session
+from twisted_chat.core.subscription import CATCH_UP_BYTES, CATCH_UP_EVENTS
+from twisted_chat.core.text_session import PlainSession
 from twisted_chat.drafts import Draft, MessageDraft
 from twisted_chat.errors import (
     BadRequest,
@@ -35,18 +47,6 @@ from twisted_chat.interfaces import Appended, LogStore, Opened, Outcome, Page, R
 from twisted_chat.limits import Limits, RoomPolicies
 from twisted_chat.names import person_name, room_name, skeleton
 from twisted_chat.protocol.replies import Me, ReadPush, TypingPush
-from twisted_chat.rules.audience import FanOut
-from twisted_chat.rules.buckets import Bucket
-from twisted_chat.rules.commit import EphemeralLog, GroupCommit, Posting
-from twisted_chat.rules.heartbeat import Wheel
-from twisted_chat.rules.jsonsession import JsonSession
-from twisted_chat.rules.link import Link
-from twisted_chat.rules.plain import PlainSession
-from twisted_chat.rules.presence import Presence
-from twisted_chat.rules.reader import CATCH_UP_BYTES, CATCH_UP_EVENTS
-from twisted_chat.rules.room import Room
-from twisted_chat.rules.session import Session
-from twisted_chat.rules.turn import CallLater, Turn
 from twisted_chat.ticket import Dialect, Ticket
 from twisted_chat.users import Credential, Person
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.chat import ALICE, BOB, Chat, PlainClient
+from twisted_chat.core import broadcast
+from twisted_chat.core.broadcast import send_to_all
 from twisted_chat.limits import Limits, RoomPolicy
-from twisted_chat.rules import audience
-from twisted_chat.rules.audience import send_to_all
 
 
 class SendToAllTests(SynchronousTestCase):
@@ -27,7 +27,7 @@ class FanOutTests(SynchronousTestCase):
     """Rows of two; five members make three of them."""
 
     def setUp(self) -> None:
-        self.patch(audience, "ROW_MEMBERS", 2)
+        self.patch(broadcast, "ROW_MEMBERS", 2)
         self.begin()
 
     def begin(self, recent_events: int = 1_000, room: str = "lobby") -> None:

@@ -17,6 +17,14 @@ from msgspec.structs import asdict
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.python.failure import Failure
 
+from twisted_chat.core.commit import Posting
+from twisted_chat.core.joining import join_all, join_one
+from twisted_chat.core.link import Link
+from twisted_chat.core.posting import PostCommand, draft_of
+from twisted_chat.core.ratelimit import Bucket
+from twisted_chat.core.room import Room
+from twisted_chat.core.session import Life, Session
+from twisted_chat.core.subscription import Reader
 from twisted_chat.drafts import Draft
 from twisted_chat.errors import (
     RETRY_CLOSE_CODES,
@@ -51,6 +59,8 @@ from twisted_chat.protocol.commands import (
     Topic,
     Typing,
 )
+from twisted_chat.protocol.decoder import Decoded, Wrong, commands_in
+from twisted_chat.protocol.encoders import batch_frame
 from twisted_chat.protocol.frames import text_frame
 from twisted_chat.protocol.replies import (
     ByePush,
@@ -75,21 +85,11 @@ from twisted_chat.protocol.replies import (
     WelcomeLimits,
     error_body,
 )
-from twisted_chat.rules.buckets import Bucket
-from twisted_chat.rules.commit import Posting
-from twisted_chat.rules.decoding import Decoded, Wrong, commands_in
-from twisted_chat.rules.drafting import PostCommand, draft_of
-from twisted_chat.rules.encodings import batch_frame
-from twisted_chat.rules.joining import join_all, join_one
-from twisted_chat.rules.link import Link
-from twisted_chat.rules.reader import Reader
-from twisted_chat.rules.room import Room
-from twisted_chat.rules.session import Life, Session
 from twisted_chat.ticket import Ticket
 from twisted_chat.users import Credential, Person, Source
 
 if TYPE_CHECKING:
-    from twisted_chat.rules.hub import Hub
+    from twisted_chat.core.chat import Hub
 
 #: Rooms in one join that count as one question: the bound of 128 rooms fits easily into the burst.
 ROOMS_A_QUESTION = 16

@@ -10,16 +10,17 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.chat import ALICE, BOB, CAROL, Chat, Json, JsonClient, MemoryLink, PlainClient
+from twisted_chat.core import broadcast, chat, session
 from twisted_chat.events import Event, Message
 from twisted_chat.limits import Limits, RoomPolicy
-from twisted_chat.rules import audience, encodings, hub, session
+from twisted_chat.protocol import encoders
 
 #: Windows and portions so small that a few messages overflow them.
 SMALL = {
-    audience: {"CATCH_UP_BYTES": 300, "ROW_MEMBERS": 2},
-    hub: {"CATCH_UP_BYTES": 300, "CATCH_UP_EVENTS": 4},
+    broadcast: {"CATCH_UP_BYTES": 300, "ROW_MEMBERS": 2},
+    chat: {"CATCH_UP_BYTES": 300, "CATCH_UP_EVENTS": 4},
     session: {"FEED_BYTES": 600},
-    encodings: {"BATCH_BYTES": 400},
+    encoders: {"BATCH_BYTES": 400},
 }
 
 RUNS = 400
@@ -259,7 +260,7 @@ class Run:
         self.store = self.chat.store
         #: Half of the runs look between the turns, when rows of a room still wait for theirs.
         self.chat.one_turn = seed % 2 == 1
-        audience.ROW_MEMBERS = self.random.choice((1, 1, 2, 3))
+        broadcast.ROW_MEMBERS = self.random.choice((1, 1, 2, 3))
         self.keys = 0
         self.acked: dict[tuple[str, str, str], tuple[int, str]] = {}
         self.finished: list[tuple[str, Reading]] = []
@@ -434,7 +435,7 @@ class CatchingUpTests(SynchronousTestCase):
 
     def test_a_reader_takes_what_its_socket_takes(self) -> None:
         """A byte at a time, from the ring and from the store: the frames stay whole and in order."""
-        self.patch(audience, "CATCH_UP_BYTES", 60)
+        self.patch(broadcast, "CATCH_UP_BYTES", 60)
         for keep in (1, 1_000):
             chat = Chat(self, Limits(send_per_second=0, person_per_second=0, recent_events=keep))
             writer = chat.json(ALICE, "lobby")

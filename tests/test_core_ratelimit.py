@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.rules.buckets import Bucket
+from twisted_chat.core.ratelimit import Bucket
 
 
 class BucketTests(SynchronousTestCase):

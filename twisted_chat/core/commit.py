@@ -14,13 +14,13 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_chat.core.gathering import Gathering
+from twisted_chat.core.room import Room
+from twisted_chat.core.scheduler import Turn
 from twisted_chat.drafts import Draft, MessageDraft, TopicDraft
 from twisted_chat.errors import ChatError, Forbidden, InternalError, Unavailable
 from twisted_chat.events import Event, Message, TopicSet
 from twisted_chat.interfaces import Append, Appended, LogStore, Outcome, Repeated
-from twisted_chat.rules.gathering import Gathering
-from twisted_chat.rules.room import Room
-from twisted_chat.rules.turn import Turn
 
 #: Drafts in one transaction: some 40 ms of SQLite's time, so that an acknowledgement never waits for much more.
 BATCH_DRAFTS = 8_192

@@ -8,9 +8,9 @@ import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_chat.events import Author, Edited, Event, Message
+from twisted_chat.protocol import encoders
+from twisted_chat.protocol.encoders import Encoding, JsonBatchEncoding, JsonEncoding, NamedTextEncoding, TextEncoding
 from twisted_chat.protocol.frames import BARE, DEFLATED
-from twisted_chat.rules import encodings
-from twisted_chat.rules.encodings import Encoding, JsonBatchEncoding, JsonEncoding, NamedTextEncoding, TextEncoding
 
 ANN = Author("u1", "änn")
 EVENTS: list[Event] = [
@@ -74,7 +74,7 @@ class EncodingsTests(SynchronousTestCase):
 
     def test_batches_are_arrays_of_bounded_size(self) -> None:
         """The same objects as one by one."""
-        self.patch(encodings, "BATCH_BYTES", 500)
+        self.patch(encoders, "BATCH_BYTES", 500)
         single, batch = JsonEncoding("lobby"), JsonBatchEncoding("lobby")
         objects = [msgspec.json.decode(payload) for _, payload in payloads(single.join(single.items(EVENTS)))]
         frames = [msgspec.json.decode(payload) for _, payload in payloads(batch.join(batch.items(EVENTS)))]
@@ -87,7 +87,7 @@ class EncodingsTests(SynchronousTestCase):
 
     def test_cut(self) -> None:
         """Wherever a write is cut short, the held rest and what follows from there make the same frames."""
-        self.patch(encodings, "BATCH_BYTES", 200)
+        self.patch(encoders, "BATCH_BYTES", 200)
         events = EVENTS[:5]
         for kind in ALL:
             for framing in (BARE, DEFLATED):

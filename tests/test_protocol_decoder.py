@@ -7,7 +7,7 @@ from msgspec import UNSET
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_chat.protocol.commands import Leave, Ping, Send
-from twisted_chat.rules.decoding import BATCH_COMMANDS, Wrong, commands_in
+from twisted_chat.protocol.decoder import BATCH_COMMANDS, Wrong, commands_in
 
 
 class DecodingTests(SynchronousTestCase):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.rules.heartbeat import SLOTS, Wheel
+from twisted_chat.core.heartbeat import SLOTS, Wheel
 
 
 class Visits:

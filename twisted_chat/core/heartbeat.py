@@ -10,7 +10,7 @@ from typing import Protocol
 
 from twisted.logger import Logger
 
-from twisted_chat.rules.turn import CallLater
+from twisted_chat.core.scheduler import CallLater
 
 #: Slots of one second.  A visit further ahead is made early and put off again.
 SLOTS = 128

@@ -1,7 +1,7 @@
 """A room is a log, a member is a cursor, and delivering is moving cursors.
 
 What comes in: events that the log has numbered (``announce``), in order.  They go into the window of recent events and to each
-audience, those who read in one encoding (``rules/audience.py``).
+audience, those who read in one encoding (``core/broadcast.py``).
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from twisted_chat.core.broadcast import Audience, FanOut
+from twisted_chat.core.log import Recent
+from twisted_chat.core.presence import Presence
 from twisted_chat.errors import LimitReached
 from twisted_chat.events import Deleted, Event, TopicSet
 from twisted_chat.interfaces import RoomRecord
 from twisted_chat.limits import Limits, RoomPolicy
-from twisted_chat.rules.audience import Audience, FanOut
-from twisted_chat.rules.encodings import Encoding
-from twisted_chat.rules.presence import Presence
-from twisted_chat.rules.recent import Recent
+from twisted_chat.protocol.encoders import Encoding
 
 if TYPE_CHECKING:
-    from twisted_chat.rules.reader import Member
+    from twisted_chat.core.subscription import Member
 
 #: Reads the log after a number: the store's ``read`` with its bounds filled in.
 ReadLog = Callable[[str, int], "Deferred[list[Event]]"]

@@ -1,6 +1,6 @@
 """A reader is a cursor: one member's place in one room's log, and how it moves on (design decisions 4 and 5).
 
-At the head a reader stands in a row and is written to directly (``rules/audience.py``).  One that does not keep up leaves the row and
+At the head a reader stands in a row and is written to directly (``core/broadcast.py``).  One that does not keep up leaves the row and
 keeps nothing but its position; when its socket has drained it reads on from the room's recent events, or from the store.
 Replay after a reconnect is the same thing.
 """
@@ -11,12 +11,12 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
+from twisted_chat.core.link import Link
 from twisted_chat.events import Event
-from twisted_chat.rules.link import Link
 
 if TYPE_CHECKING:
-    from twisted_chat.rules.audience import Audience, Row
-    from twisted_chat.rules.room import Room
+    from twisted_chat.core.broadcast import Audience, Row
+    from twisted_chat.core.room import Room
 
 
 #: Bytes that a reader who catches up is given in one write; bounds what a connection can hold beside its cursor.

@@ -6,8 +6,8 @@ import random
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_chat.core.log import OVERHEAD, Recent, weigh
 from twisted_chat.events import Author, Deleted, Edited, Event, Message, Reacted
-from twisted_chat.rules.recent import OVERHEAD, Recent, weigh
 
 ANN = Author("u1", "ann")
 

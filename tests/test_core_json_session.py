@@ -653,7 +653,7 @@ class LookingTests(SynchronousTestCase):
             self.assertEqual(alice.ask("history", room=room, before=1, after=1)["code"], "bad_request")
             self.assertEqual(alice.ask("history", room=room, limit=0)["code"], "bad_request")
 
-    def test_rooms(self) -> None:
+    def test_core_rooms(self) -> None:
         """Those that one may see, by name."""
         chat = Chat(self, rooms={"staff": RoomPolicy(guests=False)})
         chat.json(ALICE, "staff", "den").ask("send", room="den", text="x")

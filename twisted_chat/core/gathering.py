@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted_chat.rules.turn import Turn
+from twisted_chat.core.scheduler import Turn
 
 #: Turns of the reactor that a small batch waits for more; together less than the fsync that is saved.
 MOST_TURNS = 16

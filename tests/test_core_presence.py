@@ -7,11 +7,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.chat import ALICE, BOB, CAROL, Chat, Json, MemoryLink
+from twisted_chat.core import presence
+from twisted_chat.core.presence import Presence
+from twisted_chat.core.scheduler import Turn
 from twisted_chat.events import Author
 from twisted_chat.protocol.replies import PresencePush
-from twisted_chat.rules import presence
-from twisted_chat.rules.presence import Presence
-from twisted_chat.rules.turn import Turn
 
 ANN, BEA = Author("u1", "ann"), Author("u2", "bea")
 

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
+from twisted_chat.core.link import Link
+from twisted_chat.core.ratelimit import Bucket
+from twisted_chat.core.room import Room
+from twisted_chat.core.subscription import Reader, State
 from twisted_chat.errors import ChatError, CloseCode, RateLimited, TokenExpired
 from twisted_chat.protocol.replies import PresencePush
-from twisted_chat.rules.buckets import Bucket
-from twisted_chat.rules.link import Link
-from twisted_chat.rules.reader import Reader, State
-from twisted_chat.rules.room import Room
 from twisted_chat.users import Person
 
 if TYPE_CHECKING:
-    from twisted_chat.rules.hub import Hub
+    from twisted_chat.core.chat import Hub
 
 #: Bytes given to one connection that catches up before the others have their turn.
 FEED_BYTES = 262_144

@@ -11,9 +11,9 @@ from typing import Protocol
 
 from msgspec import UNSET
 
+from twisted_chat.core.scheduler import CallLater, Turn
 from twisted_chat.events import Author
 from twisted_chat.protocol.replies import PresencePush, Present
-from twisted_chat.rules.turn import CallLater, Turn
 
 #: Seconds between the last connection's end and the announcement that the person left.
 GRACE = 20.0

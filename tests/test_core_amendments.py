@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_chat.core.amendments import EMOJI_PER_MESSAGE, Standing, check, fold, react, standing
 from twisted_chat.drafts import DeleteDraft, EditDraft, ReactionDraft
 from twisted_chat.errors import BadRequest, Conflict, Forbidden, Gone, LimitReached, NoSuchEvent
 from twisted_chat.events import Author, Deleted, Edited, Message, Reacted, Reaction
-from twisted_chat.rules.amendments import EMOJI_PER_MESSAGE, Standing, check, fold, react, standing
 
 ALICE, BOB = Author("u1", "alice"), Author("u2", "bob")
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.errors import BadRequest, Forbidden, LimitReached, Restarting
-from twisted_chat.limits import Limits
-from twisted_chat.rules.admission import (
+from twisted_chat.core.admission import (
     Admission,
     Origins,
     TrustedProxies,
@@ -15,6 +13,8 @@ from twisted_chat.rules.admission import (
     parse_origin,
     plain_address,
 )
+from twisted_chat.errors import BadRequest, Forbidden, LimitReached, Restarting
+from twisted_chat.limits import Limits
 
 
 class OriginTests(SynchronousTestCase):

@@ -14,17 +14,17 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import asdict
 from twisted.python.failure import Failure
 
+from twisted_chat.core.room import Room
+from twisted_chat.core.session import Life
+from twisted_chat.core.subscription import Reader
 from twisted_chat.errors import ChatError, InternalError, LimitReached, NotJoined
 from twisted_chat.protocol.commands import Id, JoinRoom
+from twisted_chat.protocol.encoders import JsonBatchEncoding, JsonEncoding
 from twisted_chat.protocol.frames import BARE, DEFLATED
 from twisted_chat.protocol.replies import JoinAllOk, Joined, JoinFailed, JoinOk, error_body
-from twisted_chat.rules.encodings import JsonBatchEncoding, JsonEncoding
-from twisted_chat.rules.reader import Reader
-from twisted_chat.rules.room import Room
-from twisted_chat.rules.session import Life
 
 if TYPE_CHECKING:
-    from twisted_chat.rules.jsonsession import JsonSession
+    from twisted_chat.core.json_session import JsonSession
 
 #: Told what a join found, and how to begin to read; or why there is nothing to read.
 Found = Callable[[Joined | ChatError, Callable[[], None]], None]

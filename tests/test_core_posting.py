@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_chat.core.posting import PostCommand, draft_of
 from twisted_chat.drafts import DeleteDraft, Draft, MessageDraft, ReactionDraft, TopicDraft
 from twisted_chat.errors import ChatError
 from twisted_chat.protocol.commands import Delete, Edit, React, Send, Topic
-from twisted_chat.rules.drafting import PostCommand, draft_of
 from twisted_chat.users import Person
 
 GUEST = Person(id="g1", name="alice", guest=True)

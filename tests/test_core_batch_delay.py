@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.rules.gathering import ENOUGH, MOST_SECONDS, MOST_TURNS, Gathering
-from twisted_chat.rules.turn import Turn, Work
+from twisted_chat.core.gathering import ENOUGH, MOST_SECONDS, MOST_TURNS, Gathering
+from twisted_chat.core.scheduler import Turn, Work
 
 
 class GatheringTests(SynchronousTestCase):

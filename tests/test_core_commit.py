@@ -5,12 +5,12 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.chat import ALICE, BOB, UNBOUND, Chat
+from twisted_chat.core import commit
+from twisted_chat.core.commit import GroupCommit, Posting
 from twisted_chat.drafts import Draft, MessageDraft
 from twisted_chat.errors import ChatError, Unavailable
 from twisted_chat.interfaces import Outcome
 from twisted_chat.limits import RoomPolicy
-from twisted_chat.rules import commit
-from twisted_chat.rules.commit import GroupCommit, Posting
 
 
 class GroupCommitTests(SynchronousTestCase):

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from twisted_chat.core.commit import Posting
+from twisted_chat.core.link import Link
+from twisted_chat.core.session import Life, Session
+from twisted_chat.core.subscription import Reader
 from twisted_chat.drafts import Draft, MessageDraft
 from twisted_chat.errors import ChatError, TooBig
+from twisted_chat.protocol.encoders import NamedTextEncoding, TextEncoding
 from twisted_chat.protocol.frames import BARE, DEFLATED
-from twisted_chat.rules.commit import Posting
-from twisted_chat.rules.encodings import NamedTextEncoding, TextEncoding
-from twisted_chat.rules.link import Link
-from twisted_chat.rules.reader import Reader
-from twisted_chat.rules.session import Life, Session
 from twisted_chat.ticket import Ticket
 
 if TYPE_CHECKING:
-    from twisted_chat.rules.hub import Hub
+    from twisted_chat.core.chat import Hub
 
 
 class PlainSession(Session):

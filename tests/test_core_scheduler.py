@@ -7,7 +7,7 @@ from functools import partial
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.rules.turn import Turn
+from twisted_chat.core.scheduler import Turn
 
 
 class TurnTests(SynchronousTestCase):

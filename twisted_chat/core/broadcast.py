@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
+from twisted_chat.core.link import Send
+from twisted_chat.core.scheduler import Turn
+from twisted_chat.core.subscription import CATCH_UP_BYTES, Reader, State
 from twisted_chat.events import Event
-from twisted_chat.rules.encodings import Encoding
-from twisted_chat.rules.link import Send
-from twisted_chat.rules.reader import CATCH_UP_BYTES, Reader, State
-from twisted_chat.rules.turn import Turn
+from twisted_chat.protocol.encoders import Encoding
 
 if TYPE_CHECKING:
-    from twisted_chat.rules.room import Room
+    from twisted_chat.core.room import Room
 
 #: Members in one row: two or three milliseconds of writing.  With 256, a room of 1,000 made the next lines come in more and smaller
 #: batches (0.8 times the deliveries at 16 durable lines under way).
