@@ -17,7 +17,7 @@ from twisted_chat.protocol.frames import DEFLATE_WINDOW_BITS, FIN_BINARY, FIN_TE
 from twisted_chat.service.chat import build
 from twisted_chat.service.settings import Settings
 from twisted_chat.ticket import Ticket
-from twisted_chat.ws.protocol import ChatProtocol
+from twisted_chat.websocket.connection import ChatProtocol
 
 #: "This message is compressed."
 RSV1 = 0x40

@@ -19,8 +19,8 @@ from twisted_chat.limits import Limits
 from twisted_chat.protocol.handshake import Handshake
 from twisted_chat.ticket import Dialect, Ticket
 from twisted_chat.users import Person
-from twisted_chat.ws.factory import ChatFactory
-from twisted_chat.ws.protocol import ChatProtocol
+from twisted_chat.websocket.connection import ChatProtocol
+from twisted_chat.websocket.factory import ChatFactory
 
 MASK = b"\x12\x34\x56\x78"
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10

@@ -40,7 +40,7 @@ from twisted_chat.web.log import observer
 from twisted_chat.web.openapi import openapi_route
 from twisted_chat.web.site import ChatSite
 from twisted_chat.web.upgrade import Upgrades
-from twisted_chat.ws.factory import ChatFactory
+from twisted_chat.websocket.factory import ChatFactory
 
 #: Seconds between two looks whether everybody has gone.
 _DRAIN_LOOK_SECONDS = 0.02

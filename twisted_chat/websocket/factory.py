@@ -13,7 +13,7 @@ from twisted_chat.limits import Limits
 from twisted_chat.protocol.frames import DEFLATE_MEMORY_LEVEL, DEFLATE_WINDOW_BITS
 from twisted_chat.protocol.handshake import Handshake
 from twisted_chat.ticket import Ticket
-from twisted_chat.ws.protocol import ChatProtocol, OpenSession
+from twisted_chat.websocket.connection import ChatProtocol, OpenSession
 
 #: Seconds that the peer has to answer a close frame.  Autobahn's timers round to whole seconds, so not less than 5.
 CLOSE_SECONDS = 5

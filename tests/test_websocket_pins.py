@@ -1,7 +1,7 @@
 """What the WebSocket edge touches of Twisted and Autobahn and nobody promised: each named here, with what breaks without it.
 
 A failure tells what to look at after an upgrade.  :class:`CompletenessTests` reads the edge's code and fails if it touches
-anything of the kind that is not named here (``tests/test_ws_tls.py`` has TLS).
+anything of the kind that is not named here (``tests/test_websocket_tls.py`` has TLS).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-import twisted_chat.ws
+import twisted_chat.websocket
 from tests.http_memory import KEY, handshake
 from tests.ws_memory import PING, TEXT, TICKET, Connection, FakeSocket, client_frame, use_clock
 from twisted_chat.limits import Limits
 from twisted_chat.protocol.frames import DEFLATE_WINDOW_BITS
 from twisted_chat.protocol.handshake import Handshake
-from twisted_chat.ws.factory import CLOSE_SECONDS
-from twisted_chat.ws.protocol import ChatProtocol
+from twisted_chat.websocket.connection import ChatProtocol
+from twisted_chat.websocket.factory import CLOSE_SECONDS
 
 #: Of a TCP transport.
 TRANSPORT = {
@@ -120,7 +120,7 @@ class CompletenessTests(SynchronousTestCase):
 
     def test_nothing_named_in_vain(self) -> None:
         """What is named is still used, or the tables would become a museum."""
-        source = "".join(path.read_text() for path in Path(twisted_chat.ws.__path__[0]).glob("*.py"))
+        source = "".join(path.read_text() for path in Path(twisted_chat.websocket.__path__[0]).glob("*.py"))
         for name in (*TRANSPORT, *PROTOCOL):
             self.assertIn(name, source)
 

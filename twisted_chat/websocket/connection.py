@@ -5,7 +5,7 @@ bytes to the socket, directly while nothing waits there.
 
 A connection that only ever sees usual frames needs none of Autobahn's 60 attributes (5 kB), so its state is made at the
 first unusual frame (:meth:`ChatProtocol._awaken`); until then the class attributes stand for it.  Each attribute of Autobahn and
-Twisted that is touched here is pinned by ``tests/test_ws_pins.py``.
+Twisted that is touched here is pinned by ``tests/test_websocket_pins.py``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from twisted_chat.errors import ChatError, CloseCode
 from twisted_chat.protocol.frames import FIN_PING, frame
 from twisted_chat.protocol.handshake import switching_protocols
 from twisted_chat.ticket import Ticket
-from twisted_chat.ws import receive, tls
+from twisted_chat.websocket import fast_frames, tls
 
 _PING = frame(FIN_PING, b"")
 #: Bytes of a close frame's reason (RFC 6455 section 5.5: 125 with the code).
@@ -141,7 +141,7 @@ class ChatProtocol(WebSocketServerProtocol):
         if session is not None:
             session.heard()
             # The usual read of somebody who types: one short message.
-            text = receive.one_text(data)
+            text = fast_frames.one_text(data)
             if text is not None and not self._partial and self.state == _OPEN and (not self._awake or self._usual()):
                 session.received((text,))
                 return
@@ -156,7 +156,7 @@ class ChatProtocol(WebSocketServerProtocol):
                 at = self._take(session, data, at, limit)
                 if at == end or self.state == _CLOSED:
                     return
-                if self._usual() and receive.may_wait(data, at, limit):
+                if self._usual() and fast_frames.may_wait(data, at, limit):
                     self._partial = data[at:]
                     return
             at = self._to_autobahn(data, at)
@@ -273,11 +273,11 @@ class ChatProtocol(WebSocketServerProtocol):
         while True:
             texts: list[bytes] = []
             start = at
-            at = receive.take_texts(data, start, texts, limit)
+            at = fast_frames.take_texts(data, start, texts, limit)
             if texts:
-                if not receive.all_utf8(texts):
+                if not fast_frames.all_utf8(texts):
                     texts = []
-                    at = receive.first_other(data, start, texts, limit)
+                    at = fast_frames.first_other(data, start, texts, limit)
                     if texts:
                         session.received(texts)
                     return at
@@ -286,9 +286,9 @@ class ChatProtocol(WebSocketServerProtocol):
                     return at
             if at == len(data):
                 return at
-            stop = receive.take_control(data, at)
+            stop = fast_frames.take_control(data, at)
             if stop == at:
-                stop, payload = receive.take_binary(data, at, limit)
+                stop, payload = fast_frames.take_binary(data, at, limit)
                 if stop == at:
                     return at
                 session.received_binary(payload)
@@ -303,9 +303,9 @@ class ChatProtocol(WebSocketServerProtocol):
             stop: int = at + self.current_frame.length - self.current_frame_masker.pointer()
         elif self.data:
             # The header came in pieces.  Not byte by byte: Autobahn refuses a bad header again with each piece that it gets.
-            stop = at - len(self.data) + receive.frame_end(self.data + data[at : at + receive.HEADER_BYTES], 0)
+            stop = at - len(self.data) + fast_frames.frame_end(self.data + data[at : at + fast_frames.HEADER_BYTES], 0)
         else:
-            stop = receive.frame_end(data, at)
+            stop = fast_frames.frame_end(data, at)
         stop = min(max(stop, at + 1), len(data))
         self._dataReceived(data[at:stop])
         return stop

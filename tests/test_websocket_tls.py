@@ -21,9 +21,9 @@ from tests.ws_memory import TICKET, FakeSocket, RecordingSession, server_frames,
 from twisted_chat.limits import Limits
 from twisted_chat.protocol.frames import text_frame
 from twisted_chat.protocol.handshake import Handshake
-from twisted_chat.ws.factory import ChatFactory
-from twisted_chat.ws.protocol import ChatProtocol
-from twisted_chat.ws.tls import SLICE_BYTES, TlsSend, is_direct
+from twisted_chat.websocket.connection import ChatProtocol
+from twisted_chat.websocket.factory import ChatFactory
+from twisted_chat.websocket.tls import SLICE_BYTES, TlsSend, is_direct
 
 
 class Secured:

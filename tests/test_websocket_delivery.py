@@ -20,7 +20,7 @@ from tests.ws_memory import PING, PONG, TEXT, FakeSocket, client_frame, server_f
 from twisted_chat.limits import Limits
 from twisted_chat.protocol.handshake import Handshake
 from twisted_chat.ticket import Dialect, Ticket
-from twisted_chat.ws.factory import ChatFactory
+from twisted_chat.websocket.factory import ChatFactory
 
 SEEDS = 20
 STEPS = 150

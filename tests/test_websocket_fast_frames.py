@@ -33,8 +33,8 @@ from tests.ws_memory import (
 )
 from twisted_chat.limits import Limits
 from twisted_chat.protocol.handshake import Handshake
-from twisted_chat.ws import receive
-from twisted_chat.ws.factory import ChatFactory
+from twisted_chat.websocket import fast_frames
+from twisted_chat.websocket.factory import ChatFactory
 
 STREAMS = 2_400
 #: Small, so that streams reach it.
@@ -300,7 +300,7 @@ class EquivalenceTests(SynchronousTestCase):
 
     def test_a_difference_would_be_seen(self) -> None:
         """The test of the test: a fast path that lets a bad text through, or keeps a pong, is caught."""
-        self.patch(receive, "all_utf8", lambda texts: True)
+        self.patch(fast_frames, "all_utf8", lambda texts: True)
         with self.assertRaises(self.failureException):
             self.compare(range(200), Limits(frame_bytes=FRAME_BYTES))
 
@@ -314,7 +314,7 @@ class TrickTests(SynchronousTestCase):
     def test_unmask(self) -> None:
         for length in (*range(300), 65_535, 65_536):
             payload, mask = self.random.randbytes(length), self.random.randbytes(4)
-            self.assertEqual(receive.unmask(mask, payload), masked(payload, mask))
+            self.assertEqual(fast_frames.unmask(mask, payload), masked(payload, mask))
 
     def test_take_texts(self) -> None:
         """From any place on, the whole text frames up to the first other thing."""
@@ -322,7 +322,7 @@ class TrickTests(SynchronousTestCase):
             data = b"".join(self.anything() for _ in range(self.random.randrange(12)))
             data = data[: self.random.randrange(len(data) + 1)]
             texts: list[bytes] = []
-            at = receive.take_texts(data, 0, texts, 400)
+            at = fast_frames.take_texts(data, 0, texts, 400)
             self.assertEqual((at, texts), obvious_take_texts(data, 400))
 
     def test_one_text(self) -> None:
@@ -330,16 +330,16 @@ class TrickTests(SynchronousTestCase):
         for length in range(130):
             text = bytes(self.random.randrange(128) for _ in range(length))
             frame = client_frame(TEXT, text, mask=self.random.randbytes(4))
-            self.assertEqual(receive.one_text(frame), text if length < 126 else None)
-            self.assertIsNone(receive.one_text(frame[:-1]))
-            self.assertIsNone(receive.one_text(frame + frame))
-            self.assertIsNone(receive.one_text(client_frame(TEXT, text + b"\x80")))
-            self.assertIsNone(receive.one_text(client_frame(TEXT, text, mask=None) + b"mask"))
+            self.assertEqual(fast_frames.one_text(frame), text if length < 126 else None)
+            self.assertIsNone(fast_frames.one_text(frame[:-1]))
+            self.assertIsNone(fast_frames.one_text(frame + frame))
+            self.assertIsNone(fast_frames.one_text(client_frame(TEXT, text + b"\x80")))
+            self.assertIsNone(fast_frames.one_text(client_frame(TEXT, text, mask=None) + b"mask"))
         for _ in range(2_000):
             data = self.anything()[: self.random.choice((1, 2, 5, 6, 7, None))]
             at, texts = obvious_take_texts(data, 125)
             usual = at == len(data) and len(texts) == 1 and texts[0].isascii()
-            self.assertEqual(receive.one_text(data), texts[0] if usual else None)
+            self.assertEqual(fast_frames.one_text(data), texts[0] if usual else None)
 
     def anything(self) -> bytes:
         payload = self.random.randbytes(self.random.choice((0, 1, 4, 5, 125, 126, 399, 400, 401)))
@@ -355,23 +355,23 @@ class TrickTests(SynchronousTestCase):
     def test_first_other_stops_before_the_bad_text(self) -> None:
         good, bad = client_frame(TEXT, "é".encode()), client_frame(TEXT, b"\xff")
         texts: list[bytes] = []
-        self.assertEqual(receive.first_other(good * 2 + bad + good, 0, texts, 400), 2 * len(good))
+        self.assertEqual(fast_frames.first_other(good * 2 + bad + good, 0, texts, 400), 2 * len(good))
         self.assertEqual(texts, ["é".encode()] * 2)
 
     def test_frame_end(self) -> None:
         for length in (0, 125, 126, 65_535, 65_536):
             for mask in (None, b"mask"):
                 frame = client_frame(BINARY, bytes(length), mask=mask)
-                self.assertEqual(receive.frame_end(b"xx" + frame + b"more", 2), 2 + len(frame))
+                self.assertEqual(fast_frames.frame_end(b"xx" + frame + b"more", 2), 2 + len(frame))
                 # By its header alone, once that is whole.
                 head = len(frame) - length
-                self.assertEqual(receive.frame_end(frame[:head], 0), len(frame))
+                self.assertEqual(fast_frames.frame_end(frame[:head], 0), len(frame))
 
     def test_may_wait(self) -> None:
         """Only what Autobahn would not refuse already may wait for its rest."""
         frame = client_frame(TEXT, "héllo".encode() * 40)
         for cut in range(1, len(frame)):
-            self.assertTrue(receive.may_wait(frame[:cut], 0, 400), cut)
+            self.assertTrue(fast_frames.may_wait(frame[:cut], 0, 400), cut)
         for refused in (
             client_frame(TEXT, b"\xff" + b"x" * 20)[:-1],
             client_frame(TEXT, b"hello", mask=None)[:-1],
@@ -380,10 +380,10 @@ class TrickTests(SynchronousTestCase):
             client_frame(TEXT, b"x" * 20, length_bytes=2)[:-1],
             client_frame(BINARY, b"hello")[:-1],
         ):
-            self.assertFalse(receive.may_wait(refused, 0, 400), refused)
+            self.assertFalse(fast_frames.may_wait(refused, 0, 400), refused)
         long = client_frame(TEXT, b"x" * 20_000)
-        self.assertTrue(receive.may_wait(long[: receive.PARTIAL_BYTES], 0, 65_536))
-        self.assertFalse(receive.may_wait(long[: receive.PARTIAL_BYTES + 1], 0, 65_536), "Autobahn takes long ones as they come")
+        self.assertTrue(fast_frames.may_wait(long[: fast_frames.PARTIAL_BYTES], 0, 65_536))
+        self.assertFalse(fast_frames.may_wait(long[: fast_frames.PARTIAL_BYTES + 1], 0, 65_536), "Autobahn takes long ones as they come")
 
 
 def obvious_take_texts(data: bytes, limit: int) -> tuple[int, list[bytes]]:

@@ -4,7 +4,7 @@
 buffer, which arms epoll, is told that the socket takes bytes, sends, and disarms epoll: 35 us a member.  When nothing waits in
 any of the buffers this encrypts and sends at once: 17 us.
 
-What is touched of Twisted, each pinned by ``tests/test_ws_tls.py``: ``TLSMemoryBIOProtocol._tlsConnection``, ``_appSendBuffer`` and
+What is touched of Twisted, each pinned by ``tests/test_websocket_tls.py``: ``TLSMemoryBIOProtocol._tlsConnection``, ``_appSendBuffer`` and
 ``_lostTLSConnection``, ``BufferingTLSTransport._aggregator._buffer``, ``Connection.dataBuffer``, ``_tempDataBuffer``, ``producer`` and
 ``producerPaused``.
 """

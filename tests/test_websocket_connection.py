@@ -31,7 +31,7 @@ from twisted_chat.protocol.frames import text_frame
 from twisted_chat.protocol.handshake import Handshake
 from twisted_chat.web.site import ChatSite
 from twisted_chat.web.takeover import give_transport, take_transport
-from twisted_chat.ws.factory import CLOSE_SECONDS, ChatFactory, accept
+from twisted_chat.websocket.factory import CLOSE_SECONDS, ChatFactory, accept
 
 LINE = text_frame(b"hello")
 

@@ -16,7 +16,7 @@ from tests.http_memory import KEY
 from tests.ws_memory import PING, TEXT, FakeSocket, client_frame, server_frames, use_clock
 from twisted_chat.protocol.handshake import Handshake
 from twisted_chat.ticket import Dialect, Ticket
-from twisted_chat.ws.factory import ChatFactory
+from twisted_chat.websocket.factory import ChatFactory
 
 #: Python's heap for a connection that says nothing: protocol, transport, session and cursor; bare Autobahn takes 9 kB.
 PLAIN_BYTES = 3_000
