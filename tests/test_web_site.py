@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.http_memory import Reply, Wire, request_head
 from twisted_chat.core.admission import Admission
 from twisted_chat.limits import Limits
-from twisted_chat.web.answer import Answer, write_answer
+from twisted_chat.web.responses import Answer, write_answer
 from twisted_chat.web.site import HEAD_BYTES, HEADERS, ChatRequest, ChatSite
 
 BODY_BYTES = 1000

@@ -20,7 +20,7 @@ from twisted_chat.limits import Limits
 from twisted_chat.protocol.handshake import Handshake
 from twisted_chat.ticket import Dialect, Ticket
 from twisted_chat.users import Credential, Person, Source
-from twisted_chat.web.door import Door
+from twisted_chat.web.auth import Door
 from twisted_chat.web.site import ChatSite
 from twisted_chat.web.upgrade import Upgrades
 

@@ -32,13 +32,13 @@ from twisted_chat.service.settings import Settings, key_file
 from twisted_chat.stores.urls import make_store
 from twisted_chat.users import Identity
 from twisted_chat.web.api import Api, body_bytes
-from twisted_chat.web.assets import page_routes
-from twisted_chat.web.door import Door
-from twisted_chat.web.front import Front
+from twisted_chat.web.auth import Door
 from twisted_chat.web.health import Readiness, WebMetrics, health_routes
 from twisted_chat.web.log import observer
 from twisted_chat.web.openapi import openapi_route
+from twisted_chat.web.routing import Front
 from twisted_chat.web.site import ChatSite
+from twisted_chat.web.static import page_routes
 from twisted_chat.web.upgrade import Upgrades
 from twisted_chat.websocket.factory import ChatFactory
 

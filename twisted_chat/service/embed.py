@@ -34,7 +34,7 @@ from twisted_chat.interfaces import Appended, Repeated, Store
 from twisted_chat.service.chat import Chat, build
 from twisted_chat.service.settings import Settings
 from twisted_chat.users import Credential, Person
-from twisted_chat.web.answer import Answer, error_answer, write_answer
+from twisted_chat.web.responses import Answer, error_answer, write_answer
 
 #: Who speaks when the program itself does.
 PROGRAM = Person(id="u-program", name="server", rights=frozenset({"moderate"}))

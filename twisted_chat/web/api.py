@@ -21,10 +21,10 @@ from twisted_chat.events import Event
 from twisted_chat.interfaces import Repeated
 from twisted_chat.protocol.commands import Seq
 from twisted_chat.users import Person
-from twisted_chat.web.answer import Answer
 from twisted_chat.web.arrival import single
 from twisted_chat.web.call import Call, Route, Who, json_answer
-from twisted_chat.web.stream import read_event_id, stream
+from twisted_chat.web.responses import Answer
+from twisted_chat.web.sse import read_event_id, stream
 from twisted_chat.web.upgrade import decoded_room
 
 #: Events in an answer when nobody says how many.

@@ -1,6 +1,6 @@
 """One request as an endpoint sees it, and the row of the table that says where it goes.
 
-An endpoint is a function from a :class:`Call` to an :class:`~twisted_chat.web.answer.Answer`; it may be ``async``; a stream takes
+An endpoint is a function from a :class:`Call` to an :class:`~twisted_chat.web.responses.Answer`; it may be ``async``; a stream takes
 the request over and answers None.  Its query and body are structs: what comes in is checked by them, and the API's description
 is made from them.
 """
@@ -16,9 +16,9 @@ from twisted.internet.defer import Deferred
 
 from twisted_chat.errors import BadRequest, ChatError
 from twisted_chat.users import Person
-from twisted_chat.web.answer import Answer
 from twisted_chat.web.arrival import Arrival, Headers, single
-from twisted_chat.web.door import Door
+from twisted_chat.web.auth import Door
+from twisted_chat.web.responses import Answer
 from twisted_chat.web.site import ChatRequest
 from twisted_chat.web.upgrade import single_argument
 

@@ -13,8 +13,8 @@ from twisted.python.failure import Failure
 
 from twisted_chat.core.admission import Admission, is_loopback
 from twisted_chat.errors import ChatError, Forbidden, Unavailable
-from twisted_chat.web.answer import Answer
 from twisted_chat.web.call import Call, Route
+from twisted_chat.web.responses import Answer
 
 #: Who may read ``/metrics``: this machine, a bearer of the right ``metrics``, everybody, nobody.
 MetricsFor = Literal["loopback", "right", "all", "off"]

@@ -10,9 +10,9 @@ import msgspec
 from msgspec import Struct
 
 import twisted_chat
-from twisted_chat.web.answer import Answer
 from twisted_chat.web.call import Call, Route
 from twisted_chat.web.refusal import Refusal
+from twisted_chat.web.responses import Answer
 
 _REF = "#/components/schemas/{name}"
 

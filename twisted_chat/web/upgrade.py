@@ -21,17 +21,17 @@ from twisted.python.failure import Failure
 from twisted.web.http import parse_qs
 
 from twisted_chat.errors import BadRequest, ChatError, InternalError
+from twisted_chat.internals.takeover import give_transport, take_channel, take_transport
 from twisted_chat.names import room_name
 from twisted_chat.protocol.handshake import Handshake, OpenSocket, is_key
 from twisted_chat.ticket import Dialect, Ticket
 from twisted_chat.users import Credential, Person, Source
-from twisted_chat.web.answer import error_answer, write_answer
 from twisted_chat.web.arrival import Arrival, Headers, credential, refuse_controls, single
-from twisted_chat.web.door import Door
-from twisted_chat.web.quick import read_head
+from twisted_chat.web.auth import Door
+from twisted_chat.web.handshake import read_head
 from twisted_chat.web.refusal import MethodNotAllowed, NoSuchPath, UpgradeRequired
+from twisted_chat.web.responses import error_answer, write_answer
 from twisted_chat.web.site import ChatChannel, ChatRequest
-from twisted_chat.web.takeover import give_transport, take_channel, take_transport
 
 LOBBY = "lobby"
 _BEARER = b"bearer."
@@ -41,7 +41,7 @@ Count = Callable[[str], None]
 
 
 class Asked(Struct, frozen=True, gc=False):
-    """A request as it was read, by ``twisted.web`` or in one look (:mod:`twisted_chat.web.quick`)."""
+    """A request as it was read, by ``twisted.web`` or in one look (:mod:`twisted_chat.web.handshake`)."""
 
     method: bytes
     path: bytes

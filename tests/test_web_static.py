@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from tests.http_chat import HttpCase
-from twisted_chat.web.assets import page_routes, read_assets
+from twisted_chat.web.static import page_routes, read_assets
 
 
 class AssetTests(HttpCase):

@@ -14,11 +14,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_chat.errors import ChatError, InternalError
-from twisted_chat.web.answer import Answer, error_answer, write_answer
 from twisted_chat.web.arrival import Headers
+from twisted_chat.web.auth import Door
 from twisted_chat.web.call import Call, Route, for_pages
-from twisted_chat.web.door import Door
 from twisted_chat.web.refusal import MethodNotAllowed, NoSuchPath
+from twisted_chat.web.responses import Answer, error_answer, write_answer
 from twisted_chat.web.site import ChatChannel, ChatRequest
 from twisted_chat.web.upgrade import Upgrades, is_upgrade
 

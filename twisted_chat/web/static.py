@@ -18,9 +18,9 @@ from pathlib import PurePosixPath
 
 from msgspec import Struct
 
-from twisted_chat.web.answer import Answer
 from twisted_chat.web.arrival import Headers
 from twisted_chat.web.call import Route
+from twisted_chat.web.responses import Answer
 
 #: By the end of the name; a file of another kind is not served.
 TYPES = {

@@ -32,7 +32,7 @@ from twisted_chat.events import Cursor, Event
 from twisted_chat.protocol.encoders import JsonEncoding
 from twisted_chat.protocol.replies import ByePush, GapPush, Joined, LivePush
 from twisted_chat.users import Person
-from twisted_chat.web.answer import write_head
+from twisted_chat.web.responses import write_head
 from twisted_chat.web.site import ChatRequest
 
 #: Keeps proxies from collecting (``X-Accel-Buffering``) and everybody from keeping.

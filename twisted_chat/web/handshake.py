@@ -2,7 +2,7 @@
 
 ``twisted.web`` takes some 30 of the 50 microseconds of a handshake for its lines, headers and objects.  What is read here is a
 strict part of what it reads: GET, a path, HTTP/1.1, headers of visible ASCII, nothing folded, everything in one piece.  What does
-not look like that is left to it; ``tests/test_web_quick.py`` holds that both ways read the same.
+not look like that is left to it; ``tests/test_web_handshake_readers.py`` holds that both ways read the same.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from tests.http_memory import Reply, Wire
 from twisted_chat.errors import BadRequest, CloseCode
 from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
 from twisted_chat.users import Person
-from twisted_chat.web.stream import read_event_id
+from twisted_chat.web.sse import read_event_id
 
 EVENTS = "/api/v1/rooms/lobby/events"
 STREAM = ("Accept", "text/event-stream")

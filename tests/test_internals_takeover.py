@@ -21,9 +21,9 @@ from zope.interface import providedBy
 
 from tests.http_memory import Recorder, Wire, handshake
 from twisted_chat.core.admission import Admission
+from twisted_chat.internals.takeover import give_transport, take_transport
 from twisted_chat.limits import Limits
 from twisted_chat.web.site import ChatChannel, ChatRequest, ChatSite
-from twisted_chat.web.takeover import give_transport, take_transport
 
 
 class TakeoverTests(SynchronousTestCase):
