@@ -16,11 +16,11 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_chat.auth.guest import Guests
 from twisted_chat.core.chat import Hub
 from twisted_chat.core.session import Session
 from twisted_chat.errors import Unauthenticated, Unavailable
 from twisted_chat.events import Event
-from twisted_chat.identity.guest import Guests
 from twisted_chat.interfaces import Append, LogStore, Outcome, Page, RoomRecord
 from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
 from twisted_chat.protocol.frames import FIN_BINARY, FIN_TEXT

@@ -14,11 +14,11 @@ from twisted.logger import Logger, LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.http_memory import Recorder, Reply, Wire, request_head
+from twisted_chat.auth.authenticator import IdentityTable
+from twisted_chat.auth.guest import Guests
 from twisted_chat.core.admission import Admission, Origins
 from twisted_chat.core.chat import Hub
 from twisted_chat.errors import Unauthenticated
-from twisted_chat.identity.guest import Guests
-from twisted_chat.identity.table import IdentityTable
 from twisted_chat.limits import Limits, RoomPolicies
 from twisted_chat.stores.memory import MemoryStore
 from twisted_chat.users import Credential, Person

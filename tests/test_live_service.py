@@ -25,7 +25,7 @@ from websockets.sync.client import ClientConnection, unix_connect
 from tests.certificates import make_certificate
 from tests.servers import connect
 from tests.serving import TWISTD, NotReady, Served, environment, run
-from twisted_chat.identity.tokens import Minted, mint
+from twisted_chat.auth.tokens import Minted, mint
 from twisted_chat.stores.urls import make_shared_tokens
 
 

@@ -13,9 +13,9 @@ from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.http_memory import KEY, Recorder, Reply, Wire, handshake, request_head
+from twisted_chat.auth.guest import Guests
 from twisted_chat.core.admission import Admission, Origins, TrustedProxies
 from twisted_chat.errors import NoSuchRoom, TokenExpired, Unauthenticated, Unavailable
-from twisted_chat.identity.guest import Guests
 from twisted_chat.limits import Limits
 from twisted_chat.protocol.handshake import Handshake
 from twisted_chat.ticket import Dialect, Ticket

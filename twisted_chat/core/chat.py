@@ -77,7 +77,7 @@ class Clock(Protocol):
 
 
 class Guests(Protocol):
-    """Makes guests: :mod:`twisted_chat.identity.guest`."""
+    """Makes guests: :mod:`twisted_chat.auth.guest`."""
 
     def __call__(self, name: str | None, device: str | None, /) -> Person: ...
 

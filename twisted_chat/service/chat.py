@@ -19,13 +19,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from twisted_chat.auth.authenticator import IdentityTable
+from twisted_chat.auth.guest import Guests
+from twisted_chat.auth.jwt import JsonWebTokens, JwtKey, read_key
+from twisted_chat.auth.tokens import OpaqueTokens
 from twisted_chat.core.admission import Admission, Origins, TrustedProxies, parse_origin
 from twisted_chat.core.chat import Hub
 from twisted_chat.errors import BadRequest
-from twisted_chat.identity.guest import Guests
-from twisted_chat.identity.jwt import JsonWebTokens, JwtKey, read_key
-from twisted_chat.identity.table import IdentityTable
-from twisted_chat.identity.tokens import OpaqueTokens
 from twisted_chat.interfaces import Store, TokenRecord
 from twisted_chat.service import metrics
 from twisted_chat.service.settings import Settings, key_file

@@ -22,9 +22,9 @@ from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from twisted_chat.auth.tokens import mint
 from twisted_chat.errors import ChatError
 from twisted_chat.events import Event
-from twisted_chat.identity.tokens import mint
 from twisted_chat.interfaces import RoomRecord, StoreError, TokenRecord
 from twisted_chat.names import room_name
 from twisted_chat.service.log import visible

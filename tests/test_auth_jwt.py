@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_chat.auth.jwt import LEEWAY, JsonWebTokens, JwtKey, read_key
 from twisted_chat.errors import BadRequest, TokenExpired, Unauthenticated
-from twisted_chat.identity.jwt import LEEWAY, JsonWebTokens, JwtKey, read_key
 from twisted_chat.users import Credential, Person, Source
 
 NOW = 1_700_000_000

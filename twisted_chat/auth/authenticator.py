@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred, maybeDeferred
 
+from twisted_chat.auth.guest import Guests
 from twisted_chat.errors import Unauthenticated
-from twisted_chat.identity.guest import Guests
 from twisted_chat.users import Credential, Identity, Person
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_chat.auth.authenticator import IdentityTable
+from twisted_chat.auth.guest import Guests
 from twisted_chat.errors import TokenExpired, Unauthenticated, Unavailable
-from twisted_chat.identity.guest import Guests
-from twisted_chat.identity.table import IdentityTable
 from twisted_chat.users import Credential, Person, Source
 
 ALICE = Person(id="u1", name="Alice")

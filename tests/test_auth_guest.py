@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_chat.auth.guest import Guests
 from twisted_chat.errors import BadRequest
-from twisted_chat.identity.guest import Guests
 
 DEVICE = "3f2b8c1e-device"
 
