@@ -30,7 +30,7 @@ from twisted_chat.errors import Unavailable
 from twisted_chat.events import Author
 from twisted_chat.interfaces import Append, Appended, Repeated
 from twisted_chat.stores.sqlite import SQLiteStore
-from twisted_chat.stores.threads import Threads
+from twisted_chat.stores.workers import Threads
 
 ALICE = Author("u1", "alice")
 ROOM = "lobby"

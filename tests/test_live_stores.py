@@ -17,7 +17,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from twisted_chat.stores.sqlite import SQLiteStore
-from twisted_chat.stores.threads import AtOnce, call_at_once
+from twisted_chat.stores.workers import AtOnce, call_at_once
 
 ROOT = Path(__file__).resolve().parent.parent
 DRIVER = str(ROOT / "tests" / "store_driver.py")

@@ -22,11 +22,11 @@ from tests.store_contract import BOB, delete, edit, raw, reaction, say, token
 from twisted_chat.drafts import MessageDraft
 from twisted_chat.errors import Conflict, Unavailable
 from twisted_chat.interfaces import Append, Appended, Repeated, StoreError
-from twisted_chat.stores.sqlite import SQLiteStore, careful, connection, database, log
+from twisted_chat.stores.sqlite import SQLiteStore, append, connection, database, writer
+from twisted_chat.stores.sqlite.admin import SharedTokens
 from twisted_chat.stores.sqlite.backup import backup
-from twisted_chat.stores.sqlite.shared import SharedTokens
 from twisted_chat.stores.sqlite.upgrade import schema_steps
-from twisted_chat.stores.threads import AtOnce, Work, Worker, call_at_once
+from twisted_chat.stores.workers import AtOnce, Work, Worker, call_at_once
 
 T = TypeVar("T")
 
@@ -88,9 +88,9 @@ class SmallStepsTests(SQLiteStoreTests):
     histories = 4
 
     def setUp(self) -> None:
-        self.patch(log, "PURGE_EVENTS", 2)
-        self.patch(log, "STATEMENT_ROWS", 2)
-        self.patch(careful, "STATEMENT_ROWS", 2)
+        self.patch(writer, "PURGE_EVENTS", 2)
+        self.patch(writer, "STATEMENT_ROWS", 2)
+        self.patch(append, "STATEMENT_ROWS", 2)
         super().setUp()
 
 
@@ -141,7 +141,7 @@ class StatementTests(SQLiteCase):
 
     def test_the_search_for_repeated_keys_uses_the_index(self) -> None:
         with closing(connection.connect(self.path, "ro")) as reader:
-            plan = reader.execute(f"EXPLAIN QUERY PLAN {careful._REPEATED}", {"rows": "[]", "packed": b""}).fetchall()
+            plan = reader.execute(f"EXPLAIN QUERY PLAN {append._REPEATED}", {"rows": "[]", "packed": b""}).fetchall()
         self.assertIn("SEARCH e USING INDEX event_key (room=? AND author=? AND key=?)", [step[-1] for step in plan])
 
 
@@ -296,7 +296,7 @@ class WaitingTests(SQLiteCase):
         self.assertEqual([type(outcome) for outcome in outcomes], [Appended, Appended, Repeated])
 
     def test_a_long_purge_lets_appends_in_between(self) -> None:
-        self.patch(log, "PURGE_EVENTS", 2)
+        self.patch(writer, "PURGE_EVENTS", 2)
         purged = self.kept.purge("lobby", 1, None)
         self.writer.go()
         appended = self.kept.append([Append("lobby", [say("between")])])

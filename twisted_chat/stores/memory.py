@@ -18,7 +18,7 @@ from twisted_chat.drafts import DeleteDraft, Draft, EditDraft, MessageDraft, Rea
 from twisted_chat.errors import ChatError, Conflict, Unavailable
 from twisted_chat.events import Deleted, Edited, Event, Message, Reacted, TopicSet
 from twisted_chat.interfaces import Append, Appended, Opened, Outcome, Page, Repeated, RoomRecord, TokenRecord
-from twisted_chat.stores import paging
+from twisted_chat.stores import common
 from twisted_chat.stores.ids import BATCH_LENGTH, EPOCH_LENGTH, RandomBytes, crockford
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ class MemoryStore:
     def page(
         self, room: str, limit: int, *, before: int | None = None, after: int | None = None, around: int | None = None
     ) -> Deferred[Page]:
-        return self._answer(lambda: self._seen(room).page(limit, paging.place(limit, before, after, around)))
+        return self._answer(lambda: self._seen(room).page(limit, common.place(limit, before, after, around)))
 
     def event(self, room: str, seq: int) -> Deferred[Event | None]:
         return self._answer(lambda: self._seen(room).event(seq))
@@ -241,10 +241,10 @@ class _Log:
             events.append(event)
         return events
 
-    def page(self, limit: int, where: paging.Place) -> Page:
+    def page(self, limit: int, where: common.Place) -> Page:
         older = _first(self._shown(where.pivot, -1), where.older + 1)
         newer = _first(self._shown(where.pivot + 1, 1), where.newer + 1)
-        events, more_before, more_after = paging.cut(where, limit, older, newer)
+        events, more_before, more_after = common.cut(where, limit, older, newer)
         return Page(tuple(events), self.head, more_before, more_after)
 
     def _shown(self, begin: int, step: int) -> Iterator[Event]:

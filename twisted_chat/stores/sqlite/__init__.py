@@ -19,15 +19,15 @@ from twisted.python.failure import Failure
 from twisted_chat.errors import Unavailable
 from twisted_chat.events import Event
 from twisted_chat.interfaces import Append, Opened, Outcome, Page, RoomRecord, TokenRecord
-from twisted_chat.stores import paging
+from twisted_chat.stores import common
 from twisted_chat.stores.ids import RandomBytes
-from twisted_chat.stores.sqlite import reading, tokens
+from twisted_chat.stores.sqlite import queries, tokens
 from twisted_chat.stores.sqlite.connection import describe
 from twisted_chat.stores.sqlite.database import Database
-from twisted_chat.stores.sqlite.log import Log
 from twisted_chat.stores.sqlite.readers import Readers
 from twisted_chat.stores.sqlite.upgrade import schema_steps
-from twisted_chat.stores.threads import CallInReactor, Worker
+from twisted_chat.stores.sqlite.writer import Log
+from twisted_chat.stores.workers import CallInReactor, Worker
 
 T = TypeVar("T")
 
@@ -99,16 +99,16 @@ class SQLiteStore:
         return self._write(lambda _, log: log.append(batch, at))
 
     def read(self, room: str, after: int, limit: int, max_bytes: int) -> Deferred[list[Event]]:
-        return self._ask(lambda connection: reading.read(connection, room, after, limit, max_bytes))
+        return self._ask(lambda connection: queries.read(connection, room, after, limit, max_bytes))
 
     def page(
         self, room: str, limit: int, *, before: int | None = None, after: int | None = None, around: int | None = None
     ) -> Deferred[Page]:
-        where = paging.place(limit, before, after, around)
-        return self._ask(lambda connection: reading.page(connection, room, limit, where))
+        where = common.place(limit, before, after, around)
+        return self._ask(lambda connection: queries.page(connection, room, limit, where))
 
     def event(self, room: str, seq: int) -> Deferred[Event | None]:
-        return self._ask(lambda connection: reading.event(connection, room, seq))
+        return self._ask(lambda connection: queries.event(connection, room, seq))
 
     def purge(self, room: str, keep_events: int | None, keep_after_ms: int | None) -> Deferred[RoomRecord]:
         return Deferred.fromCoroutine(self._purge(room, keep_events, keep_after_ms))
@@ -123,7 +123,7 @@ class SQLiteStore:
         return self._write(lambda _, log: log.archive(room, archived))
 
     def rooms(self) -> Deferred[dict[str, bool]]:
-        return self._ask(reading.rooms)
+        return self._ask(queries.rooms)
 
     def probe(self) -> Deferred[None]:
         return self._write(lambda connection, _: _commit_something(connection))
@@ -160,7 +160,7 @@ class SQLiteStore:
             mark.errback(failure)
 
     def read_marks(self, person: str) -> Deferred[dict[str, int]]:
-        return self._ask(lambda connection: reading.read_marks(connection, person))
+        return self._ask(lambda connection: queries.read_marks(connection, person))
 
     # -- tokens
 

@@ -14,8 +14,8 @@ from twisted_chat.interfaces import Opened, StoreError
 from twisted_chat.stores.ids import EPOCH_LENGTH, RandomBytes, crockford
 from twisted_chat.stores.sqlite.connection import check_version, connect_writer, damaged, explain, leaves_connection_usable
 from twisted_chat.stores.sqlite.lock import FileLock
-from twisted_chat.stores.sqlite.log import Log
 from twisted_chat.stores.sqlite.upgrade import upgrade
+from twisted_chat.stores.sqlite.writer import Log
 
 #: Bytes up to which the whole file is checked at each start: some 0.2 s.  Larger ones are checked by their backups.
 CHECKED_BYTES = 67_108_864

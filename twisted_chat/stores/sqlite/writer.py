@@ -22,7 +22,7 @@ from twisted_chat.drafts import MessageDraft
 from twisted_chat.events import Message
 from twisted_chat.interfaces import Append, Appended, Outcome, RoomRecord
 from twisted_chat.stores.ids import BATCH_LENGTH, RandomBytes, crockford
-from twisted_chat.stores.sqlite.careful import CarefulAppend
+from twisted_chat.stores.sqlite.append import CarefulAppend
 from twisted_chat.stores.sqlite.connection import transaction
 from twisted_chat.stores.sqlite.rooms import Room, load_rooms, make_rooms
 from twisted_chat.stores.sqlite.rows import STATEMENT_ROWS, Row, Run, insert

@@ -7,7 +7,7 @@ from queue import SimpleQueue
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.stores.threads import AtOnce, Threads, call_at_once
+from twisted_chat.stores.workers import AtOnce, Threads, call_at_once
 
 #: Seconds after which a thread that does nothing is a failure.
 PATIENCE = 30
