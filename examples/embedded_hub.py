@@ -10,8 +10,8 @@ from twisted.internet import endpoints, reactor, task
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
-from twisted_chat.service.embed import EmbeddedChat
-from twisted_chat.service.settings import Settings
+from twisted_chat.server.config import Settings
+from twisted_chat.server.embed import EmbeddedChat
 from twisted_chat.users import Person
 
 SESSIONS = {"s3cret-of-alice": "alice", "s3cret-of-bob": "bob"}

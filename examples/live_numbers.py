@@ -14,8 +14,8 @@ from twisted.web.server import Site
 from twisted.web.static import Data
 
 from twisted_chat.limits import RoomPolicy
-from twisted_chat.service.embed import EmbeddedChat
-from twisted_chat.service.settings import Settings
+from twisted_chat.server.config import Settings
+from twisted_chat.server.embed import EmbeddedChat
 
 PAGE = b"""<!doctype html>
 <meta charset="utf-8">

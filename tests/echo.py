@@ -14,8 +14,8 @@ from twisted.internet.interfaces import IReactorCore
 from twisted.internet.task import react
 
 from twisted_chat.protocol.frames import DEFLATE_WINDOW_BITS, FIN_BINARY, FIN_TEXT, frame
-from twisted_chat.service.chat import build
-from twisted_chat.service.settings import Settings
+from twisted_chat.server.build import build
+from twisted_chat.server.config import Settings
 from twisted_chat.ticket import Ticket
 from twisted_chat.websocket.connection import ChatProtocol
 

@@ -23,7 +23,7 @@ from bench.measuring import Pace, Results, Sample, check, median, target
 from bench.programs import CONFIGURATION, FINDERS
 from bench.report import align, document, text
 from bench.scenarios import SCENARIOS, Contender, UnknownScenario, select
-from twisted_chat.service.settings import load
+from twisted_chat.server.config import load
 
 
 def temporary_directory(test: SynchronousTestCase) -> Path:

@@ -11,8 +11,8 @@ from docutils.utils import Reporter
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.serving import ROOT
-from twisted_chat.service.options import Options
-from twisted_chat.service.settings import Settings
+from twisted_chat.server.config import Settings
+from twisted_chat.server.options import Options
 
 PAGES = [ROOT / "README.rst", ROOT / "CHANGELOG.rst", *sorted((ROOT / "docs").glob("*.rst"))]
 PAGES += sorted((ROOT / "newsfragments").glob("*.rst"))

@@ -25,7 +25,7 @@ from twisted.web.server import Site
 from tests.certificates import make_certificate
 from tests.serving import Served
 from twisted_chat.client import ChatClient, Message, ReconnectingChatClientFactory, State
-from twisted_chat.service.embed import EmbeddedChat
+from twisted_chat.server.embed import EmbeddedChat
 
 reactor: Any = installed_reactor
 #: Seconds for each test: a server has to start, on a machine that does other things.

@@ -2,4 +2,4 @@
 
 from twisted.application.service import ServiceMaker
 
-chat = ServiceMaker("chat", "twisted_chat.service.plugin", "A durable chat for WebSockets and browsers.", "chat")
+chat = ServiceMaker("chat", "twisted_chat.server.plugin", "A durable chat for WebSockets and browsers.", "chat")

@@ -23,8 +23,8 @@ from OpenSSL import crypto
 
 from twisted_chat.client import ChatClient
 from twisted_chat.interfaces import StoreError
-from twisted_chat.service.log import visible
-from twisted_chat.service.settings import Settings, key_file
+from twisted_chat.server.config import Settings, key_file
+from twisted_chat.server.logging import visible
 from twisted_chat.shell.connection import with_client
 from twisted_chat.shell.store import settings_of, store_url
 from twisted_chat.shell.world import ShellError, Status, World

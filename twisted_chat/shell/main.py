@@ -26,7 +26,7 @@ from zope.interface import implementer
 
 from twisted_chat.errors import ChatError
 from twisted_chat.interfaces import StoreError
-from twisted_chat.service.log import text_line, without_secrets
+from twisted_chat.server.logging import text_line, without_secrets
 from twisted_chat.shell.options import parser
 from twisted_chat.shell.world import ShellError, Status, World
 

@@ -13,7 +13,7 @@ import msgspec
 
 from twisted_chat.client import Deleted, Edited, Message, Reacted, TopicSet
 from twisted_chat.client.line import AnyEvent
-from twisted_chat.service.log import visible
+from twisted_chat.server.logging import visible
 
 #: Before each further line of a text.
 INDENT = "         | "

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from twisted_chat.service.log import visible
+from twisted_chat.server.logging import visible
 
 #: Characters that a line may have; a paste of a book is none.
 MOST = 16_384

@@ -10,7 +10,7 @@ from typing import IO, Any
 from msgspec import Struct
 from twisted.internet.defer import Deferred
 
-from twisted_chat.service.log import visible, without_secrets
+from twisted_chat.server.logging import visible, without_secrets
 
 
 class Status(IntEnum):

@@ -30,8 +30,8 @@ from twisted_chat.drafts import MessageDraft
 from twisted_chat.errors import Unauthenticated
 from twisted_chat.events import Event, Message
 from twisted_chat.limits import Limits, RoomPolicy
-from twisted_chat.service.chat import Chat, build
-from twisted_chat.service.settings import Settings
+from twisted_chat.server.build import Chat, build
+from twisted_chat.server.config import Settings
 from twisted_chat.stores.memory import MemoryStore
 from twisted_chat.testing.wires import Endpoint, Wire
 from twisted_chat.users import Credential, Person

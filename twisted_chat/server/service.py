@@ -23,14 +23,14 @@ from zope.interface import implementer
 
 import twisted_chat
 from twisted_chat.interfaces import StoreError
-from twisted_chat.service.chat import Chat, SetUpError, build
-from twisted_chat.service.chores import bearers, retention, revocation, rooms
-from twisted_chat.service.lean import lean
-from twisted_chat.service.listeners import Listener, ListenError, listen
-from twisted_chat.service.options import Options
-from twisted_chat.service.process import Signals, exit_status_at_end, say_error, settle, tune
-from twisted_chat.service.settings import Settings, SettingsError, store_path
-from twisted_chat.service.systemd import Notifier, Watchdog, watchdog_seconds
+from twisted_chat.internals.reactor import lean
+from twisted_chat.server.build import Chat, SetUpError, build
+from twisted_chat.server.config import Settings, SettingsError, store_path
+from twisted_chat.server.listeners import Listener, ListenError, listen
+from twisted_chat.server.maintenance import bearers, retention, revocation, rooms
+from twisted_chat.server.options import Options
+from twisted_chat.server.process import Signals, exit_status_at_end, say_error, settle, tune
+from twisted_chat.server.systemd import Notifier, Watchdog, watchdog_seconds
 
 #: What a reload may change; all else is built into what runs.
 _RELOADABLE = {"limits", "rooms", "create_rooms", "allowed_origins", "trusted_proxies"}

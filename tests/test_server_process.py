@@ -10,7 +10,7 @@ import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.service import process
+from twisted_chat.server import process
 
 
 class TuneTests(SynchronousTestCase):

@@ -1,6 +1,6 @@
 """What the settings say about themselves: help for the options, the sample file, the page of the manual.
 
-``python -m twisted_chat.service.manual sample`` prints ``etc/chat.toml``, ``… rst`` prints ``docs/configuration.rst``; a test
+``python -m twisted_chat.server.config_docs sample`` prints ``etc/chat.toml``, ``… rst`` prints ``docs/configuration.rst``; a test
 compares both with what is in the repository.
 """
 
@@ -19,7 +19,7 @@ from msgspec import Struct
 from msgspec.structs import FieldInfo
 
 from twisted_chat.limits import Limits, RoomPolicy
-from twisted_chat.service.settings import Settings, variable
+from twisted_chat.server.config import Settings, variable
 
 _FIELD = re.compile(r"    (\w+): .* = ")
 
@@ -112,7 +112,7 @@ _INTRODUCTION = """\
 Configuration
 =============
 
-.. This page is made from the settings: python -m twisted_chat.service.manual rst > docs/configuration.rst
+.. This page is made from the settings: python -m twisted_chat.server.config_docs rst > docs/configuration.rst
 
 Every setting has a default, so ``twistd -n chat`` runs without any.  A setting is given
 

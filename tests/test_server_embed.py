@@ -12,8 +12,8 @@ from twisted.web.server import Site
 from tests.http_memory import Reply, Wire, handshake, request_head
 from twisted_chat.client import ChatClient, HandshakeRefused, Message, State
 from twisted_chat.errors import BadRequest, Unauthenticated, Unavailable
-from twisted_chat.service.embed import EmbeddedChat
-from twisted_chat.service.settings import Settings
+from twisted_chat.server.config import Settings
+from twisted_chat.server.embed import EmbeddedChat
 from twisted_chat.stores.memory import MemoryStore
 from twisted_chat.testing import TestClock
 from twisted_chat.testing.wires import Endpoint

@@ -3,7 +3,7 @@
 What comes in are strings and TOML values, each with the name of its source; what goes out is a :class:`Settings` that needs
 no second look, or a :class:`SettingsError` of one line that names the field and the source.  The options of ``twistd``,
 the variables, ``etc/chat.toml`` and ``docs/configuration.rst`` all follow from the struct, its ``#:`` comments included
-(:mod:`twisted_chat.service.manual`).
+(:mod:`twisted_chat.server.config_docs`).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_chat.core.chat import Hub
 from twisted_chat.errors import Unavailable
 from twisted_chat.interfaces import RoomStore, TokenStore
-from twisted_chat.service.chores import (
+from twisted_chat.server.maintenance import (
     BEARERS_SECONDS,
     RETENTION_SECONDS,
     ROOMS_SECONDS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.application.service import IService
 
-from twisted_chat.service.options import Options
+from twisted_chat.server.options import Options
 
 __all__ = ["Options", "makeService"]
 
@@ -14,6 +14,6 @@ def makeService(options: Options) -> IService:
     # The reactor is installed by now (twistd --reactor), and only here is the real one asked for.
     from twisted.internet import reactor
 
-    from twisted_chat.service.server import Server
+    from twisted_chat.server.service import Server
 
     return Server(reactor, options)

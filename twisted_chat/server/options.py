@@ -14,10 +14,10 @@ from twisted.python import usage
 
 import twisted_chat
 from twisted_chat.limits import Limits
-from twisted_chat.service import log
-from twisted_chat.service.manual import comments
-from twisted_chat.service.process import say_error
-from twisted_chat.service.settings import Given, Settings, SettingsError, field_types, load, nearest
+from twisted_chat.server import logging
+from twisted_chat.server.config import Given, Settings, SettingsError, field_types, load, nearest
+from twisted_chat.server.config_docs import comments
+from twisted_chat.server.process import say_error
 
 _WIDTH = 100
 
@@ -26,12 +26,12 @@ class Options(usage.Options):
     """What stands behind ``twistd chat``.
 
     :ivar settings: what came of it, the environment and the configuration file.
-    :ivar lines: the log, so that it can be reopened; None: twistd was told to log elsewhere.
+    :ivar lines: the logging, so that it can be reopened; None: twistd was told to log elsewhere.
     """
 
     synopsis = "[options]"
     settings: Settings = Settings()
-    lines: log.LineObserver | None = None
+    lines: logging.LineObserver | None = None
     config: str = ""
 
     def __init__(self, environ: dict[str, str] | None = None) -> None:
@@ -98,7 +98,7 @@ class Options(usage.Options):
         if path not in ("", "-"):
             path = os.path.join(os.path.abspath(str(parent.get("rundir") or ".")), path)
 
-        self.lines, _chosen["observer"] = log.observer(self.settings.log_format, self.settings.log_level, path)
+        self.lines, _chosen["observer"] = logging.observer(self.settings.log_format, self.settings.log_level, path)
         parent["logger"] = f"{__name__}.{chosen_observer.__name__}"
 
     def _with_nearest(self, message: str) -> str:

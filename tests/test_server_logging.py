@@ -15,7 +15,7 @@ from twisted.logger import LogEvent, LogLevel
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.service.log import LineObserver, json_line, observer, text_line, visible, without_secrets
+from twisted_chat.server.logging import LineObserver, json_line, observer, text_line, visible, without_secrets
 
 
 def event(text: str, **fields: object) -> LogEvent:
@@ -61,7 +61,7 @@ class LineTests(SynchronousTestCase):
     def test_failure(self) -> None:
         """A traceback takes one line, too; JSON has all of it in a field."""
         line = text_line(event("It broke", log_failure=failure()))
-        self.assertRegex(line, r"hub: It broke: ValueError: no\\x1b\[2J\\nway \(test_service_log.py:\d+ in failure\)$")
+        self.assertRegex(line, r"hub: It broke: ValueError: no\\x1b\[2J\\nway \(test_server_logging.py:\d+ in failure\)$")
         fields = json.loads(json_line(event("It broke", log_failure=failure())))
         self.assertTrue(fields["error"].startswith("ValueError: no"))
         self.assertIn("Traceback", fields["traceback"])

@@ -9,9 +9,9 @@ from twisted.internet.interfaces import IProtocolNegotiationFactory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.service import server as module
-from twisted_chat.service.options import Options
-from twisted_chat.service.server import Gate, Server
+from twisted_chat.server import service as module
+from twisted_chat.server.options import Options
+from twisted_chat.server.service import Gate, Server
 
 
 class FakeSite:

@@ -31,8 +31,8 @@ from twisted_chat.drafts import MessageDraft
 from twisted_chat.errors import Unavailable
 from twisted_chat.events import Event
 from twisted_chat.interfaces import Appended, Repeated, Store
-from twisted_chat.service.chat import Chat, build
-from twisted_chat.service.settings import Settings
+from twisted_chat.server.build import Chat, build
+from twisted_chat.server.config import Settings
 from twisted_chat.users import Credential, Person
 from twisted_chat.web.responses import Answer, error_answer, write_answer
 

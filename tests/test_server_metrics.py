@@ -10,9 +10,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.service import metrics
-from twisted_chat.service.chat import build
-from twisted_chat.service.settings import Settings
+from twisted_chat.server import metrics
+from twisted_chat.server.build import build
+from twisted_chat.server.config import Settings
 
 
 class Reactor(MemoryReactorClock):

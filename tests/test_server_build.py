@@ -13,8 +13,8 @@ from tests.certificates import make_certificate
 from twisted_chat.errors import Conflict, Forbidden, Unauthenticated
 from twisted_chat.interfaces import StoreError, TokenRecord
 from twisted_chat.limits import Limits, RoomPolicy
-from twisted_chat.service.chat import Chat, SetUpError, build, read_keys
-from twisted_chat.service.settings import Settings
+from twisted_chat.server.build import Chat, SetUpError, build, read_keys
+from twisted_chat.server.config import Settings
 
 SECRET = "a secret that is shared with the issuer of tokens"
 

@@ -27,8 +27,8 @@ from twisted_chat.core.admission import Admission, Origins, TrustedProxies, pars
 from twisted_chat.core.chat import Hub
 from twisted_chat.errors import BadRequest
 from twisted_chat.interfaces import Store, TokenRecord
-from twisted_chat.service import metrics
-from twisted_chat.service.settings import Settings, key_file
+from twisted_chat.server import metrics
+from twisted_chat.server.config import Settings, key_file
 from twisted_chat.stores.urls import make_store
 from twisted_chat.users import Identity
 from twisted_chat.web.api import Api, body_bytes

@@ -18,7 +18,7 @@ from twisted.internet.unix import Port as UnixPort
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.certificates import make_certificate
-from twisted_chat.service.listeners import FreshContext, Listener, ListenError, listen
+from twisted_chat.server.listeners import FreshContext, Listener, ListenError, listen
 
 
 class FakePort:

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_chat.limits import Limits, RoomPolicy
-from twisted_chat.service import manual
-from twisted_chat.service.options import Options
-from twisted_chat.service.settings import (
+from twisted_chat.server import config_docs
+from twisted_chat.server.config import (
     Given,
     KeyFile,
     Settings,
@@ -24,6 +23,7 @@ from twisted_chat.service.settings import (
     store_path,
     variable,
 )
+from twisted_chat.server.options import Options
 
 ROOT = Path(__file__).parent.parent
 
@@ -164,16 +164,16 @@ class ManualTests(SynchronousTestCase):
     """Sample and documentation follow from the struct."""
 
     def test_sample_is_current(self) -> None:
-        """``python -m twisted_chat.service.manual sample > etc/chat.toml`` makes it so."""
-        self.assertEqual((ROOT / "etc/chat.toml").read_text(), manual.sample())
+        """``python -m twisted_chat.server.config_docs sample > etc/chat.toml`` makes it so."""
+        self.assertEqual((ROOT / "etc/chat.toml").read_text(), config_docs.sample())
 
     def test_documentation_is_current(self) -> None:
-        """``python -m twisted_chat.service.manual rst > docs/configuration.rst`` makes it so."""
-        self.assertEqual((ROOT / "docs/configuration.rst").read_text(), manual.rst())
+        """``python -m twisted_chat.server.config_docs rst > docs/configuration.rst`` makes it so."""
+        self.assertEqual((ROOT / "docs/configuration.rst").read_text(), config_docs.rst())
 
     def test_sample_says_the_defaults(self) -> None:
         """With every line in use, the sample is what holds without it, and every option is in it."""
-        lines = [line if line.startswith("# ") else line.removeprefix("#") for line in manual.sample().splitlines()]
+        lines = [line if line.startswith("# ") else line.removeprefix("#") for line in config_docs.sample().splitlines()]
         path = self.mktemp()
         Path(path).write_text("\n".join(lines))
         settings = load((), {}, path)
@@ -181,14 +181,14 @@ class ManualTests(SynchronousTestCase):
         self.assertEqual(settings.rooms, {"live.*": RoomPolicy()})
         for name in [*field_types(), *(field.name for field in msgspec.structs.fields(RoomPolicy))]:
             if name != "rooms":
-                self.assertIn(f"\n#{name.rpartition('.')[2]} = ", manual.sample())
+                self.assertIn(f"\n#{name.rpartition('.')[2]} = ", config_docs.sample())
 
     def test_everything_is_explained(self) -> None:
         """Each field, or the one that it shares its explanation with, has a comment."""
         for struct in (Settings, Limits, RoomPolicy):
-            texts = manual.comments(struct)
+            texts = config_docs.comments(struct)
             self.assertEqual(set(texts), {field.name for field in msgspec.structs.fields(struct)})
-        self.assertEqual([name for name, text in manual.comments(Settings).items() if not text], [])
+        self.assertEqual([name for name, text in config_docs.comments(Settings).items() if not text], [])
 
 
 class OptionsTests(SynchronousTestCase):
