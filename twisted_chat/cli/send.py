@@ -13,10 +13,10 @@ from secrets import token_hex
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
+from twisted_chat.cli.connect import guest_device, token_of, url_of, with_client
+from twisted_chat.cli.world import ShellError, Status, World
 from twisted_chat.client import ChatClient, Message, Room
 from twisted_chat.errors import ChatError
-from twisted_chat.shell.connection import guest_device, token_of, url_of, with_client
-from twisted_chat.shell.world import ShellError, Status, World
 
 #: Messages that wait for their acknowledgement: below the client's own bound of 1,000.
 WINDOW = 500

@@ -7,11 +7,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from twisted_chat.cli.connect import with_client
+from twisted_chat.cli.output import as_json, shown
+from twisted_chat.cli.world import Status, World
 from twisted_chat.client import ChatClient, GapPush, LivePush, Reset, Room, State
 from twisted_chat.client.line import AnyEvent
-from twisted_chat.shell.connection import with_client
-from twisted_chat.shell.showing import as_json, shown
-from twisted_chat.shell.world import Status, World
 
 
 async def tail(args: Namespace, world: World) -> int:

@@ -21,13 +21,13 @@ from cryptography import x509
 from msgspec import Struct
 from OpenSSL import crypto
 
+from twisted_chat.cli.admin import settings_of, store_url
+from twisted_chat.cli.connect import with_client
+from twisted_chat.cli.world import ShellError, Status, World
 from twisted_chat.client import ChatClient
 from twisted_chat.interfaces import StoreError
 from twisted_chat.server.config import Settings, key_file
 from twisted_chat.server.logging import visible
-from twisted_chat.shell.connection import with_client
-from twisted_chat.shell.store import settings_of, store_url
-from twisted_chat.shell.world import ShellError, Status, World
 from twisted_chat.stores.sqlite.connection import connect, explain
 from twisted_chat.stores.sqlite.lock import FileLock, InUse
 from twisted_chat.stores.sqlite.transfer import holes, outgoing

@@ -1,6 +1,6 @@
 """The command: options to a verb, the verb's end to an exit status.
 
-``twisted-chat VERB --help`` explains each verb; :class:`~twisted_chat.shell.world.Status` has the exit statuses.
+``twisted-chat VERB --help`` explains each verb; :class:`~twisted_chat.cli.world.Status` has the exit statuses.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from twisted.logger import FilteringLogObserver, ILogObserver, LogEvent, LogLeve
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_chat.cli.options import parser
+from twisted_chat.cli.world import ShellError, Status, World
 from twisted_chat.errors import ChatError
 from twisted_chat.interfaces import StoreError
 from twisted_chat.server.logging import text_line, without_secrets
-from twisted_chat.shell.options import parser
-from twisted_chat.shell.world import ShellError, Status, World
 
 
 def main() -> NoReturn:
@@ -54,7 +54,7 @@ def run(args: Namespace, world: World) -> int:
     """Do what the options say; what goes wrong is one line."""
     try:
         module, _, function = args.run.partition(".")
-        verb = getattr(import_module(f"twisted_chat.shell.{module}"), function)
+        verb = getattr(import_module(f"twisted_chat.cli.{module}"), function)
         if iscoroutinefunction(verb):
             return _with_reactor(verb, args, world)
         status: int = verb(args, world)

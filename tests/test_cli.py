@@ -12,18 +12,18 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_chat.cli import connect
+from twisted_chat.cli.main import ended
+from twisted_chat.cli.options import parser
+from twisted_chat.cli.output import as_json, shown
+from twisted_chat.cli.send import WINDOW, send
+from twisted_chat.cli.tail import tail
+from twisted_chat.cli.talk import talk
+from twisted_chat.cli.world import ShellError, Status, World
 from twisted_chat.client import ChatClient, Message
 from twisted_chat.errors import Forbidden
 from twisted_chat.events import Author
 from twisted_chat.interfaces import StoreError
-from twisted_chat.shell import connection
-from twisted_chat.shell.main import ended
-from twisted_chat.shell.options import parser
-from twisted_chat.shell.sending import WINDOW, send
-from twisted_chat.shell.showing import as_json, shown
-from twisted_chat.shell.tailing import tail
-from twisted_chat.shell.talking import talk
-from twisted_chat.shell.world import ShellError, Status, World
 from twisted_chat.testing import MemoryChat
 
 
@@ -36,7 +36,7 @@ class VerbTests(SynchronousTestCase):
         self.world = World(
             self.out, self.err, state, self.read, lambda work: succeed(work()), self.chat.clock.seconds, self.chat.clock
         )
-        self.patch(connection, "make_client", self.make_client)
+        self.patch(connect, "make_client", self.make_client)
 
     def make_client(self, args: Namespace, world: World, device: str | None = None) -> ChatClient:
         return self.chat.client(args.name, started=False, device=device, flush_seconds=0.0)
@@ -262,8 +262,8 @@ class EndTests(SynchronousTestCase):
             lambda work: succeed(work()),
             lambda: 0.0,
         )
-        self.assertEqual(connection.token_of(Namespace(token=None, token_file=None), world), "tc_env")
-        self.assertEqual(connection.token_of(Namespace(token="tc_x", token_file=None), world), "tc_x")
-        error = self.assertRaises(ShellError, connection.token_of, Namespace(token="tc secret", token_file=None), world)
+        self.assertEqual(connect.token_of(Namespace(token=None, token_file=None), world), "tc_env")
+        self.assertEqual(connect.token_of(Namespace(token="tc_x", token_file=None), world), "tc_x")
+        error = self.assertRaises(ShellError, connect.token_of, Namespace(token="tc secret", token_file=None), world)
         self.assertNotIn("secret", str(error))
-        self.assertRaises(ShellError, connection.token_of, Namespace(token="a", token_file="b"), world)
+        self.assertRaises(ShellError, connect.token_of, Namespace(token="a", token_file="b"), world)

@@ -23,13 +23,13 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from twisted_chat.auth.tokens import mint
+from twisted_chat.cli.world import ShellError, Status, World
 from twisted_chat.errors import ChatError
 from twisted_chat.events import Event
 from twisted_chat.interfaces import RoomRecord, StoreError, TokenRecord
 from twisted_chat.names import room_name
 from twisted_chat.server.config import Given, Settings, SettingsError, load, store_path
 from twisted_chat.server.logging import visible
-from twisted_chat.shell.world import ShellError, Status, World
 from twisted_chat.stores.sqlite.backup import backup as copy_database
 from twisted_chat.stores.sqlite.transfer import Incoming, holes, incoming, outgoing
 from twisted_chat.stores.urls import make_shared_rooms, make_shared_tokens, store_file

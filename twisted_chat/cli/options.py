@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import twisted_chat
+from twisted_chat.cli.world import Status
 from twisted_chat.errors import ChatError
 from twisted_chat.names import room_name
 from twisted_chat.server.logging import visible, without_secrets
-from twisted_chat.shell.world import Status
 
 DEFAULT_URL = "ws://127.0.0.1:8080"
 #: Seconds: a restart of the server with its drain fits.

@@ -19,13 +19,13 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_chat.cli.connect import with_client
+from twisted_chat.cli.line_editor import Ended, Said, TypingLine
+from twisted_chat.cli.send import lines_of
+from twisted_chat.cli.tail import Printing
+from twisted_chat.cli.world import Status, World
 from twisted_chat.client import ChatClient, ClientError, Message, Room
 from twisted_chat.errors import ChatError
-from twisted_chat.shell.connection import with_client
-from twisted_chat.shell.sending import lines_of
-from twisted_chat.shell.tailing import Printing
-from twisted_chat.shell.typing_line import Ended, Said, TypingLine
-from twisted_chat.shell.world import Status, World
 
 #: Seconds between two words of ours that somebody is typing: the server passes on no more.
 TYPING_SECONDS = 3.0

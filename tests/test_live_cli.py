@@ -23,9 +23,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.certificates import make_certificate
 from tests.servers import JsonClient, Server, free_port
 from tests.serving import PATIENCE, ROOT, environment
-from twisted_chat.shell.world import Status
+from twisted_chat.cli.world import Status
 
-COMMAND = [sys.executable, "-m", "twisted_chat.shell"]
+COMMAND = [sys.executable, "-m", "twisted_chat.cli"]
 
 
 class Shell:
@@ -353,7 +353,7 @@ class DocumentationTests(SynchronousTestCase):
             bin_directory = server.directory / "bin"
             bin_directory.mkdir()
             script = bin_directory / "twisted-chat"
-            script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m twisted_chat.shell "$@"\n')
+            script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m twisted_chat.cli "$@"\n')
             script.chmod(0o755)
             shell.variables["PATH"] = f"{bin_directory}:{shell.variables['PATH']}"
             for command in commands:

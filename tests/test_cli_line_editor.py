@@ -6,8 +6,8 @@ import io
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.shell.talking import Screen
-from twisted_chat.shell.typing_line import Ended, Said, TypingLine, columns
+from twisted_chat.cli.line_editor import Ended, Said, TypingLine, columns
+from twisted_chat.cli.talk import Screen
 
 
 def typed(*pieces: bytes) -> tuple[TypingLine, list[Said | Ended]]:
