@@ -19,7 +19,7 @@ from tests.http_memory import Wire, handshake, request_head
 from tests.serving import ROOT
 from twisted_chat.client import ReconnectingChatClientFactory, State
 from twisted_chat.client import service as client_service
-from twisted_chat.client.where import Where, find
+from twisted_chat.client.address import Where, find
 from twisted_chat.testing import MemoryChat, TestClock
 from twisted_chat.users import Person
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_chat.client import journal as journal_module
+from twisted_chat.client.connection import encode
 from twisted_chat.client.errors import StateError
 from twisted_chat.client.journal import Journal
-from twisted_chat.client.line import encode
 from twisted_chat.client.outbox import Post
 from twisted_chat.events import Cursor
 from twisted_chat.protocol.commands import Delete, Edit, React, Send, Topic

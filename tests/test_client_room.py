@@ -28,7 +28,7 @@ from twisted_chat.client import (
     TypingPush,
 )
 from twisted_chat.client import room as room_module
-from twisted_chat.client.line import UnknownEvent
+from twisted_chat.client.connection import UnknownEvent
 from twisted_chat.errors import BadRequest, Conflict, Forbidden, InternalError, NoSuchRoom, SlowMode, TooBig
 from twisted_chat.events import Author, Cursor, Event
 from twisted_chat.limits import Limits, RoomPolicy

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from twisted_chat.client import Deleted, Edited, Message, Reacted, TopicSet
-from twisted_chat.client.line import AnyEvent
+from twisted_chat.client.connection import AnyEvent
 from twisted_chat.server.logging import visible
 
 #: Before each further line of a text.

@@ -11,7 +11,7 @@ from twisted_chat.cli.connect import with_client
 from twisted_chat.cli.output import as_json, shown
 from twisted_chat.cli.world import Status, World
 from twisted_chat.client import ChatClient, GapPush, LivePush, Reset, Room, State
-from twisted_chat.client.line import AnyEvent
+from twisted_chat.client.connection import AnyEvent
 
 
 async def tail(args: Namespace, world: World) -> int:

@@ -13,7 +13,7 @@ from twisted_chat.client.errors import (
     RoomLeft,
     StateError,
 )
-from twisted_chat.client.reconnecting import ReconnectingChatClientFactory
+from twisted_chat.client.factory import ReconnectingChatClientFactory
 from twisted_chat.client.room import HistoryPage, Reset, Room, Standing
 from twisted_chat.client.service import ChatClient, State
 from twisted_chat.events import Cursor, Deleted, Edited, Event, Message, Reacted, TopicSet

@@ -11,8 +11,8 @@ from typing import TypeAlias, Union
 
 from twisted.internet.defer import Deferred
 
+from twisted_chat.client.connection import AnyEvent, encode
 from twisted_chat.client.errors import QueueFull
-from twisted_chat.client.line import AnyEvent, encode
 from twisted_chat.core.ratelimit import Bucket
 from twisted_chat.errors import ChatError
 from twisted_chat.events import Author, Deleted, Edited, Message, Reacted, TopicSet

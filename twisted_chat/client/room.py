@@ -22,8 +22,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_chat.client.backoff import Backoff
+from twisted_chat.client.connection import AnyEvent, Line, decode_event
 from twisted_chat.client.errors import ClientEnded, ClientError, ClientStopped, ConnectionProblem, RoomLeft
-from twisted_chat.client.line import AnyEvent, Line, decode_event
 from twisted_chat.client.outbox import MOST_FAULTS, Pace, Pending, Post, committed_event, longest_wait
 from twisted_chat.errors import ChatError, InternalError, TooBig
 from twisted_chat.events import Author, Cursor

@@ -30,14 +30,14 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClien
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from twisted_chat.client.address import find
 from twisted_chat.client.backoff import MOST, Backoff
+from twisted_chat.client.connection import CONNECT_SECONDS, PATIENCE, AnyEvent, Line
 from twisted_chat.client.errors import ClientEnded, ClientError, ClientStopped, ConnectionProblem, Postponed, refusal
 from twisted_chat.client.journal import Journal
-from twisted_chat.client.line import CONNECT_SECONDS, PATIENCE, AnyEvent, Line
 from twisted_chat.client.outbox import Outbox, Pending, rate_of
 from twisted_chat.client.room import Room, Standing
-from twisted_chat.client.socket import SocketFactory
-from twisted_chat.client.where import find
+from twisted_chat.client.websocket import SocketFactory
 from twisted_chat.core.ratelimit import Bucket
 from twisted_chat.events import Cursor
 from twisted_chat.names import room_name

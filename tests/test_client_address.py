@@ -8,7 +8,7 @@ from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.client.where import find
+from twisted_chat.client.address import find
 
 
 class FindTests(SynchronousTestCase):

@@ -2,7 +2,7 @@
 
 Bytes in and out; what comes out are whole texts, and one reason when it ends.  The answers of servers that refuse the handshake
 are read to the end, because they say whether and when to come back; Autobahn looks at the status and hangs up.  It knows no
-commands: see :mod:`twisted_chat.client.line`.
+commands: see :mod:`twisted_chat.client.connection`.
 """
 
 # super() calls into Autobahn, which is typed in parts.
@@ -24,8 +24,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_chat.client.address import Where
 from twisted_chat.client.errors import Closed, ConnectionProblem, HandshakeRefused
-from twisted_chat.client.where import Where
 from twisted_chat.protocol.replies import ErrorBody
 from twisted_chat.ticket import Dialect
 

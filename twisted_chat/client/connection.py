@@ -25,7 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_chat.client.errors import Closed, ConnectionProblem, refusal
-from twisted_chat.client.socket import ChatSocket, SocketFactory
+from twisted_chat.client.websocket import ChatSocket, SocketFactory
 from twisted_chat.errors import ChatError, Unauthenticated
 from twisted_chat.events import Author, Event
 from twisted_chat.protocol.commands import Command, Hello
