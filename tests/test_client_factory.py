@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from twisted_chat.client import Message, ReconnectingChatClientFactory, State
 from twisted_chat.testing import MemoryChat
-from twisted_chat.testing.wires import Wire
+from twisted_chat.testing.transports import Wire
 
 
 @implementer(IConnector)

@@ -16,7 +16,7 @@ from twisted_chat.server.config import Settings
 from twisted_chat.server.embed import EmbeddedChat
 from twisted_chat.stores.memory import MemoryStore
 from twisted_chat.testing import TestClock
-from twisted_chat.testing.wires import Endpoint
+from twisted_chat.testing.transports import Endpoint
 from twisted_chat.users import Person
 
 ALICE = Person(id="u-alice", name="alice")

@@ -33,7 +33,7 @@ from twisted_chat.limits import Limits, RoomPolicy
 from twisted_chat.server.build import Chat, build
 from twisted_chat.server.config import Settings
 from twisted_chat.stores.memory import MemoryStore
-from twisted_chat.testing.wires import Endpoint, Wire
+from twisted_chat.testing.transports import Endpoint, Wire
 from twisted_chat.users import Credential, Person
 
 #: Without bounds on rates, since most tests are about something else.
