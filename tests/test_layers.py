@@ -11,21 +11,26 @@ from twisted.trial.unittest import SynchronousTestCase
 import twisted_chat
 
 PACKAGE = Path(twisted_chat.__file__).parent
-EDGES = {"ws", "web", "identity", "stores", "client"}
+#: Edges meet the outside world and do not import one another.
+EDGES = {"websocket", "web", "auth", "stores", "client"}
+#: Modules that lie directly in the package: the model (errors, events, users, names, limits, interfaces).
+MODEL = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
 #: What each layer may import of ours, besides itself.
 MAY_IMPORT = {
-    "words": set[str](),
-    "rules": {"words"},
-    **{edge: {"words", "rules"} for edge in EDGES},
-    "service": {"words", "rules"} | EDGES,
+    "model": set[str](),
+    "internals": set[str](),
+    "protocol": {"model"},
+    "core": {"model", "protocol"},
+    **{edge: {"model", "protocol", "core", "internals"} for edge in EDGES},
+    "server": {"model", "protocol", "core", "internals"} | EDGES,
     # The command line puts together what a verb needs: the client, the store's file, the server's settings.  Nobody imports it.
-    "shell": {"words", "rules", "service"} | EDGES,
+    "cli": {"model", "protocol", "core", "server"} | EDGES,
     # For the tests of programs that use the chat: a whole one in memory.
-    "testing": {"words", "rules", "service"} | EDGES,
-    # The package itself and ``python -m twisted_chat``.
-    "": {"service"},
+    "testing": {"model", "protocol", "core", "server"} | EDGES,
+    # The front door and ``python -m twisted_chat``.
+    "": {"model", "client", "server"},
 }
-#: What rules and words do not know of the world.
+#: What the model, the protocol and the core do not know of the world.
 WORLD = ("autobahn", "twisted.web", "twisted.internet.reactor", "sqlite3", "psycopg", "OpenSSL", "socket")
 
 
@@ -33,7 +38,13 @@ def modules() -> Iterator[tuple[str, Path, set[str]]]:
     """Layer, file and full names of what is imported (``from a import b`` counts as ``a`` and ``a.b``)."""
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).parts
-        yield parts[0] if len(parts) > 1 else "", path, imported(path)
+        yield parts[0] if len(parts) > 1 else "model" if path.stem in MODEL else "", path, imported(path)
+
+
+def layer_of(name: str) -> str:
+    """The layer of a module by its full name."""
+    first = name.split(".")[1]
+    return "model" if first in MODEL else first
 
 
 def imported(path: Path) -> set[str]:
@@ -64,17 +75,17 @@ class LayersTests(SynchronousTestCase):
             for layer, path, names in modules()
             for name in names
             if begins(name, "twisted_chat") and name.count(".") >= 1
-            if (target := name.split(".")[1]) in MAY_IMPORT and target != layer and target not in MAY_IMPORT[layer]
+            if (target := layer_of(name)) in MAY_IMPORT and target != layer and target not in MAY_IMPORT[layer]
         ]
         self.assertEqual(wrong, [])
 
-    def test_rules_do_not_know_the_world(self) -> None:
+    def test_the_core_does_not_know_the_world(self) -> None:
         """Neither Autobahn nor twisted.web, SQL or the reactor, so that a test drives them with a Clock."""
         wrong = [
             f"{path.relative_to(PACKAGE)} imports {name}"
             for layer, path, names in modules()
             for name in names
-            if layer in ("rules", "words") and any(begins(name, world) for world in WORLD)
+            if layer in ("model", "protocol", "core") and any(begins(name, world) for world in WORLD)
         ]
         self.assertEqual(wrong, [])
 
@@ -83,7 +94,7 @@ class LayersTests(SynchronousTestCase):
         wrong = [
             str(path.relative_to(PACKAGE))
             for layer, path, names in modules()
-            if layer not in ("service", "shell") and "twisted.internet.reactor" in names
+            if layer not in ("server", "cli") and "twisted.internet.reactor" in names
         ]
         self.assertEqual(wrong, [])
 

@@ -289,12 +289,12 @@ class ConversationsTests(SynchronousTestCase):
 
 class ArchitectureTests(SynchronousTestCase):
     def test_what_it_names_is_there(self) -> None:
-        """Each path exists, and each module of rules and words has its word."""
+        """Each path exists, and each module of core and protocol is described."""
         text = PATH.with_name("architecture.rst").read_text()
         package = PATH.parent.parent / "twisted_chat"
         for name in set(re.findall(r"[a-z_]+(?:/[a-z_]+)*\.py", text)):
-            places = [package.parent / name, *(package / below / name for below in ("", "rules", "words"))]
+            places = [package.parent / name, *(package / below / name for below in ("", "core", "protocol"))]
             self.assertTrue(any(place.exists() for place in places), name)
-        for layer in ("rules", "words"):
+        for layer in ("core", "protocol"):
             names = {path.name for path in (package / layer).glob("*.py")} - {"__init__.py"}
             self.assertEqual({name for name in names if f"{name}``" not in text}, set())
