@@ -8,7 +8,7 @@ import time
 
 from twisted.internet import defer, reactor, task
 
-from twisted_chat.client import ChatClient, Message, Room
+from twisted_chat.client import ChatClient, ClientRoom, Message
 
 
 class Bot:
@@ -16,7 +16,7 @@ class Bot:
 
     def __init__(self, client: ChatClient, room: str) -> None:
         self.client = client
-        self.room: Room = client.room(room)
+        self.room: ClientRoom = client.room(room)
         self.counted = 0
 
     async def run(self) -> None:

@@ -9,10 +9,10 @@ import os
 
 from twisted.internet import defer, reactor, task
 
-from twisted_chat.client import ChatClient, Message, Room
+from twisted_chat.client import ChatClient, ClientRoom, Message
 
 
-def carry(source: Room, me: ChatClient, target: Room) -> None:
+def carry(source: ClientRoom, me: ChatClient, target: ClientRoom) -> None:
     """From one room to another."""
 
     def said(message: Message) -> object:

@@ -12,7 +12,7 @@ from twisted.web.server import Request, Site
 
 from twisted_chat.server.config import Settings
 from twisted_chat.server.embed import EmbeddedChat
-from twisted_chat.users import Person
+from twisted_chat.users import User
 
 SESSIONS = {"s3cret-of-alice": "alice", "s3cret-of-bob": "bob"}
 
@@ -29,10 +29,10 @@ class Home(Resource):
 
 
 # The ten lines.
-def who(session: str) -> Person | None:
+def who(session: str) -> User | None:
     """The program's own identity check."""
     name = SESSIONS.get(session)
-    return None if name is None else Person(id=f"u-{name}", name=name)
+    return None if name is None else User(id=f"u-{name}", name=name)
 
 
 root = Resource()

@@ -9,7 +9,7 @@ import sys
 from twisted.internet import defer, reactor, task
 from twisted.logger import Logger
 
-from twisted_chat.client import ChatClient, Room
+from twisted_chat.client import ChatClient, ClientRoom
 
 log = Logger()
 
@@ -17,7 +17,7 @@ log = Logger()
 class Tail:
     """Looks at the end of a file; one that was rotated away is opened anew."""
 
-    def __init__(self, path: str, room: Room) -> None:
+    def __init__(self, path: str, room: ClientRoom) -> None:
         self.path = path
         self.room = room
         self.file = open(path, "rb")  # noqa: SIM115

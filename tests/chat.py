@@ -1,6 +1,6 @@
 """A whole chat in memory: a hub on a clock, a store, and clients at links whose sockets take as much as a test says.
 
-``Chat`` builds it, ``chat.json()`` and ``chat.plain()`` connect clients.  Nothing here sleeps or opens a socket: ``chat.turn()``
+``ChatHarness`` builds it, ``chat.json()`` and ``chat.plain()`` connect clients.  Nothing here sleeps or opens a socket: ``chat.turn()``
 lets the reactor's work of now happen, ``chat.pass_time(5)`` lets five seconds go by.
 """
 
@@ -16,8 +16,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.auth.guest import Guests
-from twisted_chat.core.chat import Hub
+from twisted_chat.auth.guest import GuestFactory
+from twisted_chat.core.chat import Chat
 from twisted_chat.core.session import Session
 from twisted_chat.errors import Unauthenticated, Unavailable
 from twisted_chat.events import Event
@@ -25,8 +25,8 @@ from twisted_chat.interfaces import Append, LogStore, Outcome, Page, RoomRecord
 from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
 from twisted_chat.protocol.frames import FIN_BINARY, FIN_TEXT
 from twisted_chat.stores.memory import MemoryStore
-from twisted_chat.ticket import Dialect, Ticket
-from twisted_chat.users import Credential, Person
+from twisted_chat.ticket import Admission, Dialect
+from twisted_chat.users import Credential, User
 
 Json: TypeAlias = dict[str, Any]
 
@@ -35,18 +35,18 @@ BEGIN = 1_763_880_000.0  # seconds: some day in November 2025
 #: No bound on rates: for tests that are about something else.
 UNBOUND = Limits(send_per_second=0, person_per_second=0, query_per_second=0)
 
-ALICE = Person(id="u1", name="alice")
-BOB = Person(id="u2", name="bob")
-CAROL = Person(id="u3", name="carol")
-MODERATOR = Person(id="u9", name="mo", rights=frozenset({"moderate"}))
+ALICE = User(id="u1", name="alice")
+BOB = User(id="u2", name="bob")
+CAROL = User(id="u3", name="carol")
+MODERATOR = User(id="u9", name="mo", rights=frozenset({"moderate"}))
 
 
-def guest(name: str, number: int = 1) -> Person:
+def guest(name: str, number: int = 1) -> User:
     """A guest whose id tells the name."""
-    return Person(id=f"g{number}-{name}", name=name, guest=True)
+    return User(id=f"g{number}-{name}", name=name, guest=True)
 
 
-class MemoryLink:
+class MemoryConnection:
     """A socket that takes ``capacity`` bytes (None: all); what it does not take waits until somebody reads.
 
     :param buffers: it takes everything and says ``congested`` from inside ``send``, as a transport with TLS does.
@@ -175,9 +175,9 @@ def _frame_at(wire: bytes, at: int) -> tuple[int, bytes]:
 class Client:
     """Somebody with a link."""
 
-    def __init__(self, chat: Chat, link: MemoryLink) -> None:
+    def __init__(self, chat: ChatHarness, connection: MemoryConnection) -> None:
         self.chat = chat
-        self.link = link
+        self.connection = connection
         self.session: Session
 
     def lose(self) -> None:
@@ -188,7 +188,7 @@ class Client:
     @property
     def closed(self) -> int | None:
         """The close code, if the server has ended the connection."""
-        return None if self.link.closed is None else self.link.closed[0]
+        return None if self.connection.closed is None else self.connection.closed[0]
 
 
 class PlainClient(Client):
@@ -213,7 +213,7 @@ class PlainClient(Client):
     def take(self) -> list[str | bytes]:
         """What it has been shown since the last look."""
         shown: list[str | bytes] = []
-        for first, payload in self.link.frames():
+        for first, payload in self.connection.frames():
             if first == FIN_BINARY:
                 shown.append(payload)
             elif first == FIN_TEXT:
@@ -226,8 +226,8 @@ class PlainClient(Client):
 class JsonClient(Client):
     """A rich client."""
 
-    def __init__(self, chat: Chat, link: MemoryLink) -> None:
-        super().__init__(chat, link)
+    def __init__(self, chat: ChatHarness, connection: MemoryConnection) -> None:
+        super().__init__(chat, connection)
         self._kept: list[Json] = []
 
     def say(self, *commands: Json | bytes | Sequence[Json]) -> None:
@@ -267,7 +267,7 @@ class JsonClient(Client):
 
     def _came(self) -> list[Json]:
         came: list[Json] = []
-        for first, payload in self.link.frames():
+        for first, payload in self.connection.frames():
             if first != FIN_TEXT:
                 raise AssertionError(f"a JSON client was sent a frame that begins with {first:#x}")
             decoded = msgspec.json.decode(payload)
@@ -356,11 +356,11 @@ class HeldStore:
     def purge(self, room: str, keep_events: int | None, keep_after_ms: int | None) -> Deferred[RoomRecord]:
         return self.inner.purge(room, keep_events, keep_after_ms)
 
-    def mark_read(self, person: str, room: str, seq: int) -> Deferred[int]:
-        return self._hold("mark_read", lambda: _down() if self.down else self.inner.mark_read(person, room, seq))
+    def mark_read(self, user: str, room: str, seq: int) -> Deferred[int]:
+        return self._hold("mark_read", lambda: _down() if self.down else self.inner.mark_read(user, room, seq))
 
-    def read_marks(self, person: str) -> Deferred[dict[str, int]]:
-        return self._hold("read_marks", lambda: _down() if self.deaf else self.inner.read_marks(person))
+    def read_marks(self, user: str) -> Deferred[dict[str, int]]:
+        return self._hold("read_marks", lambda: _down() if self.deaf else self.inner.read_marks(user))
 
     def open(self) -> Deferred[Any]:
         return self.inner.open()
@@ -379,7 +379,7 @@ def _down() -> Deferred[Any]:
     return fail(Unavailable("the disk is full"))
 
 
-class Chat:
+class ChatHarness:
     """A hub with everything around it.
 
     :ivar people: tokens that ``hello`` may carry, and whom they prove.
@@ -399,7 +399,7 @@ class Chat:
         self.randomness = random.Random(seed)
         self.last_id = 0
         self.one_turn = False
-        self.people: dict[str, Person | Deferred[Person]] = {}
+        self.people: dict[str, User | Deferred[User]] = {}
         if store is None:
             clock = Clock()
             clock.advance(BEGIN)
@@ -408,23 +408,23 @@ class Chat:
         self.clock = clock = store.clock
         opened = case.successResultOf(store.open())
         log_store: LogStore = store
-        self.hub = Hub(
+        self.core = Chat(
             log_store,
             opened,
             clock,
             now_seconds=clock.seconds,
-            life=self.randomness.randbytes(5).hex(),
+            run_id=self.randomness.randbytes(5).hex(),
             random=self.randomness.random,
             limits=limits,
             policies=RoomPolicies(table=rooms or {}, create=create),
             identify=self._identify,
-            guest=Guests(opened.secret, self.randomness.randbytes).person,
+            guest=GuestFactory(opened.secret, self.randomness.randbytes).user,
         )
-        self.hub.start()
+        self.core.start()
 
-    def restarted(self, limits: Limits = UNBOUND, rooms: dict[str, RoomPolicy] | None = None) -> Chat:
+    def restarted(self, limits: Limits = UNBOUND, rooms: dict[str, RoomPolicy] | None = None) -> ChatHarness:
         """Another server on the same store."""
-        return Chat(self.case, limits, rooms, store=self.store, seed=self.randomness.getrandbits(32))
+        return ChatHarness(self.case, limits, rooms, store=self.store, seed=self.randomness.getrandbits(32))
 
     def turn(self) -> None:
         """Everything that is ready happens, and what comes of it; with ``one_turn`` only what is ready now."""
@@ -446,35 +446,35 @@ class Chat:
 
     def plain(
         self,
-        person: Person = ALICE,
+        user: User = ALICE,
         room: str = "lobby",
         *,
-        link: MemoryLink | None = None,
+        connection: MemoryConnection | None = None,
         names: bool = False,
         history: int = 0,
     ) -> PlainClient:
         """A plain client in a room."""
-        client = PlainClient(self, link or MemoryLink())
-        ticket = Ticket(person=person, dialect=Dialect.TEXT, room=room, address="127.0.0.1", names=names, history=history)
-        self._open(client, ticket)
+        client = PlainClient(self, connection or MemoryConnection())
+        admission = Admission(user=user, dialect=Dialect.TEXT, room=room, address="127.0.0.1", names=names, history=history)
+        self._open(client, admission)
         return client
 
-    def stranger(self, person: Person = ALICE, *, link: MemoryLink | None = None) -> JsonClient:
+    def stranger(self, user: User = ALICE, *, connection: MemoryConnection | None = None) -> JsonClient:
         """A JSON client that has not said hello."""
-        client = JsonClient(self, link or MemoryLink())
-        self._open(client, Ticket(person=person, dialect=Dialect.JSON, room="lobby", address="127.0.0.1"))
+        client = JsonClient(self, connection or MemoryConnection())
+        self._open(client, Admission(user=user, dialect=Dialect.JSON, room="lobby", address="127.0.0.1"))
         return client
 
     def json(
         self,
-        person: Person = ALICE,
+        user: User = ALICE,
         *rooms: str,
-        link: MemoryLink | None = None,
+        connection: MemoryConnection | None = None,
         capabilities: Sequence[str] = (),
         device: str | None = None,
     ) -> JsonClient:
         """A JSON client that has said hello and joined rooms, with nothing left to look at."""
-        client = self.stranger(person, link=link)
+        client = self.stranger(user, connection=connection)
         welcome = client.ask("hello", capabilities=list(capabilities), device=device)
         self.case.assertEqual(welcome["type"], "welcome", welcome)
         for room in rooms:
@@ -491,12 +491,12 @@ class Chat:
         finally:
             self.store.holding = holding
 
-    def _open(self, client: Client, ticket: Ticket) -> None:
-        client.session = self.hub.open_session(client.link, ticket)
-        client.link.session = client.session
+    def _open(self, client: Client, admission: Admission) -> None:
+        client.session = self.core.open_session(client.connection, admission)
+        client.connection.session = client.session
         self.turn()
 
-    def _identify(self, credential: Credential) -> Deferred[Person]:
+    def _identify(self, credential: Credential) -> Deferred[User]:
         found = self.people.get(credential.token)
         if isinstance(found, Deferred):
             return found

@@ -16,8 +16,8 @@ from twisted.internet.task import react
 from twisted_chat.protocol.frames import DEFLATE_WINDOW_BITS, FIN_BINARY, FIN_TEXT, frame
 from twisted_chat.server.build import build
 from twisted_chat.server.config import Settings
-from twisted_chat.ticket import Ticket
-from twisted_chat.websocket.connection import ChatProtocol
+from twisted_chat.ticket import Admission
+from twisted_chat.websocket.connection import ChatWebSocket
 
 #: "This message is compressed."
 RSV1 = 0x40
@@ -26,17 +26,17 @@ RSV1 = 0x40
 class EchoSession:
     """Sends back what comes, compressed where that was agreed on (kosoku takes no others then)."""
 
-    def __init__(self, link: ChatProtocol, ticket: Ticket) -> None:
-        self.link = link
+    def __init__(self, connection: ChatWebSocket, admission: Admission) -> None:
+        self.connection = connection
 
     def received(self, texts: Sequence[bytes]) -> None:
-        self.link.write(b"".join([self._frame(FIN_TEXT, text) for text in texts]))
+        self.connection.write(b"".join([self._frame(FIN_TEXT, text) for text in texts]))
 
     def received_binary(self, data: bytes) -> None:
-        self.link.write(self._frame(FIN_BINARY, data))
+        self.connection.write(self._frame(FIN_BINARY, data))
 
     def _frame(self, first_byte: int, payload: bytes) -> bytes:
-        return frame(first_byte | RSV1, deflated(payload)) if self.link.deflated else frame(first_byte, payload)
+        return frame(first_byte | RSV1, deflated(payload)) if self.connection.deflated else frame(first_byte, payload)
 
     def heard(self) -> None: ...
 

@@ -14,26 +14,26 @@ from twisted.logger import Logger, LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.http_memory import Recorder, Reply, Wire, request_head
-from twisted_chat.auth.authenticator import IdentityTable
-from twisted_chat.auth.guest import Guests
-from twisted_chat.core.admission import Admission, Origins
-from twisted_chat.core.chat import Hub
+from twisted_chat.auth.authenticator import AuthenticatorChain
+from twisted_chat.auth.guest import GuestFactory
+from twisted_chat.core.admission import ConnectionLimiter, Origins
+from twisted_chat.core.chat import Chat
 from twisted_chat.errors import Unauthenticated
 from twisted_chat.limits import Limits, RoomPolicies
 from twisted_chat.stores.memory import MemoryStore
-from twisted_chat.users import Credential, Person
+from twisted_chat.users import Credential, User
 from twisted_chat.web.api import Api, body_bytes
-from twisted_chat.web.auth import Door
+from twisted_chat.web.auth import RequestAuth
 from twisted_chat.web.health import MetricsFor, Readiness, WebMetrics, health_routes
 from twisted_chat.web.log import observer
 from twisted_chat.web.openapi import openapi_route
-from twisted_chat.web.routing import Front
+from twisted_chat.web.routing import Router
 from twisted_chat.web.site import ChatSite
 from twisted_chat.web.static import page_routes
 from twisted_chat.web.upgrade import Upgrades
 
-ALICE = Person(id="u1", name="alice")
-OPERATOR = Person(id="u9", name="op", rights=frozenset({"metrics"}))
+ALICE = User(id="u1", name="alice")
+OPERATOR = User(id="u9", name="op", rights=frozenset({"metrics"}))
 
 #: No bound on rates: for tests that are about something else.
 UNBOUND = Limits(send_per_second=0, person_per_second=0, query_per_second=0)
@@ -46,13 +46,13 @@ class Tokens:
     def __init__(self) -> None:
         self.people = {"alice": ALICE, "op": OPERATOR}
 
-    def identify(self, credential: Credential) -> Deferred[Person | None]:
-        person = self.people.get(credential.token)
-        if person is None:
-            failed: Deferred[Person | None] = Deferred()
+    def identify(self, credential: Credential) -> Deferred[User | None]:
+        user = self.people.get(credential.token)
+        if user is None:
+            failed: Deferred[User | None] = Deferred()
             failed.errback(Unauthenticated("token: unknown"))
             return failed
-        return succeed(person)
+        return succeed(user)
 
 
 class HttpCase(SynchronousTestCase):
@@ -71,38 +71,40 @@ class HttpCase(SynchronousTestCase):
         self.lines: list[dict[str, Any]] = []
         opened = self.successResultOf(self.store.open())
         numbers = iter(range(1, 1_000_000))
-        guests = Guests(b"s" * 32, lambda size: next(numbers).to_bytes(size, "big")) if self.guests else None
-        identities = IdentityTable([self.tokens], guests)
-        self.hub = Hub(
+        guests = GuestFactory(b"s" * 32, lambda size: next(numbers).to_bytes(size, "big")) if self.guests else None
+        identities = AuthenticatorChain([self.tokens], guests)
+        self.core = Chat(
             self.store,
             opened,
             self.clock,
             now_seconds=lambda: WALL + self.clock.seconds(),
-            life=f"x{next(numbers)}",
+            run_id=f"x{next(numbers)}",
             random=lambda: 0.5,
             limits=self.limits,
             policies=self.policies,
             identify=identities.identify,
         )
-        self.hub.start()
-        self.admission = Admission(self.limits)
-        self.door = Door(self.admission, identities, self.clock, origins=Origins(frozenset({"https://www.test"})))
+        self.core.start()
+        self.limiter = ConnectionLimiter(self.limits)
+        self.request_auth = RequestAuth(self.limiter, identities, self.clock, origins=Origins(frozenset({"https://www.test"})))
         self.registry = CollectorRegistry()
         self.probes: list[Deferred[None]] | None = None
-        metrics = WebMetrics(self.registry, self.admission)
+        metrics = WebMetrics(self.registry, self.limiter)
         observe: Any = self._line
         logger = Logger("test", observer=observe)
-        upgrades = Upgrades(self.door, lambda ticket, handshake: Recorder(b"<101>"), may_enter=self.hub.check_may_enter)
-        api = Api(self.hub, self.admission).routes()
+        upgrades = Upgrades(
+            self.request_auth, lambda admission, handshake: Recorder(b"<101>"), may_enter=self.core.check_may_enter
+        )
+        api = Api(self.core, self.limiter).routes()
         routes = [
             *page_routes(),
-            *health_routes(Readiness(self.admission, self.probe, self.clock), self.registry, self.metrics_for),
+            *health_routes(Readiness(self.limiter, self.probe, self.clock), self.registry, self.metrics_for),
             *api,
             openapi_route(api),
         ]
         self.site = ChatSite(
-            Front(self.door, upgrades, routes, logger, prefix=self.prefix).answer,
-            self.admission,
+            Router(self.request_auth, upgrades, routes, logger, prefix=self.prefix).answer,
+            self.limiter,
             self.clock,
             body_bytes=body_bytes(self.limits.text_bytes),
             observe=observer(logger, metrics.answer),

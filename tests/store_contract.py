@@ -12,10 +12,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_chat.core import amendments
-from twisted_chat.drafts import DeleteDraft, Draft, EditDraft, MessageDraft, ReactionDraft, TopicDraft
+from twisted_chat.drafts import NewDeletion, NewEdit, NewEvent, NewMessage, NewReaction, NewTopic
 from twisted_chat.errors import ChatError, Conflict, Forbidden, Gone, LimitReached, NoSuchEvent, Unavailable
 from twisted_chat.events import Author, Deleted, Edited, Event, Message, Reacted, Reaction, TopicSet
-from twisted_chat.interfaces import Append, Appended, Opened, Outcome, Page, Repeated, RoomRecord, Store, TokenRecord
+from twisted_chat.interfaces import Append, Appended, Duplicate, Opened, Outcome, Page, RoomRecord, Store, TokenRecord
 
 ALICE, BOB, CAROL = Author("u1", "alice"), Author("u2", "bob"), Author("u3", "carol")
 BEGIN = 1_763_880_000.0  # seconds: some day in November 2025
@@ -42,24 +42,24 @@ AWKWARD = [
 ]
 
 
-def say(text: str, by: Author = ALICE, key: str | None = None, reply_to: int | None = None) -> MessageDraft:
-    return MessageDraft(by, key, text, reply_to=reply_to)
+def say(text: str, by: Author = ALICE, key: str | None = None, reply_to: int | None = None) -> NewMessage:
+    return NewMessage(by, key, text, reply_to=reply_to)
 
 
-def raw(data: bytes, by: Author = ALICE, key: str | None = None) -> MessageDraft:
-    return MessageDraft(by, key, data=data)
+def raw(data: bytes, by: Author = ALICE, key: str | None = None) -> NewMessage:
+    return NewMessage(by, key, data=data)
 
 
-def edit(of: int, text: str, revision: int = 1, by: Author = ALICE, key: str | None = None) -> EditDraft:
-    return EditDraft(by, key, of, revision, text)
+def edit(of: int, text: str, revision: int = 1, by: Author = ALICE, key: str | None = None) -> NewEdit:
+    return NewEdit(by, key, of, revision, text)
 
 
-def delete(of: int, by: Author = ALICE, key: str | None = None, any_author: bool = False) -> DeleteDraft:
-    return DeleteDraft(by, key, of, any_author)
+def delete(of: int, by: Author = ALICE, key: str | None = None, any_author: bool = False) -> NewDeletion:
+    return NewDeletion(by, key, of, any_author)
 
 
-def reaction(of: int, emoji: str = "👍", on: bool = True, by: Author = BOB, key: str | None = None) -> ReactionDraft:
-    return ReactionDraft(by, key, of, emoji, on)
+def reaction(of: int, emoji: str = "👍", on: bool = True, by: Author = BOB, key: str | None = None) -> NewReaction:
+    return NewReaction(by, key, of, emoji, on)
 
 
 def token(number: int, created: int = 1000, expires: int | None = None, rights: tuple[str, ...] = ()) -> TokenRecord:
@@ -88,20 +88,20 @@ class StoreCase(SynchronousTestCase):
     def close(self) -> None:
         self.successResultOf(self.store.close())
 
-    def append(self, room: str, *drafts: Draft) -> list[Outcome]:
-        [outcomes] = self.successResultOf(self.store.append([Append(room, drafts)]))
+    def append(self, room: str, *new_events: NewEvent) -> list[Outcome]:
+        [outcomes] = self.successResultOf(self.store.append([Append(room, new_events)]))
         return outcomes
 
-    def appended(self, room: str, *drafts: Draft) -> list[Event]:
+    def appended(self, room: str, *new_events: NewEvent) -> list[Event]:
         """Append what must succeed."""
-        outcomes = self.append(room, *drafts)
+        outcomes = self.append(room, *new_events)
         events = [outcome.event for outcome in outcomes if isinstance(outcome, Appended)]
-        self.assertEqual(len(events), len(drafts), outcomes)
+        self.assertEqual(len(events), len(new_events), outcomes)
         return events
 
-    def refused(self, room: str, draft: Draft, error: type[ChatError]) -> None:
+    def refused(self, room: str, new_event: NewEvent, error: type[ChatError]) -> None:
         before = self.log(room)
-        [outcome] = self.append(room, draft)
+        [outcome] = self.append(room, new_event)
         self.assertIsInstance(outcome, error)
         self.assertEqual(self.log(room), before)
 
@@ -164,11 +164,11 @@ class StoreContract(StoreCase):
 
     def test_text_is_kept_as_given(self) -> None:
         """In bodies, names, keys and topics, alone or among others, in the answer and when read again."""
-        drafts: list[Draft] = []
+        new_events: list[NewEvent] = []
         for number, text in enumerate(AWKWARD):
-            drafts.append(say(text, Author(f"id {text[:50]}", f"name {text[:50]}"), f"{number} {text[:50]}"))
-            drafts.append(TopicDraft(ALICE, None, text))
-        events = self.appended("lobby", *drafts)
+            new_events.append(say(text, Author(f"id {text[:50]}", f"name {text[:50]}"), f"{number} {text[:50]}"))
+            new_events.append(NewTopic(ALICE, None, text))
+        events = self.appended("lobby", *new_events)
         events += self.appended("lobby", *(say(text, key="k" + text[:50]) for text in AWKWARD))
         for text in AWKWARD:
             events += self.appended("lobby", say(text))
@@ -178,7 +178,7 @@ class StoreContract(StoreCase):
         for event in events:
             self.assertEqual(self.event("lobby", event.seq), event)
         repeated = self.append("lobby", *(say("again", key="k" + text[:50]) for text in AWKWARD))
-        self.assertEqual({type(outcome) for outcome in repeated}, {Repeated})
+        self.assertEqual({type(outcome) for outcome in repeated}, {Duplicate})
 
     def test_binary_is_kept_as_given_beside_text(self) -> None:
         everything = bytes(range(256))
@@ -191,8 +191,8 @@ class StoreContract(StoreCase):
 
     def test_a_retry_gets_the_first_event(self) -> None:
         [first] = self.appended("lobby", say("hello", key="k1"))
-        self.assertEqual(self.append("lobby", say("hello", key="k1")), [Repeated(first)])
-        self.assertEqual(self.append("lobby", say("other words", key="k1")), [Repeated(first)])
+        self.assertEqual(self.append("lobby", say("hello", key="k1")), [Duplicate(first)])
+        self.assertEqual(self.append("lobby", say("other words", key="k1")), [Duplicate(first)])
         self.assertEqual(self.log("lobby"), [first])
 
     def test_retries_between_new_messages_leave_no_hole(self) -> None:
@@ -210,7 +210,7 @@ class StoreContract(StoreCase):
         assert third and fourth and fifth
         self.assertEqual(
             outcomes,
-            [Appended(third), Repeated(second), Appended(fourth), Repeated(first), Repeated(fourth), Appended(fifth)],
+            [Appended(third), Duplicate(second), Appended(fourth), Duplicate(first), Duplicate(fourth), Appended(fifth)],
         )
         self.assertEqual(self.texts("lobby"), ["1", "2", "3", "4", "5"])
 
@@ -221,19 +221,19 @@ class StoreContract(StoreCase):
 
     def test_a_renamed_author_is_the_same_author(self) -> None:
         [first] = self.appended("lobby", say("x", ALICE, "k"))
-        self.assertEqual(self.append("lobby", say("x", Author("u1", "alice cooper"), "k")), [Repeated(first)])
+        self.assertEqual(self.append("lobby", say("x", Author("u1", "alice cooper"), "k")), [Duplicate(first)])
 
     def test_amendments_repeat_too(self) -> None:
-        events = self.appended("lobby", say("x"), edit(1, "y", key="e"), reaction(1, key="r"), TopicDraft(ALICE, "t", "tea"))
-        drafts: list[Draft] = [edit(1, "y", key="e"), reaction(1, key="r"), TopicDraft(ALICE, "t", "tea")]
-        self.assertEqual(self.append("lobby", *drafts), [Repeated(event) for event in events[1:]])
+        events = self.appended("lobby", say("x"), edit(1, "y", key="e"), reaction(1, key="r"), NewTopic(ALICE, "t", "tea"))
+        new_events: list[NewEvent] = [edit(1, "y", key="e"), reaction(1, key="r"), NewTopic(ALICE, "t", "tea")]
+        self.assertEqual(self.append("lobby", *new_events), [Duplicate(event) for event in events[1:]])
         [gone] = self.appended("lobby", delete(1, key="d"))
-        self.assertEqual(self.append("lobby", delete(1, key="d")), [Repeated(gone)])
+        self.assertEqual(self.append("lobby", delete(1, key="d")), [Duplicate(gone)])
 
     def test_an_amendment_twice_in_one_batch(self) -> None:
         self.appended("lobby", say("x"))
         outcomes = self.append("lobby", edit(1, "y", key="e"), edit(1, "y", key="e"), edit(1, "y", key="f"))
-        self.assertEqual([type(outcome) for outcome in outcomes], [Appended, Repeated, Conflict])
+        self.assertEqual([type(outcome) for outcome in outcomes], [Appended, Duplicate, Conflict])
 
     def test_a_refused_draft_does_not_use_up_its_key(self) -> None:
         self.refused("lobby", edit(1, "y", key="e"), NoSuchEvent)
@@ -244,7 +244,7 @@ class StoreContract(StoreCase):
     def test_a_retry_of_what_was_deleted_meanwhile_does_not_say_it_again(self) -> None:
         self.appended("lobby", say("secret", key="k"), delete(1))
         [outcome] = self.append("lobby", say("secret", key="k"))
-        assert isinstance(outcome, Repeated)
+        assert isinstance(outcome, Duplicate)
         assert isinstance(outcome.event, Message)
         self.assertTrue(outcome.event.gone)
 
@@ -266,7 +266,7 @@ class StoreContract(StoreCase):
         self.assertEqual((shown.text, shown.revision, shown.edited_at), ("z", 3, int(BEGIN * 1000)))
 
     def test_amending_what_is_no_message(self) -> None:
-        self.appended("lobby", say("x"), edit(1, "y"), TopicDraft(ALICE, None, "tea"), reaction(1))
+        self.appended("lobby", say("x"), edit(1, "y"), NewTopic(ALICE, None, "tea"), reaction(1))
         for of in (0, -1, 2, 3, 4, 5, 6, 99):
             self.refused("lobby", edit(of, "z"), NoSuchEvent)
             self.refused("lobby", delete(of), NoSuchEvent)
@@ -285,8 +285,8 @@ class StoreContract(StoreCase):
         self.assertEqual(log[3], Edited(4, log[3].id, log[3].at, ALICE, of=1, revision=3, text=None))
         self.assertEqual(log[5], Deleted(6, log[5].id, log[5].at, ALICE, of=1))
         self.assertEqual(list(self.page("lobby").events), log[:2])
-        for draft in (edit(1, "back", revision=3), reaction(1, "🎉"), delete(1)):
-            self.refused("lobby", draft, Gone)
+        for new_event in (edit(1, "back", revision=3), reaction(1, "🎉"), delete(1)):
+            self.refused("lobby", new_event, Gone)
 
     def test_delete_takes_data(self) -> None:
         self.appended("lobby", raw(b"secret"), delete(1))
@@ -345,13 +345,13 @@ class StoreContract(StoreCase):
             say("last"),
         )
         kinds = [type(outcome) for outcome in outcomes]
-        self.assertEqual(kinds, [Appended, Appended, Repeated, Conflict, Appended, Appended, Appended, Gone, Appended])
+        self.assertEqual(kinds, [Appended, Appended, Duplicate, Conflict, Appended, Appended, Appended, Gone, Appended])
         self.assertEqual([event.seq for event in self.log("lobby")], [1, 2, 3, 4, 5, 6])
         self.assertEqual(self.texts("lobby"), [None, None, None, "next", None, "last"])
 
     def test_topic(self) -> None:
-        self.appended("lobby", TopicDraft(ALICE, None, "tea"))
-        [topic] = self.appended("lobby", TopicDraft(BOB, "k", "cake"))
+        self.appended("lobby", NewTopic(ALICE, None, "tea"))
+        [topic] = self.appended("lobby", NewTopic(BOB, "k", "cake"))
         self.assertEqual(topic, TopicSet(2, topic.id, topic.at, BOB, "k", text="cake"))
         self.assertEqual(self.purge("lobby").topic, "cake")
 
@@ -390,7 +390,7 @@ class StoreContract(StoreCase):
             self.appended("lobby", say(str(n)))
             if n < 9:
                 self.appended("lobby", reaction(1, f"e{n}"))
-        self.appended("lobby", TopicDraft(ALICE, None, "tea"))
+        self.appended("lobby", NewTopic(ALICE, None, "tea"))
 
     def assert_page(self, page: Page, seqs: Sequence[int], more_before: bool, more_after: bool) -> None:
         self.assertEqual([event.seq for event in page.events], list(seqs))
@@ -456,7 +456,7 @@ class StoreContract(StoreCase):
         self.assertEqual(self.purge("lobby", 3, cut + 1).first, 8)
 
     def test_a_purged_room_goes_on_counting(self) -> None:
-        events = self.appended("lobby", say("1", key="k"), say("2"), TopicDraft(ALICE, None, "tea"))
+        events = self.appended("lobby", say("1", key="k"), say("2"), NewTopic(ALICE, None, "tea"))
         self.assertEqual(self.purge("lobby", 0), RoomRecord("lobby", 4, 3, events[2].id, "tea"))
         self.assertEqual(self.log("lobby"), [])
         self.assertEqual(self.page("lobby"), Page((), 3, False, False))
@@ -548,7 +548,7 @@ class StoreContract(StoreCase):
             batch = [Append(room, random_drafts(dice, models[room])) for room in dice.choices(rooms, k=dice.randint(1, 3))]
             answer = self.successResultOf(self.store.append(batch))
             for append, outcomes in zip(batch, answer, strict=True):
-                models[append.room].expect(self, append.drafts, outcomes)
+                models[append.room].expect(self, append.new_events, outcomes)
             room = dice.choice(rooms)
             if dice.random() < 0.1:
                 keep = dice.choice([None, dice.randint(0, 40)])
@@ -614,17 +614,17 @@ class Model:
                 state[event.of] = amendments.fold(message, event)
         return list(state.values())
 
-    def expect(self, case: SynchronousTestCase, drafts: Sequence[Draft], outcomes: Sequence[Outcome]) -> None:
+    def expect(self, case: SynchronousTestCase, new_events: Sequence[NewEvent], outcomes: Sequence[Outcome]) -> None:
         """Check the outcomes of the drafts one by one and take in what was appended."""
-        case.assertEqual(len(drafts), len(outcomes))
-        for draft, outcome in zip(drafts, outcomes, strict=True):
-            first = [e for e in self.kept() if draft.key is not None and (e.by.id, e.key) == (draft.by.id, draft.key)]
+        case.assertEqual(len(new_events), len(outcomes))
+        for new_event, outcome in zip(new_events, outcomes, strict=True):
+            first = [e for e in self.kept() if new_event.key is not None and (e.by.id, e.key) == (new_event.by.id, new_event.key)]
             if first:
-                assert isinstance(outcome, Repeated), outcome
+                assert isinstance(outcome, Duplicate), outcome
                 case.assertEqual(outcome.event.seq, first[0].seq)
                 continue
             try:
-                event = self.event(draft, outcome)
+                event = self.event(new_event, outcome)
             except ChatError as error:
                 case.assertEqual((type(outcome), str(outcome)), (type(error), str(error)))
                 continue
@@ -633,23 +633,23 @@ class Model:
             if isinstance(event, Deleted):
                 self.erase(event.of)
 
-    def event(self, draft: Draft, outcome: Outcome) -> Event:
+    def event(self, new_event: NewEvent, outcome: Outcome) -> Event:
         at, event_id = (outcome.event.at, outcome.event.id) if isinstance(outcome, Appended) else (0, "")
-        head = (self.head + 1, event_id, at, draft.by, draft.key)
-        match draft:
-            case MessageDraft():
-                return Message(*head, draft.text, draft.data, draft.reply_to)
-            case TopicDraft():
-                return TopicSet(*head, text=draft.text)
-        messages = [event for event in self.shown() if isinstance(event, Message) and event.seq == draft.of]
-        amendments.check(amendments.standing(messages[0]) if messages else None, draft)
-        match draft:
-            case EditDraft():
-                return Edited(*head, of=draft.of, revision=draft.revision + 1, text=draft.text)
-            case DeleteDraft():
-                return Deleted(*head, of=draft.of)
-            case ReactionDraft():
-                return Reacted(*head, of=draft.of, emoji=draft.emoji, on=draft.on)
+        head = (self.head + 1, event_id, at, new_event.by, new_event.key)
+        match new_event:
+            case NewMessage():
+                return Message(*head, new_event.text, new_event.data, new_event.reply_to)
+            case NewTopic():
+                return TopicSet(*head, text=new_event.text)
+        messages = [event for event in self.shown() if isinstance(event, Message) and event.seq == new_event.of]
+        amendments.check(amendments.standing(messages[0]) if messages else None, new_event)
+        match new_event:
+            case NewEdit():
+                return Edited(*head, of=new_event.of, revision=new_event.revision + 1, text=new_event.text)
+            case NewDeletion():
+                return Deleted(*head, of=new_event.of)
+            case NewReaction():
+                return Reacted(*head, of=new_event.of, emoji=new_event.emoji, on=new_event.on)
 
     def erase(self, of: int) -> None:
         for index, event in enumerate(self.events):
@@ -667,26 +667,26 @@ class Model:
             self.purged += 1
 
 
-def random_drafts(dice: random.Random, model: Model) -> list[Draft]:
+def random_drafts(dice: random.Random, model: Model) -> list[NewEvent]:
     return [random_draft(dice, model) for _ in range(dice.randint(0, 8))]
 
 
-def random_draft(dice: random.Random, model: Model) -> Draft:
+def random_draft(dice: random.Random, model: Model) -> NewEvent:
     by = dice.choice([ALICE, BOB, CAROL])
     key = dice.choice([None, f"k{dice.randint(1, 60)}"])
     of = dice.randint(max(1, model.head - 8), model.head + 3)
     match dice.randint(1, 12):
         case 1 | 2:
-            return EditDraft(by, key, of, dice.randint(1, 2), dice.choice(AWKWARD))
+            return NewEdit(by, key, of, dice.randint(1, 2), dice.choice(AWKWARD))
         case 3:
-            return DeleteDraft(by, key, of, dice.random() < 0.5)
+            return NewDeletion(by, key, of, dice.random() < 0.5)
         case 4 | 5:
-            return ReactionDraft(by, key, of, dice.choice("123"), dice.random() < 0.7)
+            return NewReaction(by, key, of, dice.choice("123"), dice.random() < 0.7)
         case 6:
-            return TopicDraft(by, key, dice.choice(AWKWARD))
+            return NewTopic(by, key, dice.choice(AWKWARD))
         case 7:
-            return MessageDraft(by, key, data=dice.randbytes(dice.randint(0, 40)))
-    return MessageDraft(by, key, dice.choice(AWKWARD), reply_to=dice.choice([None, 1, 7]))
+            return NewMessage(by, key, data=dice.randbytes(dice.randint(0, 40)))
+    return NewMessage(by, key, dice.choice(AWKWARD), reply_to=dice.choice([None, 1, 7]))
 
 
 class DurableContract(StoreContract):
@@ -701,7 +701,7 @@ class DurableContract(StoreContract):
         self.restart()
 
     def test_a_restart_changes_nothing(self) -> None:
-        self.appended("a", say("1", key="k"), say("2"), edit(1, "one"), reaction(2), raw(b"\x00"), TopicDraft(ALICE, None, "tea"))
+        self.appended("a", say("1", key="k"), say("2"), edit(1, "one"), reaction(2), raw(b"\x00"), NewTopic(ALICE, None, "tea"))
         self.appended("b", say("x"), say("y"), delete(1))
         self.successResultOf(self.store.archive("b", True))
         self.successResultOf(self.store.mark_read("u1", "a", 2))
@@ -718,7 +718,7 @@ class DurableContract(StoreContract):
         self.assertEqual([self.page(room) for room in "ab"], pages)
         self.assertEqual(self.successResultOf(self.store.read_marks("u1")), {"a": 2})
         self.assertEqual(self.successResultOf(self.store.list_tokens()), [token(1)])
-        self.assertEqual(self.append("a", say("1", key="k")), [Repeated(logs[0][0])])
+        self.assertEqual(self.append("a", say("1", key="k")), [Duplicate(logs[0][0])])
         [event] = self.appended("a", say("next"))
         self.assertEqual(event.seq, 7)
 

@@ -25,10 +25,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from twisted_chat.drafts import MessageDraft
+from twisted_chat.drafts import NewMessage
 from twisted_chat.errors import Unavailable
 from twisted_chat.events import Author
-from twisted_chat.interfaces import Append, Appended, Repeated
+from twisted_chat.interfaces import Append, Appended, Duplicate
 from twisted_chat.stores.sqlite import SQLiteStore
 from twisted_chat.stores.workers import Threads
 
@@ -64,9 +64,9 @@ class Driven:
         return result
 
     def append(self, keys: Sequence[str]) -> list[int]:
-        drafts = [MessageDraft(ALICE, key, f"text of {key}") for key in keys]
-        [outcomes] = self._wait(self._store.append([Append(ROOM, drafts)]))
-        return [outcome.event.seq for outcome in outcomes if isinstance(outcome, Appended | Repeated)]
+        new_events = [NewMessage(ALICE, key, f"text of {key}") for key in keys]
+        [outcomes] = self._wait(self._store.append([Append(ROOM, new_events)]))
+        return [outcome.event.seq for outcome in outcomes if isinstance(outcome, Appended | Duplicate)]
 
     def read(self) -> list[tuple[int, str | None]]:
         events = self._wait(self._store.read(ROOM, 0, 1_000_000, 1_000_000_000))

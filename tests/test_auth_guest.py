@@ -4,53 +4,53 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.auth.guest import Guests
+from twisted_chat.auth.guest import GuestFactory
 from twisted_chat.errors import BadRequest
 
 DEVICE = "3f2b8c1e-device"
 
 
-def counting() -> Guests:
+def counting() -> GuestFactory:
     """Guests whose random bytes are 1, 2, 3 …"""
     numbers = iter(range(1, 100))
-    return Guests(b"s" * 32, lambda size: next(numbers).to_bytes(size, "big"))
+    return GuestFactory(b"s" * 32, lambda size: next(numbers).to_bytes(size, "big"))
 
 
 class GuestTests(SynchronousTestCase):
     def test_device_keeps_the_id(self) -> None:
         """The same device is the same guest, in another process too, whatever the name."""
-        first = counting().person("bob", DEVICE)
-        again = counting().person("robert", DEVICE)
+        first = counting().user("bob", DEVICE)
+        again = counting().user("robert", DEVICE)
         self.assertEqual(first.id, again.id)
         self.assertTrue(first.id.startswith("g") and first.guest)
 
     def test_id_tells_nothing(self) -> None:
         """Another server, or another device, gives another id."""
         ids = {
-            Guests(b"a" * 32, bytes).person(None, DEVICE).id,
-            Guests(b"b" * 32, bytes).person(None, DEVICE).id,
-            Guests(b"a" * 32, bytes).person(None, DEVICE + "2").id,
+            GuestFactory(b"a" * 32, bytes).user(None, DEVICE).id,
+            GuestFactory(b"b" * 32, bytes).user(None, DEVICE).id,
+            GuestFactory(b"a" * 32, bytes).user(None, DEVICE + "2").id,
         }
         self.assertEqual(len(ids), 3)
 
     def test_without_device(self) -> None:
         """Each is new, and looks like the others."""
         guests = counting()
-        ids = [guests.person().id, guests.person().id, guests.person(None, DEVICE).id]
+        ids = [guests.user().id, guests.user().id, guests.user(None, DEVICE).id]
         self.assertEqual(len(set(ids)), 3)
         self.assertEqual({len(id) for id in ids}, {25})
 
     def test_default_name(self) -> None:
-        person = counting().person()
-        self.assertEqual(person.name, f"guest-{person.id[-4:]}")
+        user = counting().user()
+        self.assertEqual(user.name, f"guest-{user.id[-4:]}")
 
     def test_name_has_its_one_form(self) -> None:
-        self.assertEqual(counting().person("Zoe\u0308").name, "Zo\u00eb")
+        self.assertEqual(counting().user("Zoe\u0308").name, "Zo\u00eb")
 
     def test_bad_name(self) -> None:
         for name in ("", " ", "a\u202eb", "x" * 65, "a\nb"):
-            self.assertRaises(BadRequest, counting().person, name)
+            self.assertRaises(BadRequest, counting().user, name)
 
     def test_bad_device(self) -> None:
         for device in ("short", "", "x" * 129, "\ud800 is no text"):
-            self.assertIn("device", self.assertRaises(BadRequest, counting().person, None, device).message)
+            self.assertIn("device", self.assertRaises(BadRequest, counting().user, None, device).message)

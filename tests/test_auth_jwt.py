@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_chat.auth.jwt import LEEWAY, JsonWebTokens, JwtKey, read_key
 from twisted_chat.errors import BadRequest, TokenExpired, Unauthenticated
-from twisted_chat.users import Credential, Person, Source
+from twisted_chat.users import Credential, Source, User
 
 NOW = 1_700_000_000
 SECRET = "a shared secret of 32 characters"
@@ -45,10 +45,10 @@ class JwtTests(SynchronousTestCase):
     def ways(self, *keys: JwtKey, **kw: Any) -> JsonWebTokens:
         return JsonWebTokens(keys or (read_key("HS256", SECRET),), lambda: self.now, **kw)
 
-    def accepted(self, token: str, ways: JsonWebTokens | None = None) -> Person:
-        person = self.successResultOf((ways or self.ways()).identify(Credential(token, Source.HEADER)))
-        assert person is not None
-        return person
+    def accepted(self, token: str, ways: JsonWebTokens | None = None) -> User:
+        user = self.successResultOf((ways or self.ways()).identify(Credential(token, Source.HEADER)))
+        assert user is not None
+        return user
 
     def refused(self, token: str, ways: JsonWebTokens | None = None, error: type[Exception] = Unauthenticated) -> str:
         failure = self.failureResultOf((ways or self.ways()).identify(Credential(token, Source.HEADER)), error)
@@ -56,10 +56,10 @@ class JwtTests(SynchronousTestCase):
 
     def test_person(self) -> None:
         """The claims say who it is and what they may."""
-        person = self.accepted(sign(rooms=["lobby", "live.*"], rights=["moderate", "fly"]))
+        user = self.accepted(sign(rooms=["lobby", "live.*"], rights=["moderate", "fly"]))
         self.assertEqual(
-            person,
-            Person(
+            user,
+            User(
                 id="u7",
                 name="Alice",
                 expires=NOW + 60 + LEEWAY,

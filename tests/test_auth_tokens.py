@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_chat.auth.tokens import OpaqueTokens, mint
 from twisted_chat.errors import BadRequest, TokenExpired, Unauthenticated
 from twisted_chat.interfaces import TokenRecord, TokenStore
-from twisted_chat.users import Credential, Person, Source
+from twisted_chat.users import Credential, Source, User
 
 NOW_MS = 1_700_000_000_000
 
@@ -40,18 +40,16 @@ class TokenTests(SynchronousTestCase):
         self.tokens = OpaqueTokens(store, lambda: self.now_ms / 1000)
 
     def minted(self, **changes: object) -> str:
-        made = mint(
-            lambda size: b"\xfb" * size, NOW_MS, person="u42", name="Alice", expires_ms=NOW_MS + 1000, rights=["moderate"]
-        )
+        made = mint(lambda size: b"\xfb" * size, NOW_MS, user="u42", name="Alice", expires_ms=NOW_MS + 1000, rights=["moderate"])
         fields = {name: getattr(made.record, name) for name in made.record.__struct_fields__}
         self.shelf.records[made.secret_hash] = TokenRecord(**{**fields, **changes})
         return made.token
 
     def test_bearer(self) -> None:
-        person = self.successResultOf(self.tokens.identify(of(self.minted())))
+        user = self.successResultOf(self.tokens.identify(of(self.minted())))
         self.assertEqual(
-            person,
-            Person(id="u42", name="Alice", expires=NOW_MS / 1000 + 1, token_id="t" + "fb" * 6, rights=frozenset({"moderate"})),
+            user,
+            User(id="u42", name="Alice", expires=NOW_MS / 1000 + 1, token_id="t" + "fb" * 6, rights=frozenset({"moderate"})),
         )
 
     def test_only_the_hash_is_looked_up(self) -> None:
@@ -60,7 +58,7 @@ class TokenTests(SynchronousTestCase):
         self.assertEqual(self.shelf.asked, [sha256(token.encode()).digest()])
 
     def test_minted_secret_is_not_in_the_record(self) -> None:
-        made = mint(lambda size: b"\x01" * size, NOW_MS, person="u1", name="A")
+        made = mint(lambda size: b"\x01" * size, NOW_MS, user="u1", name="A")
         self.assertTrue(re.fullmatch(r"tc_[\w-]{43}", made.token))
         self.assertNotIn(made.token[3:], repr(made))
         self.assertNotIn(made.token[3:], repr(made.record))
@@ -80,9 +78,9 @@ class TokenTests(SynchronousTestCase):
     def test_never_expires(self) -> None:
         token = self.minted(expires=None)
         self.now_ms += 10**12
-        person = self.successResultOf(self.tokens.identify(of(token)))
-        assert person is not None
-        self.assertIsNone(person.expires)
+        user = self.successResultOf(self.tokens.identify(of(token)))
+        assert user is not None
+        self.assertIsNone(user.expires)
 
     def test_another_kind(self) -> None:
         """What is no token of ours is left to the other ways."""
@@ -94,7 +92,7 @@ class TokenTests(SynchronousTestCase):
         self.assertEqual(self.shelf.asked, [])
 
     def test_mint_refuses(self) -> None:
-        for person, name, expires in (
+        for user, name, expires in (
             ("g42", "A", None),
             ("42", "A", None),
             ("u", "A", None),
@@ -102,4 +100,4 @@ class TokenTests(SynchronousTestCase):
             ("u1", "", None),
             ("u1", "A", NOW_MS),
         ):
-            self.assertRaises(BadRequest, mint, bytes, NOW_MS, person=person, name=name, expires_ms=expires)
+            self.assertRaises(BadRequest, mint, bytes, NOW_MS, user=user, name=name, expires_ms=expires)

@@ -6,12 +6,12 @@ import io
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.cli.line_editor import Ended, Said, TypingLine, columns
+from twisted_chat.cli.line_editor import Ended, LineEditor, LineEntered, columns
 from twisted_chat.cli.talk import Screen
 
 
-def typed(*pieces: bytes) -> tuple[TypingLine, list[Said | Ended]]:
-    line = TypingLine()
+def typed(*pieces: bytes) -> tuple[LineEditor, list[LineEntered | Ended]]:
+    line = LineEditor()
     return line, [happened for piece in pieces for happened in line.feed(piece)]
 
 
@@ -32,7 +32,7 @@ class TypingLineTests(SynchronousTestCase):
             self.assertEqual(typed(keys)[0].text, text, keys)
 
     def test_enter_and_end(self) -> None:
-        self.assertEqual(typed(b"one\rtwo\n\x04")[1], [Said("one"), Said("two"), Ended()])
+        self.assertEqual(typed(b"one\rtwo\n\x04")[1], [LineEntered("one"), LineEntered("two"), Ended()])
 
     def test_ctrl_d_in_a_line(self) -> None:
         """Ctrl+D ends only from an empty line."""

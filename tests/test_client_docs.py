@@ -19,9 +19,9 @@ from tests.http_memory import Wire, handshake, request_head
 from tests.serving import ROOT
 from twisted_chat.client import ReconnectingChatClientFactory, State
 from twisted_chat.client import service as client_service
-from twisted_chat.client.address import Where, find
+from twisted_chat.client.address import ServerAddress, find
 from twisted_chat.testing import MemoryChat, TestClock
-from twisted_chat.users import Person
+from twisted_chat.users import User
 
 _BLOCK = re.compile(r"^\.\. code-block:: python\n\n((?:    .*\n|\n)+)", re.MULTILINE)
 
@@ -42,7 +42,7 @@ class Reactor(TestClock):
 class DocsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = Reactor()
-        self.chat = MemoryChat(clock=self.reactor, people={"tc_1": Person(id="u1", name="alice")})
+        self.chat = MemoryChat(clock=self.reactor, people={"tc_1": User(id="u1", name="alice")})
         self.names: dict[str, Any] = {"reactor": self.reactor, "__name__": "docs"}
         self.printed: list[str] = []
         self.names["print"] = lambda *words: self.printed.append(" ".join(map(str, words)))
@@ -66,9 +66,9 @@ class DocsTests(SynchronousTestCase):
         _, certificate = make_certificate(directory)
         self.names["open"] = lambda name: certificate.open()
         self.names["fetch_a_token"] = lambda: succeed("tc_1")
-        where = Where(self.chat.endpoint, "chat.example.org", 443, "/ws", "the docs")
+        where = ServerAddress(self.chat.endpoint, "chat.example.org", 443, "/ws", "the docs")
 
-        def find_in_memory(reactor: Any, asked: Any, **options: Any) -> Where:
+        def find_in_memory(reactor: Any, asked: Any, **options: Any) -> ServerAddress:
             if not isinstance(asked, str):
                 return find(reactor, asked, **options)
             if options["trust_root"] is not None:
@@ -98,7 +98,7 @@ class DocsTests(SynchronousTestCase):
 
     def test_readme(self) -> None:
         """Both ways to use it from Python."""
-        where = Where(self.chat.endpoint, "localhost", 8080, "/", "the README")
+        where = ServerAddress(self.chat.endpoint, "localhost", 8080, "/", "the README")
         self.patch(client_service, "find", lambda *args, **options: where)
         root = Resource()
         self.names.update(root=root, who=lambda token: None)

@@ -118,9 +118,9 @@ class FactoryTests(SynchronousTestCase):
         """The transport is there before the token: it is let go, and another one comes when there is one."""
         token: Deferred[str] = Deferred()
         chat_people = self.chat.people
-        from twisted_chat.users import Person
+        from twisted_chat.users import User
 
-        chat_people["tc_1"] = Person(id="u1", name="alice")
+        chat_people["tc_1"] = User(id="u1", name="alice")
         factory, connector = self.connect(token=lambda: token)
         self.assertIs(factory.client.state, State.CONNECTING)
         token.callback("tc_1")

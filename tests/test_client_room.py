@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_chat.client import (
     ChatClient,
+    ClientRoom,
     ClientStopped,
     Deleted,
     Edited,
@@ -20,9 +21,8 @@ from twisted_chat.client import (
     Reacted,
     ReadPush,
     Reset,
-    Room,
     RoomLeft,
-    Standing,
+    RoomState,
     State,
     TopicSet,
     TypingPush,
@@ -33,10 +33,10 @@ from twisted_chat.errors import BadRequest, Conflict, Forbidden, InternalError, 
 from twisted_chat.events import Author, Cursor, Event
 from twisted_chat.limits import Limits, RoomPolicy
 from twisted_chat.testing import MemoryChat
-from twisted_chat.users import Person
+from twisted_chat.users import User
 
-ALICE = Person(id="u1", name="alice")
-BOB = Person(id="u2", name="bob")
+ALICE = User(id="u1", name="alice")
+BOB = User(id="u2", name="bob")
 POLICIES = {
     "live": RoomPolicy(durable=False),
     "slow": RoomPolicy(slow_mode=5.0),
@@ -51,12 +51,12 @@ class RoomTests(SynchronousTestCase):
         self.alice = self.chat.client(token="tc_alice")
         self.bob = self.chat.client(token="tc_bob")
 
-    def room(self, client: ChatClient, name: str = "lobby", **options: Any) -> Room:
+    def room(self, client: ChatClient, name: str = "lobby", **options: Any) -> ClientRoom:
         room = client.room(name, **options)
         self.chat.settle()
         return room
 
-    def seen(self, room: Room, kind: type[Any] = Message) -> list[Any]:
+    def seen(self, room: ClientRoom, kind: type[Any] = Message) -> list[Any]:
         found: list[Any] = []
         room.on(kind, found.append)
         return found
@@ -75,7 +75,7 @@ class JoinTests(RoomTests):
         texts = self.seen(room)
         self.say("new")
         self.assertEqual([event.text for event in texts], ["new"])
-        self.assertIs(room.standing, Standing.LIVE)
+        self.assertIs(room.standing, RoomState.LIVE)
 
     def test_history_first(self) -> None:
         """So many of the last, or all of them, come first."""
@@ -109,7 +109,7 @@ class JoinTests(RoomTests):
             room = self.chat.client("reader").room("lobby", history=history)
             texts = self.seen(room)
             with self.subTest(history), MonkeyPatch.context() as patched:
-                patched.setattr(Room, "event", lambda *args: None)
+                patched.setattr(ClientRoom, "event", lambda *args: None)
                 self.chat.settle()
                 self.chat.cut()
             self.say(f"new {number}")
@@ -132,11 +132,11 @@ class JoinTests(RoomTests):
         self.failureResultOf(history, NoSuchRoom)
         self.failureResultOf(room.send("again"), NoSuchRoom)
         self.failureResultOf(room.when_joined(), NoSuchRoom)
-        self.assertIs(room.standing, Standing.REFUSED)
+        self.assertIs(room.standing, RoomState.REFUSED)
         self.assertIs(guest.state, State.ONLINE)
         self.chat.cut()
         self.chat.pass_time(1)
-        self.assertIs(room.standing, Standing.REFUSED)
+        self.assertIs(room.standing, RoomState.REFUSED)
 
     def test_too_many_questions(self) -> None:
         """More rooms, one by one, than the server answers at once: the rest is joined a little later."""
@@ -146,9 +146,9 @@ class JoinTests(RoomTests):
         for number in range(40):
             rooms.append(client.room(f"room{number}"))
             self.chat.settle()
-        self.assertEqual(sum(room.standing is Standing.LIVE for room in rooms), 10)
+        self.assertEqual(sum(room.standing is RoomState.LIVE for room in rooms), 10)
         self.chat.pass_time(60)
-        self.assertEqual({room.standing for room in rooms}, {Standing.LIVE})
+        self.assertEqual({room.standing for room in rooms}, {RoomState.LIVE})
 
     def test_when_joined(self) -> None:
         room = self.alice.room("lobby")
@@ -173,7 +173,7 @@ class JoinTests(RoomTests):
         self.chat.pass_time(1)
         self.assertEqual(texts, [])
         assert self.chat.chat is not None
-        self.assertEqual([room.members for room in self.chat.chat.hub.all_rooms if room.name == "lobby"], [0])
+        self.assertEqual([room.members for room in self.chat.chat.core.all_rooms if room.name == "lobby"], [0])
         self.assertIsNot(self.alice.room("lobby"), room)
 
 
@@ -236,13 +236,13 @@ class SayingTests(RoomTests):
         """In slow mode messages go out one by one, in order, and the connection is kept."""
         room = self.room(self.alice, "slow")
         refused: list[type[Any]] = []
-        real = Room.post_refused
+        real = ClientRoom.post_refused
 
-        def post_refused(room: Room, pending: Any, error: Any) -> bool:
+        def post_refused(room: ClientRoom, pending: Any, error: Any) -> bool:
             refused.append(type(error))
             return real(room, pending, error)
 
-        self.patch(Room, "post_refused", post_refused)
+        self.patch(ClientRoom, "post_refused", post_refused)
         for number in range(12):
             room.send(str(number))
         self.chat.pass_time(120)
@@ -269,7 +269,7 @@ class SayingTests(RoomTests):
         real = self.chat.store.append
 
         def append(batch: Any) -> Any:
-            if any(draft.text == "poison" for one in batch for draft in one.drafts):
+            if any(event.text == "poison" for append in batch for event in append.new_events):
                 raise ZeroDivisionError
             return real(batch)
 
@@ -376,13 +376,13 @@ class AskingTests(RoomTests):
         room = self.room(self.alice, presence=True)
         pushes = self.seen(room, PresencePush)
         other = self.room(self.bob)
-        self.assertEqual({person.name for person in room.people.values()}, {"alice", "bob"})
+        self.assertEqual({user.name for user in room.people.values()}, {"alice", "bob"})
         asked = Deferred.fromCoroutine(other.presence())
         self.chat.settle()
         self.assertEqual(self.successResultOf(asked).count, 2)
         other.leave()
         self.chat.pass_time(21)
-        self.assertEqual([person.name for person in room.people.values()], ["alice"])
+        self.assertEqual([user.name for user in room.people.values()], ["alice"])
         self.assertEqual(room.count, 1)
         self.assertGreater(len(pushes), 1)
 
@@ -391,7 +391,7 @@ class AskingTests(RoomTests):
         room = self.room(self.alice, presence=True)
         room.push(PresencePush(room="lobby", version=99, previous=98, count=7))
         self.chat.settle()
-        self.assertEqual((room.count, [person.name for person in room.people.values()]), (1, ["alice"]))
+        self.assertEqual((room.count, [user.name for user in room.people.values()]), (1, ["alice"]))
 
     def test_typing(self) -> None:
         room, other = self.room(self.alice), self.room(self.bob)
@@ -458,7 +458,7 @@ class HandlerTests(RoomTests):
 
 
 class ReadingTests(RoomTests):
-    def read(self, room: Room, *, until: int = 1 << 30) -> tuple[list[Event], Deferred[None]]:
+    def read(self, room: ClientRoom, *, until: int = 1 << 30) -> tuple[list[Event], Deferred[None]]:
         found: list[Event] = []
 
         async def run() -> None:

@@ -8,12 +8,12 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.client import ChatClient, ClientStopped, Message, Postponed, QueueFull, Reset, Room, State
+from twisted_chat.client import ChatClient, ClientRoom, ClientStopped, Message, Postponed, QueueFull, Reset, State
 from twisted_chat.limits import Limits
 from twisted_chat.testing import MemoryChat
-from twisted_chat.users import Person
+from twisted_chat.users import User
 
-ALICE = Person(id="u1", name="alice")
+ALICE = User(id="u1", name="alice")
 
 
 class ClientTests(SynchronousTestCase):
@@ -25,7 +25,7 @@ class ClientTests(SynchronousTestCase):
         self.chat.settle()
         return client
 
-    def seen(self, room: Room) -> list[str | None]:
+    def seen(self, room: ClientRoom) -> list[str | None]:
         texts: list[str | None] = []
         room.on(Message, lambda event: texts.append(event.text))
         return texts
@@ -154,7 +154,7 @@ class ConnectionTests(ClientTests):
             self.assertIs(client.state, State.ONLINE)
             self.assertEqual(len(self.chat.wires), 1)
             assert self.chat.chat is not None
-            self.assertEqual(len(self.chat.chat.hub.sessions), 1)
+            self.assertEqual(len(self.chat.chat.core.sessions), 1)
 
 
 class StopTests(ClientTests):
@@ -169,7 +169,7 @@ class StopTests(ClientTests):
         self.assertEqual([self.successResultOf(each).seq for each in sent], list(range(1, 101)))
         self.assertEqual(self.chat.wires, [])
         assert self.chat.chat is not None
-        self.assertEqual(len(self.chat.chat.hub.sessions), 0)
+        self.assertEqual(len(self.chat.chat.core.sessions), 0)
 
     def test_flush_takes_too_long(self) -> None:
         """The stop ends all the same, and says what became of the rest."""
@@ -314,7 +314,7 @@ class QueueTests(ClientTests):
         client = self.client()
         room = client.room("lobby")
         refused: list[object] = []
-        self.patch(Room, "post_refused", lambda *args: refused.append(args))
+        self.patch(ClientRoom, "post_refused", lambda *args: refused.append(args))
         for number in range(50):
             room.send(str(number))
         self.chat.pass_time(2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_chat.core.admission import (
-    Admission,
+    ConnectionLimiter,
     Origins,
     TrustedProxies,
     is_loopback,
@@ -151,47 +151,47 @@ class AddressTests(SynchronousTestCase):
 
 class CountTests(SynchronousTestCase):
     def test_per_address(self) -> None:
-        admission = Admission(Limits(connections_per_address=2))
-        admission.admit("192.0.2.1")
-        admission.admit("192.0.2.1")
-        error = self.assertRaises(LimitReached, admission.admit, "192.0.2.1")
+        limiter = ConnectionLimiter(Limits(connections_per_address=2))
+        limiter.admit("192.0.2.1")
+        limiter.admit("192.0.2.1")
+        error = self.assertRaises(LimitReached, limiter.admit, "192.0.2.1")
         self.assertGreater(error.retry_after_ms or 0, 0)
-        admission.admit("192.0.2.2")
-        admission.ended("192.0.2.1")
-        admission.admit("192.0.2.1")
-        self.assertEqual(admission.connections, 3)
+        limiter.admit("192.0.2.2")
+        limiter.ended("192.0.2.1")
+        limiter.admit("192.0.2.1")
+        self.assertEqual(limiter.connections, 3)
 
     def test_in_all(self) -> None:
-        admission = Admission(Limits(connections=2))
-        admission.admit("192.0.2.1")
-        admission.admit("192.0.2.2")
-        self.assertRaises(LimitReached, admission.admit, "192.0.2.3")
-        self.assertEqual(admission.connections, 2)
+        limiter = ConnectionLimiter(Limits(connections=2))
+        limiter.admit("192.0.2.1")
+        limiter.admit("192.0.2.2")
+        self.assertRaises(LimitReached, limiter.admit, "192.0.2.3")
+        self.assertEqual(limiter.connections, 2)
 
     def test_ipv6_network_is_one_address(self) -> None:
         """Who has an IPv6 address has 2**64 of them."""
-        admission = Admission(Limits(connections_per_address=2))
-        admission.admit("2001:db8::1")
-        admission.admit("2001:db8::ffff:2")
-        self.assertRaises(LimitReached, admission.admit, "2001:db8::3")
-        admission.admit("2001:db8:0:1::1")
+        limiter = ConnectionLimiter(Limits(connections_per_address=2))
+        limiter.admit("2001:db8::1")
+        limiter.admit("2001:db8::ffff:2")
+        self.assertRaises(LimitReached, limiter.admit, "2001:db8::3")
+        limiter.admit("2001:db8:0:1::1")
 
     def test_nothing_is_kept_of_those_who_left(self) -> None:
-        admission = Admission(Limits())
+        limiter = ConnectionLimiter(Limits())
         for address in ("192.0.2.1", "2001:db8::1", "unix", "not:an:address"):
-            admission.admit(address)
-            admission.ended(address)
-        self.assertEqual((admission.connections, admission._by_address), (0, {}))
+            limiter.admit(address)
+            limiter.ended(address)
+        self.assertEqual((limiter.connections, limiter._by_address), (0, {}))
 
     def test_draining(self) -> None:
-        admission = Admission(Limits())
-        admission.draining = True
-        self.assertRaises(Restarting, admission.check_open)
-        self.assertRaises(Restarting, admission.admit, "192.0.2.1")
-        self.assertEqual(admission.connections, 0)
+        limiter = ConnectionLimiter(Limits())
+        limiter.draining = True
+        self.assertRaises(Restarting, limiter.check_open)
+        self.assertRaises(Restarting, limiter.admit, "192.0.2.1")
+        self.assertEqual(limiter.connections, 0)
 
     def test_new_limits_hold_at_once(self) -> None:
-        admission = Admission(Limits(connections_per_address=1))
-        admission.admit("192.0.2.1")
-        admission.limits = Limits(connections_per_address=2)
-        admission.admit("192.0.2.1")
+        limiter = ConnectionLimiter(Limits(connections_per_address=1))
+        limiter.admit("192.0.2.1")
+        limiter.limits = Limits(connections_per_address=2)
+        limiter.admit("192.0.2.1")

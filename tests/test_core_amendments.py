@@ -4,65 +4,65 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.core.amendments import EMOJI_PER_MESSAGE, Standing, check, fold, react, standing
-from twisted_chat.drafts import DeleteDraft, EditDraft, ReactionDraft
+from twisted_chat.core.amendments import EMOJI_PER_MESSAGE, MessageState, check, fold, react, standing
+from twisted_chat.drafts import NewDeletion, NewEdit, NewReaction
 from twisted_chat.errors import BadRequest, Conflict, Forbidden, Gone, LimitReached, NoSuchEvent
 from twisted_chat.events import Author, Deleted, Edited, Message, Reacted, Reaction
 
 ALICE, BOB = Author("u1", "alice"), Author("u2", "bob")
 
 
-def edit(by: Author = ALICE, revision: int = 1) -> EditDraft:
-    return EditDraft(by, None, of=7, revision=revision, text="better")
+def edit(by: Author = ALICE, revision: int = 1) -> NewEdit:
+    return NewEdit(by, None, of=7, revision=revision, text="better")
 
 
-def delete(by: Author = ALICE, any_author: bool = False) -> DeleteDraft:
-    return DeleteDraft(by, None, of=7, any_author=any_author)
+def delete(by: Author = ALICE, any_author: bool = False) -> NewDeletion:
+    return NewDeletion(by, None, of=7, any_author=any_author)
 
 
-def reaction(emoji: str = "👍", on: bool = True) -> ReactionDraft:
-    return ReactionDraft(BOB, None, of=7, emoji=emoji, on=on)
+def reaction(emoji: str = "👍", on: bool = True) -> NewReaction:
+    return NewReaction(BOB, None, of=7, emoji=emoji, on=on)
 
 
 class CheckTests(SynchronousTestCase):
     def test_author_may_edit_delete_and_anybody_react(self) -> None:
-        for draft in (edit(), delete(), reaction(), reaction(on=False)):
-            check(Standing("u1"), draft)
+        for new_event in (edit(), delete(), reaction(), reaction(on=False)):
+            check(MessageState("u1"), new_event)
 
     def test_a_message_that_is_not_there(self) -> None:
-        for draft in (edit(), delete(), reaction()):
-            error = self.assertRaises(NoSuchEvent, check, None, draft)
+        for new_event in (edit(), delete(), reaction()):
+            error = self.assertRaises(NoSuchEvent, check, None, new_event)
             self.assertEqual(error.message, "of: there is no message 7")
 
     def test_nothing_happens_to_a_deleted_message(self) -> None:
-        for draft in (edit(), edit(BOB), delete(), delete(BOB, any_author=True), reaction()):
-            self.assertRaises(Gone, check, Standing("u1", gone=True), draft)
+        for new_event in (edit(), edit(BOB), delete(), delete(BOB, any_author=True), reaction()):
+            self.assertRaises(Gone, check, MessageState("u1", gone=True), new_event)
 
     def test_only_the_author_edits(self) -> None:
-        self.assertRaises(Forbidden, check, Standing("u1"), edit(BOB))
+        self.assertRaises(Forbidden, check, MessageState("u1"), edit(BOB))
 
     def test_somebody_else_deletes_only_with_the_right_to(self) -> None:
-        self.assertRaises(Forbidden, check, Standing("u1"), delete(BOB))
-        check(Standing("u1"), delete(BOB, any_author=True))
+        self.assertRaises(Forbidden, check, MessageState("u1"), delete(BOB))
+        check(MessageState("u1"), delete(BOB, any_author=True))
 
     def test_an_edit_of_an_old_revision_learns_the_present_one(self) -> None:
-        error = self.assertRaises(Conflict, check, Standing("u1", revision=3), edit(revision=2))
+        error = self.assertRaises(Conflict, check, MessageState("u1", revision=3), edit(revision=2))
         self.assertEqual(error.message, "revision: message 7 is at revision 3, not 2")
-        self.assertRaises(Conflict, check, Standing("u1", revision=3), edit(revision=4))
-        check(Standing("u1", revision=3), edit(revision=3))
+        self.assertRaises(Conflict, check, MessageState("u1", revision=3), edit(revision=4))
+        check(MessageState("u1", revision=3), edit(revision=3))
 
     def test_binary_has_no_text_to_edit(self) -> None:
-        self.assertRaises(BadRequest, check, Standing("u1", binary=True), edit())
+        self.assertRaises(BadRequest, check, MessageState("u1", binary=True), edit())
 
     def test_different_emoji_are_bounded_and_those_that_are_there_are_not(self) -> None:
-        full = Standing("u1", emoji={f"e{number}" for number in range(EMOJI_PER_MESSAGE)})
+        full = MessageState("u1", emoji={f"e{number}" for number in range(EMOJI_PER_MESSAGE)})
         self.assertRaises(LimitReached, check, full, reaction("one more"))
         check(full, reaction("e0"))
         check(full, reaction("one more", on=False))
 
     def test_what_is_so_already_may_be_wished_again(self) -> None:
-        check(Standing("u1", emoji={"👍"}), reaction())
-        check(Standing("u1"), reaction(on=False))
+        check(MessageState("u1", emoji={"👍"}), reaction())
+        check(MessageState("u1"), reaction(on=False))
 
 
 class FoldTests(SynchronousTestCase):
@@ -100,5 +100,5 @@ class FoldTests(SynchronousTestCase):
 
     def test_standing_is_what_a_folded_message_says(self) -> None:
         message = fold(self.message, self.reacted(8, BOB, "👍"))
-        self.assertEqual(standing(message), Standing("u1", emoji={"👍"}))
-        self.assertEqual(standing(Message(7, "B-7", 0, BOB, data=b"")), Standing("u2", binary=True))
+        self.assertEqual(standing(message), MessageState("u1", emoji={"👍"}))
+        self.assertEqual(standing(Message(7, "B-7", 0, BOB, data=b"")), MessageState("u2", binary=True))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.core.gathering import ENOUGH, MOST_SECONDS, MOST_TURNS, Gathering
-from twisted_chat.core.scheduler import Turn, Work
+from twisted_chat.core.gathering import ENOUGH, MOST_SECONDS, MOST_TURNS, BatchDelay
+from twisted_chat.core.scheduler import Scheduler, Work
 
 
 class GatheringTests(SynchronousTestCase):
@@ -14,7 +14,9 @@ class GatheringTests(SynchronousTestCase):
         self.waiting = 0
         self.now = 0.0
         self.begun: list[int] = []
-        self.gathering = Gathering(Turn(lambda delay, work: self.calls.append(work)), lambda: self.waiting, self.begin, lambda: self.now)
+        self.gathering = BatchDelay(
+            Scheduler(lambda delay, work: self.calls.append(work)), lambda: self.waiting, self.begin, lambda: self.now
+        )
 
     def begin(self) -> None:
         self.begun.append(self.waiting)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import ALICE, BOB, Chat, PlainClient
+from tests.chat import ALICE, BOB, ChatHarness, PlainClient
 from twisted_chat.core import broadcast
 from twisted_chat.core.broadcast import send_to_all
 from twisted_chat.limits import Limits, RoomPolicy
@@ -27,12 +27,12 @@ class FanOutTests(SynchronousTestCase):
     """Rows of two; five members make three of them."""
 
     def setUp(self) -> None:
-        self.patch(broadcast, "ROW_MEMBERS", 2)
+        self.patch(broadcast, "SHARD_SUBSCRIBERS", 2)
         self.begin()
 
     def begin(self, recent_events: int = 1_000, room: str = "lobby") -> None:
         limits = Limits(send_per_second=0, person_per_second=0, query_per_second=0, recent_events=recent_events)
-        self.chat = Chat(self, limits, {"live": RoomPolicy(durable=False)})
+        self.chat = ChatHarness(self, limits, {"live": RoomPolicy(durable=False)})
         self.room = room
         self.members = [self.chat.plain(BOB, room) for _ in range(5)]
         self.writer = self.chat.json(ALICE, room)
@@ -55,7 +55,7 @@ class FanOutTests(SynchronousTestCase):
         self.assertEqual(self.shown(), [[], [], ["hello"], ["hello"], []])
         self.chat.turn()
         self.assertEqual(self.shown(), [[], [], [], [], ["hello"]])
-        self.assertEqual(self.chat.hub.room_for(ALICE, "lobby").delivered, 6)
+        self.assertEqual(self.chat.core.room_for(ALICE, "lobby").delivered, 6)
 
     def test_what_comes_meanwhile_is_written_together(self) -> None:
         """The rows that still wait get both lines in one write; the others get the second when it is their turn again."""
@@ -63,7 +63,7 @@ class FanOutTests(SynchronousTestCase):
         self.say("two")
         self.settle()
         self.assertEqual(self.shown(), [["one", "two"]] * 5)
-        self.assertEqual([member.link.writes for member in self.members], [2, 2, 1, 1, 1])
+        self.assertEqual([member.connection.writes for member in self.members], [2, 2, 1, 1, 1])
 
     def test_another_room_does_not_wait(self) -> None:
         other = self.chat.plain(BOB, "den")
@@ -128,17 +128,19 @@ class FanOutTests(SynchronousTestCase):
             self.say(f"m{number}")
         self.settle()
         self.assertEqual(self.shown(), [[f"m{number}" for number in range(10)]] * 5)
-        self.assertEqual(self.chat.hub.room_for(ALICE, "live").dropped, 0)
+        self.assertEqual(self.chat.core.room_for(ALICE, "live").dropped, 0)
 
     def test_what_was_written_does_not_stay_in_memory(self) -> None:
         """Neither in a room of one row nor in a large one: a batch may have megabytes."""
         small = self.chat.plain(BOB, "den")
         small.say("hello")
         self.say("hello")
-        audiences = [client.session.readers[room].audience for client, room in ((small, "den"), (self.members[0], "lobby"))]
-        self.assertEqual([vars(each)["_next"][1] for each in audiences], [b"", b"\x81\x05hello"], "a row still waits for it")
+        broadcasts = [
+            client.session.subscriptions[room].broadcast for client, room in ((small, "den"), (self.members[0], "lobby"))
+        ]
+        self.assertEqual([vars(each)["_next"][1] for each in broadcasts], [b"", b"\x81\x05hello"], "a row still waits for it")
         self.settle()
-        self.assertEqual([vars(each)["_next"] for each in audiences], [([], b"")] * 2)
+        self.assertEqual([vars(each)["_next"] for each in broadcasts], [([], b"")] * 2)
 
     def test_a_write_that_fails_in_an_unforeseen_way(self) -> None:
         """Its row is broken off, because nobody knows who has had it; the others get it, and the next one."""
@@ -146,20 +148,20 @@ class FanOutTests(SynchronousTestCase):
         def fail(data: bytes) -> int:
             raise ValueError("unforeseen")
 
-        self.members[3].session.readers["lobby"].row.sends[1] = fail  # type: ignore[union-attr]
+        self.members[3].session.subscriptions["lobby"].shard.sends[1] = fail  # type: ignore[union-attr]
         self.say("one")
         self.settle()
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
         self.say("two")
         self.settle()
-        self.assertEqual([member.link.aborted for member in self.members], [False, False, True, True, False])
+        self.assertEqual([member.connection.aborted for member in self.members], [False, False, True, True, False])
         for broken in (3, 2):
             self.members.pop(broken).lose()
         self.assertEqual(self.shown(), [["one", "two"]] * 3)
 
     def test_the_end_waits_for_all_rows(self) -> None:
         self.say("hello")
-        self.chat.hub.drain()
+        self.chat.core.drain()
         self.settle()
-        self.assertEqual([member.link.frames()[:1] for member in self.members][2:], [[(0x81, b"hello")]] * 3)
+        self.assertEqual([member.connection.frames()[:1] for member in self.members][2:], [[(0x81, b"hello")]] * 3)
         self.assertEqual({member.closed for member in self.members}, {1012})

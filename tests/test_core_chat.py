@@ -5,21 +5,21 @@ from __future__ import annotations
 from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import ALICE, BOB, UNBOUND, Chat, HeldStore, guest
-from twisted_chat.drafts import MessageDraft
+from tests.chat import ALICE, BOB, UNBOUND, ChatHarness, HeldStore, guest
+from twisted_chat.drafts import NewMessage
 from twisted_chat.errors import ChatError, Conflict, Forbidden, LimitReached, NoSuchRoom, Restarting, SlowMode
-from twisted_chat.interfaces import Appended, Repeated
+from twisted_chat.interfaces import Appended, Duplicate
 from twisted_chat.limits import Limits, RoomPolicy
 
 
 class NamesTests(SynchronousTestCase):
     def test_nobody_imitates(self) -> None:
         """A guest cannot look like a user or a reserved name, nor like another guest; the very same guest name is fine."""
-        chat = Chat(self)
-        chat.hub.reserve_names([("u7", "Admin")])
+        chat = ChatHarness(self)
+        chat.core.reserve_names([("u7", "Admin")])
         chat.json(ALICE)
         chat.json(guest("eve", 1))
-        for person, fits in (
+        for user, fits in (
             (guest("alice"), False),
             (guest("Аlice"), False),
             (guest("a l i c e"), False),
@@ -32,22 +32,22 @@ class NamesTests(SynchronousTestCase):
             (replace(BOB, name="alice"), True),
         ):
             if fits:
-                chat.hub.check_name(person)
+                chat.core.check_name(user)
             else:
-                self.assertRaises(Conflict, chat.hub.check_name, person)
+                self.assertRaises(Conflict, chat.core.check_name, user)
 
     def test_a_name_is_free_when_its_last_session_has_ended(self) -> None:
         """Also when the person had several, under several names."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         one, two = chat.json(guest("ann")), chat.json(replace(guest("ann"), name="bea"))
         one.lose()
-        chat.hub.check_name(guest("аnn", 2))
-        self.assertRaises(Conflict, chat.hub.check_name, guest("bеa", 2))
+        chat.core.check_name(guest("аnn", 2))
+        self.assertRaises(Conflict, chat.core.check_name, guest("bеa", 2))
         two.lose()
-        chat.hub.check_name(guest("bеa", 2))
+        chat.core.check_name(guest("bеa", 2))
 
     def test_a_new_name_may_look_like_the_own_old_one(self) -> None:
-        chat = Chat(self)
+        chat = ChatHarness(self)
         client = chat.stranger(guest("ann"))
         self.assertEqual(client.ask("hello", name="Ann", device="device-1")["user"]["name"], "Ann")
 
@@ -55,39 +55,39 @@ class NamesTests(SynchronousTestCase):
 class RoomsTests(SynchronousTestCase):
     def test_rooms_are_made_by_joining_or_not_at_all(self) -> None:
         """``create`` off: only the lobby and the rooms of the configuration."""
-        chat = Chat(self, rooms={"den": RoomPolicy()}, create=False)
-        self.assertEqual([chat.hub.room_for(ALICE, name).name for name in ("lobby", "den")], ["lobby", "den"])
-        self.assertRaises(NoSuchRoom, chat.hub.room_for, ALICE, "new")
+        chat = ChatHarness(self, rooms={"den": RoomPolicy()}, create=False)
+        self.assertEqual([chat.core.room_for(ALICE, name).name for name in ("lobby", "den")], ["lobby", "den"])
+        self.assertRaises(NoSuchRoom, chat.core.room_for, ALICE, "new")
 
     def test_look_alikes_of_a_room(self) -> None:
         """Refused; after a restart, too."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         chat.json(ALICE, "general").ask("send", room="general", text="x")
-        for hub in (chat.hub, chat.restarted().hub):
+        for core in (chat.core, chat.restarted().core):
             for name in ("genera1", "GENERAL", "gеneral"):
-                self.assertRaises(Conflict, hub.room_for, ALICE, name)
-            self.assertEqual(hub.room_for(ALICE, "general").head, 1)
+                self.assertRaises(Conflict, core.room_for, ALICE, name)
+            self.assertEqual(core.room_for(ALICE, "general").head, 1)
 
     def test_rich_clients_need_no_room_in_their_path(self) -> None:
         """They join by command, so a room that they may not see or that is full does not keep them out."""
-        chat = Chat(self, rooms={"lobby": RoomPolicy(guests=False)})
+        chat = ChatHarness(self, rooms={"lobby": RoomPolicy(guests=False)})
         self.assertEqual(chat.json(guest("dora"), "den").ask("leave", room="den")["type"], "ok")
 
     def test_the_number_of_rooms_is_bounded(self) -> None:
         """And what nobody uses and nobody wrote in is forgotten within a minute."""
-        chat = Chat(self, replace(UNBOUND, rooms=2))
+        chat = ChatHarness(self, replace(UNBOUND, rooms=2))
         chat.json(ALICE, "a")
-        chat.hub.room_for(ALICE, "b")
-        self.assertRaises(LimitReached, chat.hub.room_for, ALICE, "c")
+        chat.core.room_for(ALICE, "b")
+        self.assertRaises(LimitReached, chat.core.room_for, ALICE, "c")
         chat.pass_time(61, step=61)
-        self.assertEqual(chat.hub.room_for(ALICE, "c").name, "c")
-        self.assertRaises(LimitReached, chat.hub.room_for, ALICE, "b")
+        self.assertEqual(chat.core.room_for(ALICE, "c").name, "c")
+        self.assertRaises(LimitReached, chat.core.room_for, ALICE, "b")
 
     def test_a_room_with_a_post_under_way_is_not_forgotten(self) -> None:
         """Its numbers go on (P1)."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         chat.store.holding = True
-        chat.hub.post(ALICE, "new", MessageDraft(ALICE.author, None, "one"))
+        chat.core.post(ALICE, "new", NewMessage(ALICE.author, None, "one"))
         chat.turn()
         chat.pass_time(61, step=61)
         chat.store.holding = False
@@ -99,14 +99,14 @@ class RoomsTests(SynchronousTestCase):
 
     def test_quiet_rooms_give_their_memory_back_first(self) -> None:
         """And lose nothing by it."""
-        chat = Chat(self, replace(UNBOUND, recent_bytes_total=10_000))
+        chat = ChatHarness(self, replace(UNBOUND, recent_bytes_total=10_000))
         alice = chat.json(ALICE, "busy")
         alice.ask("join", room="quiet")
         for room in ("quiet", "busy"):
             alice.say(*[{"type": "send", "room": room, "text": "x" * 100} for _ in range(12)])
         alice.ask("leave", room="quiet")
         chat.pass_time(61, step=61)
-        weights = [chat.hub.room_for(ALICE, room).recent.weight > 0 for room in ("quiet", "busy")]
+        weights = [chat.core.room_for(ALICE, room).recent.weight > 0 for room in ("quiet", "busy")]
         self.assertEqual(weights, [False, False] if weights == [False, False] else [False, True])
         bob = chat.json(BOB)
         bob.ask("join", room="quiet", tail=12)
@@ -114,59 +114,59 @@ class RoomsTests(SynchronousTestCase):
 
     def test_retention(self) -> None:
         """By count and by age; the rest keeps its numbers."""
-        chat = Chat(self, rooms={"few": RoomPolicy(keep_events=2), "brief": RoomPolicy(keep_days=1)})
+        chat = ChatHarness(self, rooms={"few": RoomPolicy(keep_events=2), "brief": RoomPolicy(keep_days=1)})
         for room in ("few", "brief", "lobby"):
             alice = chat.json(ALICE, room)
             alice.say(*[{"type": "send", "room": room, "text": str(number)} for number in range(4)])
             alice.lose()
-        chat.hub.retain()
-        self.assertEqual([chat.hub.room_for(ALICE, room).first for room in ("few", "brief", "lobby")], [3, 1, 1])
+        chat.core.retain()
+        self.assertEqual([chat.core.room_for(ALICE, room).first for room in ("few", "brief", "lobby")], [3, 1, 1])
         chat.clock.advance(86_401)
-        chat.hub.retain()
-        self.assertEqual([chat.hub.room_for(ALICE, room).first for room in ("few", "brief", "lobby")], [3, 5, 1])
+        chat.core.retain()
+        self.assertEqual([chat.core.room_for(ALICE, room).first for room in ("few", "brief", "lobby")], [3, 5, 1])
 
 
 class PostTests(SynchronousTestCase):
-    def draft(self, key: str | None = None) -> MessageDraft:
-        return MessageDraft(ALICE.author, key, "hi")
+    def new_event(self, key: str | None = None) -> NewMessage:
+        return NewMessage(ALICE.author, key, "hi")
 
     def test_without_a_connection(self) -> None:
         """For HTTP and other programs; fires when it is on disk, twice with one key gives the first result."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         bob = chat.plain(BOB)
-        first, again = chat.hub.post(ALICE, "lobby", self.draft("k")), chat.hub.post(ALICE, "lobby", self.draft("k"))
+        first, again = chat.core.post(ALICE, "lobby", self.new_event("k")), chat.core.post(ALICE, "lobby", self.new_event("k"))
         chat.turn()
         self.assertIsInstance(self.successResultOf(first), Appended)
-        self.assertIsInstance(self.successResultOf(again), Repeated)
+        self.assertIsInstance(self.successResultOf(again), Duplicate)
         self.assertEqual(bob.take(), ["hi"])
 
     def test_refusals(self) -> None:
         rooms = {"news": RoomPolicy(writers="moderators"), "slow": RoomPolicy(slow_mode=9), "staff": RoomPolicy(guests=False)}
-        chat = Chat(self, rooms=rooms)
-        chat.hub.post(ALICE, "slow", self.draft())
+        chat = ChatHarness(self, rooms=rooms)
+        chat.core.post(ALICE, "slow", self.new_event())
         chat.turn()
-        for person, room, error in (
+        for user, room, error in (
             (ALICE, "news", Forbidden),
             (ALICE, "slow", SlowMode),
             (guest("x"), "staff", NoSuchRoom),
         ):
-            self.assertRaises(error, chat.hub.post, person, room, self.draft())
+            self.assertRaises(error, chat.core.post, user, room, self.new_event())
         chat.store.down = True
-        failed = chat.hub.post(ALICE, "lobby", self.draft())
+        failed = chat.core.post(ALICE, "lobby", self.new_event())
         chat.turn()
         self.assertEqual(self.failureResultOf(failed, ChatError).value.code, "unavailable")
         chat.store.down = False
-        chat.hub.drain()
-        self.assertRaises(Restarting, chat.hub.post, ALICE, "lobby", self.draft())
-        self.assertRaises(Restarting, chat.hub.check_may_enter, ALICE, "lobby")
+        chat.core.drain()
+        self.assertRaises(Restarting, chat.core.post, ALICE, "lobby", self.new_event())
+        self.assertRaises(Restarting, chat.core.check_may_enter, ALICE, "lobby")
 
     def test_reading_the_log(self) -> None:
         """As it is, after a number; also of a room that keeps nothing."""
-        chat = Chat(self, Limits(send_per_second=0, person_per_second=0, history=3), {"live": RoomPolicy(durable=False)})
+        chat = ChatHarness(self, Limits(send_per_second=0, person_per_second=0, history=3), {"live": RoomPolicy(durable=False)})
         for room in ("lobby", "live"):
             chat.json(ALICE, room).say(*[{"type": "send", "room": room, "text": str(number)} for number in range(5)])
             for after, seqs in ((0, [1, 2, 3]), (3, [4, 5]), (5, []), (99, [])):
-                events = self.successResultOf(chat.hub.read(BOB, room, after, 3))
+                events = self.successResultOf(chat.core.read(BOB, room, after, 3))
                 self.assertEqual([event.seq for event in events], seqs, (room, after))
 
 
@@ -174,7 +174,7 @@ class RestartTests(SynchronousTestCase):
     def test_a_cursor_outlives_a_restart(self) -> None:
         """P4: each later event once; an ephemeral room says that it cannot."""
         rooms = {"live": RoomPolicy(durable=False)}
-        chat = Chat(self, rooms=rooms)
+        chat = ChatHarness(self, rooms=rooms)
         alice = chat.json(ALICE, "lobby", "live")
         cursors = []
         for room in ("lobby", "live"):

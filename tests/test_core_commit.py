@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import ALICE, BOB, UNBOUND, Chat
+from tests.chat import ALICE, BOB, UNBOUND, ChatHarness
 from twisted_chat.core import commit
-from twisted_chat.core.commit import GroupCommit, Posting
-from twisted_chat.drafts import Draft, MessageDraft
+from twisted_chat.core.commit import AppendRequest, GroupCommit
+from twisted_chat.drafts import NewEvent, NewMessage
 from twisted_chat.errors import ChatError, Unavailable
 from twisted_chat.interfaces import Outcome
 from twisted_chat.limits import RoomPolicy
@@ -15,13 +15,13 @@ from twisted_chat.limits import RoomPolicy
 
 class GroupCommitTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.chat = Chat(self)
+        self.chat = ChatHarness(self)
         self.store = self.chat.store
-        self.commits: GroupCommit = self.chat.hub.commits
+        self.commits: GroupCommit = self.chat.core.commits
         self.told: list[str] = []
 
-    def post(self, room: str, *texts: str, person: str = "u1") -> None:
-        drafts: list[Draft] = [MessageDraft(ALICE.author, None, text) for text in texts]
+    def post(self, room: str, *texts: str, user: str = "u1") -> None:
+        new_events: list[NewEvent] = [NewMessage(ALICE.author, None, text) for text in texts]
 
         def done(outcomes: object) -> None:
             self.told.append(f"{room} {' '.join(texts)}")
@@ -29,7 +29,7 @@ class GroupCommitTests(SynchronousTestCase):
         def failed(error: ChatError) -> None:
             self.told.append(f"{error.code} {' '.join(texts)}")
 
-        self.commits.submit(Posting(self.chat.hub.room_for(ALICE, room), drafts, done, failed))
+        self.commits.submit(AppendRequest(self.chat.core.room_for(ALICE, room), new_events, done, failed))
 
     def test_one_batch_at_a_time(self) -> None:
         """Two turns' posts while the store works are one transaction after it."""
@@ -51,7 +51,7 @@ class GroupCommitTests(SynchronousTestCase):
 
     def test_a_batch_is_bounded(self) -> None:
         """A larger posting goes alone."""
-        self.patch(commit, "BATCH_DRAFTS", 3)
+        self.patch(commit, "BATCH_EVENTS", 3)
         self.store.holding = True
         for texts in (["1", "2"], ["3", "4"], ["5", "6", "7", "8"], ["9"]):
             self.post("a", *texts)
@@ -96,10 +96,10 @@ class GroupCommitTests(SynchronousTestCase):
         def fail(outcomes: object) -> None:
             raise ZeroDivisionError("a sender's fault")
 
-        room = self.chat.hub.room_for(ALICE, "a")
-        self.chat.hub.room_for(ALICE, "z").head = 7
+        room = self.chat.core.room_for(ALICE, "a")
+        self.chat.core.room_for(ALICE, "z").head = 7
         self.post("z", "0")
-        self.commits.submit(Posting(room, [MessageDraft(ALICE.author, None, "1")], fail, lambda error: None))
+        self.commits.submit(AppendRequest(room, [NewMessage(ALICE.author, None, "1")], fail, lambda error: None))
         self.post("a", "2")
         self.chat.turn()
         self.assertEqual(self.told, ["z 0", "a 2"])
@@ -107,16 +107,16 @@ class GroupCommitTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError, AssertionError)), 2)
 
     def test_too_much_is_refused(self) -> None:
-        chat = Chat(self)
-        chat.hub.commits = GroupCommit(chat.store, chat.hub.turn, 2, chat.hub.now)
-        room = chat.hub.room_for(ALICE, "a")
-        drafts: list[Draft] = [MessageDraft(ALICE.author, None, "x")]
+        chat = ChatHarness(self)
+        chat.core.commits = GroupCommit(chat.store, chat.core.scheduler, 2, chat.core.now)
+        room = chat.core.room_for(ALICE, "a")
+        new_events: list[NewEvent] = [NewMessage(ALICE.author, None, "x")]
         for _ in range(2):
-            chat.hub.submit(Posting(room, drafts, None, self.fail))
+            chat.core.submit(AppendRequest(room, new_events, None, self.fail))
         with self.assertRaises(Unavailable):
-            chat.hub.submit(Posting(room, drafts, None, self.fail))
+            chat.core.submit(AppendRequest(room, new_events, None, self.fail))
         chat.turn()
-        chat.hub.submit(Posting(room, drafts, None, self.fail))
+        chat.core.submit(AppendRequest(room, new_events, None, self.fail))
 
     def test_idle(self) -> None:
         """Fires when everything has been answered."""
@@ -140,7 +140,7 @@ class EphemeralTests(SynchronousTestCase):
     def test_a_retry_is_answered_and_not_repeated(self) -> None:
         """As in a durable room, as long as the key is remembered; and nothing is stored."""
         self.patch(commit, "REMEMBERED_KEYS", 2)
-        chat = Chat(self, UNBOUND, {"live": RoomPolicy(durable=False)})
+        chat = ChatHarness(self, UNBOUND, {"live": RoomPolicy(durable=False)})
         alice, bob = chat.json(ALICE, "live"), chat.json(BOB, "live")
         first = alice.ask("send", room="live", key="k", text="x")
         again = alice.ask("send", room="live", key="k", text="x")
@@ -155,10 +155,10 @@ class EphemeralTests(SynchronousTestCase):
         self.assertFalse(alice.ask("send", room="live", key="k", text="x")["duplicate"])
 
     def test_outcomes_are_in_the_order_of_the_drafts(self) -> None:
-        chat = Chat(self, UNBOUND, {"live": RoomPolicy(durable=False)})
+        chat = ChatHarness(self, UNBOUND, {"live": RoomPolicy(durable=False)})
         outcomes: list[Outcome] = []
-        drafts: list[Draft] = [MessageDraft(ALICE.author, key, "x") for key in ("a", "a", "b")]
-        chat.hub.submit(Posting(chat.hub.room_for(ALICE, "live"), drafts, outcomes.extend, self.fail))
+        new_events: list[NewEvent] = [NewMessage(ALICE.author, key, "x") for key in ("a", "a", "b")]
+        chat.core.submit(AppendRequest(chat.core.room_for(ALICE, "live"), new_events, outcomes.extend, self.fail))
         chat.turn()
         kinds = [(type(outcome).__name__, getattr(outcome, "event").seq) for outcome in outcomes]  # noqa: B009
-        self.assertEqual(kinds, [("Appended", 1), ("Repeated", 1), ("Appended", 2)])
+        self.assertEqual(kinds, [("Appended", 1), ("Duplicate", 1), ("Appended", 2)])

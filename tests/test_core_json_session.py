@@ -8,16 +8,16 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import ALICE, BEGIN, BOB, CAROL, MODERATOR, UNBOUND, Chat, Json, MemoryLink, guest
+from tests.chat import ALICE, BEGIN, BOB, CAROL, MODERATOR, UNBOUND, ChatHarness, Json, MemoryConnection, guest
 from twisted_chat.errors import TokenExpired, Unauthenticated
 from twisted_chat.limits import Limits, RoomPolicy
-from twisted_chat.users import Person
+from twisted_chat.users import User
 
 
 class HelloTests(SynchronousTestCase):
     def test_welcome_tells_who_and_how_much(self) -> None:
         """The limits are announced, so that a client needs not find them by being refused."""
-        chat = Chat(self, Limits())
+        chat = ChatHarness(self, Limits())
         client = chat.stranger(ALICE)
         welcome = client.ask("hello")
         self.assertEqual(welcome["user"], {"id": "u1", "name": "alice", "guest": False})
@@ -26,11 +26,11 @@ class HelloTests(SynchronousTestCase):
             welcome["limits"],
             {"frame": 65536, "text": 16384, "rooms": 128, "history": 200, "send": {"burst": 10, "per_second": 2.0}},
         )
-        self.assertEqual((welcome["version"], welcome["epoch"], welcome["read"]), (1, chat.hub.epoch, {}))
+        self.assertEqual((welcome["version"], welcome["epoch"], welcome["read"]), (1, chat.core.epoch, {}))
 
     def test_hello_comes_first(self) -> None:
         """Everything else gets an error; ping works before, for keepalives that know nothing."""
-        client = Chat(self).stranger()
+        client = ChatHarness(self).stranger()
         for type_ in ("join", "leave", "typing", "history"):
             self.assertEqual(client.ask(type_, room="lobby")["message"], "type: say hello first")
         self.assertEqual(client.ask("send", room="lobby", text="hi")["code"], "bad_request")
@@ -40,7 +40,7 @@ class HelloTests(SynchronousTestCase):
 
     def test_who_says_nothing_is_sent_away(self) -> None:
         """4408 after ten seconds, with a bye; a ping does not help."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         client = chat.stranger()
         chat.pass_time(5)
         client.say({"type": "ping"})
@@ -52,8 +52,8 @@ class HelloTests(SynchronousTestCase):
 
     def test_a_token_in_hello_makes_somebody(self) -> None:
         """While it is looked at, commands wait behind it and the socket is not read; then they happen in their order."""
-        chat = Chat(self)
-        answer: Deferred[Person] = Deferred()
+        chat = ChatHarness(self)
+        answer: Deferred[User] = Deferred()
         chat.people["t0k"] = answer
         client = chat.stranger(guest("bob"))
         client.say(
@@ -62,19 +62,21 @@ class HelloTests(SynchronousTestCase):
         )
         client.say({"type": "ping", "id": "p"})
         self.assertEqual(client.take(), [])
-        self.assertTrue(client.link.paused)
+        self.assertTrue(client.connection.paused)
         answer.callback(CAROL)
         chat.turn()
         came = client.take()
-        self.assertEqual([one.get("id") for one in came if one["type"] != "event" and one["type"] != "live"], ["h", "j", "p", "s"])
+        self.assertEqual(
+            [one.get("id") for one in came if one["type"] != "event" and one["type"] != "live"], ["h", "j", "p", "s"]
+        )
         self.assertEqual(came[0]["user"]["id"], "u3")
         self.assertEqual([one["by"]["id"] for one in came if one["type"] == "event"], ["u3"])
-        self.assertFalse(client.link.paused)
+        self.assertFalse(client.connection.paused)
 
     def test_a_hello_within_a_batch_holds_up_the_rest_of_it(self) -> None:
         """Also when it is an array."""
-        chat = Chat(self)
-        answer: Deferred[Person] = Deferred()
+        chat = ChatHarness(self)
+        answer: Deferred[User] = Deferred()
         chat.people["t0k"] = answer
         client = chat.stranger()
         client.say([{"type": "hello", "id": 1, "token": "t0k"}, {"type": "join", "id": 2, "room": "lobby"}])
@@ -84,9 +86,12 @@ class HelloTests(SynchronousTestCase):
 
     def test_a_bad_token_ends_the_connection(self) -> None:
         """4401; an expired one says so, because then a new one will do."""
-        for error, code in ((Unauthenticated("token: unknown"), "unauthenticated"), (TokenExpired("token: old"), "token_expired")):
-            chat = Chat(self)
-            answer: Deferred[Person] = Deferred()
+        for error, code in (
+            (Unauthenticated("token: unknown"), "unauthenticated"),
+            (TokenExpired("token: old"), "token_expired"),
+        ):
+            chat = ChatHarness(self)
+            answer: Deferred[User] = Deferred()
             chat.people["t0k"] = answer
             client = chat.stranger()
             client.say({"type": "hello", "id": 1, "token": "t0k"}, {"type": "join", "id": 2, "room": "lobby"})
@@ -98,21 +103,21 @@ class HelloTests(SynchronousTestCase):
 
     def test_who_leaves_while_its_token_is_looked_at_is_not_entered(self) -> None:
         """No ghost holds the name."""
-        chat = Chat(self)
-        answer: Deferred[Person] = Deferred()
+        chat = ChatHarness(self)
+        answer: Deferred[User] = Deferred()
         chat.people["t0k"] = answer
         client = chat.stranger()
         client.say({"type": "hello", "token": "t0k"}, {"type": "join", "room": "lobby"})
         client.lose()
         answer.callback(BOB)
         chat.turn()
-        self.assertEqual(chat.hub.sessions, set())
-        chat.hub.check_name(guest("bob"))
-        self.assertEqual(chat.hub.room_for(BOB, "lobby").members, 0)
+        self.assertEqual(chat.core.sessions, set())
+        chat.core.check_name(guest("bob"))
+        self.assertEqual(chat.core.room_for(BOB, "lobby").members, 0)
 
     def test_a_refused_hello_may_be_said_again(self) -> None:
         """A name that looks like somebody's: another one will do."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         chat.json(BOB)
         client = chat.stranger(guest("x"))
         client.say({"type": "hello", "id": 51, "name": "b\u043eb"})
@@ -121,9 +126,9 @@ class HelloTests(SynchronousTestCase):
 
     def test_what_waits_behind_a_refused_hello_is_answered(self) -> None:
         """Each command with an id gets exactly one answer."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         chat.json(BOB)
-        answer: Deferred[Person] = Deferred()
+        answer: Deferred[User] = Deferred()
         chat.people["t0k"] = answer
         client = chat.stranger(guest("x"))
         client.say({"type": "hello", "id": 1, "token": "t0k"}, {"type": "join", "id": 2, "room": "lobby"})
@@ -133,7 +138,7 @@ class HelloTests(SynchronousTestCase):
 
     def test_a_device_makes_the_same_guest_again(self) -> None:
         """And replaces the connection that the network has not given up yet: 4409, do not come back."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         first = chat.stranger(guest("x", 1))
         one = first.ask("hello", name="ann", device="device-1")["user"]
         first.ask("join", room="lobby")
@@ -143,14 +148,14 @@ class HelloTests(SynchronousTestCase):
         self.assertEqual(first.closed, 4409)
         self.assertEqual([(bye["code"], bye["retry"]) for bye in first.take("bye")], [(4409, False)])
         second.lose()
-        names = [chat.stranger(chat.hub._guest(None, None)).ask("hello", device="device-3")["user"] for _ in "ab"]  # type: ignore[misc]
+        names = [chat.stranger(chat.core._guest(None, None)).ask("hello", device="device-3")["user"] for _ in "ab"]  # type: ignore[misc]
         self.assertEqual(names[0], names[1])
         third = chat.stranger(guest("x", 3))
         self.assertNotEqual(third.ask("hello", name="ann", device="device-2")["user"]["id"], one["id"])
         self.assertIsNone(third.closed)
 
     def test_fields_of_hello_are_checked_by_name(self) -> None:
-        client = Chat(self).stranger(guest("x"))
+        client = ChatHarness(self).stranger(guest("x"))
         for fields, begin in (
             ({"device": "short"}, "device: "),
             ({"name": "a\u200bb"}, "name: "),
@@ -166,7 +171,7 @@ class HelloTests(SynchronousTestCase):
 class JoinTests(SynchronousTestCase):
     def test_from_the_head(self) -> None:
         """Nothing of before, everything from now on; the answer comes first, then live."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         alice = chat.json(ALICE, "lobby")
         alice.ask("send", room="lobby", text="before")
         bob = chat.json(BOB)
@@ -181,7 +186,7 @@ class JoinTests(SynchronousTestCase):
 
     def test_resume_gives_what_came_meanwhile_once(self) -> None:
         """P4, from the cursor of the join, of an event, and from the very beginning."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         alice, bob = chat.json(ALICE, "lobby"), chat.json(BOB)
         alice.ask("send", room="lobby", text="one")
         joined = bob.ask("join", room="lobby")
@@ -205,12 +210,12 @@ class JoinTests(SynchronousTestCase):
 
     def test_what_cannot_be_recovered_says_why(self) -> None:
         """Never a partial recovery: the room is given from its beginning instead."""
-        chat = Chat(self, rooms={"short": RoomPolicy(keep_events=2)})
+        chat = ChatHarness(self, rooms={"short": RoomPolicy(keep_events=2)})
         alice = chat.json(ALICE, "lobby", "short")
         for number in range(5):
             ids = [alice.ask("send", room=room, text=str(number))["event"] for room in ("lobby", "short")]
-        chat.hub.retain()
-        epoch = chat.hub.epoch
+        chat.core.retain()
+        epoch = chat.core.epoch
         for room, since, why in (
             ("lobby", {"epoch": "OTHER", "seq": 5, "id": ids[0]}, "epoch"),
             ("lobby", {"epoch": epoch, "seq": 5, "id": "other-5"}, "fork"),
@@ -229,21 +234,21 @@ class JoinTests(SynchronousTestCase):
         chat.json(BOB).ask("join", room="lobby", since={"epoch": epoch, "seq": -3, "id": "x"})
 
     def test_a_cursor_needs_the_id(self) -> None:
-        chat = Chat(self)
+        chat = ChatHarness(self)
         alice = chat.json(ALICE, "lobby")
         alice.ask("send", room="lobby", text="x")
-        error = chat.json(BOB).ask("join", room="lobby", since={"epoch": chat.hub.epoch, "seq": 1})
+        error = chat.json(BOB).ask("join", room="lobby", since={"epoch": chat.core.epoch, "seq": 1})
         self.assertEqual((error["code"], error["message"]), ("bad_request", "since: needs the id of the event at seq"))
 
     def test_a_cursor_that_memory_does_not_know_is_checked_in_the_store(self) -> None:
         """After a restart; and when the store cannot be read, the join says so and may be repeated."""
-        before = Chat(self)
+        before = ChatHarness(self)
         alice = before.json(ALICE, "lobby")
         ids = [alice.ask("send", room="lobby", text=text)["event"] for text in ("one", "two", "three")]
         chat = before.restarted()
         bob = chat.json(BOB)
         chat.store.deaf = True
-        cursor = {"epoch": chat.hub.epoch, "seq": 1, "id": ids[0]}
+        cursor = {"epoch": chat.core.epoch, "seq": 1, "id": ids[0]}
         self.assertEqual(bob.ask("join", room="lobby", since=cursor)["code"], "unavailable")
         chat.store.deaf = False
         self.assertTrue(bob.ask("join", room="lobby", since=cursor)["recovered"])
@@ -253,13 +258,13 @@ class JoinTests(SynchronousTestCase):
 
     def test_leaving_before_the_join_is_answered(self) -> None:
         """Both are answered, and the other rooms of the join begin."""
-        before = Chat(self)
+        before = ChatHarness(self)
         alice = before.json(ALICE, "lobby", "den")
         ids = {room: [alice.ask("send", room=room, text=text)["event"] for text in "abc"] for room in ("lobby", "den")}
         chat = before.restarted()
         bob = chat.json(BOB)
         chat.store.holding = True
-        rooms = [{"room": room, "since": {"epoch": chat.hub.epoch, "seq": 1, "id": ids[room][0]}} for room in ids]
+        rooms = [{"room": room, "since": {"epoch": chat.core.epoch, "seq": 1, "id": ids[room][0]}} for room in ids]
         bob.say({"type": "join", "id": 1, "rooms": rooms}, {"type": "leave", "id": 2, "room": "lobby"})
         chat.store.holding = False
         chat.store.release_all()
@@ -271,7 +276,7 @@ class JoinTests(SynchronousTestCase):
         self.assertEqual([(event["room"], event["text"]) for event in bob.take("event")], [("den", "b"), ("den", "c")])
 
     def test_tail(self) -> None:
-        chat = Chat(self)
+        chat = ChatHarness(self)
         alice = chat.json(ALICE, "lobby")
         for number in range(5):
             alice.ask("send", room="lobby", text=str(number))
@@ -282,7 +287,7 @@ class JoinTests(SynchronousTestCase):
 
     def test_several_rooms(self) -> None:
         """One answer in their order; what cannot be joined has an error of its own; then the events of all."""
-        chat = Chat(self, rooms={"staff": RoomPolicy(guests=False)})
+        chat = ChatHarness(self, rooms={"staff": RoomPolicy(guests=False)})
         alice = chat.json(ALICE, "a", "b")
         alice.ask("send", room="a", text="in a")
         alice.ask("send", room="b", text="in b")
@@ -296,17 +301,17 @@ class JoinTests(SynchronousTestCase):
             self.assertEqual(bob.ask("join", **fields)["code"], "bad_request")
 
     def test_joining_twice_moves_nothing(self) -> None:
-        chat = Chat(self)
+        chat = ChatHarness(self)
         alice = chat.json(ALICE, "lobby")
         alice.ask("send", room="lobby", text="x")
         alice.take()
         self.assertEqual(alice.ask("join", room="lobby", tail=5)["from"], 2)
         self.assertEqual(alice.take(), [])
-        self.assertEqual(chat.hub.room_for(ALICE, "lobby").members, 1)
+        self.assertEqual(chat.core.room_for(ALICE, "lobby").members, 1)
 
     def test_leave(self) -> None:
         """No event follows the answer."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         alice, bob = chat.json(ALICE, "lobby"), chat.json(BOB, "lobby")
         self.assertEqual(bob.ask("leave", room="lobby")["type"], "ok")
         alice.ask("send", room="lobby", text="x")
@@ -316,7 +321,7 @@ class JoinTests(SynchronousTestCase):
     def test_a_room_that_one_may_not_see_is_not_there(self) -> None:
         """Its answer is that of a room that does not exist, also for names that look like it."""
         policies = {"secret": RoomPolicy(guests=False)}
-        chat = Chat(self, rooms=policies, create=False)
+        chat = ChatHarness(self, rooms=policies, create=False)
         chat.json(ALICE, "secret")
         bob = chat.json(guest("bob"))
         hidden, absent = (bob.ask("join", room=room) for room in ("secret", "nowhere"))
@@ -325,18 +330,18 @@ class JoinTests(SynchronousTestCase):
         only = replace(BOB, rooms=("live.*",))
         bob = chat.json(CAROL)
         bob.lose()
-        chat = Chat(self)
+        chat = ChatHarness(self)
         bob = chat.json(replace(only, rooms=("live.*", "lobby")))
         self.assertEqual(bob.ask("join", room="den")["code"], "no_such_room")
         self.assertEqual(bob.ask("history", room="den")["code"], "no_such_room")
-        self.assertNotIn("den", [room.name for room in chat.hub.all_rooms])
+        self.assertNotIn("den", [room.name for room in chat.core.all_rooms])
         self.assertEqual(bob.ask("join", room="live.1")["type"], "ok")
 
 
 class SendTests(SynchronousTestCase):
     def test_ok_means_on_disk(self) -> None:
         """P2: nobody is told anything before the commit, and readers see it only then."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         alice, bob = chat.json(ALICE, "lobby"), chat.plain(BOB)
         chat.store.holding = True
         alice.say({"type": "send", "id": 1, "room": "lobby", "key": "k", "text": "hi"})
@@ -349,7 +354,7 @@ class SendTests(SynchronousTestCase):
 
     def test_the_same_key_is_kept_once(self) -> None:
         """A retry gets the first result; another author's same key is another message."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         alice, bob = chat.json(ALICE, "lobby"), chat.json(BOB, "lobby")
         first = alice.ask("send", room="lobby", key="k", text="hi")
         again = alice.ask("send", room="lobby", key="k", text="hi")
@@ -359,7 +364,7 @@ class SendTests(SynchronousTestCase):
 
     def test_a_store_that_cannot_commit(self) -> None:
         """The writer gets unavailable, readers nothing; the same key succeeds later."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         alice, bob = chat.json(ALICE, "lobby"), chat.json(BOB, "lobby")
         chat.store.down = True
         refused = alice.ask("send", room="lobby", key="k", text="hi")
@@ -369,7 +374,7 @@ class SendTests(SynchronousTestCase):
         self.assertEqual(bob.texts(), ["hi"])
 
     def test_binary_travels_as_base64(self) -> None:
-        chat = Chat(self)
+        chat = ChatHarness(self)
         alice, plain = chat.json(ALICE, "lobby"), chat.plain(BOB)
         alice.ask("send", room="lobby", data="AAH/")
         self.assertEqual(plain.take(), [b"\0\1\xff"])
@@ -379,7 +384,7 @@ class SendTests(SynchronousTestCase):
 
     def test_amending(self) -> None:
         """Edits, reactions and deletions are events; a page shows the present state."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         alice, bob = chat.json(ALICE, "lobby"), chat.json(BOB, "lobby")
         alice.ask("send", room="lobby", text="helo")
         self.assertEqual(alice.ask("edit", room="lobby", of=1, revision=1, text="hello")["seq"], 2)
@@ -400,7 +405,7 @@ class SendTests(SynchronousTestCase):
         self.assertEqual(kinds, [("message", 1), ("edit", 2), ("reaction", 3), ("delete", 4)])
 
     def test_an_emoji_can_be_seen(self) -> None:
-        chat = Chat(self)
+        chat = ChatHarness(self)
         alice = chat.json(ALICE, "lobby")
         alice.ask("send", room="lobby", text="x")
         for emoji in (" ", "\u200d", "\u202e", "\n", "a" * 33):
@@ -410,7 +415,7 @@ class SendTests(SynchronousTestCase):
 
     def test_topic(self) -> None:
         """Users set it, guests do not; who joins is told."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         alice, bob = chat.json(ALICE, "lobby"), chat.json(guest("bob"), "lobby")
         self.assertEqual(bob.ask("topic", room="lobby", text="mine")["code"], "forbidden")
         alice.ask("topic", room="lobby", text="Cake")
@@ -418,7 +423,7 @@ class SendTests(SynchronousTestCase):
         self.assertEqual(chat.json(CAROL).ask("join", room="lobby")["topic"], "Cake")
 
     def test_what_is_said_must_be_something_and_fit(self) -> None:
-        chat = Chat(self, replace(UNBOUND, text_bytes=10))
+        chat = ChatHarness(self, replace(UNBOUND, text_bytes=10))
         alice = chat.json(ALICE, "lobby")
         for fields, code, field in (
             ({}, "bad_request", "text: "),
@@ -440,14 +445,14 @@ class SendTests(SynchronousTestCase):
     def test_who_may_write(self) -> None:
         """``can`` tells it, and forbidden says it."""
         rooms = {"news": RoomPolicy(writers="moderators"), "club": RoomPolicy(writers="users")}
-        chat = Chat(self, rooms=rooms)
-        for person, room, can in (
+        chat = ChatHarness(self, rooms=rooms)
+        for user, room, can in (
             (ALICE, "news", []),
             (MODERATOR, "news", ["send", "edit", "delete", "react", "topic", "moderate"]),
             (guest("x"), "club", []),
             (ALICE, "club", ["send", "edit", "delete", "react", "topic"]),
         ):
-            client = chat.json(person)
+            client = chat.json(user)
             self.assertEqual(client.ask("join", room=room)["can"], can)
             answer = client.ask("send", room=room, text="hi")
             self.assertEqual(answer.get("code"), None if can else "forbidden")
@@ -456,7 +461,7 @@ class SendTests(SynchronousTestCase):
 class RateTests(SynchronousTestCase):
     def test_too_fast_is_told_with_the_time_to_wait(self) -> None:
         """The burst, then the rate; after the wait it works."""
-        chat = Chat(self, Limits(send_burst=3, send_per_second=2))
+        chat = ChatHarness(self, Limits(send_burst=3, send_per_second=2))
         alice = chat.json(ALICE, "lobby")
         answers = [alice.ask("send", room="lobby", text="x").get("code") for _ in range(4)]
         self.assertEqual(answers, [None, None, None, "rate_limited"])
@@ -466,27 +471,27 @@ class RateTests(SynchronousTestCase):
         self.assertEqual(alice.ask("send", room="lobby", text="x")["type"], "ok")
 
     def test_a_person_has_one_rate_over_all_connections(self) -> None:
-        chat = Chat(self, Limits(send_burst=3, person_burst=4, person_per_second=1))
+        chat = ChatHarness(self, Limits(send_burst=3, person_burst=4, person_per_second=1))
         one, two = chat.json(ALICE, "lobby"), chat.json(ALICE, "lobby")
         answers = [client.ask("send", room="lobby", text="x").get("code") for client in (one, one, one, two, two)]
         self.assertEqual(answers, [None] * 4 + ["rate_limited"])
 
     def test_questions_have_a_rate(self) -> None:
-        chat = Chat(self, Limits(query_burst=2, query_per_second=1))
+        chat = ChatHarness(self, Limits(query_burst=2, query_per_second=1))
         alice = chat.json(ALICE, "lobby")
         self.assertEqual(alice.ask("history", room="lobby")["type"], "ok")
         self.assertEqual(alice.ask("history", room="lobby")["code"], "rate_limited")
 
     def test_coming_back_to_many_rooms_is_no_flood(self) -> None:
         """As many as one may have, in one command."""
-        chat = Chat(self, Limits())
+        chat = ChatHarness(self, Limits())
         alice = chat.json(ALICE)
         answer = alice.ask("join", rooms=[f"room-{number}" for number in range(128)])
         self.assertEqual([room.get("error") for room in answer["rooms"]], [None] * 128)
 
     def test_slow_mode(self) -> None:
         """Between two messages of one person; typing and reactions are free, moderators exempt."""
-        chat = Chat(self, rooms={"lobby": RoomPolicy(slow_mode=10)})
+        chat = ChatHarness(self, rooms={"lobby": RoomPolicy(slow_mode=10)})
         alice, mo = chat.json(ALICE, "lobby"), chat.json(MODERATOR, "lobby")
         self.assertEqual(alice.ask("typing", room="lobby")["type"], "ok")
         self.assertEqual(alice.ask("send", room="lobby", text="x")["type"], "ok")
@@ -501,7 +506,7 @@ class RateTests(SynchronousTestCase):
 
     def test_refusals_end_the_connection(self) -> None:
         """Who does not listen need not be answered for ever: 4429."""
-        chat = Chat(self, replace(UNBOUND, refusals=5))
+        chat = ChatHarness(self, replace(UNBOUND, refusals=5))
         alice = chat.json(ALICE, "lobby")
         for _ in range(4):
             alice.say(b"nonsense")
@@ -514,7 +519,7 @@ class RateTests(SynchronousTestCase):
 
     def test_numbers_of_rooms(self) -> None:
         """On one connection, members of one room, and in all."""
-        chat = Chat(self, replace(UNBOUND, rooms_per_connection=2, rooms=2), {"small": RoomPolicy(size=1)})
+        chat = ChatHarness(self, replace(UNBOUND, rooms_per_connection=2, rooms=2), {"small": RoomPolicy(size=1)})
         alice, bob = chat.json(ALICE, "small", "b"), chat.json(BOB)
         self.assertEqual(alice.ask("join", room="c")["code"], "limit")
         self.assertEqual(alice.ask("join", rooms=["a", "b", "c"])["code"], "limit")
@@ -524,7 +529,7 @@ class RateTests(SynchronousTestCase):
         self.assertEqual(bob.ask("join", room="small")["type"], "ok")
 
     def test_a_store_that_is_far_behind(self) -> None:
-        chat = Chat(self, replace(UNBOUND, uncommitted=2))
+        chat = ChatHarness(self, replace(UNBOUND, uncommitted=2))
         alice = chat.json(ALICE, "lobby")
         chat.store.holding = True
         alice.say(*[{"type": "send", "id": number, "room": "lobby", "text": "x"} for number in range(1, 3)])
@@ -541,7 +546,7 @@ class BadInputTests(SynchronousTestCase):
     """P6: a clear error, and nothing has changed."""
 
     def test_what_is_wrong_is_named(self) -> None:
-        client = Chat(self).json()
+        client = ChatHarness(self).json()
         for raw, code, message in (
             (b"nonsense", "bad_request", "JSON: "),
             (b'{"type":"join"', "bad_request", "JSON: "),
@@ -576,18 +581,18 @@ class BadInputTests(SynchronousTestCase):
         self.assertIsNone(client.closed)
 
     def test_an_error_has_the_id_where_there_is_one(self) -> None:
-        client = Chat(self).json()
+        client = ChatHarness(self).json()
         self.assertEqual(client.ask("nope")["code"], "unknown_type")
         self.assertEqual(client.ask("leave", room=5)["code"], "bad_request")
         client.say(b'{"type":"leave","id":"mine"}')
         self.assertEqual(client.answer("mine")["code"], "bad_request")
 
     def test_unknown_fields_are_ignored(self) -> None:
-        self.assertEqual(Chat(self).json().ask("join", room="lobby", colour="red")["type"], "ok")
+        self.assertEqual(ChatHarness(self).json().ask("join", room="lobby", colour="red")["type"], "ok")
 
     def test_a_batch(self) -> None:
         """Each command has its own answer; one that is wrong spoils no other; at most a thousand."""
-        client = Chat(self).json()
+        client = ChatHarness(self).json()
         client.say([{"type": "join", "id": 1, "room": "lobby"}, {"type": "nope", "id": 2}, {"type": "ping", "id": 3}])
         self.assertEqual([client.answer(number)["type"] for number in (1, 2, 3)], ["ok", "error", "ok"])
         client.take()
@@ -599,7 +604,7 @@ class BadInputTests(SynchronousTestCase):
         self.assertEqual(client.take(), [])
 
     def test_binary_frames_are_refused(self) -> None:
-        client = Chat(self).json()
+        client = ChatHarness(self).json()
         client.session.received_binary(b"x")
         self.assertEqual(client.closed, 1003)
 
@@ -614,13 +619,15 @@ class BadInputTests(SynchronousTestCase):
             b'{"type":"hello","id":4,"token":"t","name":"n","device":"dddddddd","capabilities":["batch"]}',
             b'{"type":"presence","room":"lobby","on":true}',
         ]
-        chat = Chat(self, replace(UNBOUND, refusals=10**9))
+        chat = ChatHarness(self, replace(UNBOUND, refusals=10**9))
         client = chat.json(ALICE, "lobby")
         for _ in range(3_000):
             raw = bytearray(rng.choice(seeds))
             for _ in range(rng.randrange(4)):
                 place = rng.randrange(len(raw))
-                raw[place : place + rng.randrange(3)] = rng.choice((b"", b'"', b"{", b"]", b"\\", b"9" * 20, b"null", b"\0", b"-1"))
+                raw[place : place + rng.randrange(3)] = rng.choice(
+                    (b"", b'"', b"{", b"]", b"\\", b"9" * 20, b"null", b"\0", b"-1")
+                )
             client.say(bytes(raw))
             if client.closed:
                 client = chat.json(ALICE, "lobby")
@@ -631,7 +638,7 @@ class BadInputTests(SynchronousTestCase):
 class LookingTests(SynchronousTestCase):
     def test_history(self) -> None:
         """Pages by number, before, after and around, bounded by the announced limit."""
-        chat = Chat(self, replace(UNBOUND, history=4), {"live": RoomPolicy(durable=False)})
+        chat = ChatHarness(self, replace(UNBOUND, history=4), {"live": RoomPolicy(durable=False)})
         for room in ("lobby", "live"):
             alice = chat.json(ALICE, room)
             for number in range(1, 10):
@@ -655,14 +662,14 @@ class LookingTests(SynchronousTestCase):
 
     def test_core_rooms(self) -> None:
         """Those that one may see, by name."""
-        chat = Chat(self, rooms={"staff": RoomPolicy(guests=False)})
+        chat = ChatHarness(self, rooms={"staff": RoomPolicy(guests=False)})
         chat.json(ALICE, "staff", "den").ask("send", room="den", text="x")
         told = chat.json(guest("bob"), "lobby").ask("rooms")["rooms"]
         self.assertEqual([(room["room"], room["head"], room["members"]) for room in told], [("den", 1, 1), ("lobby", 0, 1)])
 
     def test_read_marks(self) -> None:
         """A maximum that the person's other devices learn, and the next hello tells."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         one, two, bob = chat.json(ALICE, "lobby"), chat.json(ALICE, "lobby"), chat.json(BOB, "lobby")
         for _ in range(3):
             one.ask("send", room="lobby", text="x")
@@ -674,17 +681,17 @@ class LookingTests(SynchronousTestCase):
         self.assertEqual(chat.stranger(ALICE).ask("hello")["read"], {"lobby": 2})
 
     def test_read_marks_that_cannot_be_read_do_not_keep_one_out(self) -> None:
-        chat = Chat(self)
+        chat = ChatHarness(self)
         chat.store.deaf = True
         self.assertEqual(chat.stranger(ALICE).ask("hello")["read"], {})
         self.assertEqual(len(self.flushLoggedErrors()), 1)
 
     def test_typing(self) -> None:
         """Passed on at most every three seconds and person, to others only, and not to who is congested."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         one, two, bob = chat.json(ALICE, "lobby"), chat.json(ALICE, "lobby"), chat.json(BOB, "lobby")
-        stuck = chat.json(CAROL, "lobby", link=MemoryLink())
-        stuck.link.capacity = 0
+        stuck = chat.json(CAROL, "lobby", connection=MemoryConnection())
+        stuck.connection.capacity = 0
         one.ask("send", room="lobby", text="x")
         bob.take()
         for client in (one, two, one):
@@ -695,24 +702,24 @@ class LookingTests(SynchronousTestCase):
         chat.pass_time(3)
         two.ask("typing", room="lobby")
         self.assertEqual(len(bob.take("typing")), 1)
-        stuck.link.read()
+        stuck.connection.read()
         chat.turn()
         self.assertEqual(stuck.take("typing"), [])
         self.assertEqual(bob.ask("typing", room="den")["code"], "not_joined")
 
     def test_a_batch_client_gets_one_frame_per_turn(self) -> None:
         """Only who asked for it gets arrays."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         alice = chat.json(ALICE, "lobby")
         batch, single = chat.json(BOB, "lobby", capabilities=["batch"]), chat.json(CAROL, "lobby")
         alice.say(*[{"type": "send", "room": "lobby", "text": str(number)} for number in range(5)])
-        self.assertEqual((len(batch.link.frames()), len(single.link.frames())), (1, 5))
+        self.assertEqual((len(batch.connection.frames()), len(single.connection.frames())), (1, 5))
 
 
 class LifeTests(SynchronousTestCase):
     def test_heartbeat_both_can_see(self) -> None:
         """A ping after 25 s of silence, dead after 50; what the server sends is no sign of the client's life."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         quiet, bob = chat.json(ALICE, "lobby"), chat.json(BOB, "lobby")
         chat.pass_time(24)
         bob.ask("send", room="lobby", text="x")
@@ -723,12 +730,12 @@ class LifeTests(SynchronousTestCase):
         bob.ask("ping")
         self.assertEqual(quiet.take("ping"), [])
         chat.pass_time(3)
-        self.assertEqual((quiet.closed, quiet.link.aborted), (4509, True))
+        self.assertEqual((quiet.closed, quiet.connection.aborted), (4509, True))
         self.assertEqual(quiet.take("bye")[0]["code"], 4509)
         self.assertIsNone(bob.closed)
 
     def test_any_frame_is_a_sign_of_life(self) -> None:
-        chat = Chat(self)
+        chat = ChatHarness(self)
         client = chat.json(ALICE)
         for _ in range(20):
             chat.pass_time(20)
@@ -737,9 +744,9 @@ class LifeTests(SynchronousTestCase):
 
     def test_who_cannot_see_a_ping_is_not_asked(self) -> None:
         """A congested link is silent for its own reason; one that takes nothing for five minutes is told to come back."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         alice, stuck = chat.json(ALICE, "lobby"), chat.json(BOB, "lobby")
-        stuck.link.capacity = 0
+        stuck.connection.capacity = 0
         alice.ask("send", room="lobby", text="x")
         for _ in range(29):
             chat.pass_time(10)
@@ -748,11 +755,11 @@ class LifeTests(SynchronousTestCase):
         for _ in range(4):
             chat.pass_time(10)
             alice.ask("ping")
-        self.assertEqual((stuck.closed, stuck.link.aborted), (4508, True))
+        self.assertEqual((stuck.closed, stuck.connection.aborted), (4508, True))
 
     def test_a_token_that_ends_ends_the_connection(self) -> None:
         """4401, token_expired, in the second in which it ends."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         client = chat.json(replace(ALICE, expires=BEGIN + 61))
         plain = chat.plain(replace(BOB, expires=BEGIN + 61))
         for _ in range(6):
@@ -765,7 +772,7 @@ class LifeTests(SynchronousTestCase):
         self.assertEqual(client.take("bye")[0]["reason"], "token_expired")
 
     def test_a_token_said_in_hello_ends_in_time(self) -> None:
-        chat = Chat(self)
+        chat = ChatHarness(self)
         chat.people["t0k"] = replace(ALICE, expires=BEGIN + 5)
         client = chat.stranger(guest("x"))
         client.ask("hello", token="t0k")
@@ -773,15 +780,15 @@ class LifeTests(SynchronousTestCase):
         self.assertEqual(client.closed, 4401)
 
     def test_a_revoked_token(self) -> None:
-        chat = Chat(self)
+        chat = ChatHarness(self)
         client, other = chat.json(replace(ALICE, token_id="t1")), chat.json(replace(ALICE, token_id="t2"))
-        chat.hub.end_tokens(["t1"])
+        chat.core.end_tokens(["t1"])
         chat.turn()
         self.assertEqual((client.closed, other.closed), (4401, None))
         self.assertEqual(client.take("bye")[0]["reason"], "unauthenticated")
 
     def test_bye(self) -> None:
-        client = Chat(self).json()
+        client = ChatHarness(self).json()
         self.assertEqual(client.ask("bye")["type"], "ok")
         self.assertEqual(client.closed, 1000)
         client.say({"type": "ping", "id": 99})
@@ -789,11 +796,11 @@ class LifeTests(SynchronousTestCase):
 
     def test_drain(self) -> None:
         """What came is committed and answered; everybody is told when to come back, spread out; then 1012."""
-        chat = Chat(self)
-        clients = [chat.json(Person(id=f"u{number}", name=f"p{number}"), "lobby") for number in range(50)]
+        chat = ChatHarness(self)
+        clients = [chat.json(User(id=f"u{number}", name=f"p{number}"), "lobby") for number in range(50)]
         chat.store.holding = True
         clients[0].say({"type": "send", "id": 1, "room": "lobby", "text": "last"})
-        done = chat.hub.drain()
+        done = chat.core.drain()
         clients[1].say({"type": "send", "id": 2, "room": "lobby", "text": "too late"})
         self.assertEqual(clients[1].answer(2)["code"], "unavailable")
         self.assertNoResult(done)
@@ -812,12 +819,12 @@ class LifeTests(SynchronousTestCase):
 
     def test_nothing_is_left_of_who_left(self) -> None:
         """Sessions, names, members, places on the wheel."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         clients = [chat.json(guest(f"x{number}"), "lobby", "den") for number in range(20)]
         for client in clients:
             client.lose()
             client.session.lost()
-        self.assertEqual(chat.hub.sessions, set())
-        self.assertEqual([room.members for room in chat.hub.all_rooms], [0, 0])
-        self.assertEqual([slot for slot in chat.hub.wheel._slots if slot], [])
-        self.assertEqual((chat.hub._names, chat.hub._by_person), ({}, {}))
+        self.assertEqual(chat.core.sessions, set())
+        self.assertEqual([room.members for room in chat.core.all_rooms], [0, 0])
+        self.assertEqual([slot for slot in chat.core.wheel._slots if slot], [])
+        self.assertEqual((chat.core._names, chat.core._by_person), ({}, {}))

@@ -6,7 +6,7 @@ import random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.core.log import OVERHEAD, Recent, weigh
+from twisted_chat.core.log import OVERHEAD, EventCache, weigh
 from twisted_chat.events import Author, Deleted, Edited, Event, Message, Reacted
 
 ANN = Author("u1", "ann")
@@ -19,7 +19,7 @@ def message(seq: int, text: str | None = "x", data: bytes | None = None) -> Mess
 class RecentTests(SynchronousTestCase):
     def test_it_ends_at_the_head(self) -> None:
         """``after`` gives the place to read on from, or None for what has been forgotten."""
-        recent = Recent(10, 100, 1_000_000)
+        recent = EventCache(10, 100, 1_000_000)
         self.assertEqual((recent.base, recent.after(10), recent.after(9)), (11, 0, None))
         recent.extend([message(11), message(12)])
         self.assertEqual([recent.after(position) for position in (9, 10, 11, 12)], [None, 0, 1, 2])
@@ -28,7 +28,7 @@ class RecentTests(SynchronousTestCase):
         """And always is the end of the log: the twin is a list of everything."""
         rng = random.Random(5)
         for max_events, max_bytes in ((10, 1_000_000), (1_000, 10_000), (1, 1), (7, 3_000)):
-            recent, log = Recent(0, max_events, max_bytes), list[Event]()
+            recent, log = EventCache(0, max_events, max_bytes), list[Event]()
             for _ in range(200):
                 new = [message(len(log) + place + 1, "x" * rng.choice((1, 50, 3_000))) for place in range(rng.randint(1, 4))]
                 log += new
@@ -42,14 +42,14 @@ class RecentTests(SynchronousTestCase):
                 self.assertEqual(recent.weight, sum(map(weigh, recent.events)))
 
     def test_forget(self) -> None:
-        recent = Recent(0, 100, 1_000_000)
+        recent = EventCache(0, 100, 1_000_000)
         recent.extend([message(1), message(2)])
         recent.forget()
         self.assertEqual((recent.events, recent.weight, recent.base, recent.after(2), recent.after(1)), ([], 0, 3, 0, None))
 
     def test_what_was_deleted_leaves_it(self) -> None:
         """The message and its edits keep their numbers and lose their content; nothing else changes."""
-        recent = Recent(0, 100, 1_000_000)
+        recent = EventCache(0, 100, 1_000_000)
         edited = Edited(seq=3, id="x-3", at=0, by=ANN, of=1, revision=2, text="secret, too")
         other = Edited(seq=4, id="x-4", at=0, by=ANN, of=2, revision=2, text="other")
         reacted = Reacted(seq=5, id="x-5", at=0, by=ANN, of=1, emoji="x", on=True)

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.core.posting import PostCommand, draft_of
-from twisted_chat.drafts import DeleteDraft, Draft, MessageDraft, ReactionDraft, TopicDraft
+from twisted_chat.core.posting import PostCommand, new_event_of
+from twisted_chat.drafts import NewDeletion, NewEvent, NewMessage, NewReaction, NewTopic
 from twisted_chat.errors import ChatError
 from twisted_chat.protocol.commands import Delete, Edit, React, Send, Topic
-from twisted_chat.users import Person
+from twisted_chat.users import User
 
-GUEST = Person(id="g1", name="alice", guest=True)
-USER = Person(id="u1", name="bob")
-MODERATOR = Person(id="u2", name="carol", rights=frozenset({"moderate"}))
+GUEST = User(id="g1", name="alice", guest=True)
+USER = User(id="u1", name="bob")
+MODERATOR = User(id="u2", name="carol", rights=frozenset({"moderate"}))
 
 
-def draft(command: PostCommand, person: Person = USER) -> Draft:
-    return draft_of(command, person.author, person, 100)
+def new_event(command: PostCommand, user: User = USER) -> NewEvent:
+    return new_event_of(command, user.author, user, 100)
 
 
 class DraftingTests(SynchronousTestCase):
-    def refused(self, command: PostCommand, person: Person = USER) -> str:
-        error = self.assertRaises(ChatError, draft, command, person)
+    def refused(self, command: PostCommand, user: User = USER) -> str:
+        error = self.assertRaises(ChatError, new_event, command, user)
         return f"{error.code}: {error.message}"
 
     def test_message(self) -> None:
         """Text or bytes, with the key and what it answers."""
-        self.assertEqual(draft(Send(room="lobby", text="hi", key="k", reply_to=3)), MessageDraft(USER.author, "k", "hi", None, 3))
-        self.assertEqual(draft(Send(room="lobby", data=b"\0")), MessageDraft(USER.author, None, None, b"\0"))
+        self.assertEqual(
+            new_event(Send(room="lobby", text="hi", key="k", reply_to=3)), NewMessage(USER.author, "k", "hi", None, 3)
+        )
+        self.assertEqual(new_event(Send(room="lobby", data=b"\0")), NewMessage(USER.author, None, None, b"\0"))
 
     def test_empty(self) -> None:
         """There has to be something, and one thing."""
@@ -39,8 +41,8 @@ class DraftingTests(SynchronousTestCase):
 
     def test_too_big(self) -> None:
         """The bound is in bytes of UTF-8, also for edits and data."""
-        draft(Send(room="lobby", text="x" * 100))
-        draft(Send(room="lobby", text="ü" * 50))
+        new_event(Send(room="lobby", text="x" * 100))
+        new_event(Send(room="lobby", text="ü" * 50))
         for command in (
             Send(room="lobby", text="x" * 101),
             Send(room="lobby", text="ü" * 51),
@@ -53,13 +55,13 @@ class DraftingTests(SynchronousTestCase):
     def test_emoji(self) -> None:
         """Anything that can be seen, families and flags included; nothing that cannot."""
         for emoji in ("👍", "👨‍👩‍👧", "🏴󠁧󠁢󠁳󠁣󠁴󠁿", "+1"):
-            self.assertEqual(draft(React(room="lobby", of=1, emoji=emoji)), ReactionDraft(USER.author, None, 1, emoji, True))
+            self.assertEqual(new_event(React(room="lobby", of=1, emoji=emoji)), NewReaction(USER.author, None, 1, emoji, True))
         for emoji in (" ", "\u200d", "a\n", "\u202e"):
             self.assertTrue(self.refused(React(room="lobby", of=1, emoji=emoji)).startswith("bad_request: emoji: "), ascii(emoji))
 
     def test_rights(self) -> None:
         """Who moderates deletes what others wrote; guests set no topics."""
-        self.assertEqual(draft(Delete(room="lobby", of=1)), DeleteDraft(USER.author, None, 1, False))
-        self.assertEqual(draft(Delete(room="lobby", of=1), MODERATOR), DeleteDraft(MODERATOR.author, None, 1, True))
-        self.assertEqual(draft(Topic(room="lobby", text="t")), TopicDraft(USER.author, None, "t"))
+        self.assertEqual(new_event(Delete(room="lobby", of=1)), NewDeletion(USER.author, None, 1, False))
+        self.assertEqual(new_event(Delete(room="lobby", of=1), MODERATOR), NewDeletion(MODERATOR.author, None, 1, True))
+        self.assertEqual(new_event(Topic(room="lobby", text="t")), NewTopic(USER.author, None, "t"))
         self.assertEqual(self.refused(Topic(room="lobby", text="t"), GUEST), "forbidden: topic: guests do not set topics")

@@ -6,10 +6,10 @@ from msgspec import UNSET
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import ALICE, BOB, CAROL, Chat, Json, MemoryLink
+from tests.chat import ALICE, BOB, CAROL, ChatHarness, Json, MemoryConnection
 from twisted_chat.core import presence
-from twisted_chat.core.presence import Presence
-from twisted_chat.core.scheduler import Turn
+from twisted_chat.core.presence import PresenceList
+from twisted_chat.core.scheduler import Scheduler
 from twisted_chat.events import Author
 from twisted_chat.protocol.replies import PresencePush
 
@@ -19,7 +19,7 @@ ANN, BEA = Author("u1", "ann"), Author("u2", "bea")
 class Watcher:
     """Has the list as a client makes it from what it is told: the twin of the truth."""
 
-    def __init__(self, here: Presence) -> None:
+    def __init__(self, here: PresenceList) -> None:
         self.pushes: list[PresencePush] = []
         here.watch(self)
         first = here.snapshot()
@@ -51,7 +51,7 @@ class Watcher:
 class PresenceTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.here = Presence("lobby", Turn(self.clock.callLater), self.clock.callLater)
+        self.here = PresenceList("lobby", Scheduler(self.clock.callLater), self.clock.callLater)
 
     def test_persons_with_a_count_of_connections(self) -> None:
         """What changes in one turn is told at once."""
@@ -115,7 +115,7 @@ class PresenceTests(SynchronousTestCase):
 class PresenceOfSessionsTests(SynchronousTestCase):
     def test_watching(self) -> None:
         """On request with the join, or later; plain members count like everybody; leaving the room ends it."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         alice = chat.json(ALICE)
         alice.say({"type": "join", "id": 1, "room": "lobby", "presence": True})
         came = alice.take()
@@ -140,14 +140,14 @@ class PresenceOfSessionsTests(SynchronousTestCase):
 
     def test_one_that_is_congested_asks_again(self) -> None:
         """It notices by the version what it has missed."""
-        chat = Chat(self)
-        alice, stuck = chat.json(ALICE, "lobby"), chat.json(BOB, link=MemoryLink())
+        chat = ChatHarness(self)
+        alice, stuck = chat.json(ALICE, "lobby"), chat.json(BOB, connection=MemoryConnection())
         stuck.ask("join", room="lobby", presence=True)
         seen: list[Json] = stuck.take("presence")
-        stuck.link.capacity = 0
+        stuck.connection.capacity = 0
         alice.ask("send", room="lobby", text="x")
         carol = chat.json(CAROL, "lobby")
-        stuck.link.read()
+        stuck.connection.read()
         chat.turn()
         self.assertEqual(stuck.take("presence"), [])
         carol.lose()

@@ -5,14 +5,14 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.core.ratelimit import Bucket
+from twisted_chat.core.ratelimit import TokenBucket
 
 
 class BucketTests(SynchronousTestCase):
     def test_a_burst_then_a_rate(self) -> None:
         """It never holds more than its burst, however long nobody takes."""
         clock = Clock()
-        bucket = Bucket(3, 2.0, clock.seconds)
+        bucket = TokenBucket(3, 2.0, clock.seconds)
         clock.advance(1_000)
         self.assertEqual(bucket.available(), 3)
         bucket.take(3)
@@ -27,7 +27,7 @@ class BucketTests(SynchronousTestCase):
         clock = Clock()
         clock.advance(1_763_880_000.123)
         for rate in (0.1, 1 / 3, 0.7, 3.3, 7.0):
-            bucket = Bucket(1, rate, clock.seconds)
+            bucket = TokenBucket(1, rate, clock.seconds)
             for _ in range(50):
                 if not bucket.available():
                     clock.advance(bucket.wait() + 1e-6)
@@ -37,7 +37,7 @@ class BucketTests(SynchronousTestCase):
     def test_over_a_long_time_it_is_the_rate(self) -> None:
         """Many small looks gain nothing."""
         clock = Clock()
-        bucket = Bucket(5, 2.0, clock.seconds)
+        bucket = TokenBucket(5, 2.0, clock.seconds)
         taken = 0
         for _ in range(10_000):
             clock.advance(0.01)
@@ -47,7 +47,7 @@ class BucketTests(SynchronousTestCase):
         self.assertIn(taken, (204, 205))
 
     def test_no_bound(self) -> None:
-        bucket = Bucket(1, 0, Clock().seconds)
+        bucket = TokenBucket(1, 0, Clock().seconds)
         self.assertGreater(bucket.available(), 10**6)
         bucket.take(10**6)
         self.assertEqual((bucket.available() > 10**6, bucket.wait()), (True, 0.0))

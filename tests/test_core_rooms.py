@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import ALICE, BOB, CAROL, Chat, Json, JsonClient, MemoryLink, PlainClient
+from tests.chat import ALICE, BOB, CAROL, ChatHarness, Json, JsonClient, MemoryConnection, PlainClient
 from twisted_chat.core import broadcast, chat, session
 from twisted_chat.events import Event, Message
 from twisted_chat.limits import Limits, RoomPolicy
@@ -17,7 +17,7 @@ from twisted_chat.protocol import encoders
 
 #: Windows and portions so small that a few messages overflow them.
 SMALL = {
-    broadcast: {"CATCH_UP_BYTES": 300, "ROW_MEMBERS": 2},
+    broadcast: {"CATCH_UP_BYTES": 300, "SHARD_SUBSCRIBERS": 2},
     chat: {"CATCH_UP_BYTES": 300, "CATCH_UP_EVENTS": 4},
     session: {"FEED_BYTES": 600},
     encoders: {"BATCH_BYTES": 400},
@@ -71,7 +71,7 @@ class JsonTwin:
 
     def __init__(self, run: Run, number: int) -> None:
         self.run = run
-        self.person = (ALICE, BOB, CAROL)[number % 3]
+        self.user = (ALICE, BOB, CAROL)[number % 3]
         self.client: JsonClient | None = None
         self.rooms: dict[str, Reading] = {}
         self.cursors: dict[str, Json] = {}
@@ -94,14 +94,14 @@ class JsonTwin:
         elif action < 0.76:
             self.lose()
         else:
-            self.run.squeeze(self.client.link)
+            self.run.squeeze(self.client.connection)
         self.look()
 
     def connect(self) -> None:
-        link = MemoryLink(buffers=self.run.random.random() < 0.3)
+        connection = MemoryConnection(buffers=self.run.random.random() < 0.3)
         capabilities = ["batch"] if self.run.random.random() < 0.5 else []
         with self.run.everything_at_once():
-            self.client = self.run.chat.json(self.person, link=link, capabilities=capabilities)
+            self.client = self.run.chat.json(self.user, connection=connection, capabilities=capabilities)
         self.rooms = {}
         self.asked = {}
 
@@ -199,7 +199,7 @@ class JsonTwin:
                 raise AssertionError(f"resumed {self.cursors[room]} as {joined}")
             self.rooms[room] = Reading(joined)
         else:
-            place = (room, self.person.id, key)
+            place = (room, self.user.id, key)
             if self.acked.setdefault(place, answer["seq"]) != answer["seq"]:
                 raise AssertionError(f"{place} was acknowledged as {self.acked[place]} and as {answer['seq']}")
             self.run.acked[place] = answer["seq"], answer["event"]
@@ -219,8 +219,8 @@ class PlainTwin:
         rng = self.run.random
         if self.client is None:
             self.room = rng.choice(("lobby", "den"))
-            self.client = self.run.chat.plain(BOB, self.room, link=MemoryLink(buffers=rng.random() < 0.3))
-            self.since = self.run.chat.hub.room_for(BOB, self.room).head
+            self.client = self.run.chat.plain(BOB, self.room, connection=MemoryConnection(buffers=rng.random() < 0.3))
+            self.since = self.run.chat.core.room_for(BOB, self.room).head
             self.shown = []
         elif rng.random() < 0.4:
             self.run.keys += 1
@@ -228,7 +228,7 @@ class PlainTwin:
         elif rng.random() < 0.1:
             self.lose()
         else:
-            self.run.squeeze(self.client.link)
+            self.run.squeeze(self.client.connection)
         self.look()
 
     def look(self) -> None:
@@ -237,7 +237,7 @@ class PlainTwin:
         if self.client.closed:
             # Nothing can be told to a plain client whose message was not kept, except by the end.
             if self.client.closed != 4504:
-                raise AssertionError(self.client.link.closed)
+                raise AssertionError(self.client.connection.closed)
             self.lose()
         else:
             self.shown += self.client.take()
@@ -256,11 +256,11 @@ class Run:
         self.case = case
         self.random = random.Random(seed)
         limits = Limits(send_per_second=0, person_per_second=0, query_per_second=0, recent_events=self.random.choice((2, 12, 40)))
-        self.chat = Chat(case, limits, {"live": RoomPolicy(durable=False)}, seed=seed)
+        self.chat = ChatHarness(case, limits, {"live": RoomPolicy(durable=False)}, seed=seed)
         self.store = self.chat.store
         #: Half of the runs look between the turns, when rows of a room still wait for theirs.
         self.chat.one_turn = seed % 2 == 1
-        broadcast.ROW_MEMBERS = self.random.choice((1, 1, 2, 3))
+        broadcast.SHARD_SUBSCRIBERS = self.random.choice((1, 1, 2, 3))
         self.keys = 0
         self.acked: dict[tuple[str, str, str], tuple[int, str]] = {}
         self.finished: list[tuple[str, Reading]] = []
@@ -281,15 +281,15 @@ class Run:
     def any_room(self) -> str:
         return self.random.choice(("lobby", "lobby", "den", "live"))
 
-    def squeeze(self, link: MemoryLink) -> None:
+    def squeeze(self, connection: MemoryConnection) -> None:
         """The client's socket takes nothing, a little, or all."""
         action = self.random.random()
         if action < 0.4:
-            link.capacity = min(link.capacity or 0, self.random.choice((0, 0, 30, 200)))
+            connection.capacity = min(connection.capacity or 0, self.random.choice((0, 0, 30, 200)))
         elif action < 0.8:
-            link.read(self.random.choice((1, 10, 100, 333, 1_000)))
+            connection.read(self.random.choice((1, 10, 100, 333, 1_000)))
         else:
-            link.read()
+            connection.read()
         self.chat.turn()
 
     def play(self, steps: int) -> None:
@@ -308,7 +308,7 @@ class Run:
             elif action < 0.96:
                 self.store.deaf = not self.store.deaf
             elif action < 0.98:
-                for each in self.chat.hub.all_rooms:
+                for each in self.chat.core.all_rooms:
                     if each.durable:
                         each.forget_recent()
             else:
@@ -329,8 +329,8 @@ class Run:
         for _ in range(4):
             self.store.release_all()
             for each in self.twins:
-                if each.client is not None and not each.client.link.aborted:
-                    each.client.link.read()
+                if each.client is not None and not each.client.connection.aborted:
+                    each.client.connection.read()
             self.chat.pass_time(1)
         for each in self.twins:
             each.look()
@@ -341,7 +341,7 @@ class Run:
             self.case.assertEqual([event.seq for event in log], list(range(1, len(log) + 1)))
             keys = [(event.by.id, event.key) for event in log if event.key]
             self.case.assertEqual(len(keys), len(set(keys)))
-            self.case.assertEqual(self.chat.hub.room_for(ALICE, name).head, len(log))
+            self.case.assertEqual(self.chat.core.room_for(ALICE, name).head, len(log))
         for (name, author, key), (seq, event_id) in self.acked.items():
             if name != "live":
                 event = logs[name][seq - 1]
@@ -351,7 +351,7 @@ class Run:
                 continue
             self.case.assertEqual(twin.asked, {}, "each command gets an answer")
             for name, reading in twin.rooms.items():
-                self.case.assertEqual((name, reading.next - 1), (name, self.chat.hub.room_for(ALICE, name).head))
+                self.case.assertEqual((name, reading.next - 1), (name, self.chat.core.room_for(ALICE, name).head))
                 self.case.assertTrue(reading.live)
                 self.finished.append((name, reading))
         for name, reading in self.finished:
@@ -421,48 +421,48 @@ class RandomRunsTests(SynchronousTestCase):
 class CatchingUpTests(SynchronousTestCase):
     def test_a_reader_that_does_not_read_costs_a_cursor(self) -> None:
         """P5: a megabyte passes; it holds one frame, the others have everything at once, and later it has, too."""
-        chat = Chat(self, Limits(send_per_second=0, person_per_second=0, recent_events=50))
-        writer, reader = chat.json(ALICE, "lobby"), chat.plain(BOB)
-        stuck = chat.plain(CAROL, link=MemoryLink(capacity=10))
+        chat = ChatHarness(self, Limits(send_per_second=0, person_per_second=0, recent_events=50))
+        writer, subscription = chat.json(ALICE, "lobby"), chat.plain(BOB)
+        stuck = chat.plain(CAROL, connection=MemoryConnection(capacity=10))
         for number in range(1_000):
             writer.say({"type": "send", "room": "lobby", "text": f"{number:04}" + "x" * 1_000})
-        self.assertEqual([str(line)[:4] for line in reader.take()], [f"{number:04}" for number in range(1_000)])
-        self.assertLess(stuck.link.most_unsent, 1_100)
-        stuck.link.read()
+        self.assertEqual([str(line)[:4] for line in subscription.take()], [f"{number:04}" for number in range(1_000)])
+        self.assertLess(stuck.connection.most_unsent, 1_100)
+        stuck.connection.read()
         chat.turn()
         self.assertEqual([str(line)[:4] for line in stuck.take()], [f"{number:04}" for number in range(1_000)])
-        self.assertLess(stuck.link.writes, 40)
+        self.assertLess(stuck.connection.writes, 40)
 
     def test_a_reader_takes_what_its_socket_takes(self) -> None:
         """A byte at a time, from the ring and from the store: the frames stay whole and in order."""
         self.patch(broadcast, "CATCH_UP_BYTES", 60)
         for keep in (1, 1_000):
-            chat = Chat(self, Limits(send_per_second=0, person_per_second=0, recent_events=keep))
+            chat = ChatHarness(self, Limits(send_per_second=0, person_per_second=0, recent_events=keep))
             writer = chat.json(ALICE, "lobby")
-            slow = chat.json(BOB, "lobby", link=MemoryLink(buffers=keep == 1))
-            slow.link.capacity = 0
+            slow = chat.json(BOB, "lobby", connection=MemoryConnection(buffers=keep == 1))
+            slow.connection.capacity = 0
             for number in range(20):
                 writer.say({"type": "send", "room": "lobby", "text": f"m{number}"})
             for _ in range(20_000):
-                slow.link.read(1)
+                slow.connection.read(1)
                 chat.turn()
             self.assertEqual(slow.texts(), [f"m{number}" for number in range(20)])
 
     def test_what_was_deleted_is_not_shown_to_who_catches_up(self) -> None:
         """Neither out of memory nor out of the store; the number stays, as a tombstone."""
         for keep in (1, 1_000):
-            chat = Chat(self, Limits(send_per_second=0, person_per_second=0, recent_events=keep))
+            chat = ChatHarness(self, Limits(send_per_second=0, person_per_second=0, recent_events=keep))
             writer, slow, plain = chat.json(ALICE, "lobby"), chat.json(BOB, "lobby"), chat.plain(CAROL)
             writer.ask("send", room="lobby", text="first")
             for each in (slow, plain):
                 each.take()
-                each.link.capacity = 0
+                each.connection.capacity = 0
             for text in ("x", "secret", "y"):
                 writer.ask("send", room="lobby", text=text)
             writer.ask("edit", room="lobby", of=3, revision=1, text="secret, too")
             writer.ask("delete", room="lobby", of=3)
             for each in (slow, plain):
-                each.link.read()
+                each.connection.read()
             chat.turn()
             events = slow.take("event")
             self.assertEqual([event["seq"] for event in events], [2, 3, 4, 5, 6])
@@ -472,17 +472,17 @@ class CatchingUpTests(SynchronousTestCase):
 
     def test_a_store_that_is_ahead_of_the_announcement_doubles_nothing(self) -> None:
         """A read may see a commit whose answer is still on its way."""
-        chat = Chat(self, Limits(send_per_second=0, person_per_second=0, query_per_second=0, recent_events=1))
+        chat = ChatHarness(self, Limits(send_per_second=0, person_per_second=0, query_per_second=0, recent_events=1))
         writer = chat.json(ALICE, "lobby")
         for text in ("one", "two", "three"):
             writer.ask("send", room="lobby", text=text)
         chat.store.holding = True
-        reader = chat.stranger(BOB)
+        subscription = chat.stranger(BOB)
         chat.store.holding = False
-        reader.say({"type": "hello"})
+        subscription.say({"type": "hello"})
         chat.store.release_all()
         chat.store.holding = True
-        reader.say({"type": "join", "id": 77, "room": "lobby", "tail": 3})
+        subscription.say({"type": "join", "id": 77, "room": "lobby", "tail": 3})
         writer.say({"type": "send", "id": 78, "room": "lobby", "text": "four"})
         self.assertEqual(chat.store.waiting, ["read", "append"])
         chat.store.work(1)
@@ -492,49 +492,49 @@ class CatchingUpTests(SynchronousTestCase):
         chat.store.holding = False
         chat.store.release_all()
         chat.turn()
-        self.assertEqual(reader.texts(), ["one", "two", "three", "four"])
+        self.assertEqual(subscription.texts(), ["one", "two", "three", "four"])
 
     def test_nothing_follows_the_close_frame(self) -> None:
         """Also when the store was being read for it."""
-        chat = Chat(self, Limits(send_per_second=0, person_per_second=0, recent_events=1))
+        chat = ChatHarness(self, Limits(send_per_second=0, person_per_second=0, recent_events=1))
         writer = chat.json(ALICE, "lobby")
         for text in ("one", "two", "three"):
             writer.ask("send", room="lobby", text=text)
-        reader = chat.json(BOB)
+        subscription = chat.json(BOB)
         chat.store.holding = True
-        reader.say({"type": "join", "id": 1, "room": "lobby", "tail": 3}, {"type": "bye", "id": 2})
-        self.assertEqual(reader.closed, 1000)
+        subscription.say({"type": "join", "id": 1, "room": "lobby", "tail": 3}, {"type": "bye", "id": 2})
+        self.assertEqual(subscription.closed, 1000)
         chat.store.holding = False
         chat.store.release_all()
         chat.turn()
-        self.assertEqual(reader.texts(), [])
+        self.assertEqual(subscription.texts(), [])
 
     def test_a_store_that_cannot_be_read_is_asked_once_a_second(self) -> None:
         """Not as fast as it fails; and reading goes on where it was."""
-        chat = Chat(self, Limits(send_per_second=0, person_per_second=0, recent_events=1))
-        writer, reader = chat.json(ALICE, "lobby"), chat.json(BOB)
+        chat = ChatHarness(self, Limits(send_per_second=0, person_per_second=0, recent_events=1))
+        writer, subscription = chat.json(ALICE, "lobby"), chat.json(BOB)
         for text in ("one", "two", "three"):
             writer.ask("send", room="lobby", text=text)
         chat.store.deaf = True
-        reader.ask("join", room="lobby", tail=3)
-        self.assertEqual(reader.take(), [])
+        subscription.ask("join", room="lobby", tail=3)
+        self.assertEqual(subscription.take(), [])
         chat.store.deaf = False
         chat.turn()
-        self.assertEqual(reader.take(), [])
+        self.assertEqual(subscription.take(), [])
         chat.pass_time(1)
-        self.assertEqual(reader.texts(), ["one", "two", "three"])
+        self.assertEqual(subscription.texts(), ["one", "two", "three"])
 
     def test_retention_that_overtakes_a_reader_is_told(self) -> None:
         """P4: exactly once, or told plainly."""
-        chat = Chat(
+        chat = ChatHarness(
             self, Limits(send_per_second=0, person_per_second=0, recent_events=1), {"lobby": RoomPolicy(keep_events=2)}
         )
         writer, slow = chat.json(ALICE, "lobby"), chat.json(BOB, "lobby")
-        slow.link.capacity = 0
+        slow.connection.capacity = 0
         for number in range(1, 7):
             writer.ask("send", room="lobby", text=f"m{number}")
-        chat.hub.retain()
-        slow.link.read()
+        chat.core.retain()
+        slow.connection.read()
         chat.turn()
         came = [(one["type"], one.get("dropped", one.get("seq"))) for one in slow.take()]
         # The first had been handed to the socket.
@@ -542,26 +542,26 @@ class CatchingUpTests(SynchronousTestCase):
 
     def test_a_broken_socket_is_left_behind(self) -> None:
         """The others of the room notice nothing."""
-        chat = Chat(self)
-        writer, broken, reader = chat.json(ALICE, "lobby"), chat.plain(BOB), chat.plain(CAROL)
-        broken.link.broken = True
+        chat = ChatHarness(self)
+        writer, broken, subscription = chat.json(ALICE, "lobby"), chat.plain(BOB), chat.plain(CAROL)
+        broken.connection.broken = True
         writer.ask("send", room="lobby", text="hello")
         writer.ask("send", room="lobby", text="again")
-        self.assertTrue(broken.link.aborted)
-        self.assertEqual(reader.take(), ["hello", "again"])
+        self.assertTrue(broken.connection.aborted)
+        self.assertEqual(subscription.take(), ["hello", "again"])
         broken.lose()
-        self.assertEqual(chat.hub.room_for(ALICE, "lobby").members, 2)
+        self.assertEqual(chat.core.room_for(ALICE, "lobby").members, 2)
 
     def test_an_ephemeral_room_tells_what_is_lost(self) -> None:
         """Nothing is stored; who is slow misses something and is told how much."""
-        chat = Chat(
+        chat = ChatHarness(
             self, Limits(send_per_second=0, person_per_second=0, recent_events=4), {"live": RoomPolicy(durable=False)}
         )
         writer, slow = chat.json(ALICE, "live"), chat.json(BOB, "live")
-        slow.link.capacity = 0
+        slow.connection.capacity = 0
         for number in range(1, 10):
             writer.ask("send", room="live", text=f"m{number}")
-        slow.link.read()
+        slow.connection.read()
         chat.turn()
         came = slow.take()
         dropped = sum(one["dropped"] for one in came if one["type"] == "gap")
@@ -569,12 +569,12 @@ class CatchingUpTests(SynchronousTestCase):
         self.assertEqual(events, sorted(events))
         self.assertEqual(len(events) + dropped, 9)
         self.assertGreater(dropped, 0)
-        self.assertEqual(chat.hub.room_for(ALICE, "live").dropped, dropped)
+        self.assertEqual(chat.core.room_for(ALICE, "live").dropped, dropped)
         self.assertEqual(chat.log("live"), [])
 
     def test_announcing_past_a_hole_is_an_error(self) -> None:
         """P1 is checked where it would be broken."""
-        chat = Chat(self)
-        lobby = chat.hub.room_for(ALICE, "lobby")
+        chat = ChatHarness(self)
+        lobby = chat.core.room_for(ALICE, "lobby")
         with self.assertRaisesRegex(AssertionError, "lobby: announced 2 after 0"):
             lobby.announce([Message(2, "x-2", 0, ALICE.author, text="hi")])

@@ -7,13 +7,13 @@ from functools import partial
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.core.scheduler import Turn
+from twisted_chat.core.scheduler import Scheduler
 
 
 class TurnTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.calls: list[Callable[[], None]] = []
-        self.turn = Turn(lambda delay, work: self.calls.append(work))
+        self.turn = Scheduler(lambda delay, work: self.calls.append(work))
         self.done: list[str] = []
 
     def run_turn(self) -> None:

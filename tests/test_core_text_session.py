@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import ALICE, BOB, CAROL, MODERATOR, UNBOUND, Chat, MemoryLink, guest
+from tests.chat import ALICE, BOB, CAROL, MODERATOR, UNBOUND, ChatHarness, MemoryConnection, guest
 from twisted_chat.events import Message
 from twisted_chat.limits import Limits, RoomPolicy
 
@@ -13,7 +13,7 @@ from twisted_chat.limits import Limits, RoomPolicy
 class PlainTests(SynchronousTestCase):
     def test_everybody_sees_everything(self) -> None:
         """The sender's own lines included; empty ones are no messages."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         alice, bob, json = chat.plain(ALICE), chat.plain(BOB), chat.json(CAROL, "lobby")
         alice.say("hello", "", "a\nb", b"\0\xff", "")
         alice.say("")
@@ -23,7 +23,7 @@ class PlainTests(SynchronousTestCase):
 
     def test_only_messages_are_shown(self) -> None:
         """No edits, reactions, topics; no answers, no pings that a program sees."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         plain, json = chat.plain(BOB), chat.json(ALICE, "lobby")
         json.ask("send", room="lobby", text="one")
         json.ask("edit", room="lobby", of=1, revision=1, text="two")
@@ -35,7 +35,7 @@ class PlainTests(SynchronousTestCase):
 
     def test_names_and_history_on_wish(self) -> None:
         """``?names=1`` and ``?history=2``; the history is bounded by what there is and by the limit."""
-        chat = Chat(self, replace(UNBOUND, history=3))
+        chat = ChatHarness(self, replace(UNBOUND, history=3))
         alice = chat.plain(ALICE)
         alice.say("one", "two", "three", b"\1", "four")
         self.assertEqual(chat.plain(BOB, names=True, history=2).take(), [b"\1", "alice: four"])
@@ -43,30 +43,30 @@ class PlainTests(SynchronousTestCase):
         self.assertEqual(chat.plain(BOB, "den", history=100).take(), [])
 
     def test_rooms_are_apart(self) -> None:
-        chat = Chat(self)
+        chat = ChatHarness(self)
         alice, bob = chat.plain(ALICE, "a"), chat.plain(BOB, "b")
         alice.say("in a")
         self.assertEqual((alice.take(), bob.take()), (["in a"], []))
 
     def test_a_fast_one_is_throttled_and_loses_nothing(self) -> None:
         """It is not read until the bucket has filled; what was read is said at the rate, in order."""
-        chat = Chat(self, Limits(send_burst=3, send_per_second=1))
+        chat = ChatHarness(self, Limits(send_burst=3, send_per_second=1))
         alice, bob = chat.plain(ALICE), chat.plain(BOB)
         alice.say(*[str(number) for number in range(8)])
         self.assertEqual(bob.take(), ["0", "1", "2"])
-        self.assertTrue(alice.link.paused)
+        self.assertTrue(alice.connection.paused)
         chat.pass_time(2.1, step=0.1)
         self.assertEqual(bob.take(), ["3", "4"])
         alice.say("8", "9")
         chat.pass_time(4, step=0.1)
         self.assertEqual(bob.take(), ["5", "6", "7", "8"])
         chat.pass_time(3, step=0.1)
-        self.assertFalse(alice.link.paused)
+        self.assertFalse(alice.connection.paused)
         self.assertEqual(bob.take(), ["9"])
 
     def test_breaking_off_is_no_way_around_the_rate(self) -> None:
         """What a connection that is reset has not yet said is lost with what the kernel holds of it."""
-        chat = Chat(self, Limits(send_burst=3, send_per_second=1))
+        chat = ChatHarness(self, Limits(send_burst=3, send_per_second=1))
         alice, bob = chat.plain(ALICE), chat.plain(BOB)
         alice.say(*"abcde")
         alice.lose()
@@ -74,7 +74,7 @@ class PlainTests(SynchronousTestCase):
 
     def test_who_is_not_read_is_not_taken_for_dead(self) -> None:
         """A throttled client cannot answer a ping."""
-        chat = Chat(self, Limits(send_burst=1, send_per_second=0.01))
+        chat = ChatHarness(self, Limits(send_burst=1, send_per_second=0.01))
         alice = chat.plain(ALICE)
         alice.say("1", "2", "3")
         for _ in range(12):
@@ -83,7 +83,7 @@ class PlainTests(SynchronousTestCase):
 
     def test_slow_mode_waits_too(self) -> None:
         """Several lines in one read are not a way around it; moderators have none."""
-        chat = Chat(self, rooms={"lobby": RoomPolicy(slow_mode=5)})
+        chat = ChatHarness(self, rooms={"lobby": RoomPolicy(slow_mode=5)})
         alice, mo, bob = chat.plain(ALICE), chat.plain(MODERATOR), chat.plain(BOB)
         alice.say("1", "2", "3")
         mo.say("a", "b")
@@ -96,10 +96,10 @@ class PlainTests(SynchronousTestCase):
 
     def test_a_restart_says_what_waits(self) -> None:
         """Then 1012, and not a byte more."""
-        chat = Chat(self, Limits(send_burst=1, send_per_second=0.01))
+        chat = ChatHarness(self, Limits(send_burst=1, send_per_second=0.01))
         alice = chat.plain(ALICE)
         alice.say("1", "2", "3")
-        done = chat.hub.drain()
+        done = chat.core.drain()
         chat.turn()
         self.successResultOf(done)
         self.assertEqual((alice.take(), alice.closed), (["1", "2", "3"], 1012))
@@ -108,7 +108,7 @@ class PlainTests(SynchronousTestCase):
     def test_too_big(self) -> None:
         """What came before it is said; then 4413."""
         for big in ("x" * 11, b"x" * 11):
-            chat = Chat(self, replace(UNBOUND, text_bytes=10))
+            chat = ChatHarness(self, replace(UNBOUND, text_bytes=10))
             alice, bob = chat.plain(ALICE), chat.plain(BOB)
             alice.say("fine", big, "never")
             self.assertEqual(bob.take()[:1], ["fine"])
@@ -116,7 +116,7 @@ class PlainTests(SynchronousTestCase):
 
     def test_what_cannot_be_kept_ends_the_connection(self) -> None:
         """There is no other way to tell: 4504 from the store, 4403 from a room that is not for it."""
-        chat = Chat(self, rooms={"news": RoomPolicy(writers="moderators")})
+        chat = ChatHarness(self, rooms={"news": RoomPolicy(writers="moderators")})
         alice, bob = chat.plain(ALICE), chat.plain(BOB, "news")
         chat.store.down = True
         alice.say("x")
@@ -124,32 +124,32 @@ class PlainTests(SynchronousTestCase):
         self.assertEqual((alice.closed, bob.closed), (4504, 4403))
 
     def test_heartbeat_by_control_frames(self) -> None:
-        chat = Chat(self)
+        chat = ChatHarness(self)
         alice = chat.plain(ALICE)
         chat.pass_time(25)
-        self.assertEqual((alice.link.pings, alice.take()), (1, []))
+        self.assertEqual((alice.connection.pings, alice.take()), (1, []))
         alice.session.heard()
         chat.pass_time(24)
-        self.assertEqual(alice.link.pings, 1)
+        self.assertEqual(alice.connection.pings, 1)
         chat.pass_time(51)
         self.assertEqual(alice.closed, 4509)
 
     def test_history_that_does_not_fit_the_socket(self) -> None:
         """From the first byte on it is read as fast as it goes."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         lines = [f"line {number}" for number in range(50)]
         chat.plain(ALICE).say(*lines)
-        slow = chat.plain(guest("slow"), link=MemoryLink(capacity=7), history=50)
+        slow = chat.plain(guest("slow"), connection=MemoryConnection(capacity=7), history=50)
         for _ in range(200):
-            slow.link.read(5)
+            slow.connection.read(5)
             chat.turn()
         self.assertEqual(slow.take(), lines)
 
     def test_who_never_takes_its_history_is_slow_and_not_silent(self) -> None:
         """The socket was full before the session knew it: after five minutes 4508, come back."""
-        chat = Chat(self)
+        chat = ChatHarness(self)
         chat.plain(ALICE).say(*["x" * 100] * 10)
-        stuck = chat.plain(BOB, link=MemoryLink(capacity=7), history=10)
+        stuck = chat.plain(BOB, connection=MemoryConnection(capacity=7), history=10)
         for _ in range(30):
             self.assertIsNone(stuck.closed)
             chat.pass_time(10)

@@ -76,7 +76,7 @@ class Examples(SynchronousTestCase):
             people: set[str] = set()
             while len(people) < count + 1:
                 said = json.loads(watcher.recv(PATIENCE))
-                people |= {person["id"] for person in (*said.get("people", ()), *said.get("came", ()))}
+                people |= {user["id"] for user in (*said.get("people", ()), *said.get("came", ()))}
 
     def texts(self, client: ClientConnection, count: int) -> list[str]:
         return [str(client.recv(PATIENCE)) for _ in range(count)]

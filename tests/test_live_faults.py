@@ -62,7 +62,7 @@ class KillTests(SynchronousTestCase):
         story: Any = object.__new__(Story)
         story.server = type("Server", (), {"directory": directory})
         writer, story.readers = Writer("", "writer0", Random(1)), [Reader("", "a"), Reader("", "b")]
-        story.writers, writer.person = [writer], "g1"
+        story.writers, writer.user = [writer], "g1"
         for seq in (1, 2, 3):
             key = writer.invent()
             writer.take({"type": "ok", "key": key, "seq": seq, "event": f"x-{seq}", "duplicate": False})

@@ -275,7 +275,7 @@ class TokenTests(SynchronousTestCase):
         self.successResultOf(self.tokens.open())
 
     def token(self, expires_ms: int | None = None) -> Minted:
-        minted = mint(os.urandom, int(time.time() * 1000), person="u1", name="Alice", expires_ms=expires_ms)
+        minted = mint(os.urandom, int(time.time() * 1000), user="u1", name="Alice", expires_ms=expires_ms)
         self.successResultOf(self.tokens.create_token(minted.record, minted.secret_hash))
         return minted
 

@@ -32,7 +32,13 @@ UNSEEN = {
 class PersonNameTests(SynchronousTestCase):
     def test_names_have_one_form(self) -> None:
         """Composed (NFC), single spaces, none at the ends."""
-        for raw, name in (("alice", "alice"), ("  Ann   B. ", "Ann B."), ("Zoe\u0308", "Zoë"), ("李小龍", "李小龍"), ("🙂", "🙂")):
+        for raw, name in (
+            ("alice", "alice"),
+            ("  Ann   B. ", "Ann B."),
+            ("Zoe\u0308", "Zoë"),
+            ("李小龍", "李小龍"),
+            ("🙂", "🙂"),
+        ):
             self.assertEqual(person_name(raw), name)
             self.assertEqual(person_name(person_name(raw)), name)
 
@@ -57,7 +63,22 @@ class RoomNameTests(SynchronousTestCase):
         self.assertEqual(room_name("Cafe\u0301"), "Café")
 
     def test_what_is_none(self) -> None:
-        bad = ["", "a b", "a/b", "../x", ".hidden", "-x", "a#b", "a?b", "a%20b", "a:b", 'a"b', "<b>", "🙂", "x" * (ROOM_NAME_MAX + 1)]
+        bad = [
+            "",
+            "a b",
+            "a/b",
+            "../x",
+            ".hidden",
+            "-x",
+            "a#b",
+            "a?b",
+            "a%20b",
+            "a:b",
+            'a"b',
+            "<b>",
+            "🙂",
+            "x" * (ROOM_NAME_MAX + 1),
+        ]
         for raw in [*bad, *(f"a{character}b" for character in UNSEEN.values())]:
             with self.assertRaises(BadRequest) as caught:
                 room_name(raw)

@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import fields
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import Chat, Client, JsonClient, MemoryLink, PlainClient, guest
+from tests.chat import ChatHarness, Client, JsonClient, MemoryConnection, PlainClient, guest
 from twisted_chat.core.chat import ROOMS_TOLD
 from twisted_chat.errors import ERRORS, RETRY_CLOSE_CODES, CloseCode
 from twisted_chat.events import Cursor, Deleted, Edited, Entry, Event, Message, Reacted, Reaction, TopicSet
@@ -79,8 +79,8 @@ STRUCTS: dict[tuple[str, str], type[Struct]] = {
     ("``GET /api/v1/rooms``", "Room"): api.RoomInfo,
     ("``GET /api/v1/rooms/{room}/events``", "Query"): api.EventsQuery,
     ("``GET /api/v1/rooms/{room}/events``", "Answer"): api.Events,
-    ("``POST /api/v1/rooms/{room}/events``", "Body"): api.Say,
-    ("``POST /api/v1/rooms/{room}/events``", "Answer"): api.Said,
+    ("``POST /api/v1/rooms/{room}/events``", "Body"): api.SendBody,
+    ("``POST /api/v1/rooms/{room}/events``", "Answer"): api.SendResult,
 }
 #: Fields that stand in one place for all.
 COMMON = {field.encode_name for field in fields(Entry)}
@@ -172,7 +172,7 @@ class Play:
 
     def __init__(self, case: SynchronousTestCase) -> None:
         self.case = case
-        self.chat = Chat(case, Limits())
+        self.chat = ChatHarness(case, Limits())
         self.clients: dict[str, Client] = {}
         self.waiting: dict[str, list[Any]] = {}
         self.known: dict[str, dict[str, str]] = {}
@@ -185,7 +185,7 @@ class Play:
         elif passed := re.fullmatch(r"== (\d+) seconds pass", line):
             self.chat.pass_time(int(passed[1]))
         elif line == "== the server restarts":
-            self.chat.hub.drain()
+            self.chat.core.drain()
             self.chat.turn()
         elif closed := re.fullmatch(r"== (\w+) is closed with (\d+)", line):
             self.case.assertEqual(self.clients[closed[1]].closed, int(closed[2]))
@@ -199,20 +199,20 @@ class Play:
     def open(self, name: str, url: str, json: bool, room: str | None) -> None:
         parts = urlsplit(url)
         query = parse_qs(parts.query)
-        person = guest(name)
-        link = MemoryLink()
+        user = guest(name)
+        connection = MemoryConnection()
         if not json:
             self.clients[name] = self.chat.plain(
-                person,
+                user,
                 parts.path.rpartition("/")[2],
-                link=link,
+                connection=connection,
                 names="names" in query,
                 history=int(query.get("history", ["0"])[0]),
             )
         elif room is None:
-            self.clients[name] = self.chat.stranger(guest(f"{name}-1"), link=link)
+            self.clients[name] = self.chat.stranger(guest(f"{name}-1"), connection=connection)
         else:
-            self.clients[name] = self.chat.json(person, room, link=link)
+            self.clients[name] = self.chat.json(user, room, connection=connection)
         self.waiting[name] = []
 
     def say(self, name: str, what: str) -> None:

@@ -13,7 +13,7 @@ from tests.certificates import make_certificate
 from twisted_chat.errors import Conflict, Forbidden, Unauthenticated
 from twisted_chat.interfaces import StoreError, TokenRecord
 from twisted_chat.limits import Limits, RoomPolicy
-from twisted_chat.server.build import Chat, SetUpError, build, read_keys
+from twisted_chat.server.build import RunningChat, SetUpError, build, read_keys
 from twisted_chat.server.config import Settings
 
 SECRET = "a secret that is shared with the issuer of tokens"
@@ -27,7 +27,7 @@ class Reactor(MemoryReactorClock):
 
 
 class BuildTests(SynchronousTestCase):
-    def build(self, *, loopback: bool = True, **settings: Any) -> Chat:
+    def build(self, *, loopback: bool = True, **settings: Any) -> RunningChat:
         building = build(Reactor(), Settings(**settings), "memory:", loopback=loopback)
         return self.successResultOf(Deferred.fromCoroutine(building))
 
@@ -40,7 +40,7 @@ class BuildTests(SynchronousTestCase):
         """Pages opened from disk (origin ``null``) may connect while there is nobody but guests of this machine."""
         chat = self.build()
         self.assertTrue(chat.null_origin)
-        chat.door.origins.check("null", "http", "127.0.0.1:8080")
+        chat.request_auth.origins.check("null", "http", "127.0.0.1:8080")
 
     def test_any_sign_of_more(self) -> None:
         """As soon as something else is configured, ``null`` is as foreign as any other origin."""
@@ -53,28 +53,28 @@ class BuildTests(SynchronousTestCase):
             self.build(allowed_origins=("https://www.example.org",)),
         ):
             self.assertFalse(chat.null_origin)
-            self.assertRaises(Forbidden, chat.door.origins.check, "null", "http", "127.0.0.1:8080")
+            self.assertRaises(Forbidden, chat.request_auth.origins.check, "null", "http", "127.0.0.1:8080")
 
     def test_first_token(self) -> None:
         """With the first token that somebody makes while it runs the out-of-the-box state ends, and its name is taken."""
         chat = self.build()
         chat.meet([TokenRecord("t1", "u1", "Alice", 0)])
         self.assertFalse(chat.null_origin)
-        guest = chat.door.person(None, "alice", None)
+        guest = chat.request_auth.user(None, "alice", None)
         assert not isinstance(guest, Deferred)
-        self.assertRaises(Conflict, chat.hub.check_name, guest)
+        self.assertRaises(Conflict, chat.core.check_name, guest)
 
     def test_without_guests(self) -> None:
         """Nobody gets in without a token."""
-        self.assertRaises(Unauthenticated, self.build(guests=False).door.person, None, "bob", None)
-        self.assertEqual(self.build().door.person(None, "bob", None).name, "bob")  # type: ignore[union-attr]
+        self.assertRaises(Unauthenticated, self.build(guests=False).request_auth.user, None, "bob", None)
+        self.assertEqual(self.build().request_auth.user(None, "bob", None).name, "bob")  # type: ignore[union-attr]
 
     def test_apply(self) -> None:
         """SIGHUP: limits, rooms, origins and proxies change while running; how a room keeps its log does not."""
         chat = self.build()
-        guest = chat.door.person(None, "bob", None)
+        guest = chat.request_auth.user(None, "bob", None)
         assert not isinstance(guest, Deferred)
-        room = chat.hub.room_for(guest, "lobby")
+        room = chat.core.room_for(guest, "lobby")
         changed = Settings(
             limits=Limits(send_burst=3),
             rooms={"lobby": RoomPolicy(size=5), "new": RoomPolicy(durable=False)},
@@ -82,11 +82,11 @@ class BuildTests(SynchronousTestCase):
             trusted_proxies=("10.0.0.0/8",),
         )
         chat.apply(changed)
-        self.assertEqual((chat.hub.limits.send_burst, chat.admission.limits.send_burst), (3, 3))
+        self.assertEqual((chat.core.limits.send_burst, chat.limiter.limits.send_burst), (3, 3))
         self.assertEqual(room.policy.size, 5)
-        self.assertFalse(chat.hub.room_for(guest, "new").durable)
-        chat.door.origins.check("https://www.example.org", "http", "localhost")
-        self.assertTrue(chat.door.proxies.trusts("10.1.2.3"))
+        self.assertFalse(chat.core.room_for(guest, "new").durable)
+        chat.request_auth.origins.check("https://www.example.org", "http", "localhost")
+        self.assertTrue(chat.request_auth.proxies.trusts("10.1.2.3"))
         chat.apply(Settings(rooms={"lobby": RoomPolicy(durable=False)}))
         self.assertTrue(room.policy.durable)
 

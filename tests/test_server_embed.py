@@ -17,9 +17,9 @@ from twisted_chat.server.embed import EmbeddedChat
 from twisted_chat.stores.memory import MemoryStore
 from twisted_chat.testing import TestClock
 from twisted_chat.testing.transports import Endpoint
-from twisted_chat.users import Person
+from twisted_chat.users import User
 
-ALICE = Person(id="u-alice", name="alice")
+ALICE = User(id="u-alice", name="alice")
 
 
 class EmbedTests(SynchronousTestCase):
@@ -73,10 +73,10 @@ class EmbedTests(SynchronousTestCase):
     def test_own_identity(self) -> None:
         """The program says who a token is, at once or later; nobody else gets in, unless guests may."""
 
-        async def later(token: str) -> Person | None:
+        async def later(token: str) -> User | None:
             return ALICE if token == "secret" else None
 
-        def refuses(token: str) -> Person | None:
+        def refuses(token: str) -> User | None:
             raise Unauthenticated("token: banned from this site")
 
         for identify in (later, lambda token: ALICE if token == "secret" else None, lambda token: succeed(ALICE)):
@@ -115,7 +115,7 @@ class EmbedTests(SynchronousTestCase):
         self.assertEqual([self.successResultOf(each).seq for each in published], [1, 2, 2])
         self.assertEqual(texts, [("server", "hello"), ("alice", "hi")])
         self.failureResultOf(chat.publish("../", "x"), BadRequest)
-        self.assertEqual(len(chat.hub.sessions), 1)
+        self.assertEqual(len(chat.core.sessions), 1)
 
     def test_many_calls(self) -> None:
         """The list of delayed calls does not grow with time."""

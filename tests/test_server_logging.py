@@ -38,7 +38,7 @@ def failure() -> Failure:
 class LineTests(SynchronousTestCase):
     def test_text(self) -> None:
         line = text_line(event("{who} came", who="alice"))
-        self.assertEqual(line, "2025-11-23T12:00:00.500Z warn  hub: alice came")
+        self.assertEqual(line, "2025-11-23T12:00:00.500Z warn  chat: alice came")
 
     def test_foreign_namespaces_are_whole(self) -> None:
         self.assertIn(" twisted.web.http: ", text_line(event("x", log_namespace="twisted.web.http")))
@@ -51,7 +51,7 @@ class LineTests(SynchronousTestCase):
             {
                 "time": "2025-11-23T12:00:00.500Z",
                 "level": "warn",
-                "logger": "hub",
+                "logger": "chat",
                 "message": "alice came",
                 "who": "alice",
                 "count": 3,
@@ -61,7 +61,7 @@ class LineTests(SynchronousTestCase):
     def test_failure(self) -> None:
         """A traceback takes one line, too; JSON has all of it in a field."""
         line = text_line(event("It broke", log_failure=failure()))
-        self.assertRegex(line, r"hub: It broke: ValueError: no\\x1b\[2J\\nway \(test_server_logging.py:\d+ in failure\)$")
+        self.assertRegex(line, r"chat: It broke: ValueError: no\\x1b\[2J\\nway \(test_server_logging.py:\d+ in failure\)$")
         fields = json.loads(json_line(event("It broke", log_failure=failure())))
         self.assertTrue(fields["error"].startswith("ValueError: no"))
         self.assertIn("Traceback", fields["traceback"])

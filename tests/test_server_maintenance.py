@@ -8,14 +8,14 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.core.chat import Hub
+from twisted_chat.core.chat import Chat
 from twisted_chat.errors import Unavailable
 from twisted_chat.interfaces import RoomStore, TokenStore
 from twisted_chat.server.maintenance import (
     BEARERS_SECONDS,
     RETENTION_SECONDS,
     ROOMS_SECONDS,
-    Chore,
+    PeriodicTask,
     bearers,
     retention,
     revocation,
@@ -65,25 +65,25 @@ class FakeTokens:
 class ChoreTests(SynchronousTestCase):
     def test_revoked_elsewhere(self) -> None:
         """A token that another process revoked ends its connections within 5 s, and old ones are not looked at for ever."""
-        clock, hub, tokens = Clock(), FakeHub(), FakeTokens()
+        clock, core, tokens = Clock(), FakeHub(), FakeTokens()
         clock.advance(1000)
-        chore = revocation(cast(TokenStore, tokens), cast(Hub, hub), clock, clock.seconds)
+        chore = revocation(cast(TokenStore, tokens), cast(Chat, core), clock, clock.seconds)
         chore.startService()
         self.addCleanup(chore.stopService)
         tokens.revoked = {"t1": 1_000_000, "old": 1_000}
         clock.pump([0.5] * 10)
-        self.assertEqual(set(hub.ended), {"t1"})
-        hub.ended.clear()
+        self.assertEqual(set(core.ended), {"t1"})
+        core.ended.clear()
         clock.pump([0.5] * 40)
-        hub.ended.clear()
+        core.ended.clear()
         clock.pump([0.5] * 10)
-        self.assertEqual(hub.ended, [])
+        self.assertEqual(core.ended, [])
 
     def test_store_fails_for_a_while(self) -> None:
         """One line in the log, and what was revoked meanwhile is found afterwards."""
-        clock, hub, tokens = Clock(), FakeHub(), FakeTokens()
+        clock, core, tokens = Clock(), FakeHub(), FakeTokens()
         clock.advance(1000)
-        chore = revocation(cast(TokenStore, tokens), cast(Hub, hub), clock, clock.seconds)
+        chore = revocation(cast(TokenStore, tokens), cast(Chat, core), clock, clock.seconds)
         chore.startService()
         self.addCleanup(chore.stopService)
         tokens.broken = True
@@ -93,7 +93,7 @@ class ChoreTests(SynchronousTestCase):
         clock.pump([0.5] * 40)
         tokens.broken = False
         clock.pump([0.5] * 5)
-        self.assertEqual(hub.ended, ["t1"])
+        self.assertEqual(core.ended, ["t1"])
 
     def test_bearers(self) -> None:
         """Tokens that another process made are seen, too."""
@@ -107,23 +107,23 @@ class ChoreTests(SynchronousTestCase):
 
     def test_core_rooms(self) -> None:
         """Rooms that another process archived are closed."""
-        clock, hub = Clock(), FakeHub()
-        chore = rooms(cast(RoomStore, FakeRooms()), cast(Hub, hub), clock)
+        clock, core = Clock(), FakeHub()
+        chore = rooms(cast(RoomStore, FakeRooms()), cast(Chat, core), clock)
         chore.startService()
         self.addCleanup(chore.stopService)
         clock.advance(ROOMS_SECONDS)
-        self.assertEqual(hub.archived, {"plans": True})
+        self.assertEqual(core.archived, {"plans": True})
 
     def test_retention(self) -> None:
-        clock, hub = Clock(), FakeHub()
-        chore = retention(cast(Hub, hub), clock)
+        clock, core = Clock(), FakeHub()
+        chore = retention(cast(Chat, core), clock)
         chore.startService()
         clock.advance(RETENTION_SECONDS)
         clock.advance(RETENTION_SECONDS)
-        self.assertEqual(hub.retained, 2)
+        self.assertEqual(core.retained, 2)
         chore.stopService()
         clock.advance(RETENTION_SECONDS)
-        self.assertEqual(hub.retained, 2)
+        self.assertEqual(core.retained, 2)
 
     def test_slow_work_does_not_pile_up(self) -> None:
         """The next round waits for the last one."""
@@ -134,7 +134,7 @@ class ChoreTests(SynchronousTestCase):
             begun.append(Deferred())
             return begun[-1]
 
-        chore = Chore(clock, 1.0, "slow", begin)
+        chore = PeriodicTask(clock, 1.0, "slow", begin)
         chore.startService()
         self.addCleanup(chore.stopService)
         clock.pump([1.0] * 5)

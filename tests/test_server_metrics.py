@@ -26,10 +26,10 @@ class MetricsTests(SynchronousTestCase):
         building = build(Reactor(), Settings(), "memory:", loopback=True)
         chat = self.successResultOf(Deferred.fromCoroutine(building))
         registry = CollectorRegistry()
-        metrics.register(registry, chat.hub)
-        guest = chat.door.person(None, "bob", None)
+        metrics.register(registry, chat.core)
+        guest = chat.request_auth.user(None, "bob", None)
         assert not isinstance(guest, Deferred)
-        chat.hub.room_for(guest, "secret-plans")
+        chat.core.room_for(guest, "secret-plans")
         shown = generate_latest(registry).decode()
         for line in (
             "twisted_chat_sessions 0.0",

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_chat.server import service as module
 from twisted_chat.server.options import Options
-from twisted_chat.server.service import Gate, Server
+from twisted_chat.server.service import HeldFactory, Server
 
 
 class FakeSite:
@@ -28,7 +28,7 @@ class FakeSite:
 class GateTests(SynchronousTestCase):
     def test_too_early(self) -> None:
         """Who comes before there is a site is turned away."""
-        gate = Gate()
+        gate = HeldFactory()
         address = IPv4Address("TCP", "127.0.0.1", 1)
         self.assertIsNone(gate.buildProtocol(address))
         site: Any = FakeSite()
@@ -37,7 +37,7 @@ class GateTests(SynchronousTestCase):
 
     def test_last_port(self) -> None:
         """The site ends with the last of its ports."""
-        gate, site = Gate(), FakeSite()
+        gate, site = HeldFactory(), FakeSite()
         loose: Any = site
         gate.site = loose
         gate.doStart()
@@ -49,8 +49,8 @@ class GateTests(SynchronousTestCase):
 
     def test_alpn(self) -> None:
         """TLS asks the factory of the port what to agree on; without an answer each client that asks gets an alert."""
-        self.assertTrue(IProtocolNegotiationFactory.providedBy(Gate()))
-        self.assertEqual(Gate().acceptableProtocols(), [b"http/1.1"])
+        self.assertTrue(IProtocolNegotiationFactory.providedBy(HeldFactory()))
+        self.assertEqual(HeldFactory().acceptableProtocols(), [b"http/1.1"])
 
 
 class Reactor(MemoryReactorClock):
@@ -110,7 +110,7 @@ class ServerTests(SynchronousTestCase):
         assert chat is not None
         ending = server.stopService()
         self.assertIn("STOPPING=1", self.told)
-        self.assertTrue(chat.admission.draining)
+        self.assertTrue(chat.limiter.draining)
         self.reactor.pump([0.1] * 20)
         self.successResultOf(ending)
         self.assertFalse(server.running)
@@ -142,7 +142,7 @@ class ServerTests(SynchronousTestCase):
         """What changes at once does, the rest stays as it is until the next start."""
         server = self.start("--limit=send_burst=3")
         assert server.chat is not None
-        self.assertEqual(server.chat.hub.limits.send_burst, 3)
+        self.assertEqual(server.chat.core.limits.send_burst, 3)
         options = server._options
         options.environ["TWISTED_CHAT_COMPRESSION"] = "on"
         options.environ["TWISTED_CHAT_LIMITS_ROOMS"] = "7"
@@ -150,7 +150,7 @@ class ServerTests(SynchronousTestCase):
         server.reload()
         self.assertEqual((self.told[0], self.told[-1]), ("RELOADING=1", "READY=1"))
         self.assertTrue(self.told[1].startswith("MONOTONIC_USEC="))
-        self.assertEqual(server.chat.hub.limits.rooms, 7)
+        self.assertEqual(server.chat.core.limits.rooms, 7)
         self.assertFalse(server.settings.compression)
 
     def test_reload_of_nonsense(self) -> None:
@@ -158,5 +158,5 @@ class ServerTests(SynchronousTestCase):
         server._options.environ["TWISTED_CHAT_LIMITS_ROOMS"] = "many"
         server.reload()
         assert server.chat is not None
-        self.assertEqual(server.chat.hub.limits.rooms, 10_000)
+        self.assertEqual(server.chat.core.limits.rooms, 10_000)
         self.assertEqual(self.told[-1], "READY=1")

@@ -19,9 +19,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests import store_contract
 from tests.store_contract import BOB, delete, edit, raw, reaction, say, token
-from twisted_chat.drafts import MessageDraft
+from twisted_chat.drafts import NewMessage
 from twisted_chat.errors import Conflict, Unavailable
-from twisted_chat.interfaces import Append, Appended, Repeated, StoreError
+from twisted_chat.interfaces import Append, Appended, Duplicate, StoreError
 from twisted_chat.stores.sqlite import SQLiteStore, append, connection, database, writer
 from twisted_chat.stores.sqlite.admin import SharedTokens
 from twisted_chat.stores.sqlite.backup import backup
@@ -120,20 +120,20 @@ class StatementTests(SQLiteCase):
         return len(self.statements)
 
     def test_new_messages_are_one_statement(self) -> None:
-        drafts = [say(str(number), key=f"k{number}") for number in range(1000)]
-        self.assertEqual(self.counted(Append("lobby", drafts)), 1)
-        drafts = [say(str(number), BOB, key=f"k{number}") for number in range(1000)]
-        self.assertEqual(self.counted(Append("lobby", drafts), Append("other", drafts)), 1)
+        new_events = [say(str(number), key=f"k{number}") for number in range(1000)]
+        self.assertEqual(self.counted(Append("lobby", new_events)), 1)
+        new_events = [say(str(number), BOB, key=f"k{number}") for number in range(1000)]
+        self.assertEqual(self.counted(Append("lobby", new_events), Append("other", new_events)), 1)
 
     def test_repeated_keys_cost_a_handful_not_one_each(self) -> None:
-        drafts = [say(str(number), key=f"k{number}") for number in range(1000)]
-        self.counted(Append("lobby", drafts[:500]))
+        new_events = [say(str(number), key=f"k{number}") for number in range(1000)]
+        self.counted(Append("lobby", new_events[:500]))
         # The attempt, begin, which are repeated, the rest, commit.
-        self.assertEqual(self.counted(Append("lobby", drafts)), 5)
+        self.assertEqual(self.counted(Append("lobby", new_events)), 5)
 
     def test_binary_costs_no_more_statements_than_begin_and_commit(self) -> None:
-        drafts: list[MessageDraft] = [raw(bytes([number])) for number in range(200)] + [say("NUL \x00")] * 200
-        self.assertEqual(self.counted(Append("lobby", drafts)), 3)
+        new_events: list[NewMessage] = [raw(bytes([number])) for number in range(200)] + [say("NUL \x00")] * 200
+        self.assertEqual(self.counted(Append("lobby", new_events)), 3)
         self.assertEqual(self.counted(Append("lobby", [say("NUL \x00")] * 200)), 1)
 
     def test_nothing_to_keep_is_no_statement(self) -> None:
@@ -293,7 +293,7 @@ class WaitingTests(SQLiteCase):
         answers = [self.kept.append([Append("lobby", [say("x", key=key)])]) for key in ("a", "b", "a")]
         self.writer.go()
         outcomes = [self.successResultOf(answer)[0][0] for answer in answers]
-        self.assertEqual([type(outcome) for outcome in outcomes], [Appended, Appended, Repeated])
+        self.assertEqual([type(outcome) for outcome in outcomes], [Appended, Appended, Duplicate])
 
     def test_a_long_purge_lets_appends_in_between(self) -> None:
         self.patch(writer, "PURGE_EVENTS", 2)

@@ -9,7 +9,7 @@ from twisted_chat.client import ChatClient, Message, State
 from twisted_chat.errors import RateLimited
 from twisted_chat.limits import Limits, RoomPolicy
 from twisted_chat.testing import MemoryChat, TestClock
-from twisted_chat.users import Person
+from twisted_chat.users import User
 
 
 class Bot:
@@ -40,7 +40,7 @@ class BotTests(SynchronousTestCase):
 class MemoryChatTests(SynchronousTestCase):
     def test_people(self) -> None:
         """Tokens speak for people; other tokens, and guests where there are none, are refused as by a real server."""
-        chat = MemoryChat(people={"tc_1": Person(id="u1", name="alice")}, guests=False)
+        chat = MemoryChat(people={"tc_1": User(id="u1", name="alice")}, guests=False)
         alice, stranger, guest = chat.client(token="tc_1"), chat.client(token="tc_2"), chat.client("bob")
         chat.settle()
         assert alice.me is not None

@@ -9,7 +9,7 @@ from tests.http_chat import ALICE, HttpCase
 from tests.http_memory import Reply
 from twisted_chat.errors import Unavailable
 from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
-from twisted_chat.users import Person
+from twisted_chat.users import User
 
 EVENTS = "/api/v1/rooms/lobby/events"
 AS_ALICE = ("Authorization", "Bearer alice")
@@ -65,7 +65,7 @@ class ReadTests(HttpCase):
                 self.assertIn(field, reply.error["message"])
 
     def test_limit_is_bounded(self) -> None:
-        self.hub.limits = Limits(history=2, query_per_second=0)
+        self.core.limits = Limits(history=2, query_per_second=0)
         self.assertEqual(self.seqs("?after=0&limit=1000000"), [1, 2])
         self.assertEqual(self.seqs("?limit=1000000"), [6, 7])
 
@@ -93,7 +93,7 @@ class SeenTests(HttpCase):
 
     def test_seen_by_others(self) -> None:
         self.assertEqual(self.ask("/api/v1/rooms/staff/events", AS_ALICE).status, 200)
-        self.tokens.people["narrow"] = Person(id="u5", name="n", rooms=("news",))
+        self.tokens.people["narrow"] = User(id="u5", name="n", rooms=("news",))
         self.assertEqual(self.ask("/api/v1/rooms/staff/events", ("Authorization", "Bearer narrow")).status, 404)
         names = [room["name"] for room in self.get("/api/v1/rooms", ("Authorization", "Bearer narrow"))["rooms"]]
         self.assertNotIn("staff", names)
@@ -202,7 +202,7 @@ class SayTests(HttpCase):
         self.assertIn("retry-after", reply.headers)
 
     def test_draining(self) -> None:
-        self.hub.draining = True
+        self.core.draining = True
         self.assertEqual(self.post(b"x", ("Content-Type", "text/plain")).status, 503)
 
 
@@ -242,7 +242,7 @@ class DescriptionTests(HttpCase):
         self.assertIn("text/event-stream", events["get"]["responses"]["200"]["content"])
         self.assertIn("Idempotency-Key", {parameter["name"] for parameter in events["post"]["parameters"]})
         schemas = described["components"]["schemas"]
-        self.assertEqual(set(schemas["Say"]["properties"]), {"text", "data", "reply_to"})
+        self.assertEqual(set(schemas["SendBody"]["properties"]), {"text", "data", "reply_to"})
         self.assertIn("Message", schemas)
         text = msgspec.json.encode(described).decode()
         for used in {part.partition('"')[0] for part in text.split("#/components/schemas/")[1:]}:

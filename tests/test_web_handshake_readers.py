@@ -92,9 +92,9 @@ def some_head(dice: random.Random) -> bytes:
 class SameTests(Case):
     def setUp(self) -> None:
         super().setUp()
-        self.door.origins = Origins(frozenset({"https://www.test"}))
-        self.door.proxies = TrustedProxies(["10.0.0.0/8"])
-        self.upgrades = Upgrades(self.door, self.open_socket, may_enter=self.may_enter)
+        self.request_auth.origins = Origins(frozenset({"https://www.test"}))
+        self.request_auth.proxies = TrustedProxies(["10.0.0.0/8"])
+        self.upgrades = Upgrades(self.request_auth, self.open_socket, may_enter=self.may_enter)
 
     def outcome(self, head: bytes, *, quick: bool) -> tuple[bytes, object, object, bytes, bool]:
         """What the peer got, and what the WebSocket edge got."""
@@ -105,16 +105,16 @@ class SameTests(Case):
             return taken[0]
 
         self.site.quick = try_quick if quick else lambda channel, data: False
-        for kept in (self.tickets, self.handshakes, self.sockets):
+        for kept in (self.admissions, self.handshakes, self.sockets):
             kept.clear()
         wire = Wire(self.site, IPv4Address("TCP", "10.0.0.9", 4))
         raw = wire.deliver(head)
-        for ticket in self.tickets:
-            self.admission.ended(ticket.address)
+        for admission in self.admissions:
+            self.limiter.ended(admission.address)
         if not wire.disconnecting:
             wire.leave()
         received = self.sockets[0].received if self.sockets else b""
-        return raw, [*self.tickets], [*self.handshakes], received, taken[0]
+        return raw, [*self.admissions], [*self.handshakes], received, taken[0]
 
     def test_random_heads(self) -> None:
         """Thousands of heads, usual and not: the same answer, ticket, handshake and rest, byte for byte."""
@@ -135,10 +135,10 @@ class SameTests(Case):
     def test_counts(self) -> None:
         """A handshake that is refused the long way has not been counted on the short one."""
         self.site.quick = self.upgrades.quick
-        self.admission.limits = Limits(connections_per_address=1)
+        self.limiter.limits = Limits(connections_per_address=1)
         self.assertEqual(Wire(self.site).deliver(handshake()), KNOCK)
         self.assertIn(b" 429 ", Wire(self.site).deliver(handshake()))
-        self.assertEqual(self.admission.connections, 1)
+        self.assertEqual(self.limiter.connections, 1)
 
     def test_bytes_behind(self) -> None:
         self.site.quick = self.upgrades.quick
@@ -160,7 +160,7 @@ class SameTests(Case):
         self.site.quick = self.upgrades.quick
         self.failing = RuntimeError("a bug")
         self.assertIn(b" 500 ", Wire(self.site).deliver(handshake()))
-        self.assertEqual(self.admission.connections, 0)
+        self.assertEqual(self.limiter.connections, 0)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
 

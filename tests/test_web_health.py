@@ -16,14 +16,14 @@ HERE: IAddress = IPv4Address("TCP", "127.0.0.1", 5)
 
 class HealthTests(HttpCase):
     def test_alive(self) -> None:
-        self.admission.draining = True
+        self.limiter.draining = True
         self.assertEqual(self.ask("/healthz").body, b"ok\n")
 
     def test_ready(self) -> None:
         self.assertEqual(self.ask("/readyz").status, 200)
 
     def test_draining(self) -> None:
-        self.admission.draining = True
+        self.limiter.draining = True
         reply = self.ask("/readyz")
         self.assertEqual((reply.status, reply.error["code"]), (503, "unavailable"))
         self.assertIn("retry-after", reply.headers)
@@ -81,7 +81,7 @@ class MetricsTests(HttpCase):
         """A proxy speaks for others, trusted or not."""
         for header in (("X-Forwarded-For", "203.0.113.5"), ("Forwarded", "for=203.0.113.5"), ("X-Forwarded-For", "127.0.0.1")):
             self.assertEqual(self.reads(header, peer=HERE), 403)
-        self.door.proxies = TrustedProxies(["127.0.0.1"])
+        self.request_auth.proxies = TrustedProxies(["127.0.0.1"])
         self.assertEqual(self.reads(("X-Forwarded-For", "127.0.0.1"), peer=HERE), 403)
 
     def test_page_of_another_site(self) -> None:

@@ -96,7 +96,7 @@ class FrontTests(HttpCase):
         def broken() -> None:
             raise RuntimeError("a bug")
 
-        self.hub.rooms = lambda person: broken()  # type: ignore[method-assign,assignment,return-value]
+        self.core.rooms = lambda user: broken()  # type: ignore[method-assign,assignment,return-value]
         reply = self.ask("/api/v1/rooms")
         self.assertEqual((reply.status, reply.error["code"]), (500, "internal"))
         self.assertNotIn("a bug", reply.body.decode())

@@ -10,9 +10,9 @@ from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.http_memory import Reply, Wire, request_head
-from twisted_chat.core.admission import Admission
+from twisted_chat.core.admission import ConnectionLimiter
 from twisted_chat.limits import Limits
-from twisted_chat.web.responses import Answer, write_answer
+from twisted_chat.web.responses import Response, write_answer
 from twisted_chat.web.site import HEAD_BYTES, HEADERS, ChatRequest, ChatSite
 
 BODY_BYTES = 1000
@@ -23,23 +23,21 @@ class SiteCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.admission = Admission(Limits(handshakes_pending=3, handshake_seconds=10.0))
+        self.limiter = ConnectionLimiter(Limits(handshakes_pending=3, handshake_seconds=10.0))
         self.seen: list[tuple[bytes, bytes, int, int]] = []
         self.bodies: list[bytes] = []
         self.slow: list[Deferred[None]] = []
-        self.site = ChatSite(
-            self.answer, self.admission, self.clock, body_bytes=BODY_BYTES, observe=self.observe, logger=Logger()
-        )
+        self.site = ChatSite(self.answer, self.limiter, self.clock, body_bytes=BODY_BYTES, observe=self.observe, logger=Logger())
 
     def answer(self, request: ChatRequest) -> None:
         self.bodies.append(request.content.read())
         if request.path == b"/slow":
             self.slow.append(Deferred())
-            self.slow[-1].addCallback(lambda _: write_answer(request, Answer(body=b"late")))
+            self.slow[-1].addCallback(lambda _: write_answer(request, Response(body=b"late")))
         elif request.path == b"/bug":
             raise RuntimeError("a bug")
         else:
-            write_answer(request, Answer(body=request.path))
+            write_answer(request, Response(body=request.path))
 
     def observe(self, method: bytes, path: bytes, status: int, size: int, address: str) -> None:
         self.seen.append((method, path, status, size))

@@ -12,7 +12,7 @@ from tests.http_chat import HttpCase
 from tests.http_memory import Reply, Wire
 from twisted_chat.errors import BadRequest, CloseCode
 from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
-from twisted_chat.users import Person
+from twisted_chat.users import User
 from twisted_chat.web.sse import read_event_id
 
 EVENTS = "/api/v1/rooms/lobby/events"
@@ -72,7 +72,7 @@ class StreamTests(HttpCase):
         self.assertEqual((live[0], live[2]["seq"]), ("live", 1))
         said = self.say("hello")
         ((event, id, data),) = reader.events()
-        self.assertEqual((event, id), ("message", f"{self.hub.epoch}:2:{said['event']}"))
+        self.assertEqual((event, id), ("message", f"{self.core.epoch}:2:{said['event']}"))
         self.assertEqual((data["type"], data["room"], data["seq"], data["text"]), ("event", "lobby", 2, "hello"))
 
     def test_from_the_beginning(self) -> None:
@@ -102,8 +102,8 @@ class StreamTests(HttpCase):
         good = self.get(EVENTS)["events"][0]["id"]
         for cursor, why in (
             (f"OTHER:1:{good}", "epoch"),
-            (f"{self.hub.epoch}:1:other", "fork"),
-            (f"{self.hub.epoch}:7:{good}", "ahead"),
+            (f"{self.core.epoch}:1:other", "fork"),
+            (f"{self.core.epoch}:7:{good}", "ahead"),
         ):
             joined, *rest = self.stream("", ("Last-Event-ID", cursor)).events()
             self.assertEqual((joined[2]["recovered"], joined[2]["why"], joined[2]["from"]), (False, why, 1))
@@ -113,7 +113,7 @@ class StreamTests(HttpCase):
         for text in ("x", "a:b:c", ":1:x", "e:-1:x", "e:1.5:x", "e:99999999999999999999:x", "e:\u0661:x"):
             self.assertRaises(BadRequest, read_event_id, text)
         self.assertEqual(self.send(EVENTS, STREAM, ("Last-Event-ID", "x")).taken()[9:12], b"400")
-        self.assertEqual(self.admission.connections, 0)
+        self.assertEqual(self.limiter.connections, 0)
 
     def test_core_timing_wheel(self) -> None:
         """A comment in each silence, and silence on the other side means nothing."""
@@ -128,14 +128,14 @@ class StreamTests(HttpCase):
     def test_counted(self) -> None:
         """A stream is a connection: it counts until it is gone, and so does its place in the room."""
         reader = self.stream()
-        self.assertEqual((self.admission.connections, self.get("/api/v1/rooms")["rooms"][0]["members"]), (1, 1))
+        self.assertEqual((self.limiter.connections, self.get("/api/v1/rooms")["rooms"][0]["members"]), (1, 1))
         reader.wire.leave()
-        self.assertEqual((self.admission.connections, self.get("/api/v1/rooms")["rooms"][0]["members"]), (0, 0))
-        self.assertEqual(len(self.hub.sessions), 0)
+        self.assertEqual((self.limiter.connections, self.get("/api/v1/rooms")["rooms"][0]["members"]), (0, 0))
+        self.assertEqual(len(self.core.sessions), 0)
         self.say("to nobody")
 
     def test_limit(self) -> None:
-        self.admission.limits = Limits(connections_per_address=1)
+        self.limiter.limits = Limits(connections_per_address=1)
         self.stream()
         reply = self.stream().reply
         self.assertEqual((reply.status, reply.error["code"]), (429, "limit"))
@@ -149,15 +149,15 @@ class StreamTests(HttpCase):
         """At a restart it is told to come back, and the connection ends."""
         reader = self.stream()
         reader.events()
-        self.successResultOf(self.hub.drain())
+        self.successResultOf(self.core.drain())
         ((event, _, data),) = reader.events()
         self.assertEqual((event, data["code"], data["retry"]), ("bye", CloseCode.SERVICE_RESTART, True))
         self.assertTrue(reader.wire.disconnecting)
         reader.wire.leave()
-        self.assertEqual(self.admission.connections, 0)
+        self.assertEqual(self.limiter.connections, 0)
 
     def test_token_expires(self) -> None:
-        self.tokens.people["brief"] = Person(id="u3", name="b", expires=self.hub.now_seconds() + 7)
+        self.tokens.people["brief"] = User(id="u3", name="b", expires=self.core.now_seconds() + 7)
         reader = self.stream("", ("Authorization", "Bearer brief"))
         reader.events()
         self.pass_time(6)
@@ -167,10 +167,10 @@ class StreamTests(HttpCase):
         self.assertEqual((event, data["code"], data["retry"]), ("bye", CloseCode.UNAUTHENTICATED, False))
 
     def test_token_revoked(self) -> None:
-        self.tokens.people["t"] = Person(id="u3", name="b", token_id="t1")
+        self.tokens.people["t"] = User(id="u3", name="b", token_id="t1")
         reader = self.stream("", ("Authorization", "Bearer t"))
         reader.events()
-        self.hub.end_tokens(["t1"])
+        self.core.end_tokens(["t1"])
         self.assertEqual(reader.events()[0][2]["code"], CloseCode.UNAUTHENTICATED)
 
     def test_left_while_the_cursor_is_checked(self) -> None:
@@ -181,11 +181,11 @@ class StreamTests(HttpCase):
             checks.append(Deferred())
             return checks[-1]
 
-        self.hub.check_cursor = check  # type: ignore[method-assign]
+        self.core.check_cursor = check  # type: ignore[method-assign]
         wire = self.send(EVENTS, STREAM, ("Last-Event-ID", "e:1:x"))
-        self.assertEqual(self.admission.connections, 1)
+        self.assertEqual(self.limiter.connections, 1)
         wire.leave()
-        self.assertEqual((self.admission.connections, len(self.hub.sessions)), (0, 0))
+        self.assertEqual((self.limiter.connections, len(self.core.sessions)), (0, 0))
 
 
 class SlowTests(HttpCase):
@@ -247,7 +247,7 @@ class SlowTests(HttpCase):
         self.wire.protocol.pauseProducing()
         self.pass_time(100)
         self.assertTrue(self.wire.aborted)
-        self.assertEqual((self.admission.connections, len(self.hub.sessions)), (0, 0))
+        self.assertEqual((self.limiter.connections, len(self.core.sessions)), (0, 0))
 
 
 class EphemeralTests(HttpCase):

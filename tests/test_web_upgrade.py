@@ -13,57 +13,57 @@ from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.http_memory import KEY, Recorder, Reply, Wire, handshake, request_head
-from twisted_chat.auth.guest import Guests
-from twisted_chat.core.admission import Admission, Origins, TrustedProxies
+from twisted_chat.auth.guest import GuestFactory
+from twisted_chat.core.admission import ConnectionLimiter, Origins, TrustedProxies
 from twisted_chat.errors import NoSuchRoom, TokenExpired, Unauthenticated, Unavailable
 from twisted_chat.limits import Limits
 from twisted_chat.protocol.handshake import Handshake
-from twisted_chat.ticket import Dialect, Ticket
-from twisted_chat.users import Credential, Person, Source
-from twisted_chat.web.auth import Door
+from twisted_chat.ticket import Admission, Dialect
+from twisted_chat.users import Credential, Source, User
+from twisted_chat.web.auth import RequestAuth
 from twisted_chat.web.site import ChatSite
 from twisted_chat.web.upgrade import Upgrades
 
 KNOCK = b"<101>"
 OWN = (b"Origin", b"http://chat.test:8080")
-ALICE = Person(id="u1", name="Alice")
+ALICE = User(id="u1", name="Alice")
 
 
 class People:
     """Identities under the test's control: ``good`` is Alice, ``slow`` is answered when the test says so."""
 
     def __init__(self) -> None:
-        self.guests: Guests | None = Guests(b"s" * 32, lambda size: b"\1" * size)
+        self.guests: GuestFactory | None = GuestFactory(b"s" * 32, lambda size: b"\1" * size)
         self.asked: list[Credential] = []
-        self.slow: list[Deferred[Person]] = []
+        self.slow: list[Deferred[User]] = []
         self.cancelled = 0
 
-    def identify(self, credential: Credential) -> Deferred[Person]:
+    def identify(self, credential: Credential) -> Deferred[User]:
         self.asked.append(credential)
         match credential.token:
             case "good":
                 return succeed(ALICE)
             case "old":
-                raise_in: Deferred[Person] = Deferred()
+                raise_in: Deferred[User] = Deferred()
                 raise_in.errback(TokenExpired("token: expired"))
                 return raise_in
             case "slow":
                 self.slow.append(Deferred(self._count_cancelled))
                 return self.slow[-1]
             case "broken":
-                broken: Deferred[Person] = Deferred()
+                broken: Deferred[User] = Deferred()
                 broken.errback(RuntimeError("a bug"))
                 return broken
-        bad: Deferred[Person] = Deferred()
+        bad: Deferred[User] = Deferred()
         bad.errback(Unauthenticated("token: unknown"))
         return bad
 
-    def guest(self, name: str | None = None, device: str | None = None) -> Person:
+    def guest(self, name: str | None = None, device: str | None = None) -> User:
         if self.guests is None:
             raise Unauthenticated("a token is needed: this server takes no guests")
-        return self.guests.person(name, device)
+        return self.guests.user(name, device)
 
-    def _count_cancelled(self, deferred: Deferred[Person]) -> None:
+    def _count_cancelled(self, deferred: Deferred[User]) -> None:
         self.cancelled += 1
 
 
@@ -73,42 +73,42 @@ class Case(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.people = People()
-        self.tickets: list[Ticket] = []
+        self.admissions: list[Admission] = []
         self.handshakes: list[Handshake] = []
         self.sockets: list[Recorder] = []
         self.failing: Exception | None = None
         self.secret_rooms = {"secret"}
-        self.admission = Admission(Limits())
-        self.door = Door(self.admission, self.people, self.clock)
+        self.limiter = ConnectionLimiter(Limits())
+        self.request_auth = RequestAuth(self.limiter, self.people, self.clock)
         self.outcomes: list[str] = []
-        upgrades = Upgrades(self.door, self.open_socket, may_enter=self.may_enter, count=self.outcomes.append)
+        upgrades = Upgrades(self.request_auth, self.open_socket, may_enter=self.may_enter, count=self.outcomes.append)
         self.site = ChatSite(
-            upgrades.upgrade, self.admission, self.clock, body_bytes=1000, observe=lambda *a: None, logger=Logger()
+            upgrades.upgrade, self.limiter, self.clock, body_bytes=1000, observe=lambda *a: None, logger=Logger()
         )
 
-    def open_socket(self, ticket: Ticket, handshake: Handshake) -> IProtocol:
+    def open_socket(self, admission: Admission, handshake: Handshake) -> IProtocol:
         if self.failing is not None:
             raise self.failing
-        self.tickets.append(ticket)
+        self.admissions.append(admission)
         self.handshakes.append(handshake)
         self.sockets.append(Recorder(KNOCK))
         return self.sockets[-1]
 
-    def may_enter(self, person: Person, room: str | None) -> None:
+    def may_enter(self, user: User, room: str | None) -> None:
         if room in self.secret_rooms:
             raise NoSuchRoom(f"room: there is no {room}")
 
     def wire(self, peer: IAddress | None = None) -> Wire:
         return Wire(self.site, peer)
 
-    def opened(self, data: bytes, peer: IAddress | None = None) -> Ticket:
+    def opened(self, data: bytes, peer: IAddress | None = None) -> Admission:
         """Send it; it must be let in."""
         self.assertEqual(self.wire(peer).deliver(data), KNOCK)
-        return self.tickets[-1]
+        return self.admissions[-1]
 
     def refused(self, data: bytes, status: int, code: str = "bad_request") -> Reply:
         """Send it; it must be answered in HTTP, in the one shape, and the connection must end."""
-        before = len(self.tickets)
+        before = len(self.admissions)
         wire = self.wire()
         raw = wire.deliver(data)
         self.assertNotIn(KNOCK, raw)
@@ -116,7 +116,7 @@ class Case(SynchronousTestCase):
         self.assertEqual((reply.status, reply.error["code"]), (status, code), reply.body)
         self.assertEqual(len(reply.body), int(reply.headers["content-length"]))
         self.assertIn("content-security-policy", reply.headers)
-        self.assertEqual(len(self.tickets), before)
+        self.assertEqual(len(self.admissions), before)
         self.assertTrue(wire.disconnecting)
         return reply
 
@@ -124,10 +124,10 @@ class Case(SynchronousTestCase):
 class TicketTests(Case):
     def test_tutorial(self) -> None:
         """``new WebSocket("ws://localhost:8080")`` is a guest in the lobby who talks plain text."""
-        ticket = self.opened(handshake(b"/"))
-        self.assertEqual((ticket.dialect, ticket.room, ticket.subprotocol), (Dialect.TEXT, "lobby", None))
-        self.assertEqual((ticket.address, ticket.names, ticket.history), ("192.0.2.7", False, 0))
-        self.assertTrue(ticket.person.guest)
+        admission = self.opened(handshake(b"/"))
+        self.assertEqual((admission.dialect, admission.room, admission.subprotocol), (Dialect.TEXT, "lobby", None))
+        self.assertEqual((admission.address, admission.names, admission.history), ("192.0.2.7", False, 0))
+        self.assertTrue(admission.user.guest)
         self.assertEqual(self.handshakes[0].key, KEY)
 
     def test_core_rooms(self) -> None:
@@ -159,9 +159,9 @@ class TicketTests(Case):
             self.refused(handshake(target), 404, "not_found")
 
     def test_query(self) -> None:
-        ticket = self.opened(handshake(b"/ws?name=Zo%C3%AB&names=1&history=20&device=0123456789"))
-        self.assertEqual((ticket.person.name, ticket.names, ticket.history), ("Zoë", True, 20))
-        self.assertEqual(self.opened(handshake(b"/ws?device=0123456789")).person.id, ticket.person.id)
+        admission = self.opened(handshake(b"/ws?name=Zo%C3%AB&names=1&history=20&device=0123456789"))
+        self.assertEqual((admission.user.name, admission.names, admission.history), ("Zoë", True, 20))
+        self.assertEqual(self.opened(handshake(b"/ws?device=0123456789")).user.id, admission.user.id)
 
     def test_history_is_bounded(self) -> None:
         self.assertEqual(self.opened(handshake(b"/ws?history=99999999")).history, Limits().history)
@@ -192,13 +192,13 @@ class TicketTests(Case):
     def test_unseen_room(self) -> None:
         """A room that one may not see is refused before the 101, and nothing is counted."""
         self.refused(handshake(b"/ws/secret"), 404, "no_such_room")
-        self.assertEqual(self.admission.connections, 0)
+        self.assertEqual(self.limiter.connections, 0)
 
 
 class DialectTests(Case):
     def chosen(self, *lines: bytes) -> tuple[Dialect, str | None]:
-        ticket = self.opened(handshake(b"/ws", *((b"Sec-WebSocket-Protocol", line) for line in lines)))
-        return ticket.dialect, ticket.subprotocol
+        admission = self.opened(handshake(b"/ws", *((b"Sec-WebSocket-Protocol", line) for line in lines)))
+        return admission.dialect, admission.subprotocol
 
     def test_choice(self) -> None:
         """The client's first choice among those we know; nothing offered is plain text, and nothing is then selected."""
@@ -218,7 +218,7 @@ class DialectTests(Case):
     def test_bearer_is_never_selected(self) -> None:
         self.assertEqual(self.chosen(b"bearer.good, chat.v1.json"), (Dialect.JSON, "chat.v1.json"))
         self.assertEqual(self.chosen(b"bearer.good"), (Dialect.TEXT, None))
-        self.assertEqual(self.tickets[-1].person, ALICE)
+        self.assertEqual(self.admissions[-1].user, ALICE)
 
 
 class RequestTests(Case):
@@ -305,9 +305,9 @@ class RequestTests(Case):
         """What comes behind is for the socket, whatever it looks like: no second request is answered."""
         wire = self.wire()
         self.assertEqual(wire.deliver(handshake() + request_head(target=b"/ws/second")), KNOCK)
-        self.assertEqual(len(self.tickets), 1)
+        self.assertEqual(len(self.admissions), 1)
         self.assertEqual(wire.deliver(handshake()), b"")
-        self.assertEqual(len(self.tickets), 1)
+        self.assertEqual(len(self.admissions), 1)
         self.assertTrue(self.sockets[0].received.startswith(b"GET /ws/second"))
 
     def test_smuggled_behind_a_refusal(self) -> None:
@@ -316,21 +316,21 @@ class RequestTests(Case):
         answer = wire.deliver(handshake(b"/nowhere") + handshake())
         self.assertEqual(answer.count(b"HTTP/1.1 "), 1)
         self.assertEqual(wire.deliver(handshake()), b"")
-        self.assertEqual(self.tickets, [])
+        self.assertEqual(self.admissions, [])
 
     def test_trickled(self) -> None:
         """The handshake may come byte by byte."""
         wire = self.wire()
         for byte in handshake():
             wire.deliver(bytes([byte]))
-        self.assertEqual(len(self.tickets), 1)
+        self.assertEqual(len(self.admissions), 1)
 
     def test_socket_that_cannot_be_made(self) -> None:
         self.failing = RuntimeError("a bug")
         reply = Reply(self.wire().deliver(handshake()))
         self.assertEqual((reply.status, reply.error["code"]), (500, "internal"))
         self.assertNotIn("a bug", reply.body.decode())
-        self.assertEqual(self.admission.connections, 0)
+        self.assertEqual(self.limiter.connections, 0)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
     def test_socket_that_fails_at_once(self) -> None:
@@ -340,11 +340,11 @@ class RequestTests(Case):
             def connectionMade(self) -> None:
                 raise RuntimeError("a bug")
 
-        def failing(ticket: Ticket, handshake: Handshake) -> IProtocol:
+        def failing(admission: Admission, handshake: Handshake) -> IProtocol:
             return Failing(b"")
 
         self.open_socket = failing  # type: ignore[method-assign]
-        self.site.answer = Upgrades(self.door, failing, may_enter=self.may_enter).upgrade
+        self.site.answer = Upgrades(self.request_auth, failing, may_enter=self.may_enter).upgrade
         wire = self.wire()
         self.assertEqual(wire.deliver(handshake()), b"")
         self.assertTrue(wire.aborted)
@@ -370,7 +370,7 @@ class OriginTests(Case):
         self.refused(handshake(b"/ws", OWN, (b"Origin", b"http://evil.test")), 400)
 
     def test_configured(self) -> None:
-        self.door.origins = Origins(frozenset({"https://www.test"}))
+        self.request_auth.origins = Origins(frozenset({"https://www.test"}))
         self.opened(handshake(b"/ws", (b"Origin", b"https://www.test")))
 
     def test_foreign_page_with_a_token(self) -> None:
@@ -382,7 +382,7 @@ class OriginTests(Case):
         """The page came by https, though the proxy speaks http to us; only a trusted one may say so."""
         headers = ((b"Origin", b"https://chat.test:8080"), (b"X-Forwarded-Proto", b"https"))
         self.refused(handshake(b"/ws", *headers), 403, "forbidden")
-        self.door.proxies = TrustedProxies(["192.0.2.7"])
+        self.request_auth.proxies = TrustedProxies(["192.0.2.7"])
         self.opened(handshake(b"/ws", *headers))
 
 
@@ -399,7 +399,7 @@ class CredentialTests(Case):
             ([header, cookie, offer], Source.HEADER),
             ([cookie, offer], Source.SUBPROTOCOL),
         ):
-            self.assertEqual(self.opened(handshake(b"/ws", *headers)).person, ALICE)
+            self.assertEqual(self.opened(handshake(b"/ws", *headers)).user, ALICE)
             self.assertEqual(self.people.asked[-1].source, source)
 
     def test_cookie_needs_an_origin(self) -> None:
@@ -418,7 +418,7 @@ class CredentialTests(Case):
     def test_names_that_only_look_alike(self) -> None:
         """Another cookie's name may contain ours."""
         self.assertTrue(
-            self.opened(handshake(b"/ws", (b"Cookie", b"x_chat_token=good; chat_token2=good; chat_token="))).person.guest
+            self.opened(handshake(b"/ws", (b"Cookie", b"x_chat_token=good; chat_token2=good; chat_token="))).user.guest
         )
 
     def test_bad_tokens(self) -> None:
@@ -435,11 +435,11 @@ class CredentialTests(Case):
         self.assertFalse(reply.error["retry"])
 
     def test_scheme_in_any_case(self) -> None:
-        self.assertEqual(self.opened(handshake(b"/ws", (b"Authorization", b"bearer  good"))).person, ALICE)
+        self.assertEqual(self.opened(handshake(b"/ws", (b"Authorization", b"bearer  good"))).user, ALICE)
 
     def test_password_for_a_proxy(self) -> None:
         """``Basic`` is between the browser and a proxy in front of us."""
-        self.assertTrue(self.opened(handshake(b"/ws", (b"Authorization", b"Basic YTpi"))).person.guest)
+        self.assertTrue(self.opened(handshake(b"/ws", (b"Authorization", b"Basic YTpi"))).user.guest)
 
     def test_no_guests(self) -> None:
         self.people.guests = None
@@ -462,14 +462,14 @@ class WaitTests(Case):
         self.assertEqual(wire.deliver(self.slow), b"")
         self.people.slow[0].callback(ALICE)
         self.assertEqual(wire.taken(), KNOCK)
-        self.assertEqual(self.tickets[0].person, ALICE)
+        self.assertEqual(self.admissions[0].user, ALICE)
 
     def test_unknown_later(self) -> None:
         wire = self.wire()
         wire.deliver(self.slow)
         self.people.slow[0].errback(Unauthenticated("token: unknown"))
         self.assertEqual(Reply(wire.taken()).status, 401)
-        self.assertEqual(self.admission.connections, 0)
+        self.assertEqual(self.limiter.connections, 0)
 
     def test_frames_meanwhile(self) -> None:
         """What comes meanwhile starts no second handshake; it is for the socket."""
@@ -498,7 +498,7 @@ class WaitTests(Case):
         wire.deliver(self.slow)
         wire.leave()
         self.assertEqual(self.people.cancelled, 1)
-        self.assertEqual((self.tickets, self.admission.connections), ([], 0))
+        self.assertEqual((self.admissions, self.limiter.connections), ([], 0))
         self.assertEqual(wire.value(), b"")
 
     def test_look_up_that_hangs(self) -> None:
@@ -510,7 +510,7 @@ class WaitTests(Case):
         self.assertGreaterEqual(int(reply.headers["retry-after"]), 1)
 
     def test_too_many_look_ups(self) -> None:
-        self.admission.limits = Limits(handshakes_pending=2)
+        self.limiter.limits = Limits(handshakes_pending=2)
         for _ in range(2):
             self.wire().deliver(self.slow)
         self.refused(self.slow, 429, "limit")
@@ -520,7 +520,7 @@ class WaitTests(Case):
     def test_drained_meanwhile(self) -> None:
         wire = self.wire()
         wire.deliver(self.slow)
-        self.admission.draining = True
+        self.limiter.draining = True
         self.people.slow[0].callback(ALICE)
         self.assertEqual(Reply(wire.taken()).status, 503)
 
@@ -541,23 +541,23 @@ class WaitTests(Case):
 
 class LimitTests(Case):
     def test_draining(self) -> None:
-        self.admission.draining = True
+        self.limiter.draining = True
         reply = self.refused(handshake(), 503, "unavailable")
         self.assertIn("retry-after", reply.headers)
         self.assertGreater(reply.error["retry_after_ms"], 0)
 
     def test_per_address(self) -> None:
-        self.admission.limits = Limits(connections_per_address=2)
+        self.limiter.limits = Limits(connections_per_address=2)
         self.opened(handshake())
         self.opened(handshake())
         reply = self.refused(handshake(), 429, "limit")
         self.assertEqual((reply.error["retry"], "retry-after" in reply.headers), (True, True))
         self.opened(handshake(), IPv4Address("TCP", "192.0.2.8", 1))
-        self.admission.ended("192.0.2.7")
+        self.limiter.ended("192.0.2.7")
         self.opened(handshake())
 
     def test_in_all(self) -> None:
-        self.admission.limits = Limits(connections=1)
+        self.limiter.limits = Limits(connections=1)
         self.opened(handshake())
         self.refused(handshake(), 429, "limit")
 
@@ -569,7 +569,7 @@ class LimitTests(Case):
     def test_forwarded(self) -> None:
         forwarded = (b"X-Forwarded-For", b"203.0.113.5")
         self.assertEqual(self.opened(handshake(b"/ws", forwarded)).address, "192.0.2.7")
-        self.door.proxies = TrustedProxies(["192.0.2.0/24"])
+        self.request_auth.proxies = TrustedProxies(["192.0.2.0/24"])
         self.assertEqual(self.opened(handshake(b"/ws", forwarded)).address, "203.0.113.5")
         two = ((b"X-Forwarded-For", b"6.6.6.6"), forwarded)
         self.assertEqual(self.opened(handshake(b"/ws", *two)).address, "203.0.113.5")

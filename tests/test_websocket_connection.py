@@ -24,7 +24,7 @@ from tests.ws_memory import (
     server_frames,
     use_clock,
 )
-from twisted_chat.core.admission import Admission
+from twisted_chat.core.admission import ConnectionLimiter
 from twisted_chat.errors import Conflict
 from twisted_chat.internals.takeover import give_transport, take_transport
 from twisted_chat.limits import Limits
@@ -40,7 +40,7 @@ class ProtocolTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = use_clock(self)
         self.connection = Connection(self.reactor)
-        self.socket, self.link = self.connection.socket, self.connection.protocol
+        self.socket, self.websocket = self.connection.socket, self.connection.protocol
 
     def open(self) -> None:
         self.connection.open()
@@ -60,9 +60,9 @@ class OpeningTests(ProtocolTests):
     def test_session_says_something_at_once(self) -> None:
         """What a session sends while it is opened comes behind the 101."""
 
-        def open_session(link: Any, ticket: object) -> object:
-            link.write(LINE)
-            return plain(link, ticket)  # type: ignore[arg-type]
+        def open_session(websocket: Any, admission: object) -> object:
+            websocket.write(LINE)
+            return plain(websocket, admission)  # type: ignore[arg-type]
 
         plain = self.connection.factory.open_session
         self.connection.factory.open_session = open_session  # type: ignore[assignment]
@@ -81,7 +81,7 @@ class OpeningTests(ProtocolTests):
             transport, rest = take_transport(request)
             give_transport(transport, factory.open_socket(TICKET, Handshake(KEY)), rest)
 
-        site = ChatSite(answer, Admission(Limits()), self.reactor, body_bytes=1000, observe=lambda *a: None, logger=None)  # type: ignore[arg-type]
+        site = ChatSite(answer, ConnectionLimiter(Limits()), self.reactor, body_bytes=1000, observe=lambda *a: None, logger=None)  # type: ignore[arg-type]
         wire = Wire(site)
         page = b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n"
         sent = wire.deliver(page + handshake() + client_frame(TEXT, b"early") + client_frame(PING, b"p"))
@@ -93,11 +93,11 @@ class OpeningTests(ProtocolTests):
     def test_earlier_answer_not_sent_yet(self) -> None:
         """The 101 may not overtake what the HTTP edge wrote before, though the socket would take it."""
         self.connection.transport.write(b"a page")
-        self.link.makeConnection(self.connection.transport)
+        self.websocket.makeConnection(self.connection.transport)
         self.assertEqual(self.socket.sent, b"")
-        self.assertTrue(self.link.congested)
+        self.assertTrue(self.websocket.congested)
         self.assertTrue(self.connection.drain().startswith(b"a pageHTTP/1.1 101 "))
-        self.assertFalse(self.link.congested)
+        self.assertFalse(self.websocket.congested)
         self.assertEqual(self.session.calls, ["drained"])
 
     def test_session_that_may_not_be(self) -> None:
@@ -112,7 +112,7 @@ class OpeningTests(ProtocolTests):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def refuse(self, error: Exception) -> None:
-        def open_session(link: object, ticket: object) -> Any:
+        def open_session(websocket: object, admission: object) -> Any:
             raise error
 
         self.connection.factory.open_session = open_session
@@ -137,56 +137,56 @@ class SendingTests(ProtocolTests):
     def test_direct(self) -> None:
         """While nothing waits, a write is one ``send`` and the reactor is not asked."""
         self.socket.sends = 0
-        self.link.write(LINE)
+        self.websocket.write(LINE)
         self.assertEqual((self.socket.sent, self.socket.sends), (LINE, 1))
         self.assertEqual(self.reactor.writers, set())
-        self.assertIs(self.link.congested, False)
+        self.assertIs(self.websocket.congested, False)
 
     def test_short(self) -> None:
         """The rest waits in the transport, and the session hears of it until the last byte has gone."""
         self.socket.room = 3
-        self.link.write(LINE)
-        self.assertEqual((self.socket.take(), self.link.congested, self.session.calls), (LINE[:3], True, ["congested"]))
+        self.websocket.write(LINE)
+        self.assertEqual((self.socket.take(), self.websocket.congested, self.session.calls), (LINE[:3], True, ["congested"]))
         self.assertEqual(self.connection.drain(room=2), LINE[3:5])
         self.assertEqual(self.session.calls, ["congested"])
         self.assertEqual(self.connection.drain(), LINE[5:])
-        self.assertEqual((self.link.congested, self.session.calls), (False, ["congested", "drained"]))
+        self.assertEqual((self.websocket.congested, self.session.calls), (False, ["congested", "drained"]))
 
     def test_full(self) -> None:
         self.socket.room = 0
-        self.link.write(LINE)
-        self.link.write(LINE)
+        self.websocket.write(LINE)
+        self.websocket.write(LINE)
         self.assertEqual(self.connection.drain(), LINE * 2)
-        self.assertFalse(self.link.congested)
+        self.assertFalse(self.websocket.congested)
 
     def test_order_while_congested(self) -> None:
         """What is written later never overtakes the rest, though the socket would take it."""
         self.socket.room = 3
-        self.link.write(LINE)
+        self.websocket.write(LINE)
         self.socket.room = None
-        self.link.write(text_frame(b"second"))
-        self.link.ping()
+        self.websocket.write(text_frame(b"second"))
+        self.websocket.ping()
         self.assertEqual(self.socket.take(), LINE[:3])
         self.assertEqual(server_frames(LINE[:3] + self.connection.drain()), [(TEXT, b"hello"), (TEXT, b"second"), (PING, b"")])
 
     def test_broken(self) -> None:
         """A socket that is gone is no error here: the reactor says so in a moment."""
         self.socket.broken = True
-        self.link.write(LINE)
+        self.websocket.write(LINE)
         self.assertEqual(self.session.calls, [])
 
     def test_held_rest(self) -> None:
         """A room writes by ``send`` itself and gives back what was not taken of one frame."""
         self.socket.room = 3
-        taken = self.link.send(LINE)
-        self.link.hold(LINE[taken:])
+        taken = self.websocket.send(LINE)
+        self.websocket.hold(LINE[taken:])
         self.assertEqual(self.session.calls, ["congested"])
         self.assertEqual(self.socket.take() + self.connection.drain(), LINE)
         self.assertEqual(self.session.calls, ["congested", "drained"])
 
     def test_answers_pile_up(self) -> None:
         """Who asks and does not take the answers is read no more, so the answers are bounded; then it goes on."""
-        self.session.answer = lambda text: self.link.write(text_frame(b"x" * 30_000))
+        self.session.answer = lambda text: self.websocket.write(text_frame(b"x" * 30_000))
         self.socket.room = 0
         asked = 0
         while self.connection.reading:
@@ -211,9 +211,9 @@ class SendingTests(ProtocolTests):
 
     def test_after_the_end(self) -> None:
         self.connection.lose()
-        self.link.write(LINE)
-        self.link.ping()
-        self.link.close(1000, "bye")
+        self.websocket.write(LINE)
+        self.websocket.ping()
+        self.websocket.close(1000, "bye")
         self.assertEqual(self.socket.sent, b"")
 
 
@@ -224,22 +224,22 @@ class ReadingTests(ProtocolTests):
 
     def test_pause(self) -> None:
         """A session that throttles its peer is not read for."""
-        self.link.pause()
-        self.assertEqual((self.connection.reading, self.link.paused), (False, True))
-        self.link.resume()
-        self.assertEqual((self.connection.reading, self.link.paused), (True, False))
+        self.websocket.pause()
+        self.assertEqual((self.connection.reading, self.websocket.paused), (False, True))
+        self.websocket.resume()
+        self.assertEqual((self.connection.reading, self.websocket.paused), (True, False))
 
     def test_two_reasons(self) -> None:
         """Throttled and congested: read again when neither holds."""
         self.socket.room = 0
-        self.link.pause()
-        self.link.write(text_frame(b"x" * 70_000))
-        self.link.resume()
+        self.websocket.pause()
+        self.websocket.write(text_frame(b"x" * 70_000))
+        self.websocket.resume()
         self.assertFalse(self.connection.reading)
-        self.link.pause()
+        self.websocket.pause()
         self.connection.drain()
         self.assertFalse(self.connection.reading)
-        self.link.resume()
+        self.websocket.resume()
         self.assertTrue(self.connection.reading)
 
     def test_together(self) -> None:
@@ -257,7 +257,7 @@ class ReadingTests(ProtocolTests):
 
     def test_session_ends_itself_in_the_middle(self) -> None:
         """What came behind the message that made a session end is not given to it, in its batch apart."""
-        self.session.answer = lambda text: self.link.close(4400, "enough")
+        self.session.answer = lambda text: self.websocket.close(4400, "enough")
         self.connection.deliver(client_frame(TEXT, b"1") + client_frame(BINARY, b"2") + client_frame(TEXT, b"3"))
         self.assertEqual(self.session.messages, [(False, b"1")])
 
@@ -268,7 +268,7 @@ class ReadingTests(ProtocolTests):
 
     def test_aborted_in_the_middle(self) -> None:
         def answer(text: bytes) -> None:
-            self.link.abort()
+            self.websocket.abort()
             self.reactor.advance(0)
 
         self.session.answer = answer
@@ -281,7 +281,7 @@ class ReadingTests(ProtocolTests):
         frame = client_frame(TEXT, b"x" * 60_000)
         for at in range(0, len(frame), 1000):
             self.connection.deliver(frame[at : at + 1000])
-            self.assertLessEqual(len(self.link._partial), 4_096)
+            self.assertLessEqual(len(self.websocket._partial), 4_096)
         self.assertEqual([len(text) for _, text in self.session.messages], [60_000])
 
     def test_too_large(self) -> None:
@@ -297,7 +297,7 @@ class ClosingTests(ProtocolTests):
 
     def test_by_server(self) -> None:
         """Close, the peer's answer, the end; the session hears ``lost`` once and the factory counts the address out."""
-        self.link.close(1012, "restart")
+        self.websocket.close(1012, "restart")
         self.assertEqual(server_frames(self.socket.take()), [(CLOSE, close_payload(1012, b"restart"))])
         self.connection.deliver(client_frame(CLOSE, close_payload(1012)))
         self.reactor.advance(0)
@@ -313,15 +313,15 @@ class ClosingTests(ProtocolTests):
 
     def test_unanswered(self) -> None:
         """A peer that does not answer the close frame is given up."""
-        self.link.close(1012, "restart")
+        self.websocket.close(1012, "restart")
         self.reactor.pump([1] * (CLOSE_SECONDS + 1))
         self.assertEqual(self.session.calls, ["congested", "lost"])
 
     def test_while_congested(self) -> None:
         """The close frame comes behind everything that waits, and closes when the peer has taken it and answered."""
         self.socket.room = 3
-        self.link.write(LINE)
-        self.link.close(1012, "restart")
+        self.websocket.write(LINE)
+        self.websocket.close(1012, "restart")
         sent = self.socket.take() + self.connection.drain()
         self.assertEqual(server_frames(sent), [(TEXT, b"hello"), (CLOSE, close_payload(1012, b"restart"))])
         self.connection.deliver(client_frame(CLOSE, close_payload(1012)))
@@ -331,7 +331,7 @@ class ClosingTests(ProtocolTests):
     def test_congested_peer_closes(self) -> None:
         """What waits is sent, then the answer, then the connection ends."""
         self.socket.room = 3
-        self.link.write(LINE)
+        self.websocket.write(LINE)
         sent = self.connection.deliver(client_frame(CLOSE, close_payload(1000)))
         self.assertFalse(self.socket.closed)
         sent += self.connection.drain()
@@ -371,19 +371,19 @@ class ClosingTests(ProtocolTests):
     def test_lost_with_half_a_frame(self) -> None:
         self.connection.deliver(client_frame(TEXT, b"hello")[:-1])
         self.connection.lose(ConnectionDone())
-        self.assertEqual((self.session.messages, self.link._partial), ([], b""))
+        self.assertEqual((self.session.messages, self.websocket._partial), ([], b""))
 
     def test_abort(self) -> None:
         """At once, whatever waits."""
         self.socket.room = 0
-        self.link.write(LINE)
-        self.link.abort()
+        self.websocket.write(LINE)
+        self.websocket.abort()
         self.reactor.advance(0)
         self.assertEqual((self.session.calls[-1], self.socket.sent), ("lost", b""))
 
     def test_long_reason(self) -> None:
         """A reason is cut to what a control frame holds, between characters."""
-        self.link.close(4400, "é" * 100)
+        self.websocket.close(4400, "é" * 100)
         ((_, payload),) = server_frames(self.socket.take())
         self.assertEqual(payload, close_payload(4400, "é".encode() * 61))
 
@@ -402,20 +402,20 @@ class WrappedTests(SynchronousTestCase):
         return self.connection.protocol
 
     def test_takes_all(self) -> None:
-        link = self.connection.protocol
-        self.assertEqual(link.send(LINE), len(LINE))
-        link.write(LINE)
+        websocket = self.connection.protocol
+        self.assertEqual(websocket.send(LINE), len(LINE))
+        websocket.write(LINE)
         self.assertEqual(server_frames(self.wire.taken().partition(b"\r\n\r\n")[2]), [(TEXT, b"hello")] * 2)
 
     def test_backpressure(self) -> None:
         """The transport says itself when it has too much."""
-        link = self.connection.protocol
-        self.assertIs(self.wire.producer, link)
-        link.pauseProducing()
-        self.assertEqual((link.congested, self.wire.producerState), (True, "paused"))
-        link.write(LINE)
-        link.resumeProducing()
-        self.assertEqual((link.congested, self.wire.producerState), (False, "producing"))
+        websocket = self.connection.protocol
+        self.assertIs(self.wire.producer, websocket)
+        websocket.pauseProducing()
+        self.assertEqual((websocket.congested, self.wire.producerState), (True, "paused"))
+        websocket.write(LINE)
+        websocket.resumeProducing()
+        self.assertEqual((websocket.congested, self.wire.producerState), (False, "producing"))
         self.assertEqual(self.connection.session.calls, ["congested", "drained"])
 
     def test_lost(self) -> None:
@@ -490,7 +490,7 @@ class CompressionTests(SynchronousTestCase):
 class FactoryTests(SynchronousTestCase):
     def test_one_class_for_all(self) -> None:
         """Each connection has the configuration by its class and copies nothing."""
-        factory = ChatFactory(lambda link, ticket: None, lambda address: None, Limits())  # type: ignore[arg-type, return-value]
+        factory = ChatFactory(lambda websocket, admission: None, lambda address: None, Limits())  # type: ignore[arg-type, return-value]
         one, two = (factory.open_socket(TICKET, Handshake(KEY)) for _ in range(2))
         self.assertIs(type(one), type(two))
         self.assertEqual(one.maxMessagePayloadSize, Limits().frame_bytes)

@@ -14,12 +14,12 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import UNBOUND, Chat, MemoryLink, guest
+from tests.chat import UNBOUND, ChatHarness, MemoryConnection, guest
 from tests.http_memory import KEY
 from tests.ws_memory import PING, PONG, TEXT, FakeSocket, client_frame, server_frames, use_clock
 from twisted_chat.limits import Limits
 from twisted_chat.protocol.handshake import Handshake
-from twisted_chat.ticket import Dialect, Ticket
+from twisted_chat.ticket import Admission, Dialect
 from twisted_chat.websocket.factory import ChatFactory
 
 SEEDS = 20
@@ -32,14 +32,14 @@ class Member:
     :ivar from_seq: the number of the first message that was said after coming.
     """
 
-    def __init__(self, number: int, dialect: Dialect, factory: ChatFactory, reactor: Any, chat: Chat) -> None:
+    def __init__(self, number: int, dialect: Dialect, factory: ChatFactory, reactor: Any, chat: ChatHarness) -> None:
         self.dialect = dialect
         self.reactor = reactor
         self.socket = FakeSocket()
         self.received = b""
         self.pings = 0
-        ticket = Ticket(person=guest(f"m{number}", number), dialect=dialect, room="lobby", address="192.0.2.7")
-        self.protocol: Any = factory.open_socket(ticket, Handshake(KEY))
+        admission = Admission(user=guest(f"m{number}", number), dialect=dialect, room="lobby", address="192.0.2.7")
+        self.protocol: Any = factory.open_socket(admission, Handshake(KEY))
         self.transport: Any = tcp.Connection(self.socket, self.protocol, reactor)  # type: ignore[arg-type]
         self.transport.connected = True
         self.transport.startReading()
@@ -50,7 +50,7 @@ class Member:
             self.send(json.dumps({"type": "hello", "id": 1, "capabilities": capabilities}).encode())
             self.send(json.dumps({"type": "join", "id": 2, "room": "lobby"}).encode())
             chat.turn()
-        self.from_seq = chat.hub.room_for(guest("any"), "lobby").head + 1
+        self.from_seq = chat.core.room_for(guest("any"), "lobby").head + 1
 
     def send(self, text: bytes) -> None:
         """If the server reads."""
@@ -90,7 +90,7 @@ class Member:
         return texts
 
 
-class FullFromInside(MemoryLink):
+class FullFromInside(MemoryConnection):
     """Takes a part and says already from inside ``send`` that it is full, as TLS written to directly does."""
 
     def send(self, data: bytes) -> int:
@@ -104,14 +104,16 @@ class FullFromInsideTests(SynchronousTestCase):
     def test_taken_out_of_the_row_once(self) -> None:
         """Removed twice it would take others with it: they would hear nothing more, or what is not theirs."""
         for place in range(3):
-            chat = Chat(self)
-            links = [FullFromInside(5) if number == place else MemoryLink() for number in range(3)]
-            members = [chat.plain(guest(f"m{number}", number), link=link) for number, link in enumerate(links)]
+            chat = ChatHarness(self)
+            websockets = [FullFromInside(5) if number == place else MemoryConnection() for number in range(3)]
+            members = [
+                chat.plain(guest(f"m{number}", number), connection=websocket) for number, websocket in enumerate(websockets)
+            ]
             writer = chat.plain(guest("writer", 9))
             said = [f"{number} hello" for number in range(6)]
             for line in said[:3]:
                 writer.say(line)
-            links[place].read()
+            websockets[place].read()
             chat.turn()
             for line in said[3:]:
                 writer.say(line)
@@ -130,8 +132,8 @@ class DeliveryTests(SynchronousTestCase):
 
     def story(self, random: Random, limits: Limits) -> None:
         reactor = use_clock(self)
-        chat = Chat(self, limits)
-        factory = ChatFactory(chat.hub.open_session, lambda address: None, limits, reactor=reactor)
+        chat = ChatHarness(self, limits)
+        factory = ChatFactory(chat.core.open_session, lambda address: None, limits, reactor=reactor)
         dialects = [Dialect.TEXT, Dialect.TEXT, Dialect.JSON, Dialect.JSON]
         members = [Member(number, dialect, factory, reactor, chat) for number, dialect in enumerate(dialects)]
         writer = Member(9, Dialect.TEXT, factory, reactor, chat)

@@ -11,11 +11,11 @@ from typing import Any
 from twisted.internet import tcp
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import UNBOUND, Chat, guest
+from tests.chat import UNBOUND, ChatHarness, guest
 from tests.http_memory import KEY
 from tests.ws_memory import PING, TEXT, FakeSocket, client_frame, server_frames, use_clock
 from twisted_chat.protocol.handshake import Handshake
-from twisted_chat.ticket import Dialect, Ticket
+from twisted_chat.ticket import Admission, Dialect
 from twisted_chat.websocket.factory import ChatFactory
 
 #: Python's heap for a connection that says nothing: protocol, transport, session and cursor; bare Autobahn takes 9 kB.
@@ -28,13 +28,13 @@ CALLS_FOR_ONE_LINE = 10.5
 class EffortTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor: Any = use_clock(self)
-        self.chat = Chat(self, UNBOUND)
-        self.factory = ChatFactory(self.chat.hub.open_session, lambda address: None, UNBOUND, reactor=self.reactor)
+        self.chat = ChatHarness(self, UNBOUND)
+        self.factory = ChatFactory(self.chat.core.open_session, lambda address: None, UNBOUND, reactor=self.reactor)
 
     def connect(self, number: int, dialect: Dialect = Dialect.TEXT) -> Any:
         """A member of the lobby on Twisted's transport over a fake socket."""
-        ticket = Ticket(person=guest("alice", number), dialect=dialect, room="lobby", address="192.0.2.7")
-        protocol: Any = self.factory.open_socket(ticket, Handshake(KEY))
+        admission = Admission(user=guest("alice", number), dialect=dialect, room="lobby", address="192.0.2.7")
+        protocol: Any = self.factory.open_socket(admission, Handshake(KEY))
         transport: Any = tcp.Connection(FakeSocket(), protocol, self.reactor)  # type: ignore[arg-type]
         transport.connected = True
         transport.startReading()

@@ -90,8 +90,8 @@ class Twins:
             setattr(self.plain, name, getattr(self.ours, name))
         self.plain.allowedOrigins, self.plain.allowNullOrigin = ["*"], True
 
-    def _open(self, link: Any, ticket: object) -> RecordingSession:
-        session = RecordingSession(link)
+    def _open(self, websocket: Any, admission: object) -> RecordingSession:
+        session = RecordingSession(websocket)
         self.sessions.append(session)
         return session
 
@@ -383,7 +383,9 @@ class TrickTests(SynchronousTestCase):
             self.assertFalse(fast_frames.may_wait(refused, 0, 400), refused)
         long = client_frame(TEXT, b"x" * 20_000)
         self.assertTrue(fast_frames.may_wait(long[: fast_frames.PARTIAL_BYTES], 0, 65_536))
-        self.assertFalse(fast_frames.may_wait(long[: fast_frames.PARTIAL_BYTES + 1], 0, 65_536), "Autobahn takes long ones as they come")
+        self.assertFalse(
+            fast_frames.may_wait(long[: fast_frames.PARTIAL_BYTES + 1], 0, 65_536), "Autobahn takes long ones as they come"
+        )
 
 
 def obvious_take_texts(data: bytes, limit: int) -> tuple[int, list[bytes]]:

@@ -26,7 +26,7 @@ from tests.ws_memory import PING, TEXT, TICKET, Connection, FakeSocket, client_f
 from twisted_chat.limits import Limits
 from twisted_chat.protocol.frames import DEFLATE_WINDOW_BITS
 from twisted_chat.protocol.handshake import Handshake
-from twisted_chat.websocket.connection import ChatProtocol
+from twisted_chat.websocket.connection import ChatWebSocket
 from twisted_chat.websocket.factory import CLOSE_SECONDS
 
 #: Of a TCP transport.
@@ -101,7 +101,7 @@ def plain_protocol() -> Any:
 class CompletenessTests(SynchronousTestCase):
     def test_all_named(self) -> None:
         """Each attribute of ``self`` that is not ours, and each one of a transport, is in a table above."""
-        tree = ast.parse(Path(inspect.getfile(ChatProtocol)).read_text())
+        tree = ast.parse(Path(inspect.getfile(ChatWebSocket)).read_text())
         of_self, of_transport = set(), set()
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
@@ -216,14 +216,14 @@ class AutobahnTests(SynchronousTestCase):
 
     def test_configuration_by_class(self) -> None:
         """``_connectionMade`` copies what ``CONFIG_ATTRS`` names, and ours names nothing."""
-        self.assertEqual(ChatProtocol.CONFIG_ATTRS, [])
+        self.assertEqual(ChatWebSocket.CONFIG_ATTRS, [])
         self.assertIn("for configAttr in self.CONFIG_ATTRS", inspect.getsource(WebSocketProtocol._connectionMade))
         self.assertNotIn("maxMessagePayloadSize", vars(self.awake()))
 
     def test_overridden(self) -> None:
         """Methods that we replace or extend: Autobahn calls them by these names, with these arguments."""
         for name in ("onMessage", "onMessageEnd", "sendData", "sendCloseFrame", "unregisterProducer"):
-            ours, theirs = getattr(ChatProtocol, name), getattr(WebSocketServerProtocol, name)
+            ours, theirs = getattr(ChatWebSocket, name), getattr(WebSocketServerProtocol, name)
             self.assertIsNot(ours, theirs)
             self.assertEqual([*inspect.signature(ours).parameters], [*inspect.signature(theirs).parameters], name)
         self.assertIn("self.sendData(raw, sync, chopsize)", inspect.getsource(WebSocketProtocol.sendFrame))

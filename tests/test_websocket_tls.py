@@ -21,7 +21,7 @@ from tests.ws_memory import TICKET, FakeSocket, RecordingSession, server_frames,
 from twisted_chat.limits import Limits
 from twisted_chat.protocol.frames import text_frame
 from twisted_chat.protocol.handshake import Handshake
-from twisted_chat.websocket.connection import ChatProtocol
+from twisted_chat.websocket.connection import ChatWebSocket
 from twisted_chat.websocket.factory import ChatFactory
 from twisted_chat.websocket.tls import SLICE_BYTES, TlsSend, is_direct
 
@@ -55,8 +55,8 @@ class Secured:
         assert head.startswith(b"HTTP/1.1 101 "), head
         assert not rest, rest
 
-    def _open_session(self, link: ChatProtocol, ticket: object) -> RecordingSession:
-        self.session = RecordingSession(link)
+    def _open_session(self, websocket: ChatWebSocket, admission: object) -> RecordingSession:
+        self.session = RecordingSession(websocket)
         return self.session
 
     def _shake_hands(self) -> None:

@@ -17,14 +17,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.http_memory import KEY
 from twisted_chat.limits import Limits
 from twisted_chat.protocol.handshake import Handshake
-from twisted_chat.ticket import Dialect, Ticket
-from twisted_chat.users import Person
-from twisted_chat.websocket.connection import ChatProtocol
+from twisted_chat.ticket import Admission, Dialect
+from twisted_chat.users import User
+from twisted_chat.websocket.connection import ChatWebSocket
 from twisted_chat.websocket.factory import ChatFactory
 
 MASK = b"\x12\x34\x56\x78"
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
-TICKET = Ticket(person=Person(id="g1", name="alice", guest=True), dialect=Dialect.TEXT, room="lobby", address="192.0.2.7")
+TICKET = Admission(user=User(id="g1", name="alice", guest=True), dialect=Dialect.TEXT, room="lobby", address="192.0.2.7")
 
 
 def masked(payload: bytes, mask: bytes = MASK) -> bytes:
@@ -129,8 +129,8 @@ class FakeSocket:
 class RecordingSession:
     """A session that keeps what the edge tells it; ``answer`` may be replaced to do something with a message."""
 
-    def __init__(self, link: ChatProtocol) -> None:
-        self.link = link
+    def __init__(self, websocket: ChatWebSocket) -> None:
+        self.websocket = websocket
         self.messages: list[tuple[bool, bytes]] = []
         self.batches = 0
         self.calls: list[str] = []
@@ -173,14 +173,14 @@ class Connection:
         self.factory = ChatFactory(
             self._open_session, self.ended.append, limits or Limits(), compression=compression, reactor=reactor
         )
-        self.ticket = TICKET
+        self.admission = TICKET
         self.socket = FakeSocket()
         self.protocol = self.factory.open_socket(TICKET, Handshake(KEY, (offer,) if offer else ()))
         self.transport: Any = tcp.Connection(self.socket, self.protocol, reactor)  # type: ignore[arg-type]
         self.transport.connected = True
 
-    def _open_session(self, link: ChatProtocol, ticket: Ticket) -> RecordingSession:
-        self.session = RecordingSession(link)
+    def _open_session(self, websocket: ChatWebSocket, admission: Admission) -> RecordingSession:
+        self.session = RecordingSession(websocket)
         return self.session
 
     def open(self) -> Connection:

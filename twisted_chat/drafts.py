@@ -9,7 +9,7 @@ from msgspec import Struct
 from twisted_chat.events import Author
 
 
-class MessageDraft(Struct, frozen=True, gc=False):
+class NewMessage(Struct, frozen=True, gc=False):
     """A message to be said.  Exactly one of ``text`` and ``data`` is set."""
 
     by: Author
@@ -19,7 +19,7 @@ class MessageDraft(Struct, frozen=True, gc=False):
     reply_to: int | None = None
 
 
-class EditDraft(Struct, frozen=True, gc=False):
+class NewEdit(Struct, frozen=True, gc=False):
     """A new text for message ``of`` by its author, who saw ``revision``."""
 
     by: Author
@@ -29,7 +29,7 @@ class EditDraft(Struct, frozen=True, gc=False):
     text: str
 
 
-class DeleteDraft(Struct, frozen=True, gc=False):
+class NewDeletion(Struct, frozen=True, gc=False):
     """The end of message ``of``; ``any_author``: by somebody who may delete what others wrote."""
 
     by: Author
@@ -38,7 +38,7 @@ class DeleteDraft(Struct, frozen=True, gc=False):
     any_author: bool = False
 
 
-class ReactionDraft(Struct, frozen=True, gc=False):
+class NewReaction(Struct, frozen=True, gc=False):
     """An emoji for message ``of``, put there (``on``) or taken away."""
 
     by: Author
@@ -48,7 +48,7 @@ class ReactionDraft(Struct, frozen=True, gc=False):
     on: bool
 
 
-class TopicDraft(Struct, frozen=True, gc=False):
+class NewTopic(Struct, frozen=True, gc=False):
     """A new topic for the room."""
 
     by: Author
@@ -56,4 +56,4 @@ class TopicDraft(Struct, frozen=True, gc=False):
     text: str
 
 
-Draft: TypeAlias = Union[MessageDraft, EditDraft, DeleteDraft, ReactionDraft, TopicDraft]
+NewEvent: TypeAlias = Union[NewMessage, NewEdit, NewDeletion, NewReaction, NewTopic]

@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias, Union
 from msgspec import Struct
 from twisted.internet.defer import Deferred
 
-from twisted_chat.drafts import Draft
+from twisted_chat.drafts import NewEvent
 from twisted_chat.errors import ChatError
 from twisted_chat.events import Event
 
@@ -49,7 +49,7 @@ class Append(Struct, frozen=True, gc=False):
     """Drafts for one room, in the order in which they are to be numbered."""
 
     room: str
-    drafts: Sequence[Draft]
+    new_events: Sequence[NewEvent]
 
 
 class Appended(Struct, frozen=True, gc=False):
@@ -58,14 +58,14 @@ class Appended(Struct, frozen=True, gc=False):
     event: Event
 
 
-class Repeated(Struct, frozen=True, gc=False):
+class Duplicate(Struct, frozen=True, gc=False):
     """The same (room, author, key) had been kept before; this is the first result."""
 
     event: Event
 
 
 #: What became of one draft.  A :class:`ChatError` (conflict, gone, no_such_event, forbidden) concerns that draft alone.
-Outcome: TypeAlias = Union[Appended, Repeated, ChatError]
+Outcome: TypeAlias = Union[Appended, Duplicate, ChatError]
 
 
 class Page(Struct, frozen=True):
@@ -89,7 +89,7 @@ class TokenRecord(Struct, frozen=True):
     """
 
     id: str
-    person: str
+    user: str
     name: str
     created: int
     expires: int | None = None
@@ -130,10 +130,10 @@ class LogStore(Protocol):
     def purge(self, room: str, keep_events: int | None, keep_after_ms: int | None) -> Deferred[RoomRecord]:
         """Retention: forget the oldest events, so that at most ``keep_events`` remain and none from before ``keep_after_ms``."""
 
-    def mark_read(self, person: str, room: str, seq: int) -> Deferred[int]:
+    def mark_read(self, user: str, room: str, seq: int) -> Deferred[int]:
         """Raise the person's read mark to ``seq``; answers the mark, a maximum."""
 
-    def read_marks(self, person: str) -> Deferred[dict[str, int]]:
+    def read_marks(self, user: str) -> Deferred[dict[str, int]]:
         """Room names and read marks of one person."""
 
     def archive(self, room: str, archived: bool) -> Deferred[RoomRecord]:

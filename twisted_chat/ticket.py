@@ -6,7 +6,7 @@ from enum import Enum
 
 from msgspec import Struct
 
-from twisted_chat.users import Person
+from twisted_chat.users import User
 
 
 class Dialect(Enum):
@@ -16,7 +16,7 @@ class Dialect(Enum):
     JSON = "chat.v1.json"
 
 
-class Ticket(Struct, frozen=True, kw_only=True):
+class Admission(Struct, frozen=True, kw_only=True):
     """The right to one connection.
 
     :ivar subprotocol: what the 101 answers in ``Sec-WebSocket-Protocol``; None: the client offered nothing.
@@ -26,7 +26,7 @@ class Ticket(Struct, frozen=True, kw_only=True):
     :ivar history: how many of the last messages a plain client wants first (``?history=20``).
     """
 
-    person: Person
+    user: User
     dialect: Dialect
     room: str
     address: str

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted_chat.events import Author
 
 
-class Person(Struct, frozen=True, kw_only=True):
+class User(Struct, frozen=True, kw_only=True):
     """Somebody who may be here.
 
     :ivar id: ``u…`` for those with a proof, ``g…`` for guests; stable over reconnects, because (room, author, key) is unique.
@@ -54,8 +54,8 @@ class Credential(Struct, frozen=True):
         return f"<Credential from {self.source.value}>"
 
 
-class Identity(Protocol):
+class Authenticator(Protocol):
     """A way to prove who one is."""
 
-    def identify(self, credential: Credential) -> Deferred[Person | None]:
+    def identify(self, credential: Credential) -> Deferred[User | None]:
         """The person; None if the credential is of another kind; fails with ``Unauthenticated`` or ``TokenExpired``."""

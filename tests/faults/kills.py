@@ -96,15 +96,15 @@ class Writer(Client):
         self.repeated = 0
         self.refused = 0
         self.stopping = False
-        self.person = ""
+        self.user = ""
         self._random = random
 
     def welcomed(self, welcome: Json) -> None:
         super().welcomed(welcome)
-        person = welcome["user"]["id"]
-        if self.person not in ("", person):
-            raise Broken(f"{self.device}: was {self.person} and is {person} with the same device")
-        self.person = person
+        user = welcome["user"]["id"]
+        if self.user not in ("", user):
+            raise Broken(f"{self.device}: was {self.user} and is {user} with the same device")
+        self.user = user
 
     async def live(self, socket: ClientConnection) -> None:
         await socket.send(json.dumps({"type": "join", "room": ROOM}))
@@ -265,7 +265,7 @@ class Story:
             for key, (seq, event_id) in writer.acknowledged.items():
                 event = kept.pop(key)
                 found = (event["seq"], event["id"], event["text"], event["by"]["id"])
-                if found != (seq, event_id, writer.said[key], writer.person):
+                if found != (seq, event_id, writer.said[key], writer.user):
                     raise Broken(f"{key}: acknowledged as {seq} {event_id}, in the log as {found}")
         if kept:
             raise Broken(f"nobody said {list(kept)[:5]}")

@@ -56,7 +56,7 @@ class Pair:
         self.proxy = proxy
         self.way = Way.THROUGH
         self.lost_bytes = 0
-        self.front = Front(self)
+        self.router = Front(self)
         self.back: Back | None = None
         self._early = b""
 
@@ -78,7 +78,7 @@ class Pair:
         if self.way is Way.SWALLOWED or (self.way is Way.UNANSWERED and sender is self.back):
             self.lost_bytes += len(data)
         elif sender is self.back:
-            self.front.transport.write(data)
+            self.router.transport.write(data)
         elif self.back is None:
             self._early += data
         else:
@@ -86,17 +86,17 @@ class Pair:
 
     def cut(self) -> None:
         """Reset both connections."""
-        for side in (self.front, self.back):
+        for side in (self.router, self.back):
             if side is not None and side.transport is not None:
                 side.transport.abortConnection()
 
     def ended(self, side: Side) -> None:
         """One connection has ended: so does the other, unless nobody may be told."""
-        if side is self.front:
+        if side is self.router:
             self.proxy.pairs.discard(self)
         if self.way is Way.SWALLOWED:
             return
-        other = self.back if side is self.front else self.front
+        other = self.back if side is self.router else self.router
         if other is not None and other.transport is not None:
             other.transport.loseConnection()
 
@@ -122,4 +122,4 @@ class Proxy(Factory):
         pair = Pair(self)
         self.pairs.add(pair)
         self.accepted += 1
-        return pair.front
+        return pair.router

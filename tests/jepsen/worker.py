@@ -23,7 +23,7 @@ from twisted.logger import (
 )
 
 from tests.jepsen.record import Record
-from twisted_chat.client import ChatClient, Cursor, Message, Reset, Room
+from twisted_chat.client import ChatClient, ClientRoom, Cursor, Message, Reset
 
 ROOM = "jepsen"
 #: Messages of one writer that are not acknowledged.
@@ -42,7 +42,7 @@ log = Logger()
 class Writer:
     """Sends ``name:1``, ``name:2``, …; the number is the key, so that one sent before the end of the last run is not doubled."""
 
-    def __init__(self, name: str, room: Room, record: Record, quiet: Path) -> None:
+    def __init__(self, name: str, room: ClientRoom, record: Record, quiet: Path) -> None:
         self.name = name
         self.room = room
         self.record = record
@@ -71,7 +71,7 @@ class Writer:
             self.next += 1
 
 
-def read(room: Room, record: Record) -> None:
+def read(room: ClientRoom, record: Record) -> None:
     """Write down everything."""
     room.on(Message, lambda event: record.see(event.seq, event.id, event.text or ""))
     room.on(Reset, lambda reset: record.see(0, reset.why, "reset:0"))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from twisted_chat.errors import BadRequest
 from twisted_chat.names import person_name
-from twisted_chat.users import Person
+from twisted_chat.users import User
 
 #: Characters.  Shorter ones could be hit upon by trying, and who has the device has the guest's id.
 DEVICE_MIN = 8
@@ -22,7 +22,7 @@ DEVICE_MAX = 128
 _ID_BYTES = 12
 
 
-class Guests:
+class GuestFactory:
     """Makes guests.
 
     :param secret: kept with the logs (``Opened.secret``), so that ids outlive a restart.
@@ -33,10 +33,10 @@ class Guests:
         self._secret = secret
         self._random = random
 
-    def person(self, name: str | None = None, device: str | None = None) -> Person:
+    def user(self, name: str | None = None, device: str | None = None) -> User:
         """The guest who holds ``device``; without one, a new guest each time."""
         identity = "g" + (self._random(_ID_BYTES) if device is None else self._of_device(device)).hex()
-        return Person(id=identity, name=f"guest-{identity[-4:]}" if name is None else person_name(name), guest=True)
+        return User(id=identity, name=f"guest-{identity[-4:]}" if name is None else person_name(name), guest=True)
 
     def _of_device(self, device: str) -> bytes:
         if not DEVICE_MIN <= len(device) <= DEVICE_MAX:

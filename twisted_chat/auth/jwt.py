@@ -22,7 +22,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from twisted_chat.errors import BadRequest, ChatError, TokenExpired, Unauthenticated
 from twisted_chat.names import PERSON_NAME_MAX, person_name
-from twisted_chat.users import Credential, Person
+from twisted_chat.users import Credential, User
 
 ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
 
@@ -109,11 +109,11 @@ class JsonWebTokens:
         self._issuer = issuer
         self._audience = audience
 
-    def identify(self, credential: Credential) -> Deferred[Person | None]:
+    def identify(self, credential: Credential) -> Deferred[User | None]:
         if not _JWT.fullmatch(credential.token):
             return succeed(None)
         try:
-            return succeed(self._person(self._claims(credential.token)))
+            return succeed(self._user(self._claims(credential.token)))
         except ChatError as error:
             return fail(error)
 
@@ -144,7 +144,7 @@ class JsonWebTokens:
                 raise Unauthenticated(f"token: {error}") from None
         raise Unauthenticated("token: signed by nobody whom this server trusts")
 
-    def _person(self, claims: Mapping[str, Any]) -> Person:
+    def _user(self, claims: Mapping[str, Any]) -> User:
         now = self._seconds()
         expires = _time(claims, "exp")
         if expires + LEEWAY <= now:
@@ -154,7 +154,7 @@ class JsonWebTokens:
         subject = claims["sub"]
         if not isinstance(subject, str) or not _SUBJECT.fullmatch(subject):
             raise Unauthenticated("token: sub must be 1 to 128 visible ASCII characters")
-        return Person(
+        return User(
             id="u" + subject,
             name=_name(claims, subject),
             expires=expires + LEEWAY,

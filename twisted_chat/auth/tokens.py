@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted_chat.errors import BadRequest, TokenExpired, Unauthenticated
 from twisted_chat.interfaces import TokenRecord, TokenStore
 from twisted_chat.names import person_name
-from twisted_chat.users import Credential, Person
+from twisted_chat.users import Credential, User
 
 #: Tells our tokens from others, to us and to scanners that look for leaked secrets.
 PREFIX = "tc_"
@@ -36,27 +36,27 @@ class Minted(Struct, frozen=True):
     secret_hash: bytes
 
     def __repr__(self) -> str:
-        return f"<Minted {self.record.id} for {self.record.person}>"
+        return f"<Minted {self.record.id} for {self.record.user}>"
 
 
 def mint(
     random: Callable[[int], bytes],
     now_ms: int,
     *,
-    person: str,
+    user: str,
     name: str,
     expires_ms: int | None = None,
     rights: Iterable[str] = (),
 ) -> Minted:
-    """A token that speaks for ``person`` (``u…``), who is shown as ``name``; :class:`BadRequest` names what is wrong."""
-    if not _PERSON_ID.fullmatch(person):
+    """A token that speaks for ``user`` (``u…``), who is shown as ``name``; :class:`BadRequest` names what is wrong."""
+    if not _PERSON_ID.fullmatch(user):
         raise BadRequest("person: must be u and 1 to 128 visible ASCII characters, such as u42")
     if expires_ms is not None and expires_ms <= now_ms:
         raise BadRequest("expires: must lie ahead")
     token = PREFIX + urlsafe_b64encode(random(_SECRET_BYTES)).rstrip(b"=").decode()
     record = TokenRecord(
         id="t" + random(_ID_BYTES).hex(),
-        person=person,
+        user=user,
         name=person_name(name),
         created=now_ms,
         expires=expires_ms,
@@ -80,22 +80,22 @@ class OpaqueTokens:
         self._store = store
         self._seconds = seconds
 
-    def identify(self, credential: Credential) -> Deferred[Person | None]:
+    def identify(self, credential: Credential) -> Deferred[User | None]:
         if not credential.token.startswith(PREFIX):
             return succeed(None)
         if not _TOKEN.fullmatch(credential.token):
             return fail(Unauthenticated("token: this is not a whole token"))
         return self._store.find_token(secret_hash(credential.token)).addCallback(self._bearer)
 
-    def _bearer(self, record: TokenRecord | None) -> Person | None:
+    def _bearer(self, record: TokenRecord | None) -> User | None:
         if record is None:
             raise Unauthenticated("token: unknown")
         if record.revoked is not None:
             raise Unauthenticated("token: revoked")
         if record.expires is not None and record.expires <= self._seconds() * 1000:
             raise TokenExpired("token: expired")
-        return Person(
-            id=record.person,
+        return User(
+            id=record.user,
             name=record.name,
             expires=None if record.expires is None else record.expires / 1000,
             token_id=record.id,

@@ -84,9 +84,9 @@ def create_token(args: Namespace, world: World) -> int:
     url, path = _file(args, world, must_be=False)
     at = int(world.now_seconds() * 1000)
     expires = None if args.expires is None else at + _seconds(args.expires) * 1000
-    person = args.person or "u" + secrets.token_hex(8)
+    user = args.user or "u" + secrets.token_hex(8)
     try:
-        minted = mint(secrets.token_bytes, at, person=person, name=args.name, expires_ms=expires, rights=args.right or ())
+        minted = mint(secrets.token_bytes, at, user=user, name=args.name, expires_ms=expires, rights=args.right or ())
     except ChatError as error:
         raise ShellError(error.message, Status.USAGE) from None
     tokens = make_shared_tokens(url)
@@ -95,7 +95,7 @@ def create_token(args: Namespace, world: World) -> int:
     if args.json:
         world.say_json({**_token(minted.record), "token": minted.token, "store": path})
     else:
-        world.note(f"token {minted.record.id} of {person} ({minted.record.name}) in {path}; it is shown this once:")
+        world.note(f"token {minted.record.id} of {user} ({minted.record.name}) in {path}; it is shown this once:")
         world.say(minted.token)
     return Status.DONE
 
@@ -116,7 +116,7 @@ def list_tokens(args: Namespace, world: World) -> int:
         state = "revoked" if record.revoked else "expired" if record.expires and record.expires <= at else "valid"
         expires = _day(record.expires) if record.expires else "never"
         rights = ",".join(record.rights) or "-"
-        rows.append((record.id, record.person, record.name, _day(record.created), expires, rights, state))
+        rows.append((record.id, record.user, record.name, _day(record.created), expires, rights, state))
     _table(world, rows)
     return Status.DONE
 
@@ -134,7 +134,7 @@ def revoke_tokens(args: Namespace, world: World) -> int:
         elif args.json:
             world.say_json(_token(record))
         else:
-            world.say(f"{record.id} of {record.person} is revoked")
+            world.say(f"{record.id} of {record.user} is revoked")
     if missing:
         raise ShellError(f"{path} has no token {', '.join(missing)}; see twisted-chat token list", Status.FAILED)
     return Status.DONE

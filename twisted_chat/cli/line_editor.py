@@ -22,7 +22,7 @@ _SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|O[@-~]|[^\[O])")
 _BEGUN = re.compile(r"\x1b(\[[0-?]*[ -/]*|O)?")
 
 
-class Said(Struct, frozen=True):
+class LineEntered(Struct, frozen=True):
     """Enter was hit."""
 
     text: str
@@ -32,7 +32,7 @@ class Ended(Struct, frozen=True):
     """Ctrl+D on an empty line."""
 
 
-class TypingLine:
+class LineEditor:
     """One line being edited, as in a shell: arrows, Home, End, Backspace, Delete, Ctrl+A E U K W, up and down for earlier ones."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class TypingLine:
         self._earlier: list[str] = []
         self._looking = 0
 
-    def feed(self, data: bytes) -> Iterator[Said | Ended]:
+    def feed(self, data: bytes) -> Iterator[LineEntered | Ended]:
         """What the keys do."""
         keys = self._begun + self._decoder.decode(data)
         self._begun = ""
@@ -87,12 +87,12 @@ class TypingLine:
             end += 1
         return prompt + "".join(cells[begin:end]), columns(prompt) + cursor
 
-    def _enter(self) -> Said:
+    def _enter(self) -> LineEntered:
         text, self.text, self.place = self.text, "", 0
         if text and self._earlier[-1:] != [text]:
             self._earlier.append(text)
         self._looking = len(self._earlier)
-        return Said(text)
+        return LineEntered(text)
 
     def _key(self, key: str) -> None:
         match key:

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from twisted_chat.cli.connect import guest_device, token_of, url_of, with_client
 from twisted_chat.cli.world import ShellError, Status, World
-from twisted_chat.client import ChatClient, Message, Room
+from twisted_chat.client import ChatClient, ClientRoom, Message
 from twisted_chat.errors import ChatError
 
 #: Messages that wait for their acknowledgement: below the client's own bound of 1,000.
@@ -103,13 +103,13 @@ class Sending:
         self._trouble: BaseException | None = None
         self._refusal: ShellError | None = None
 
-    def line(self, room: Room, line: bytes) -> None:
+    def line(self, room: ClientRoom, line: bytes) -> None:
         """The next line; an empty one is no message."""
         self._line += 1
         if line:
             self.one(room, f"{self._key}-{self._line}", line)
 
-    def one(self, room: Room, key: str, said: bytes) -> None:
+    def one(self, room: ClientRoom, key: str, said: bytes) -> None:
         """A message."""
         self.read += 1
         number = self._line
@@ -167,7 +167,7 @@ class Sending:
         if self._trouble is not None:
             raise self._trouble
 
-    def _settled(self, event: Message, room: Room, number: int, key: str) -> None:
+    def _settled(self, event: Message, room: ClientRoom, number: int, key: str) -> None:
         self.kept += 1
         self.last = max(self.last, event.seq)
         try:

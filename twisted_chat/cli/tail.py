@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted_chat.cli.connect import with_client
 from twisted_chat.cli.output import as_json, shown
 from twisted_chat.cli.world import Status, World
-from twisted_chat.client import ChatClient, GapPush, LivePush, Reset, Room, State
+from twisted_chat.client import ChatClient, ClientRoom, GapPush, LivePush, Reset, State
 from twisted_chat.client.connection import AnyEvent
 
 
@@ -33,7 +33,7 @@ async def tail(args: Namespace, world: World) -> int:
     return await with_client(args, world, work)
 
 
-async def _placed(client: ChatClient, room: Room, since: int) -> tuple[Room, int]:
+async def _placed(client: ChatClient, room: ClientRoom, since: int) -> tuple[ClientRoom, int]:
     """The room joined so that everything after number ``since`` follows.
 
     A cursor needs the id of its event, which nobody has at a shell, so the place is counted from the head.  Between two joins the
@@ -61,7 +61,7 @@ class Printing:
     :ivar over: fires with the exit status when all that there is has been printed, unless it follows; fails when nobody reads it.
     """
 
-    def __init__(self, world: World, room: Room, json: bool, follow: bool, after: int = 0) -> None:
+    def __init__(self, world: World, room: ClientRoom, json: bool, follow: bool, after: int = 0) -> None:
         self.over: Deferred[int] = Deferred()
         self._world = world
         self._room = room

@@ -20,11 +20,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_chat.cli.connect import with_client
-from twisted_chat.cli.line_editor import Ended, Said, TypingLine
+from twisted_chat.cli.line_editor import Ended, LineEditor, LineEntered
 from twisted_chat.cli.send import lines_of
 from twisted_chat.cli.tail import Printing
 from twisted_chat.cli.world import Status, World
-from twisted_chat.client import ChatClient, ClientError, Message, Room
+from twisted_chat.client import ChatClient, ClientError, ClientRoom, Message
 from twisted_chat.errors import ChatError
 
 #: Seconds between two words of ours that somebody is typing: the server passes on no more.
@@ -102,7 +102,7 @@ class Conversation:
     :ivar last: the greatest number of what was kept.
     """
 
-    def __init__(self, client: ChatClient, room: Room, note: Callable[[str], None]) -> None:
+    def __init__(self, client: ChatClient, room: ClientRoom, note: Callable[[str], None]) -> None:
         self.refused = 0
         self.last = 0
         self._under_way: set[Deferred[Any]] = set()
@@ -172,7 +172,7 @@ class Conversation:
     async def _who(self) -> None:
         state = await self._room.presence()
         people = state.people if isinstance(state.people, tuple) else ()
-        self._note(f"-- {state.count} here{': ' if people else ''}{', '.join(person.name for person in people)} --")
+        self._note(f"-- {state.count} here{': ' if people else ''}{', '.join(user.name for user in people)} --")
 
 
 class Screen:
@@ -183,7 +183,7 @@ class Screen:
 
     def __init__(self, stream: IO[str], prompt: str, width: Callable[[], int]) -> None:
         self.stream = stream
-        self.line = TypingLine()
+        self.line = LineEditor()
         self.shown = False
         self._prompt = prompt
         self._width = width
@@ -262,7 +262,7 @@ class Keyboard:
         before = self._screen.line.text
         for happened in self._screen.line.feed(data):
             match happened:
-                case Said(text):
+                case LineEntered(text):
                     self._screen.draw()
                     if not self._conversation.say(text):
                         self._end()

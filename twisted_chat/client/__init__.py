@@ -14,7 +14,7 @@ from twisted_chat.client.errors import (
     StateError,
 )
 from twisted_chat.client.factory import ReconnectingChatClientFactory
-from twisted_chat.client.room import HistoryPage, Reset, Room, Standing
+from twisted_chat.client.room import ClientRoom, HistoryPage, Reset, RoomState
 from twisted_chat.client.service import ChatClient, State
 from twisted_chat.events import Cursor, Deleted, Edited, Event, Message, Reacted, TopicSet
 from twisted_chat.protocol.replies import GapPush, LivePush, PresencePush, ReadPush, TypingPush
@@ -24,6 +24,7 @@ __all__ = [
     "ChatError",
     "ClientEnded",
     "ClientError",
+    "ClientRoom",
     "ClientStopped",
     "Closed",
     "ConnectionProblem",
@@ -43,9 +44,8 @@ __all__ = [
     "ReadPush",
     "ReconnectingChatClientFactory",
     "Reset",
-    "Room",
     "RoomLeft",
-    "Standing",
+    "RoomState",
     "State",
     "StateError",
     "TopicSet",

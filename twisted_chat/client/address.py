@@ -19,7 +19,7 @@ _SAME = {"http": "ws", "https": "wss"}
 PATH = "/ws"
 
 
-class Where(Struct, frozen=True):
+class ServerAddress(Struct, frozen=True):
     """How to get there.
 
     :ivar host: for the ``Host`` header; an IPv6 address in brackets.
@@ -41,7 +41,7 @@ def find(
     path: str | None = None,
     trust_root: Any = None,
     client_certificate: Any = None,
-) -> Where:
+) -> ServerAddress:
     """What ``where`` means; ``ValueError`` says what is wrong with it.
 
     :param where: ``wss://chat.example.org``, ``tls:chat.example.org:443``, ``unix:/run/chat.sock``, or an endpoint object.
@@ -56,13 +56,13 @@ def find(
     if isinstance(where, str):
         found_host, port = _host_in(where)
         endpoint = clientFromString(reactor, where)
-        return Where(endpoint, host or found_host, port, path or PATH, where)
+        return ServerAddress(endpoint, host or found_host, port, path or PATH, where)
     if not IStreamClientEndpoint.providedBy(where):
         raise ValueError(f"where: {where!r} is neither a URL nor an endpoint string nor an endpoint")
-    return Where(where, host or "localhost", 80, path or PATH, host or "the endpoint")
+    return ServerAddress(where, host or "localhost", 80, path or PATH, host or "the endpoint")
 
 
-def _from_url(reactor: Any, url: str, path: str | None, trust_root: Any, client_certificate: Any) -> Where:
+def _from_url(reactor: Any, url: str, path: str | None, trust_root: Any, client_certificate: Any) -> ServerAddress:
     parts = urlsplit(url)
     scheme = _SAME.get(parts.scheme, parts.scheme)
     if scheme not in _PORTS:
@@ -79,7 +79,7 @@ def _from_url(reactor: Any, url: str, path: str | None, trust_root: Any, client_
     elif trust_root is not None or client_certificate is not None:
         raise ValueError(f"where: {url} has no TLS, so there is nothing to trust; use wss://")
     resource = path or (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Where(endpoint, f"[{host}]" if ":" in host else host, port, resource, f"{scheme}://{parts.netloc}")
+    return ServerAddress(endpoint, f"[{host}]" if ":" in host else host, port, resource, f"{scheme}://{parts.netloc}")
 
 
 def _host_in(description: str) -> tuple[str, int]:

@@ -90,7 +90,7 @@ _PUSHES = frozenset({"live", "gap", "typing", "read", "presence", "ping", "pong"
 _PONG = b'{"type":"pong"}'
 
 
-class Listener(Protocol):
+class ConnectionListener(Protocol):
     """Who is told what comes."""
 
     def event(self, room: str, event: AnyEvent) -> None:
@@ -111,7 +111,7 @@ def decode_event(text: bytes, kind: str) -> AnyEvent:
     return _decode_event(text) if kind in _KINDS else _decode_unknown(text)
 
 
-class Line:
+class ClientConnection:
     """A connection.  :meth:`open` makes one.
 
     :ivar welcome: what the server said first.
@@ -120,7 +120,7 @@ class Line:
     log = Logger()
     welcome: Welcome
 
-    def __init__(self, clock: IReactorTime, listener: Listener, patience: float = PATIENCE) -> None:
+    def __init__(self, clock: IReactorTime, listener: ConnectionListener, patience: float = PATIENCE) -> None:
         self._clock = clock
         self._listener = listener
         self._patience = patience

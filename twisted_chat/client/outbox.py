@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 
 from twisted_chat.client.connection import AnyEvent, encode
 from twisted_chat.client.errors import QueueFull
-from twisted_chat.core.ratelimit import Bucket
+from twisted_chat.core.ratelimit import TokenBucket
 from twisted_chat.errors import ChatError
 from twisted_chat.events import Author, Deleted, Edited, Message, Reacted, TopicSet
 from twisted_chat.protocol.commands import Delete, Edit, React, Send, Topic
@@ -126,9 +126,9 @@ class Pace:
         self.together = 1
 
 
-def rate_of(announced: SendRate, now: Callable[[], float]) -> Bucket:
+def rate_of(announced: SendRate, now: Callable[[], float]) -> TokenBucket:
     """The connection's bucket as we may use it."""
-    return Bucket(max(1, announced.burst), announced.per_second * RATE_SHARE, now)
+    return TokenBucket(max(1, announced.burst), announced.per_second * RATE_SHARE, now)
 
 
 def committed_event(command: Post, ok: PostOk, by: Author, at: int) -> AnyEvent:

@@ -1,7 +1,7 @@
 """A room as a program sees it: events in, commands out, over however many connections.
 
 The room keeps a cursor: a (re)join says how far it has read, and the server goes on from there.  What a program sends goes to the
-outbox and from there, in order, to whichever connection there is.  A program takes events by :meth:`Room.on` (called at once, may
+outbox and from there, in order, to whichever connection there is.  A program takes events by :meth:`ClientRoom.on` (called at once, may
 be a coroutine) or by ``async for`` (one after the other, each when the last is done).
 """
 
@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_chat.client.backoff import Backoff
-from twisted_chat.client.connection import AnyEvent, Line, decode_event
+from twisted_chat.client.connection import AnyEvent, ClientConnection, decode_event
 from twisted_chat.client.errors import ClientEnded, ClientError, ClientStopped, ConnectionProblem, RoomLeft
 from twisted_chat.client.outbox import MOST_FAULTS, Pace, Pending, Post, committed_event, longest_wait
 from twisted_chat.errors import ChatError, InternalError, TooBig
@@ -65,7 +65,7 @@ T = TypeVar("T")
 A = TypeVar("A", bound=Struct)
 
 
-class Standing(Enum):
+class RoomState(Enum):
     """How a room stands with the present connection."""
 
     OUT = auto()  #: not joined, or not yet
@@ -135,7 +135,7 @@ class _Question:
             self.later.cancel()
 
 
-class Room:
+class ClientRoom:
     """A room that the program wants to be in.  Made by :meth:`~twisted_chat.client.ChatClient.room`.
 
     :ivar name: its name.
@@ -149,7 +149,7 @@ class Room:
 
     def __init__(self, client: ChatClient, name: str, history: int | None, presence: bool, cursor: Cursor | None) -> None:
         self.name = name
-        self.standing = Standing.OUT
+        self.standing = RoomState.OUT
         self.cursor = cursor
         self.joined: Joined | None = None
         self.people: dict[str, Present] = {}
@@ -160,7 +160,7 @@ class Room:
         self._presence_version = -1
         self._position = 0
         self._holding = False
-        self._line: Line | None = None
+        self._line: ClientConnection | None = None
         self._refused: Exception | None = None
         self._handlers: list[tuple[type[Any], Callable[[Any], object]]] = []
         self._readings: WeakSet[Reading] = WeakSet()
@@ -204,7 +204,7 @@ class Room:
 
     def typing(self) -> None:
         """The program (or its person) is writing: told to the others, or not, as it happens."""
-        if self._line is not None and self.standing in (Standing.IN, Standing.LIVE):
+        if self._line is not None and self.standing in (RoomState.IN, RoomState.LIVE):
             self._line.tell(Typing(room=self.name))
 
     # Asking: each waits for a connection if need be
@@ -253,7 +253,7 @@ class Room:
         """Fires when the room is joined; fails if the server refuses for good."""
         if self._refused is not None:
             return fail(self._refused)
-        if self.standing in (Standing.IN, Standing.LIVE):
+        if self.standing in (RoomState.IN, RoomState.LIVE):
             return succeed(None)
         waiter: Deferred[None] = Deferred()
         self._waiters.append(waiter)
@@ -261,11 +261,11 @@ class Room:
 
     def leave(self) -> None:
         """Be in the room no more; what is not acknowledged fails with :class:`RoomLeft`."""
-        if self._line is not None and self.standing in (Standing.IN, Standing.LIVE):
+        if self._line is not None and self.standing in (RoomState.IN, RoomState.LIVE):
             self._line.tell(Leave(room=self.name))
         self._client.forget(self)
         self._stop(RoomLeft(f"{self.name} was left"))
-        self.standing = Standing.LEFT
+        self.standing = RoomState.LEFT
 
     # The client calls
 
@@ -280,17 +280,17 @@ class Room:
     @property
     def wants_in(self) -> bool:
         """Whether to join at the next opportunity."""
-        return self.standing is Standing.OUT and self._later is None
+        return self.standing is RoomState.OUT and self._later is None
 
     def joining(self) -> None:
         """The join is on its way."""
-        self.standing = Standing.JOINING
+        self.standing = RoomState.JOINING
 
-    def enter(self, line: Line, joined: Joined) -> None:
+    def enter(self, line: ClientConnection, joined: Joined) -> None:
         """The server let us in; the events from ``joined.from_`` on follow."""
         self._line = line
         self.joined = joined
-        self.standing = Standing.IN
+        self.standing = RoomState.IN
         self._holding = False
         self._backoff.reset()
         known = self.cursor
@@ -310,13 +310,13 @@ class Room:
 
     def refuse(self, error: ChatError) -> None:
         """The server did not let us in."""
-        self.standing = Standing.OUT
+        self.standing = RoomState.OUT
         if error.retry:
             self._try_later(self._backoff.wait((error.retry_after_ms or 0) / 1000))
             return
         self.log.error("{room} cannot be joined: {error}", room=self.name, error=str(error))
         self._stop(error)
-        self.standing = Standing.REFUSED
+        self.standing = RoomState.REFUSED
 
     def disconnected(self) -> None:
         """The connection is gone."""
@@ -325,8 +325,8 @@ class Room:
         self._presence_version = -1
         for question in self._questions:
             question.wait_no_more()
-        if self.standing not in (Standing.REFUSED, Standing.LEFT):
-            self.standing = Standing.OUT
+        if self.standing not in (RoomState.REFUSED, RoomState.LEFT):
+            self.standing = RoomState.OUT
         if self._later is not None:
             self._later.cancel()
             self._later = None
@@ -335,7 +335,7 @@ class Room:
         """The client is stopped, or has given up."""
         self._stop(error)
         self._refused = None
-        self.standing = Standing.OUT
+        self.standing = RoomState.OUT
 
     def event(self, event: AnyEvent) -> None:
         """The next event of the log."""
@@ -351,9 +351,9 @@ class Room:
     def push(self, push: object) -> None:
         """Something that is in no log."""
         if isinstance(push, LivePush):
-            if self.standing not in (Standing.IN, Standing.LIVE):
+            if self.standing not in (RoomState.IN, RoomState.LIVE):
                 return  # about a join that was left before; the present one is not answered yet
-            self.standing = Standing.LIVE
+            self.standing = RoomState.LIVE
         elif isinstance(push, PresencePush):
             self._see_presence(push)
         self._notice(push)
@@ -361,7 +361,7 @@ class Room:
     def pump(self) -> None:
         """Send what waits, if it may be sent."""
         line = self._line
-        if line is None or self._in_flight or self._later is not None or self.standing not in (Standing.IN, Standing.LIVE):
+        if line is None or self._in_flight or self._later is not None or self.standing not in (RoomState.IN, RoomState.LIVE):
             return
         limits = line.welcome.limits
         allowed = min(self._pace.together, self._client.rate.available())
@@ -388,7 +388,7 @@ class Room:
         if (known := outbox.find(self.name, command.key)) is not None:
             return _follow(known)
         error = self._refused or self._client.over
-        if error is None and self.standing is Standing.LEFT:
+        if error is None and self.standing is RoomState.LEFT:
             error = RoomLeft(f"{self.name} was left")
         if error is not None:
             return fail(error)
@@ -421,7 +421,7 @@ class Room:
         else:
             self.log.error("What was accepted before is refused: {key}: {error}", key=pending.key, error=str(error))
 
-    def answered(self, line: Line, kept: int, held_back: Sequence[ChatError]) -> None:
+    def answered(self, line: ClientConnection, kept: int, held_back: Sequence[ChatError]) -> None:
         """A whole group is answered."""
         if line is not self._line:
             return
@@ -471,7 +471,7 @@ class Room:
         result: Deferred[A] = Deferred(cancelled)
         question = _Question(command, answer, result, Backoff(self._client.random))
         self._questions.append(question)
-        if self.standing in (Standing.IN, Standing.LIVE):
+        if self.standing in (RoomState.IN, RoomState.LIVE):
             self._put(question)
         return result
 
@@ -551,12 +551,12 @@ class Room:
 
     def space(self) -> None:
         """An ``async for`` has taken an event: read on, if that had to wait for it."""
-        if not self._holding or self._line is None or self.standing not in (Standing.IN, Standing.LIVE):
+        if not self._holding or self._line is None or self.standing not in (RoomState.IN, RoomState.LIVE):
             return
         if all(len(reading) <= INBOX_EVENTS // 2 for reading in self._readings):
             # What is on its way is dropped until the answer to the join, which says that everything after the cursor follows.
             self._line.tell(Leave(room=self.name))
-            self.standing = Standing.OUT
+            self.standing = RoomState.OUT
             self._client.pump_soon()
 
     def _confirm(self) -> None:
@@ -573,21 +573,21 @@ class Room:
     def _see_presence(self, push: PresencePush) -> None:
         self.count = push.count
         if isinstance(push.previous, UnsetType):
-            self.people = {} if isinstance(push.people, UnsetType) else {person.id: person for person in push.people}
+            self.people = {} if isinstance(push.people, UnsetType) else {user.id: user for user in push.people}
         elif push.previous != self._presence_version:
             # One was missed: start from the whole list again.
             self._ask(Presence(room=self.name, on=True), PresenceOk).addCallbacks(self._see_all, lambda _: None)
             return
         else:
-            for person in () if isinstance(push.came, UnsetType) else push.came:
-                self.people[person.id] = person
+            for user in () if isinstance(push.came, UnsetType) else push.came:
+                self.people[user.id] = user
             for gone in () if isinstance(push.left, UnsetType) else push.left:
                 self.people.pop(gone, None)
         self._presence_version = push.version
 
     def _see_all(self, state: PresenceState) -> None:
         self.count = state.count
-        self.people = {} if isinstance(state.people, UnsetType) else {person.id: person for person in state.people}
+        self.people = {} if isinstance(state.people, UnsetType) else {user.id: user for user in state.people}
         self._presence_version = state.version
 
     def _stop(self, error: Exception) -> None:
@@ -609,7 +609,7 @@ class Room:
 class _Answers:
     """The answers to one group, until the last of them."""
 
-    def __init__(self, room: Room, line: Line, group: Sequence[Pending]) -> None:
+    def __init__(self, room: ClientRoom, line: ClientConnection, group: Sequence[Pending]) -> None:
         self._room = room
         self._line = line
         self._open = len(group)
@@ -638,7 +638,7 @@ class _Answers:
 class Reading(AsyncIterator[AnyEvent]):
     """One ``async for`` over a room."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: ClientRoom) -> None:
         self._room = room
         self._inbox: deque[tuple[AnyEvent, _Delivery]] = deque()
         self._waiting: Deferred[None] | None = None
@@ -708,4 +708,4 @@ def _follow(pending: Pending) -> Deferred[Any]:
     return follower
 
 
-__all__ = ["ClientEnded", "HistoryPage", "Reading", "Reset", "Room", "Standing"]
+__all__ = ["ClientEnded", "ClientRoom", "HistoryPage", "Reading", "Reset", "RoomState"]

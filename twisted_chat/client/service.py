@@ -32,13 +32,13 @@ from twisted.logger import Logger
 
 from twisted_chat.client.address import find
 from twisted_chat.client.backoff import MOST, Backoff
-from twisted_chat.client.connection import CONNECT_SECONDS, PATIENCE, AnyEvent, Line
+from twisted_chat.client.connection import CONNECT_SECONDS, PATIENCE, AnyEvent, ClientConnection
 from twisted_chat.client.errors import ClientEnded, ClientError, ClientStopped, ConnectionProblem, Postponed, refusal
 from twisted_chat.client.journal import Journal
 from twisted_chat.client.outbox import Outbox, Pending, rate_of
-from twisted_chat.client.room import Room, Standing
+from twisted_chat.client.room import ClientRoom, RoomState
 from twisted_chat.client.websocket import SocketFactory
-from twisted_chat.core.ratelimit import Bucket
+from twisted_chat.core.ratelimit import TokenBucket
 from twisted_chat.events import Cursor
 from twisted_chat.names import room_name
 from twisted_chat.protocol.commands import Hello, Join
@@ -134,8 +134,8 @@ class ChatClient(Service):
         self.over: ClientError | None = None
         self.me: Me | None = None
         self.outbox = Outbox(queue)
-        self.rate: Bucket = Bucket(1, 0, reactor.seconds)
-        self.rooms: dict[str, Room] = {}
+        self.rate: TokenBucket = TokenBucket(1, 0, reactor.seconds)
+        self.rooms: dict[str, ClientRoom] = {}
         self._token_source = token
         self._token: str | None = None
         self._token_renewed = False
@@ -153,7 +153,7 @@ class ChatClient(Service):
         self._key_start = unique()[:24]
         self._key_number = 0
         self._backoff = Backoff(random, most=longest_wait)
-        self._line: Line | None = None
+        self._line: ClientConnection | None = None
         self._life: Deferred[None] | None = None
         self._stopping: Deferred[None] | None = None
         self._nap: Deferred[None] | None = None
@@ -164,7 +164,7 @@ class ChatClient(Service):
 
     # What programs call
 
-    def room(self, name: str, *, history: int | None = 0, presence: bool = False, since: Cursor | None = None) -> Room:
+    def room(self, name: str, *, history: int | None = 0, presence: bool = False, since: Cursor | None = None) -> ClientRoom:
         """Be in a room from now on, over all connections; the same room again gives the same object.
 
         :param history: how many of the last events come first when there is no cursor; None: all there are.
@@ -176,7 +176,7 @@ class ChatClient(Service):
         if room is None:
             self._open_journal()
             kept = self._journal.cursors.get(name) if self._journal is not None else None
-            room = self.rooms[name] = Room(self, name, history, presence, since or kept)
+            room = self.rooms[name] = ClientRoom(self, name, history, presence, since or kept)
             self.pump_soon()
         return room
 
@@ -279,7 +279,7 @@ class ChatClient(Service):
     async def _once(self) -> ConnectionProblem:
         """One connection, from the attempt to the end; answers why there is none any more."""
         self._set(State.CONNECTING, self.problem)
-        line = Line(self.clock, self, self._patience)
+        line = ClientConnection(self.clock, self, self._patience)
         try:
             await self._fetch_token()
             hello = Hello(name=self._guest_name, device=self._who(), capabilities=("batch", "presence"))
@@ -299,7 +299,7 @@ class ChatClient(Service):
             self._token_renewed = False
         return problem
 
-    def _welcome(self, line: Line) -> None:
+    def _welcome(self, line: ClientConnection) -> None:
         welcome = line.welcome
         if self.me is not None and self.me.id != welcome.user.id and len(self.outbox):
             self.log.warn(
@@ -438,7 +438,7 @@ class ChatClient(Service):
         if pending.result is not None:
             pending.result.errback(error)
 
-    def forget(self, room: Room) -> None:
+    def forget(self, room: ClientRoom) -> None:
         """The program left that room."""
         self.rooms.pop(room.name, None)
         if self._journal is not None:
@@ -494,9 +494,9 @@ class ChatClient(Service):
             answer.addErrback(self._not_joined, rooms)
             answer.addErrback(lambda failure: self.log.failure("A join failed in a way it should not", failure))
 
-    def _joined(self, answer: _JoinAllOk, line: Line, rooms: list[Room]) -> None:
+    def _joined(self, answer: _JoinAllOk, line: ClientConnection, rooms: list[ClientRoom]) -> None:
         for room, found in zip(rooms, answer.rooms, strict=True):
-            if line is not self._line or room.standing is not Standing.JOINING:
+            if line is not self._line or room.standing is not RoomState.JOINING:
                 continue
             error = _decode_failed(found).error
             if error is not None:
@@ -504,11 +504,11 @@ class ChatClient(Service):
             else:
                 room.enter(line, _decode_joined(found))
 
-    def _not_joined(self, failure: Any, rooms: list[Room]) -> None:
+    def _not_joined(self, failure: Any, rooms: list[ClientRoom]) -> None:
         if failure.check(ConnectionProblem):
             return
         for room in rooms:
-            if room.standing is Standing.JOINING:
+            if room.standing is RoomState.JOINING:
                 room.refuse(failure.value)
 
     # Inside

@@ -24,7 +24,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_chat.client.address import Where
+from twisted_chat.client.address import ServerAddress
 from twisted_chat.client.errors import Closed, ConnectionProblem, HandshakeRefused
 from twisted_chat.protocol.replies import ErrorBody
 from twisted_chat.ticket import Dialect
@@ -40,7 +40,7 @@ _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*(?:\r\n|$)", 
 _AFTER = re.compile(rb"\r\nretry-after:[ \t]*([0-9]{1,6})[ \t]*(?:\r\n|$)", re.IGNORECASE)
 
 
-class Listener(Protocol):
+class SocketListener(Protocol):
     """What a socket tells."""
 
     def connected(self, socket: ChatSocket) -> None:
@@ -71,7 +71,7 @@ class SocketFactory(WebSocketClientFactory):
 
     noisy = False
 
-    def __init__(self, where: Where, reactor: Any) -> None:
+    def __init__(self, where: ServerAddress, reactor: Any) -> None:
         super().__init__(useragent="twisted_chat", protocols=[Dialect.JSON.value], reactor=reactor)
         self.where = where
         self.setProtocolOptions(
@@ -92,7 +92,7 @@ class SocketFactory(WebSocketClientFactory):
             autoPingTimeout=0,
         )
 
-    def for_one(self, listener: Listener, token: str | None) -> OneSocket:
+    def for_one(self, listener: SocketListener, token: str | None) -> OneSocket:
         """A factory for the next connection."""
         return OneSocket(self, listener, {} if token is None else {"Authorization": f"Bearer {token}"})
 
@@ -103,7 +103,7 @@ class OneSocket:
 
     noisy = False
 
-    def __init__(self, factory: SocketFactory, listener: Listener, headers: Mapping[str, str]) -> None:
+    def __init__(self, factory: SocketFactory, listener: SocketListener, headers: Mapping[str, str]) -> None:
         self._factory = factory
         self._listener = listener
         self._headers = headers
@@ -123,7 +123,7 @@ class OneSocket:
 class ChatSocket(WebSocketClientProtocol):
     """One connection."""
 
-    def __init__(self, listener: Listener, headers: Mapping[str, str]) -> None:
+    def __init__(self, listener: SocketListener, headers: Mapping[str, str]) -> None:
         super().__init__()
         self._listener = listener
         self._headers = headers
@@ -136,7 +136,7 @@ class ChatSocket(WebSocketClientProtocol):
     # What the line calls
 
     def send_text(self, text: bytes) -> None:
-        """Send one message; while the connection closes it goes nowhere, and :meth:`Listener.lost` is about to say so."""
+        """Send one message; while the connection closes it goes nowhere, and :meth:`SocketListener.lost` is about to say so."""
         if self.state == self.STATE_OPEN:
             self.sendMessage(text)
 
@@ -168,7 +168,7 @@ class ChatSocket(WebSocketClientProtocol):
             self.give_up(ConnectionProblem(f"what the server sends could not be dealt with: {type(error).__name__}: {error}"))
 
     def onConnecting(self, transport_details: object) -> ConnectingRequest:
-        where: Where = self.factory.where
+        where: ServerAddress = self.factory.where
         return ConnectingRequest(
             host=where.host,
             port=where.port,

@@ -141,7 +141,7 @@ def is_loopback(address: str) -> bool:
         return False
 
 
-class Admission:
+class ConnectionLimiter:
     """Counts what there is of connections, and says no before there are too many.
 
     :ivar limits: may be replaced while running; what is open stays open.

@@ -17,18 +17,18 @@ from typing import TypeAlias, Union
 from msgspec import Struct
 from msgspec.structs import replace
 
-from twisted_chat.drafts import DeleteDraft, EditDraft, ReactionDraft
+from twisted_chat.drafts import NewDeletion, NewEdit, NewReaction
 from twisted_chat.errors import BadRequest, Conflict, Forbidden, Gone, LimitReached, NoSuchEvent
 from twisted_chat.events import Deleted, Edited, Message, Reacted, Reaction
 
 #: Different emoji on one message: what a reader can still make sense of, and what a page of history has to carry.
 EMOJI_PER_MESSAGE = 50
 
-AmendmentDraft: TypeAlias = Union[EditDraft, DeleteDraft, ReactionDraft]
+AmendmentDraft: TypeAlias = Union[NewEdit, NewDeletion, NewReaction]
 Amendment: TypeAlias = Union[Edited, Deleted, Reacted]
 
 
-class Standing(Struct, frozen=True):
+class MessageState(Struct, frozen=True):
     """What the rules need to know of a message.
 
     :ivar emoji: the different emoji on it.
@@ -41,9 +41,9 @@ class Standing(Struct, frozen=True):
     emoji: Set[str] = frozenset()
 
 
-def standing(message: Message) -> Standing:
+def standing(message: Message) -> MessageState:
     """How a message in its present state stands."""
-    return Standing(
+    return MessageState(
         author=message.by.id,
         revision=message.revision,
         binary=message.data is not None,
@@ -52,30 +52,30 @@ def standing(message: Message) -> Standing:
     )
 
 
-def check(message: Standing | None, draft: AmendmentDraft) -> None:
-    """Return if ``draft`` may happen to ``message`` (None: there is no such message); raise what speaks against it."""
+def check(message: MessageState | None, new_event: AmendmentDraft) -> None:
+    """Return if ``new_event`` may happen to ``message`` (None: there is no such message); raise what speaks against it."""
     if message is None:
-        raise NoSuchEvent(f"of: there is no message {draft.of}")
+        raise NoSuchEvent(f"of: there is no message {new_event.of}")
     if message.gone:
-        raise Gone(f"of: message {draft.of} was deleted")
-    match draft:
-        case EditDraft():
-            _check_edit(message, draft)
-        case DeleteDraft():
-            if not draft.any_author and draft.by.id != message.author:
-                raise Forbidden(f"of: message {draft.of} is by somebody else")
-        case ReactionDraft():
-            if draft.on and draft.emoji not in message.emoji and len(message.emoji) >= EMOJI_PER_MESSAGE:
-                raise LimitReached(f"emoji: message {draft.of} has {EMOJI_PER_MESSAGE} different ones, the most there may be")
+        raise Gone(f"of: message {new_event.of} was deleted")
+    match new_event:
+        case NewEdit():
+            _check_edit(message, new_event)
+        case NewDeletion():
+            if not new_event.any_author and new_event.by.id != message.author:
+                raise Forbidden(f"of: message {new_event.of} is by somebody else")
+        case NewReaction():
+            if new_event.on and new_event.emoji not in message.emoji and len(message.emoji) >= EMOJI_PER_MESSAGE:
+                raise LimitReached(f"emoji: message {new_event.of} has {EMOJI_PER_MESSAGE} different ones, the most there may be")
 
 
-def _check_edit(message: Standing, draft: EditDraft) -> None:
-    if draft.by.id != message.author:
-        raise Forbidden(f"of: message {draft.of} is by somebody else")
+def _check_edit(message: MessageState, new_event: NewEdit) -> None:
+    if new_event.by.id != message.author:
+        raise Forbidden(f"of: message {new_event.of} is by somebody else")
     if message.binary:
-        raise BadRequest(f"of: message {draft.of} is binary and has no text to edit")
-    if draft.revision != message.revision:
-        raise Conflict(f"revision: message {draft.of} is at revision {message.revision}, not {draft.revision}")
+        raise BadRequest(f"of: message {new_event.of} is binary and has no text to edit")
+    if new_event.revision != message.revision:
+        raise Conflict(f"revision: message {new_event.of} is at revision {message.revision}, not {new_event.revision}")
 
 
 def fold(message: Message, amendment: Amendment) -> Message:
@@ -97,7 +97,7 @@ def tombstone(message: Message) -> Message:
     return Message(message.seq, message.id, message.at, message.by, message.key, gone=True)
 
 
-def react(reactions: tuple[Reaction, ...], person: str, emoji: str, on: bool) -> tuple[Reaction, ...]:
+def react(reactions: tuple[Reaction, ...], user: str, emoji: str, on: bool) -> tuple[Reaction, ...]:
     """Emoji stand in the order in which each came to the message, people in the order in which they put it there."""
     after = []
     found = False
@@ -106,15 +106,15 @@ def react(reactions: tuple[Reaction, ...], person: str, emoji: str, on: bool) ->
             after.append(reaction)
             continue
         found = True
-        people = _with_or_without(reaction.by, person, on)
+        people = _with_or_without(reaction.by, user, on)
         if people:
             after.append(Reaction(emoji, people))
     if on and not found:
-        after.append(Reaction(emoji, (person,)))
+        after.append(Reaction(emoji, (user,)))
     return tuple(after)
 
 
-def _with_or_without(people: tuple[str, ...], person: str, on: bool) -> tuple[str, ...]:
+def _with_or_without(people: tuple[str, ...], user: str, on: bool) -> tuple[str, ...]:
     if not on:
-        return tuple(other for other in people if other != person)
-    return people if person in people else (*people, person)
+        return tuple(other for other in people if other != user)
+    return people if user in people else (*people, user)

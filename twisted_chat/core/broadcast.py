@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from twisted_chat.core.link import Send
-from twisted_chat.core.scheduler import Turn
-from twisted_chat.core.subscription import CATCH_UP_BYTES, Reader, State
+from twisted_chat.core.scheduler import Scheduler
+from twisted_chat.core.subscription import CATCH_UP_BYTES, Subscription, SubscriptionState
 from twisted_chat.events import Event
 from twisted_chat.protocol.encoders import Encoding
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 #: Members in one row: two or three milliseconds of writing.  With 256, a room of 1,000 made the next lines come in more and smaller
 #: batches (0.8 times the deliveries at 16 durable lines under way).
-ROW_MEMBERS = 512
+SHARD_SUBSCRIBERS = 512
 
 
 def send_to_all(sends: Sequence[Send], chunk: bytes) -> list[tuple[int, int]]:
@@ -53,49 +53,49 @@ class FanOut:
 
     log = Logger()
 
-    def __init__(self, turn: Turn) -> None:
-        self._turn = turn
-        self._rows: deque[Row] = deque()
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._shards: deque[Shard] = deque()
 
-    def add(self, rows: Sequence[Row]) -> None:
+    def add(self, shards: Sequence[Shard]) -> None:
         """These have something to write: if nobody waits, the first of them begin now."""
-        idle = not self._rows
-        for row in rows:
-            if not row.waiting:
-                row.waiting = True
-                self._rows.append(row)
+        idle = not self._shards
+        for shard in shards:
+            if not shard.waiting:
+                shard.waiting = True
+                self._shards.append(shard)
         if idle:
             self._go_on()
 
     def finish(self) -> None:
         """Write everything now: the server is about to end."""
-        while self._rows:
+        while self._shards:
             self._write_next()
 
-    def write(self, row: Row) -> None:
+    def write(self, shard: Shard) -> None:
         """Write to that row now.  What fails there is that row's trouble, and nobody else's."""
         try:
-            row.write()
+            shard.write()
         except Exception:
-            self.log.failure("Writing to members of {room} failed", room=row.audience.room.name)
-        row.audience.written()
+            self.log.failure("Writing to members of {room} failed", room=shard.broadcast.room.name)
+        shard.broadcast.written()
 
     def _go_on(self) -> None:
         written = 0
-        while self._rows and written < ROW_MEMBERS:
+        while self._shards and written < SHARD_SUBSCRIBERS:
             written += self._write_next()
-        if self._rows:
-            self._turn.at_next(self._go_on)
+        if self._shards:
+            self._scheduler.at_next(self._go_on)
 
     def _write_next(self) -> int:
-        row = self._rows.popleft()
-        row.waiting = False
-        count = len(row.readers)
-        self.write(row)
+        shard = self._shards.popleft()
+        shard.waiting = False
+        count = len(shard.subscriptions)
+        self.write(shard)
         return count
 
 
-class Row:
+class Shard:
     """Readers who have all been given the same.
 
     :ivar position: everything up to and including this number.
@@ -103,46 +103,46 @@ class Row:
     :ivar waiting: for its turn in the fan-out.
     """
 
-    __slots__ = ("_leaving", "_writing", "audience", "position", "readers", "sends", "waiting")
+    __slots__ = ("_leaving", "_writing", "broadcast", "position", "sends", "subscriptions", "waiting")
 
-    def __init__(self, audience: Audience, position: int) -> None:
-        self.audience = audience
+    def __init__(self, broadcast: Broadcast, position: int) -> None:
+        self.broadcast = broadcast
         self.position = position
-        self.readers: list[Reader] = []
+        self.subscriptions: list[Subscription] = []
         self.sends: list[Send] = []
         self.waiting = False
         self._writing = False
-        self._leaving: list[Reader] = []
+        self._leaving: list[Subscription] = []
 
-    def enter(self, reader: Reader) -> None:
+    def enter(self, subscription: Subscription) -> None:
         """The reader has what the row has."""
-        reader.state = State.LIVE
-        reader.row = self
-        reader.place = len(self.readers)
-        self.readers.append(reader)
-        self.sends.append(reader.link.send)
+        subscription.state = SubscriptionState.LIVE
+        subscription.shard = self
+        subscription.place = len(self.subscriptions)
+        self.subscriptions.append(subscription)
+        self.sends.append(subscription.connection.send)
 
-    def leave(self, reader: Reader) -> None:
+    def leave(self, subscription: Subscription) -> None:
         """The reader is written to directly no more; its position is the row's."""
-        reader.state = State.BEHIND
-        reader.position = self.position
+        subscription.state = SubscriptionState.BEHIND
+        subscription.position = self.position
         if self._writing:
             # It has taken this write whole (a transport with a buffer of its own); places must not move now.
-            self._leaving.append(reader)
-            reader.row = None
+            self._leaving.append(subscription)
+            subscription.shard = None
         else:
-            self._remove(reader)
-            self.audience.drop_if_empty(self)
+            self._remove(subscription)
+            self.broadcast.drop_if_empty(self)
 
     def write(self) -> None:
         """Everybody gets what the log has after the row's position."""
-        audience = self.audience
-        first, head = self.position + 1, audience.room.head
-        if first > head or not self.readers:
+        broadcast = self.broadcast
+        first, head = self.position + 1, broadcast.room.head
+        if first > head or not self.subscriptions:
             return
-        items, chunk = audience.after(self.position)
+        items, chunk = broadcast.after(self.position)
         self.position = head
-        audience.room.delivered += len(self.readers) * (head + 1 - first)
+        broadcast.room.delivered += len(self.subscriptions) * (head + 1 - first)
         if not chunk:
             return
         self._writing = True
@@ -156,63 +156,63 @@ class Row:
         self._writing = False
         if short or self._leaving:
             self._part(short, items, first)
-            audience.drop_if_empty(self)
+            broadcast.drop_if_empty(self)
 
-    def take_over(self, other: Row) -> None:
+    def take_over(self, other: Shard) -> None:
         """The readers of a row that has the same position."""
-        readers, other.readers, other.sends = other.readers, [], []
-        for reader in readers:
-            self.enter(reader)
+        subscriptions, other.subscriptions, other.sends = other.subscriptions, [], []
+        for subscription in subscriptions:
+            self.enter(subscription)
 
     def _break_off(self) -> None:
         self._leaving = []
-        for reader in [*self.readers]:
-            self._remove(reader)
-            reader.state = State.LEFT
-            reader.link.abort()
-        self.audience.drop_if_empty(self)
+        for subscription in [*self.subscriptions]:
+            self._remove(subscription)
+            subscription.state = SubscriptionState.LEFT
+            subscription.connection.abort()
+        self.broadcast.drop_if_empty(self)
 
     def _part(self, short: list[tuple[int, int]], items: Sequence[bytes], first: int) -> None:
-        parting = [(self.readers[place], taken) for place, taken in short]
+        parting = [(self.subscriptions[place], taken) for place, taken in short]
         leaving, self._leaving = self._leaving, []
         # A transport may say that it is full from inside a send that takes only a part: it is removed once.
-        parted = {reader for reader, _ in parting}
-        for reader in leaving:
-            if reader not in parted:
-                self._remove(reader)
-        encoding = self.audience.encoding
-        for reader, taken in parting:
-            self._remove(reader)
-            reader.state = State.BEHIND
+        parted = {subscription for subscription, _ in parting}
+        for subscription in leaving:
+            if subscription not in parted:
+                self._remove(subscription)
+        encoding = self.broadcast.encoding
+        for subscription, taken in parting:
+            self._remove(subscription)
+            subscription.state = SubscriptionState.BEHIND
             if taken < 0:
-                reader.position = first - 1
-                reader.link.abort()
+                subscription.position = first - 1
+                subscription.connection.abort()
                 continue
             count, rest = encoding.cut(items, taken)
-            reader.position = first - 1 + count
+            subscription.position = first - 1 + count
             if rest:
-                reader.link.hold(rest)
+                subscription.connection.hold(rest)
             else:
-                reader.member.feed_soon()
+                subscription.subscriber.feed_soon()
 
-    def _remove(self, reader: Reader) -> None:
+    def _remove(self, subscription: Subscription) -> None:
         # The last one takes the free place: order within the row means nothing.
-        last, last_send = self.readers.pop(), self.sends.pop()
-        if last is not reader:
-            place = reader.place
-            self.readers[place], self.sends[place] = last, last_send
+        last, last_send = self.subscriptions.pop(), self.sends.pop()
+        if last is not subscription:
+            place = subscription.place
+            self.subscriptions[place], self.sends[place] = last, last_send
             last.place = place
-        reader.place = -1
-        reader.row = None
+        subscription.place = -1
+        subscription.shard = None
 
 
-class Audience:
+class Broadcast:
     """The members who read a room in one encoding, and the encoded recent events."""
 
     def __init__(self, room: Room, encoding: Encoding, fan_out: FanOut) -> None:
         self.room = room
         self.encoding = encoding
-        self.rows: list[Row] = []
+        self.shards: list[Shard] = []
         self._fan_out = fan_out
         self._items: list[bytes] = []
         self._base = room.recent.base
@@ -220,43 +220,43 @@ class Audience:
         self._after = -1
         self._next: tuple[list[bytes], bytes] = ([], b"")
 
-    def enter(self, reader: Reader) -> None:
+    def enter(self, subscription: Subscription) -> None:
         """The reader is at the head: write to it directly from now on."""
         head = self.room.head
-        for row in reversed(self.rows):
-            if row.position == head and len(row.readers) < ROW_MEMBERS:
+        for shard in reversed(self.shards):
+            if shard.position == head and len(shard.subscriptions) < SHARD_SUBSCRIBERS:
                 break
         else:
-            row = Row(self, head)
-            self.rows.append(row)
-        row.enter(reader)
+            shard = Shard(self, head)
+            self.shards.append(shard)
+        shard.enter(subscription)
 
-    def drop_if_empty(self, row: Row) -> None:
+    def drop_if_empty(self, shard: Shard) -> None:
         """Nobody is left in that row."""
-        if not row.readers and row in self.rows:
-            self.rows.remove(row)
+        if not shard.subscriptions and shard in self.shards:
+            self.shards.remove(shard)
 
     def announce(self, events: Sequence[Event]) -> None:
         """The log has these next events: write them to everybody in the rows, at once or in turns."""
-        rows = self.rows
-        if not rows:
+        shards = self.shards
+        if not shards:
             return
         items = self._encode(events)
         self._after, self._next = events[0].seq - 1, (items, self.encoding.join(items))
-        if len(rows) == 1 and not rows[0].waiting:
-            self._fan_out.write(rows[0])
+        if len(shards) == 1 and not shards[0].waiting:
+            self._fan_out.write(shards[0])
         else:
             self._merge()
-            self._fan_out.add(self.rows)
+            self._fan_out.add(self.shards)
 
     def write_all(self) -> None:
         """No row stays behind: what it would need is about to be forgotten."""
-        for row in [*self.rows]:
-            self._fan_out.write(row)
+        for shard in [*self.shards]:
+            self._fan_out.write(shard)
 
     def written(self) -> None:
         """A row has been written to: when none waits any more, the bytes need not stay in memory."""
-        if not any(row.waiting for row in self.rows):
+        if not any(shard.waiting for shard in self.shards):
             self._forget_next()
 
     def after(self, position: int) -> tuple[list[bytes], bytes]:
@@ -301,14 +301,18 @@ class Audience:
 
     def _merge(self) -> None:
         """Rows that have become small, and are at the same place, become one."""
-        rows: list[Row] = []
-        for row in self.rows:
-            last = rows[-1] if rows else None
-            if last is not None and last.position == row.position and len(last.readers) + len(row.readers) <= ROW_MEMBERS:
-                last.take_over(row)
+        shards: list[Shard] = []
+        for shard in self.shards:
+            last = shards[-1] if shards else None
+            if (
+                last is not None
+                and last.position == shard.position
+                and len(last.subscriptions) + len(shard.subscriptions) <= SHARD_SUBSCRIBERS
+            ):
+                last.take_over(shard)
             else:
-                rows.append(row)
-        self.rows = rows
+                shards.append(shard)
+        self.shards = shards
 
     def _encode(self, events: Sequence[Event]) -> list[bytes]:
         items = self.encoding.items(events)

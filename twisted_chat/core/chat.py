@@ -18,18 +18,18 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_chat.core.broadcast import FanOut
-from twisted_chat.core.commit import EphemeralLog, GroupCommit, Posting
-from twisted_chat.core.heartbeat import Wheel
+from twisted_chat.core.commit import AppendRequest, EphemeralLog, GroupCommit
+from twisted_chat.core.heartbeat import TimingWheel
 from twisted_chat.core.json_session import JsonSession
-from twisted_chat.core.link import Link
-from twisted_chat.core.presence import Presence
-from twisted_chat.core.ratelimit import Bucket
+from twisted_chat.core.link import Connection
+from twisted_chat.core.presence import PresenceList
+from twisted_chat.core.ratelimit import TokenBucket
 from twisted_chat.core.room import Room
-from twisted_chat.core.scheduler import CallLater, Turn
+from twisted_chat.core.scheduler import CallLater, Scheduler
 from twisted_chat.core.session import Session
 from twisted_chat.core.subscription import CATCH_UP_BYTES, CATCH_UP_EVENTS
-from twisted_chat.core.text_session import PlainSession
-from twisted_chat.drafts import Draft, MessageDraft
+from twisted_chat.core.text_session import TextSession
+from twisted_chat.drafts import NewEvent, NewMessage
 from twisted_chat.errors import (
     BadRequest,
     ChatError,
@@ -43,12 +43,12 @@ from twisted_chat.errors import (
     Unauthenticated,
 )
 from twisted_chat.events import Cursor, Event
-from twisted_chat.interfaces import Appended, LogStore, Opened, Outcome, Page, Repeated, RoomRecord
+from twisted_chat.interfaces import Appended, Duplicate, LogStore, Opened, Outcome, Page, RoomRecord
 from twisted_chat.limits import Limits, RoomPolicies
 from twisted_chat.names import person_name, room_name, skeleton
 from twisted_chat.protocol.replies import Me, ReadPush, TypingPush
-from twisted_chat.ticket import Dialect, Ticket
-from twisted_chat.users import Credential, Person
+from twisted_chat.ticket import Admission, Dialect
+from twisted_chat.users import Credential, User
 
 #: Reads of the store for readers that catch up, under way at once: bounds memory when thousands resume together.
 READS_AT_ONCE = 16
@@ -76,18 +76,18 @@ class Clock(Protocol):
     def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kw: object) -> object: ...
 
 
-class Guests(Protocol):
+class MakeGuest(Protocol):
     """Makes guests: :mod:`twisted_chat.auth.guest`."""
 
-    def __call__(self, name: str | None, device: str | None, /) -> Person: ...
+    def __call__(self, name: str | None, device: str | None, /) -> User: ...
 
 
-def refuse_credentials(credential: Credential) -> Deferred[Person]:
+def refuse_credentials(credential: Credential) -> Deferred[User]:
     """The ``identify`` of a hub without any way to prove who one is."""
     return fail(Unauthenticated("token: this server knows no tokens"))
 
 
-class Hub:
+class Chat:
     """One chat.
 
     :param store: open; ``opened`` is what opening it answered.
@@ -108,12 +108,12 @@ class Hub:
         clock: Clock,
         *,
         now_seconds: Callable[[], float],
-        life: str,
+        run_id: str,
         random: Callable[[], float],
         limits: Limits = _LIMITS,
         policies: RoomPolicies = _POLICIES,
-        identify: Callable[[Credential], Deferred[Person]] = refuse_credentials,
-        guest: Guests | None = None,
+        identify: Callable[[Credential], Deferred[User]] = refuse_credentials,
+        guest: MakeGuest | None = None,
         server: str = "twisted_chat",
     ) -> None:
         self.store = store
@@ -127,23 +127,23 @@ class Hub:
         self.now = clock.seconds
         self.now_seconds = now_seconds
         self.call_later: CallLater = clock.callLater
-        self.turn = Turn(self.call_later)
-        self._fan_out = FanOut(self.turn)
-        self.wheel = Wheel(self.call_later)
-        self.commits = GroupCommit(store, self.turn, limits.uncommitted, self.now)
+        self.scheduler = Scheduler(self.call_later)
+        self._fan_out = FanOut(self.scheduler)
+        self.wheel = TimingWheel(self.call_later)
+        self.commits = GroupCommit(store, self.scheduler, limits.uncommitted, self.now)
         self.sessions: set[Session] = set()
         self.draining = False
         self.dropped_connections = 0
         self._guest = guest
         self._random = random
-        self._ephemeral = EphemeralLog(self.turn, lambda: int(now_seconds() * 1000), life, self.now)
-        self._ephemeral_epoch = f"~{life}"
+        self._ephemeral = EphemeralLog(self.scheduler, lambda: int(now_seconds() * 1000), run_id, self.now)
+        self._ephemeral_epoch = f"~{run_id}"
         self._reads = DeferredSemaphore(READS_AT_ONCE)
         self._rooms: dict[str, Room] = {}
         self._skeletons: dict[str, str] = {}
         self._records = {record.name: record for record in opened.rooms}
         self._by_person: dict[str, set[Session]] = {}
-        self._person_buckets: dict[str, Bucket] = {}
+        self._person_buckets: dict[str, TokenBucket] = {}
         self._names: dict[str, dict[str, str]] = {}
         self._reserved: dict[str, str] = {}
         self._last_post: dict[tuple[str, str], float] = {}
@@ -158,18 +158,22 @@ class Hub:
 
     # Connections
 
-    def check_may_enter(self, person: Person, raw_room: str | None) -> None:
+    def check_may_enter(self, user: User, raw_room: str | None) -> None:
         """What :meth:`open_session` would refuse, for the time before the upgrade when it can still be said in HTTP."""
         if self.draining:
             raise Restarting("the server is restarting", retry_after_ms=self._return_ms())
-        self.check_name(person)
+        self.check_name(user)
         if raw_room is not None:
-            self.room_for(person, raw_room).check_size()
+            self.room_for(user, raw_room).check_size()
 
-    def open_session(self, link: Link, ticket: Ticket) -> Session:
+    def open_session(self, connection: Connection, admission: Admission) -> Session:
         """A connection is open: the session that takes its messages.  :class:`ChatError` if it may not be after all."""
-        self.check_may_enter(ticket.person, None if ticket.dialect is Dialect.JSON else ticket.room)
-        session = JsonSession(self, link, ticket) if ticket.dialect is Dialect.JSON else PlainSession(self, link, ticket)
+        self.check_may_enter(admission.user, None if admission.dialect is Dialect.JSON else admission.room)
+        session = (
+            JsonSession(self, connection, admission)
+            if admission.dialect is Dialect.JSON
+            else TextSession(self, connection, admission)
+        )
         self.add_session(session)
         return session
 
@@ -177,10 +181,10 @@ class Hub:
         """Count a session in and look after it (edges with sessions of their own kind, too)."""
         self.sessions.add(session)
         self._enter_person(session)
-        if session.link.congested:
+        if session.connection.congested:
             # Already: the link could not say so to a session that was not there yet.
             session.congested()
-        session.visit(self.wheel.tick)
+        session.on_timer(self.wheel.tick)
 
     def session_lost(self, session: Session, slot: int) -> None:
         """A session's connection has ended."""
@@ -189,93 +193,93 @@ class Hub:
         if slot >= 0:
             self.wheel.forget(slot, session)
 
-    def rename(self, session: Session, person: Person) -> None:
-        """The session turned out to be of ``person`` (before it has joined anything)."""
-        before = session.person
+    def rename(self, session: Session, user: User) -> None:
+        """The session turned out to be of ``user`` (before it has joined anything)."""
+        before = session.user
         # First it gives its name up, or it could not take one that looks like it.
         self._leave_person(session)
         try:
-            self.check_name(person)
-            session.become(person)
+            self.check_name(user)
+            session.become(user)
         finally:
             self._enter_person(session)
-        if person.expires != before.expires:
-            session.visit_in(1)
+        if user.expires != before.expires:
+            session.set_timer(1)
 
     def replace_device(self, session: JsonSession) -> None:
         """Another connection of the same person and device is the old one that the network has not given up yet."""
         if session.device is None:
             return
-        for other in list(self._by_person.get(session.person.id, ())):
+        for other in list(self._by_person.get(session.user.id, ())):
             if other is not session and isinstance(other, JsonSession) and other.device == session.device:
                 other.bye(CloseCode.REPLACED, "replaced", retry=False)
                 other.close(CloseCode.REPLACED, "replaced by a newer connection of the same device")
 
-    def guest_as(self, person: Person, name: str | None, device: str | None) -> Person:
+    def guest_as(self, user: User, name: str | None, device: str | None) -> User:
         """Who a session without a token is after its hello: guests choose a name, others keep theirs."""
-        if not person.guest:
-            return person
+        if not user.guest:
+            return user
         if self._guest is None or (name is None and device is None):
-            return person
+            return user
         if device is None:
-            return _renamed(person, name)
-        if name is None and not _is_named_by_id(person):
-            name = person.name
+            return _renamed(user, name)
+        if name is None and not _is_named_by_id(user):
+            name = user.name
         return self._guest(name, device)
 
     # People
 
     def reserve_names(self, people: Iterable[tuple[str, str]]) -> None:
         """Names (person's id, name) that no guest may take or imitate, here or not."""
-        for person, name in people:
-            self._reserved[skeleton(name)] = person
+        for user, name in people:
+            self._reserved[skeleton(name)] = user
 
-    def check_name(self, person: Person) -> None:
+    def check_name(self, user: User) -> None:
         """:class:`Conflict` if the name looks like that of somebody else.
 
         Two guests may have the very same name (one person in two tabs, or back before the old connection is given up); nobody may
         have one that only looks the same, and guests not that of somebody with a token.
         """
-        if not person.guest:
+        if not user.guest:
             return
-        shape = skeleton(person.name)
-        if self._reserved.get(shape, person.id) != person.id:
-            raise Conflict(f"name: {person.name} looks like the name of somebody else")
+        shape = skeleton(user.name)
+        if self._reserved.get(shape, user.id) != user.id:
+            raise Conflict(f"name: {user.name} looks like the name of somebody else")
         for other, name in self._names.get(shape, {}).items():
-            if other != person.id and (name != person.name or not other.startswith("g")):
-                raise Conflict(f"name: {person.name} looks like the name of somebody else")
+            if other != user.id and (name != user.name or not other.startswith("g")):
+                raise Conflict(f"name: {user.name} looks like the name of somebody else")
 
-    def person_bucket(self, person: str) -> Bucket:
+    def person_bucket(self, user: str) -> TokenBucket:
         """The rate of one person over all connections."""
-        bucket = self._person_buckets.get(person)
+        bucket = self._person_buckets.get(user)
         if bucket is None:
-            bucket = Bucket(self.limits.person_burst, self.limits.person_per_second, self.now)
-            self._person_buckets[person] = bucket
+            bucket = TokenBucket(self.limits.person_burst, self.limits.person_per_second, self.now)
+            self._person_buckets[user] = bucket
         return bucket
 
     def end_tokens(self, tokens: Iterable[str]) -> None:
         """These tokens were revoked: their connections end."""
         revoked = set(tokens)
         for session in list(self.sessions):
-            if session.person.token_id in revoked:
+            if session.user.token_id in revoked:
                 session.end(Unauthenticated("the token was revoked"))
 
     def _enter_person(self, session: Session) -> None:
-        person = session.person
-        self._by_person.setdefault(person.id, set()).add(session)
-        self._names.setdefault(skeleton(person.name), {})[person.id] = person.name
+        user = session.user
+        self._by_person.setdefault(user.id, set()).add(session)
+        self._names.setdefault(skeleton(user.name), {})[user.id] = user.name
 
     def _leave_person(self, session: Session) -> None:
-        person = session.person
-        sessions = self._by_person.get(person.id, set())
+        user = session.user
+        sessions = self._by_person.get(user.id, set())
         sessions.discard(session)
         if not sessions:
-            self._by_person.pop(person.id, None)
-        shape = skeleton(person.name)
-        if any(skeleton(other.person.name) == shape for other in sessions):
+            self._by_person.pop(user.id, None)
+        shape = skeleton(user.name)
+        if any(skeleton(other.user.name) == shape for other in sessions):
             return
         names = self._names.get(shape, {})
-        names.pop(person.id, None)
+        names.pop(user.id, None)
         if not names:
             self._names.pop(shape, None)
 
@@ -285,18 +289,18 @@ class Hub:
         """The one form of a room's name."""
         return raw if raw in self._rooms else room_name(raw)
 
-    def room_for(self, person: Person, raw: str) -> Room:
+    def room_for(self, user: User, raw: str) -> Room:
         """The room, made if need be and allowed; :class:`NoSuchRoom` also for one that the person may not see."""
         room = self._rooms.get(raw)
         name = room_name(raw) if room is None else room.name
         # First of all, so that who may not see a room learns nothing of it, and makes none.
-        if not self.may_see(person, name):
+        if not self.may_see(user, name):
             raise NoSuchRoom(f"room: there is no {name}")
         return room or self._make_room(name)
 
-    def rooms(self, person: Person) -> list[Room]:
+    def rooms(self, user: User) -> list[Room]:
         """The rooms that the person may see, by name, at most :data:`ROOMS_TOLD`."""
-        names = (name for name in sorted({*self._records, *self._rooms}) if self.may_see(person, name))
+        names = (name for name in sorted({*self._records, *self._rooms}) if self.may_see(user, name))
         return [self._make_room(name) for name in islice(names, ROOMS_TOLD)]
 
     def learn_rooms(self, rooms: Mapping[str, bool]) -> None:
@@ -318,54 +322,54 @@ class Hub:
         """The rooms in use, for metrics and retention."""
         return self._rooms.values()
 
-    def may_see(self, person: Person, room: str) -> bool:
+    def may_see(self, user: User, room: str) -> bool:
         """Whether the room exists for this person."""
-        if person.guest and not self.policies.policy(room).guests:
+        if user.guest and not self.policies.policy(room).guests:
             return False
-        return person.rooms is None or any(fnmatchcase(room, pattern) for pattern in person.rooms)
+        return user.rooms is None or any(fnmatchcase(room, pattern) for pattern in user.rooms)
 
-    def can(self, person: Person, room: Room) -> tuple[str, ...]:
+    def can(self, user: User, room: Room) -> tuple[str, ...]:
         """What the person may do there, for the ``can`` of a join."""
-        moderates = "moderate" in person.rights
+        moderates = "moderate" in user.rights
         rights = []
-        if self._may_write(person, room):
+        if self._may_write(user, room):
             rights.append("send")
             if room.durable:
                 rights += ["edit", "delete", "react"]
-            if not person.guest:
+            if not user.guest:
                 rights.append("topic")
         if moderates:
             rights.append("moderate")
         return tuple(rights)
 
-    def check_may_write(self, person: Person, room: Room) -> None:
+    def check_may_write(self, user: User, room: Room) -> None:
         """:class:`Forbidden` unless the person may write there."""
-        if not room.open_to_all and not self._may_write(person, room):
+        if not room.open_to_all and not self._may_write(user, room):
             raise Forbidden(f"room: {room.name} is {'archived' if room.archived else 'not for you to write in'}")
 
-    def check_slow_mode(self, person: Person, room: Room) -> None:
+    def check_slow_mode(self, user: User, room: Room) -> None:
         """The person says something there: :class:`SlowMode` if it is too early for that."""
-        wait = self.slow_mode_wait(person, room)
+        wait = self.slow_mode_wait(user, room)
         if wait > 0:
             raise SlowMode(f"room: {room.name} is in slow mode, wait {wait:.1f} s", retry_after_ms=ceil(wait * 1000))
         if room.policy.slow_mode:
-            self._last_post[room.name, person.id] = self.now()
+            self._last_post[room.name, user.id] = self.now()
 
-    def slow_mode_wait(self, person: Person, room: Room) -> float:
+    def slow_mode_wait(self, user: User, room: Room) -> float:
         """Seconds until the person may say something there again."""
-        at = self._last_post.get((room.name, person.id))
-        if at is None or not room.policy.slow_mode or "moderate" in person.rights:
+        at = self._last_post.get((room.name, user.id))
+        if at is None or not room.policy.slow_mode or "moderate" in user.rights:
             return 0.0
         return at + room.policy.slow_mode - self.now()
 
-    def _may_write(self, person: Person, room: Room) -> bool:
+    def _may_write(self, user: User, room: Room) -> bool:
         if room.archived:
             return False
         match room.policy.writers:
             case "moderators":
-                return "moderate" in person.rights
+                return "moderate" in user.rights
             case "users":
-                return not person.guest
+                return not user.guest
             case _:
                 return True
 
@@ -384,7 +388,7 @@ class Hub:
             if len(self._skeletons) >= self.limits.rooms:
                 raise LimitReached(f"room: there are {self.limits.rooms} rooms already")
             self._skeletons[skeleton(name)] = name
-        presence = Presence(name, self.turn, self.call_later)
+        presence = PresenceList(name, self.scheduler, self.call_later)
         room = Room(
             record or RoomRecord(name),
             self.epoch if policy.durable else self._ephemeral_epoch,
@@ -399,15 +403,15 @@ class Hub:
 
     # The logs
 
-    def submit(self, posting: Posting) -> None:
+    def submit(self, request: AppendRequest) -> None:
         """Number, keep and deliver; :class:`ChatError` if that cannot begin."""
         if self.draining:
             raise Restarting("the server is restarting", retry_after_ms=self._return_ms())
-        (self.commits if posting.room.durable else self._ephemeral).submit(posting)
+        (self.commits if request.room.durable else self._ephemeral).submit(request)
 
-    def post(self, person: Person, raw_room: str, draft: Draft) -> Deferred[Appended | Repeated]:
+    def post(self, user: User, raw_room: str, new_event: NewEvent) -> Deferred[Appended | Duplicate]:
         """Say something without a connection (HTTP, embedding programs); fires when it is on disk."""
-        result: Deferred[Appended | Repeated] = Deferred()
+        result: Deferred[Appended | Duplicate] = Deferred()
 
         def done(outcomes: Iterable[Outcome]) -> None:
             (outcome,) = outcomes
@@ -416,16 +420,16 @@ class Hub:
             else:
                 result.callback(outcome)
 
-        room = self.room_for(person, raw_room)
-        self.check_may_write(person, room)
-        if type(draft) is MessageDraft:
-            self.check_slow_mode(person, room)
-        self.submit(Posting(room, [draft], done, result.errback))
+        room = self.room_for(user, raw_room)
+        self.check_may_write(user, room)
+        if type(new_event) is NewMessage:
+            self.check_slow_mode(user, room)
+        self.submit(AppendRequest(room, [new_event], done, result.errback))
         return result
 
     def page(
         self,
-        person: Person,
+        user: User,
         raw_room: str,
         limit: int,
         *,
@@ -434,15 +438,15 @@ class Hub:
         around: int | None = None,
     ) -> Deferred[Page]:
         """A page of messages in their present state."""
-        room = self.room_for(person, raw_room)
+        room = self.room_for(user, raw_room)
         limit = min(limit, self.limits.history)
         if not room.durable:
             return succeed(_page_of(room, limit, before, after, around))
         return self.store.page(room.name, limit, before=before, after=after, around=around)
 
-    def read(self, person: Person, raw_room: str, after: int, limit: int) -> Deferred[list[Event]]:
+    def read(self, user: User, raw_room: str, after: int, limit: int) -> Deferred[list[Event]]:
         """The log after a number, as it is."""
-        room = self.room_for(person, raw_room)
+        room = self.room_for(user, raw_room)
         if room.durable:
             return self.store.read(room.name, after, min(limit, self.limits.history), CATCH_UP_BYTES * 4)
         start = room.recent.after(max(after, room.recent.base - 1)) or 0
@@ -471,35 +475,35 @@ class Hub:
         event = self._reads.run(self.store.event, room.name, since.seq)
         return event.addCallback(lambda found: "expired" if found is None else None if found.id == since.id else "fork")
 
-    def read_marks(self, person: Person) -> Deferred[dict[str, int]]:
+    def read_marks(self, user: User) -> Deferred[dict[str, int]]:
         """How far the person has read; nothing is known of guests without a device."""
-        return self.store.read_marks(person.id).addErrback(self._no_marks)
+        return self.store.read_marks(user.id).addErrback(self._no_marks)
 
     def _no_marks(self, failure: Failure) -> dict[str, int]:
         # A store that cannot be read now does not keep anybody from saying hello.
         self.log.failure("Could not read marks", failure)
         return {}
 
-    def mark_read(self, person: Person, room: Room, seq: int, by: Session) -> Deferred[int]:
+    def mark_read(self, user: User, room: Room, seq: int, by: Session) -> Deferred[int]:
         """Keep a read mark and tell the person's other devices."""
 
         def marked(mark: int) -> int:
-            for session in self._by_person.get(person.id, ()):
+            for session in self._by_person.get(user.id, ()):
                 if session is not by and isinstance(session, JsonSession):
                     session.see_read(ReadPush(room=room.name, seq=mark))
             return mark
 
-        return self.store.mark_read(person.id, room.name, seq).addCallback(marked)
+        return self.store.mark_read(user.id, room.name, seq).addCallback(marked)
 
     def typing(self, by: JsonSession, room: Room) -> None:
         """Tell the room's other members that somebody is writing, at most every :data:`TYPING_EVERY` seconds."""
-        person, now = by.person, self.now()
-        if now - self._typed.get((room.name, person.id), -TYPING_EVERY) < TYPING_EVERY:
+        user, now = by.user, self.now()
+        if now - self._typed.get((room.name, user.id), -TYPING_EVERY) < TYPING_EVERY:
             return
-        self._typed[room.name, person.id] = now
-        push = TypingPush(room=room.name, by=Me(id=person.id, name=person.name, guest=person.guest))
+        self._typed[room.name, user.id] = now
+        push = TypingPush(room=room.name, by=Me(id=user.id, name=user.name, guest=user.guest))
         for session in room.live_members():
-            if isinstance(session, JsonSession) and session.person.id != person.id:
+            if isinstance(session, JsonSession) and session.user.id != user.id:
                 session.see_typing(push)
 
     def retain(self) -> None:
@@ -545,9 +549,9 @@ class Hub:
         """Once a minute: what nobody needs any more."""
         self.call_later(60.0, self._tidy)
         now = self.now()
-        for person in [person for person in self._person_buckets if person not in self._by_person]:
-            if self._person_buckets[person].available() >= self.limits.person_burst:
-                del self._person_buckets[person]
+        for user in [user for user in self._person_buckets if user not in self._by_person]:
+            if self._person_buckets[user].available() >= self.limits.person_burst:
+                del self._person_buckets[user]
         for place in [place for place, at in self._last_post.items() if now - at > self.policies.policy(place[0]).slow_mode]:
             del self._last_post[place]
         self._typed = {place: at for place, at in self._typed.items() if now - at < TYPING_EVERY}
@@ -568,21 +572,21 @@ class Hub:
                 self._skeletons.pop(skeleton(name), None)
 
 
-def _is_named_by_id(person: Person) -> bool:
+def _is_named_by_id(user: User) -> bool:
     """Whether nobody chose the guest's name; the person of the device then has one by its own id, the same after each return."""
-    return person.name.startswith("guest-") and person.id.endswith(person.name.removeprefix("guest-"))
+    return user.name.startswith("guest-") and user.id.endswith(user.name.removeprefix("guest-"))
 
 
-def _renamed(person: Person, name: str | None) -> Person:
+def _renamed(user: User, name: str | None) -> User:
     if name is None:
-        return person
-    return Person(
-        id=person.id,
+        return user
+    return User(
+        id=user.id,
         name=person_name(name),
-        guest=person.guest,
-        expires=person.expires,
-        rights=person.rights,
-        rooms=person.rooms,
+        guest=user.guest,
+        expires=user.expires,
+        rights=user.rights,
+        rooms=user.rooms,
     )
 
 

@@ -14,21 +14,21 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_chat.core.gathering import Gathering
+from twisted_chat.core.gathering import BatchDelay
 from twisted_chat.core.room import Room
-from twisted_chat.core.scheduler import Turn
-from twisted_chat.drafts import Draft, MessageDraft, TopicDraft
+from twisted_chat.core.scheduler import Scheduler
+from twisted_chat.drafts import NewEvent, NewMessage, NewTopic
 from twisted_chat.errors import ChatError, Forbidden, InternalError, Unavailable
 from twisted_chat.events import Event, Message, TopicSet
-from twisted_chat.interfaces import Append, Appended, LogStore, Outcome, Repeated
+from twisted_chat.interfaces import Append, Appended, Duplicate, LogStore, Outcome
 
 #: Drafts in one transaction: some 40 ms of SQLite's time, so that an acknowledgement never waits for much more.
-BATCH_DRAFTS = 8_192
+BATCH_EVENTS = 8_192
 
 Done = Callable[[Sequence[Outcome]], None]
 
 
-class Posting(Struct, frozen=True, eq=False, gc=False):
+class AppendRequest(Struct, frozen=True, eq=False, gc=False):
     """Drafts of one sender for one room, from one read of its socket.
 
     :ivar done: called with one outcome for each draft, after the events have been announced; None: nobody waits for it.
@@ -36,7 +36,7 @@ class Posting(Struct, frozen=True, eq=False, gc=False):
     """
 
     room: Room
-    drafts: list[Draft]
+    new_events: list[NewEvent]
     done: Done | None
     failed: Callable[[ChatError], None]
 
@@ -49,24 +49,24 @@ class GroupCommit:
 
     log = Logger()
 
-    def __init__(self, store: LogStore, turn: Turn, most_waiting: int, now: Callable[[], float]) -> None:
+    def __init__(self, store: LogStore, scheduler: Scheduler, most_waiting: int, now: Callable[[], float]) -> None:
         self._store = store
-        self._turn = turn
+        self._scheduler = scheduler
         self._most_waiting = most_waiting
-        self._waiting: list[Posting] = []
-        self._running: list[Posting] = []
-        self._gathering = Gathering(turn, lambda: self.waiting_drafts, self._start, now)
+        self._waiting: list[AppendRequest] = []
+        self._running: list[AppendRequest] = []
+        self._gathering = BatchDelay(scheduler, lambda: self.waiting_events, self._start, now)
         self._idle: list[Deferred[None]] = []
         self._answers: list[Callable[[], None]] = []
-        self.waiting_drafts = 0
+        self.waiting_events = 0
         self.healthy = True
 
-    def submit(self, posting: Posting) -> None:
+    def submit(self, request: AppendRequest) -> None:
         """Commit it with the next batch; :class:`Unavailable` when too much is waiting already."""
-        if self.waiting_drafts + len(posting.drafts) > self._most_waiting:
-            raise Unavailable(f"the store is behind by {self.waiting_drafts} messages; try again", retry_after_ms=1000)
-        self._waiting.append(posting)
-        self.waiting_drafts += len(posting.drafts)
+        if self.waiting_events + len(request.new_events) > self._most_waiting:
+            raise Unavailable(f"the store is behind by {self.waiting_events} messages; try again", retry_after_ms=1000)
+        self._waiting.append(request)
+        self.waiting_events += len(request.new_events)
         if not self._running:
             self._gathering.start()
 
@@ -85,34 +85,34 @@ class GroupCommit:
 
     def _start(self) -> None:
         batch = self._running = self._take()
-        appends: dict[Room, list[Draft]] = {}
-        for posting in batch:
-            drafts = appends.get(posting.room)
-            if drafts is None:
-                appends[posting.room] = list(posting.drafts)
+        appends: dict[Room, list[NewEvent]] = {}
+        for request in batch:
+            new_events = appends.get(request.room)
+            if new_events is None:
+                appends[request.room] = list(request.new_events)
             else:
-                drafts.extend(posting.drafts)
+                new_events.extend(request.new_events)
         rooms = list(appends)
-        maybeDeferred(self._store.append, [Append(room.name, drafts) for room, drafts in appends.items()]).addCallbacks(
+        maybeDeferred(self._store.append, [Append(room.name, new_events) for room, new_events in appends.items()]).addCallbacks(
             self._committed, self._failed, callbackArgs=(batch, rooms), errbackArgs=(batch,)
         )
 
-    def _take(self) -> list[Posting]:
+    def _take(self) -> list[AppendRequest]:
         taken = count = 0
-        for posting in self._waiting:
-            if taken and count + len(posting.drafts) > BATCH_DRAFTS:
+        for request in self._waiting:
+            if taken and count + len(request.new_events) > BATCH_EVENTS:
                 break
             taken += 1
-            count += len(posting.drafts)
+            count += len(request.new_events)
         batch, self._waiting = self._waiting[:taken], self._waiting[taken:]
-        self.waiting_drafts -= count
+        self.waiting_events -= count
         return batch
 
-    def _committed(self, outcomes: list[list[Outcome]], batch: list[Posting], rooms: list[Room]) -> None:
+    def _committed(self, outcomes: list[list[Outcome]], batch: list[AppendRequest], rooms: list[Room]) -> None:
         self.healthy = True
         self._answer(lambda: self._deliver(dict(zip(rooms, outcomes, strict=True)), batch))
 
-    def _failed(self, failure: Failure, batch: list[Posting]) -> None:
+    def _failed(self, failure: Failure, batch: list[AppendRequest]) -> None:
         error = failure.value
         if not isinstance(error, ChatError):
             self.log.failure("The store failed in a way it should not", failure)
@@ -138,7 +138,7 @@ class GroupCommit:
                 self.log.failure("Telling what was committed failed")
             del self._answers[0]
 
-    def _deliver(self, outcomes: dict[Room, list[Outcome]], batch: list[Posting]) -> None:
+    def _deliver(self, outcomes: dict[Room, list[Outcome]], batch: list[AppendRequest]) -> None:
         for room, results in outcomes.items():
             events: list[Event] = [result.event for result in results if type(result) is Appended]
             if events:
@@ -147,19 +147,19 @@ class GroupCommit:
                 except Exception:
                     self.log.failure("Announcing in {room} failed", room=room.name)
         places = dict.fromkeys(outcomes, 0)
-        for posting in batch:
-            start = places[posting.room]
-            end = places[posting.room] = start + len(posting.drafts)
-            if posting.done is not None:
+        for request in batch:
+            start = places[request.room]
+            end = places[request.room] = start + len(request.new_events)
+            if request.done is not None:
                 try:
-                    posting.done(outcomes[posting.room][start:end])
+                    request.done(outcomes[request.room][start:end])
                 except Exception:
                     self.log.failure("Telling a sender what was committed failed")
 
-    def _refuse(self, error: ChatError, batch: list[Posting]) -> None:
-        for posting in batch:
+    def _refuse(self, error: ChatError, batch: list[AppendRequest]) -> None:
+        for request in batch:
             try:
-                posting.failed(error)
+                request.failed(error)
             except Exception:
                 self.log.failure("Telling a sender what was not committed failed")
 
@@ -170,7 +170,7 @@ class GroupCommit:
         elif self._idle:
             waiters, self._idle = self._idle, []
             for waiter in waiters:
-                self._turn.at_next(partial(waiter.callback, None))
+                self._scheduler.at_next(partial(waiter.callback, None))
 
 
 #: Keys of ephemeral messages that are remembered, so that a retry is answered and not repeated.
@@ -185,75 +185,79 @@ class EphemeralLog:
 
     log = Logger()
 
-    def __init__(self, turn: Turn, now_ms: Callable[[], int], life: str, now: Callable[[], float]) -> None:
-        self._gathering = Gathering(turn, lambda: self._drafts, self._announce, now)
-        self._drafts = 0
+    def __init__(self, scheduler: Scheduler, now_ms: Callable[[], int], run_id: str, now: Callable[[], float]) -> None:
+        self._gathering = BatchDelay(scheduler, lambda: self._new_events, self._announce, now)
+        self._new_events = 0
         self._now_ms = now_ms
-        self._life = life
+        self._run_id = run_id
         self._batches = 0
-        self._waiting: dict[Room, list[Posting]] = {}
+        self._waiting: dict[Room, list[AppendRequest]] = {}
         self._keys: dict[tuple[str, str, str], Event] = {}
 
-    def submit(self, posting: Posting) -> None:
+    def submit(self, request: AppendRequest) -> None:
         """Announce it at the end of this turn."""
-        self._drafts += len(posting.drafts)
-        waiting = self._waiting.get(posting.room)
+        self._new_events += len(request.new_events)
+        waiting = self._waiting.get(request.room)
         if waiting is not None:
-            waiting.append(posting)
+            waiting.append(request)
             return
-        self._waiting[posting.room] = [posting]
+        self._waiting[request.room] = [request]
         self._gathering.start()
 
     def _announce(self) -> None:
-        waiting, self._waiting, self._drafts = self._waiting, {}, 0
-        for room, postings in waiting.items():
+        waiting, self._waiting, self._new_events = self._waiting, {}, 0
+        for room, requests in waiting.items():
             try:
-                self._announce_room(room, postings)
+                self._announce_room(room, requests)
             except Exception:
                 self.log.failure("Announcing in an ephemeral room failed")
 
-    def _announce_room(self, room: Room, postings: list[Posting]) -> None:
+    def _announce_room(self, room: Room, requests: list[AppendRequest]) -> None:
         self._batches += 1
-        now, batch = self._now_ms(), f"{self._life}{self._batches:x}"
+        now, batch = self._now_ms(), f"{self._run_id}{self._batches:x}"
         events: list[Event] = []
         answers: list[tuple[Done, list[Outcome]]] = []
-        for posting in postings:
-            if posting.done is None:
-                self._number_unasked(room, posting.drafts, events, batch, now)
+        for request in requests:
+            if request.done is None:
+                self._number_unasked(room, request.new_events, events, batch, now)
             else:
-                answers.append((posting.done, [self._number(room, draft, events, batch, now) for draft in posting.drafts]))
+                answers.append(
+                    (request.done, [self._number(room, new_event, events, batch, now) for new_event in request.new_events])
+                )
         if events:
             room.announce(events)
         for done, outcomes in answers:
             done(outcomes)
 
-    def _number_unasked(self, room: Room, drafts: list[Draft], events: list[Event], batch: str, now: int) -> None:
+    def _number_unasked(self, room: Room, new_events: list[NewEvent], events: list[Event], batch: str, now: int) -> None:
         """As :meth:`_number` for each of a plain client's lines, of which nobody asks what became: 0.4 us less."""
         seq = room.head + len(events)
-        for draft in drafts:
-            if type(draft) is MessageDraft and draft.key is None:
+        for new_event in new_events:
+            if type(new_event) is NewMessage and new_event.key is None:
                 seq += 1
-                events.append(Message(seq, f"{batch}-{seq}", now, draft.by, None, draft.text, draft.data, draft.reply_to))
+                events.append(
+                    Message(seq, f"{batch}-{seq}", now, new_event.by, None, new_event.text, new_event.data, new_event.reply_to)
+                )
             else:
-                self._number(room, draft, events, batch, now)
+                self._number(room, new_event, events, batch, now)
                 seq = room.head + len(events)
 
-    def _number(self, room: Room, draft: Draft, events: list[Event], batch: str, now: int) -> Outcome:
-        key, seq = draft.key, room.head + len(events) + 1
+    def _number(self, room: Room, new_event: NewEvent, events: list[Event], batch: str, now: int) -> Outcome:
+        key, seq = new_event.key, room.head + len(events) + 1
         if key is not None:
-            first = self._keys.get((room.name, draft.by.id, key))
+            first = self._keys.get((room.name, new_event.by.id, key))
             if first is not None:
-                return Repeated(first)
+                return Duplicate(first)
         event: Event
-        if type(draft) is MessageDraft:
-            event = Message(seq, f"{batch}-{seq}", now, draft.by, key, draft.text, draft.data, draft.reply_to)
-        elif type(draft) is TopicDraft:
-            event = TopicSet(seq=seq, id=f"{batch}-{seq}", at=now, by=draft.by, key=key, text=draft.text)
+        if type(new_event) is NewMessage:
+            event = Message(seq, f"{batch}-{seq}", now, new_event.by, key, new_event.text, new_event.data, new_event.reply_to)
+        elif type(new_event) is NewTopic:
+            event = TopicSet(seq=seq, id=f"{batch}-{seq}", at=now, by=new_event.by, key=key, text=new_event.text)
         else:
             return Forbidden("this room keeps nothing, so nothing in it can be edited, deleted or reacted to")
         events.append(event)
         if key is not None:
-            self._keys[(room.name, draft.by.id, key)] = event
+            self._keys[(room.name, new_event.by.id, key)] = event
             if len(self._keys) > REMEMBERED_KEYS:
                 del self._keys[next(iter(self._keys))]
         return Appended(event)

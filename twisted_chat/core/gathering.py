@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted_chat.core.scheduler import Turn
+from twisted_chat.core.scheduler import Scheduler
 
 #: Turns of the reactor that a small batch waits for more; together less than the fsync that is saved.
 MOST_TURNS = 16
@@ -22,7 +22,7 @@ NEARLY_ALL = 7 / 8
 ENOUGH = 512
 
 
-class Gathering:
+class BatchDelay:
     """Decides when to begin.
 
     :param waiting: how much has come.
@@ -30,10 +30,12 @@ class Gathering:
     :param now: monotonic seconds.
     """
 
-    __slots__ = ("_begin", "_expected", "_now", "_since", "_turn", "_turns", "_waiting", "under_way")
+    __slots__ = ("_begin", "_expected", "_now", "_scheduler", "_since", "_turns", "_waiting", "under_way")
 
-    def __init__(self, turn: Turn, waiting: Callable[[], int], begin: Callable[[], None], now: Callable[[], float]) -> None:
-        self._turn = turn
+    def __init__(
+        self, scheduler: Scheduler, waiting: Callable[[], int], begin: Callable[[], None], now: Callable[[], float]
+    ) -> None:
+        self._scheduler = scheduler
         self._now = now
         self._since = 0.0
         self._waiting = waiting
@@ -47,7 +49,7 @@ class Gathering:
         if not self.under_way:
             self.under_way = True
             self._turns = 0
-            self._turn.at_end(self._look)
+            self._scheduler.at_end(self._look)
 
     def start_now(self) -> None:
         """What has come had time enough to: begin at once unless it is little."""
@@ -60,7 +62,7 @@ class Gathering:
         enough = min(ENOUGH, int(self._expected * NEARLY_ALL))
         if waiting < enough and self._turns < MOST_TURNS and self._in_time():
             self._turns += 1
-            self._turn.at_next(self._look)
+            self._scheduler.at_next(self._look)
             return
         # Slowly downwards: one small batch among large ones is an accident.
         self._expected = max(waiting, self._expected * 3 // 4)

@@ -16,14 +16,14 @@ from twisted_chat.core.scheduler import CallLater
 SLOTS = 128
 
 
-class Visited(Protocol):
+class TimerTarget(Protocol):
     """A session as the wheel sees it."""
 
-    def visit(self, tick: int) -> int:
+    def on_timer(self, tick: int) -> int:
         """Look after yourself; answers in how many ticks (seconds) to come again, 0: never."""
 
 
-class Wheel:
+class TimingWheel:
     """Turns once per second.
 
     :ivar tick: seconds since the wheel was made: a clock that costs nothing to read.
@@ -34,7 +34,7 @@ class Wheel:
     def __init__(self, call_later: CallLater) -> None:
         self.tick = 0
         self._call_later = call_later
-        self._slots: list[set[Visited]] = [set() for _ in range(SLOTS)]
+        self._slots: list[set[TimerTarget]] = [set() for _ in range(SLOTS)]
         self._running = False
 
     def start(self) -> None:
@@ -47,13 +47,13 @@ class Wheel:
         """Turn no more."""
         self._running = False
 
-    def visit_in(self, ticks: int, session: Visited) -> int:
+    def set_timer(self, ticks: int, session: TimerTarget) -> int:
         """Visit ``session`` in so many ticks; answers the slot for :meth:`forget`."""
         slot = (self.tick + max(1, min(ticks, SLOTS - 1))) % SLOTS
         self._slots[slot].add(session)
         return slot
 
-    def forget(self, slot: int, session: Visited) -> None:
+    def forget(self, slot: int, session: TimerTarget) -> None:
         """Do not visit it."""
         self._slots[slot].discard(session)
 
@@ -66,6 +66,6 @@ class Wheel:
         due, self._slots[slot] = self._slots[slot], set()
         for session in due:
             try:
-                session.visit(self.tick)
+                session.on_timer(self.tick)
             except Exception:
                 self.log.failure("A visit of the heartbeat failed")

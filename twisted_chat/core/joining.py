@@ -15,8 +15,8 @@ from msgspec.structs import asdict
 from twisted.python.failure import Failure
 
 from twisted_chat.core.room import Room
-from twisted_chat.core.session import Life
-from twisted_chat.core.subscription import Reader
+from twisted_chat.core.session import SessionState
+from twisted_chat.core.subscription import Subscription
 from twisted_chat.errors import ChatError, InternalError, LimitReached, NotJoined
 from twisted_chat.protocol.commands import Id, JoinRoom
 from twisted_chat.protocol.encoders import JsonBatchEncoding, JsonEncoding
@@ -66,22 +66,22 @@ def join_all(session: JsonSession, command_id: Id | None, wanted: Sequence[JoinR
 
 
 def _join(session: JsonSession, wanted: JoinRoom, found: Found) -> None:
-    hub, person = session.hub, session.person
-    room = hub.room_for(person, wanted.room)
-    if room.name in session.readers:
+    core, user = session.core, session.user
+    room = core.room_for(user, wanted.room)
+    if room.name in session.subscriptions:
         # Joining twice moves nothing; only presence may be asked for now.
         if wanted.presence:
             room.presence.watch(session)
         found(_joined(session, room, room.head + 1, UNSET, UNSET), _nothing)
         return
-    if len(session.readers) >= hub.limits.rooms_per_connection:
-        raise LimitReached(f"room: at most {hub.limits.rooms_per_connection} rooms on one connection")
-    checked = None if wanted.since is None else hub.check_cursor(room, wanted.since)
-    reader = _reader(session, room)
-    session.enter_room(room, reader)
+    if len(session.subscriptions) >= core.limits.rooms_per_connection:
+        raise LimitReached(f"room: at most {core.limits.rooms_per_connection} rooms on one connection")
+    checked = None if wanted.since is None else core.check_cursor(room, wanted.since)
+    subscription = _subscription(session, room)
+    session.enter_room(room, subscription)
 
     def start(why: str | None) -> None:
-        if session.readers.get(room.name) is not reader:
+        if session.subscriptions.get(room.name) is not subscription:
             found(NotJoined(f"room: {room.name} was left before it was joined"), _nothing)
             return
         position = _position(room, wanted, why)
@@ -89,18 +89,18 @@ def _join(session: JsonSession, wanted: JoinRoom, found: Found) -> None:
         found(_joined(session, room, position + 1, recovered, why or UNSET), lambda: begin(position))
 
     def begin(position: int) -> None:
-        if session.life is not Life.OPEN or session.readers.get(room.name) is not reader:
+        if session.state is not SessionState.OPEN or session.subscriptions.get(room.name) is not subscription:
             return
         if wanted.presence:
             room.presence.watch(session)
             session.push(room.presence.snapshot())
         # The answer leaves before the first event.
         session.flush()
-        reader.start(position)
+        subscription.start(position)
         session.feed()
 
     def failed(failure: Failure) -> None:
-        if session.readers.get(room.name) is reader:
+        if session.subscriptions.get(room.name) is subscription:
             session.leave_room(room.name)
         error = failure.value
         if not isinstance(error, ChatError):
@@ -114,10 +114,10 @@ def _join(session: JsonSession, wanted: JoinRoom, found: Found) -> None:
         checked.addCallbacks(start, failed).addErrback(lambda failure: session.log.failure("A join failed", failure))
 
 
-def _reader(session: JsonSession, room: Room) -> Reader:
+def _subscription(session: JsonSession, room: Room) -> Subscription:
     encoding = JsonBatchEncoding if session.batch else JsonEncoding
-    framing = DEFLATED if session.link.deflated else BARE
-    return Reader(room.audience((encoding, framing), lambda name: encoding(name, framing)), session.link, session)
+    framing = DEFLATED if session.connection.deflated else BARE
+    return Subscription(room.broadcast((encoding, framing), lambda name: encoding(name, framing)), session.connection, session)
 
 
 def _position(room: Room, wanted: JoinRoom, why: str | None) -> int:
@@ -140,7 +140,7 @@ def _joined(session: JsonSession, room: Room, start: int, recovered: bool | Unse
         why=why,
         durable=room.durable,
         topic=room.topic,
-        can=session.hub.can(session.person, room),
+        can=session.core.can(session.user, room),
     )
 
 

@@ -17,15 +17,15 @@ from msgspec.structs import asdict
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.python.failure import Failure
 
-from twisted_chat.core.commit import Posting
+from twisted_chat.core.commit import AppendRequest
 from twisted_chat.core.joining import join_all, join_one
-from twisted_chat.core.link import Link
-from twisted_chat.core.posting import PostCommand, draft_of
-from twisted_chat.core.ratelimit import Bucket
+from twisted_chat.core.link import Connection
+from twisted_chat.core.posting import PostCommand, new_event_of
+from twisted_chat.core.ratelimit import TokenBucket
 from twisted_chat.core.room import Room
-from twisted_chat.core.session import Life, Session
-from twisted_chat.core.subscription import Reader
-from twisted_chat.drafts import Draft
+from twisted_chat.core.session import Session, SessionState
+from twisted_chat.core.subscription import Subscription
+from twisted_chat.drafts import NewEvent
 from twisted_chat.errors import (
     RETRY_CLOSE_CODES,
     BadRequest,
@@ -37,7 +37,7 @@ from twisted_chat.errors import (
     RateLimited,
     Unauthenticated,
 )
-from twisted_chat.interfaces import Outcome, Page, Repeated
+from twisted_chat.interfaces import Duplicate, Outcome, Page
 from twisted_chat.protocol.commands import (
     AnyCommand,
     Bye,
@@ -85,11 +85,11 @@ from twisted_chat.protocol.replies import (
     WelcomeLimits,
     error_body,
 )
-from twisted_chat.ticket import Ticket
-from twisted_chat.users import Credential, Person, Source
+from twisted_chat.ticket import Admission
+from twisted_chat.users import Credential, Source, User
 
 if TYPE_CHECKING:
-    from twisted_chat.core.chat import Hub
+    from twisted_chat.core.chat import Chat
 
 #: Rooms in one join that count as one question: the bound of 128 rooms fits easily into the burst.
 ROOMS_A_QUESTION = 16
@@ -124,19 +124,19 @@ class JsonSession(Session):
         "greeting",
     )
 
-    def __init__(self, hub: Hub, link: Link, ticket: Ticket) -> None:
-        super().__init__(hub, link, ticket.person, ticket.address)
+    def __init__(self, core: Chat, connection: Connection, admission: Admission) -> None:
+        super().__init__(core, connection, admission.user, admission.address)
         self.device: str | None = None
         self.greeting = Greeting.NONE
         self._waiting: list[Decoded] = []
         self.batch = False
-        self._hello_by = hub.wheel.tick + max(1, ceil(hub.limits.hello_seconds))
+        self._hello_by = core.wheel.tick + max(1, ceil(core.limits.hello_seconds))
         self._refused = 0
         self._said_bye = False
-        self._queries = Bucket(hub.limits.query_burst, hub.limits.query_per_second, hub.now)
+        self._queries = TokenBucket(core.limits.query_burst, core.limits.query_per_second, core.now)
         self._posting_room: Room | None = None
         self._posting_commands: list[PostCommand] = []
-        self._posting_drafts: list[Draft] = []
+        self._posting_drafts: list[NewEvent] = []
 
     # In
 
@@ -153,7 +153,7 @@ class JsonSession(Session):
         if self.greeting is Greeting.UNDER_WAY:
             self._waiting.append(command)
             return
-        if self.life is not Life.OPEN:
+        if self.state is not SessionState.OPEN:
             return
         try:
             if isinstance(command, Wrong):
@@ -188,7 +188,7 @@ class JsonSession(Session):
             case Join():
                 self._join(command)
             case Leave():
-                self.leave_room(self._reader(command.room).room.name)
+                self.leave_room(self._subscription(command.room).room.name)
                 self._ok(command.id)
             case Send() | Edit() | Delete() | React() | Topic():
                 self._post(command)
@@ -222,25 +222,25 @@ class JsonSession(Session):
             raise BadRequest("type: hello was said before")
         self.greeting = Greeting.UNDER_WAY
         if command.token is not None:
-            person = maybeDeferred(self.hub.identify, Credential(command.token, Source.HELLO))
+            user = maybeDeferred(self.core.identify, Credential(command.token, Source.HELLO))
         else:
-            person = maybeDeferred(self.hub.guest_as, self.person, command.name, command.device)
-        marks = person.addCallback(self._become, command)
+            user = maybeDeferred(self.core.guest_as, self.user, command.name, command.device)
+        marks = user.addCallback(self._become, command)
         marks.addCallback(self._welcome, command)
         marks.addErrback(self._not_welcome, command)
         if self.greeting is Greeting.UNDER_WAY:
-            self.link.pause()
-            marks.addBoth(lambda _: self.link.resume())
+            self.connection.pause()
+            marks.addBoth(lambda _: self.connection.resume())
 
-    def _become(self, person: Person, command: Hello) -> Deferred[dict[str, int]]:
-        if self.life is not Life.OPEN:
+    def _become(self, user: User, command: Hello) -> Deferred[dict[str, int]]:
+        if self.state is not SessionState.OPEN:
             # It left while its token was looked at; entering it now would make a member that never leaves.
             return succeed({})
-        self.hub.rename(self, person)
+        self.core.rename(self, user)
         self.batch = "batch" in command.capabilities
         self.device = command.device
-        self.hub.replace_device(self)
-        return self.hub.read_marks(person)
+        self.core.replace_device(self)
+        return self.core.read_marks(user)
 
     def _not_welcome(self, failure: Failure, command: Hello) -> None:
         self.greeting = Greeting.NONE
@@ -255,17 +255,17 @@ class JsonSession(Session):
         self._go_on()
 
     def _welcome(self, marks: dict[str, int], command: Hello) -> None:
-        if self.life is not Life.OPEN:
+        if self.state is not SessionState.OPEN:
             return
         self.greeting = Greeting.WELCOMED
-        limits, person = self.hub.limits, self.person
+        limits, user = self.core.limits, self.user
         self.push(
             Welcome(
                 id=UNSET if command.id is None else command.id,
                 version=1,
-                server=self.hub.server,
-                epoch=self.hub.epoch,
-                user=_me(person),
+                server=self.core.server,
+                epoch=self.core.epoch,
+                user=_me(user),
                 ping_ms=round(limits.ping_seconds * 1000),
                 limits=WelcomeLimits(
                     frame=limits.frame_bytes,
@@ -292,53 +292,53 @@ class JsonSession(Session):
         several = [room if isinstance(room, JoinRoom) else JoinRoom(room=room) for room in command.rooms or ()]
         if not several:
             raise BadRequest("rooms: must not be empty")
-        if len(several) > self.hub.limits.rooms_per_connection:
-            raise LimitReached(f"rooms: at most {self.hub.limits.rooms_per_connection}")
+        if len(several) > self.core.limits.rooms_per_connection:
+            raise LimitReached(f"rooms: at most {self.core.limits.rooms_per_connection}")
         # Who comes back to all rooms at once must not be refused for it.
         self._query(ceil(len(several) / ROOMS_A_QUESTION))
         join_all(self, command.id, several)
 
-    def _reader(self, room: str) -> Reader:
-        reader = self.readers.get(room)
-        if reader is None:
-            reader = self.readers.get(self.hub.room_name(room))
-        if reader is None:
+    def _subscription(self, room: str) -> Subscription:
+        subscription = self.subscriptions.get(room)
+        if subscription is None:
+            subscription = self.subscriptions.get(self.core.room_name(room))
+        if subscription is None:
             raise NotJoined(f"room: {room} is not joined")
-        return reader
+        return subscription
 
     # Posting
 
     def _post(self, command: PostCommand) -> None:
-        reader = self.readers.get(command.room) or self._reader(command.room)
-        room = reader.audience.room
-        draft = draft_of(command, self.author, self.person, self.hub.limits.text_bytes)
+        subscription = self.subscriptions.get(command.room) or self._subscription(command.room)
+        room = subscription.broadcast.room
+        new_event = new_event_of(command, self.author, self.user, self.core.limits.text_bytes)
         if not room.open_to_all:
-            self.hub.check_may_write(self.person, room)
-        if self.hub.metered:
+            self.core.check_may_write(self.user, room)
+        if self.core.metered:
             self.check_rate()
         if not room.open_to_all and type(command) is Send:
-            self.hub.check_slow_mode(self.person, room)
+            self.core.check_slow_mode(self.user, room)
         if self._posting_room is not room:
             self._submit()
             self._posting_room = room
         self._posting_commands.append(command)
-        self._posting_drafts.append(draft)
+        self._posting_drafts.append(new_event)
 
     def _submit(self) -> None:
         """Hand over the run of commands for one room that has been collected."""
         room = self._posting_room
         if room is None:
             return
-        commands, drafts = self._posting_commands, self._posting_drafts
+        commands, new_events = self._posting_commands, self._posting_drafts
         self._posting_room, self._posting_commands, self._posting_drafts = None, [], []
-        posting = Posting(
+        request = AppendRequest(
             room,
-            drafts,
+            new_events,
             lambda outcomes: self._posted(room.name, commands, outcomes),
             lambda error: self._posted(room.name, commands, [error] * len(commands)),
         )
         try:
-            self.hub.submit(posting)
+            self.core.submit(request)
         except ChatError as error:
             for command in commands:
                 self._refuse(UNSET if command.id is None else command.id, error)
@@ -350,14 +350,14 @@ class JsonSession(Session):
                 self._error(UNSET if command_id is None else command_id, outcome)
             elif command_id is not None:
                 event, key = outcome.event, UNSET if command.key is None else command.key
-                self.reply(_encode(PostOk(command_id, room, event.seq, event.id, type(outcome) is Repeated, key)))
+                self.reply(_encode(PostOk(command_id, room, event.seq, event.id, type(outcome) is Duplicate, key)))
 
     # Looking
 
     def _rooms(self, command: Rooms) -> None:
         self._query()
         if command.id is not None:
-            rooms = self.hub.rooms(self.person)
+            rooms = self.core.rooms(self.user)
             told = tuple(RoomBrief(room=room.name, head=room.head, topic=room.topic, members=room.members) for room in rooms)
             self.push(RoomsOk(id=command.id, rooms=told))
 
@@ -365,8 +365,8 @@ class JsonSession(Session):
         if sum(place is not None for place in (command.before, command.after, command.around)) > 1:
             raise BadRequest("before: give only one of before, after and around")
         self._query()
-        page = self.hub.page(
-            self.person, command.room, command.limit, before=command.before, after=command.after, around=command.around
+        page = self.core.page(
+            self.user, command.room, command.limit, before=command.before, after=command.after, around=command.around
         )
         self._answer_later(command.id, page, lambda found: self._page(command, found))
 
@@ -375,7 +375,7 @@ class JsonSession(Session):
             self.push(
                 HistoryOk(
                     id=command.id,
-                    room=self.hub.room_name(command.room),
+                    room=self.core.room_name(command.room),
                     head=page.head,
                     events=page.events,
                     more_before=page.more_before,
@@ -384,7 +384,7 @@ class JsonSession(Session):
             )
 
     def _presence(self, command: Presence) -> None:
-        presence = self._reader(command.room).room.presence
+        presence = self._subscription(command.room).room.presence
         self._query()
         if command.on is not None:
             (presence.watch if command.on else presence.unwatch)(self)
@@ -393,26 +393,26 @@ class JsonSession(Session):
 
     def presence_changed(self, push: PresencePush) -> None:
         # Merged by its version: while this link is congested the client asks again when it notices the gap.
-        if not self.link.congested:
+        if not self.connection.congested:
             self.push(push)
 
     def _typing(self, command: Typing) -> None:
-        room = self._reader(command.room).room
-        self.hub.check_may_write(self.person, room)
-        self.hub.typing(self, room)
+        room = self._subscription(command.room).room
+        self.core.check_may_write(self.user, room)
+        self.core.typing(self, room)
         self._ok(command.id)
 
     def see_typing(self, push: TypingPush) -> None:
         """Somebody else is writing; dropped while this link is congested."""
-        if self.greeting is Greeting.WELCOMED and not self.link.congested:
+        if self.greeting is Greeting.WELCOMED and not self.connection.congested:
             self.push(push)
 
     def _read(self, command: Read) -> None:
-        room = self._reader(command.room).room
+        room = self._subscription(command.room).room
         if command.seq > room.head:
             raise BadRequest(f"seq: {command.seq} is beyond the head, {room.head}")
         self._query()
-        marked = self.hub.mark_read(self.person, room, command.seq, self)
+        marked = self.core.mark_read(self.user, room, command.seq, self)
         self._answer_later(command.id, marked, lambda seq: self._marked(command, room.name, seq))
 
     def _marked(self, command: Read, room: str, seq: int) -> None:
@@ -425,7 +425,7 @@ class JsonSession(Session):
             self.push(push)
 
     def _query(self, cost: int = 1) -> None:
-        cost = min(cost, self.hub.limits.query_burst)
+        cost = min(cost, self.core.limits.query_burst)
         if self._queries.available() < cost:
             wait = self._queries.wait(cost)
             raise RateLimited(f"too many questions, wait {wait:.1f} s", retry_after_ms=ceil(wait * 1000))
@@ -433,23 +433,23 @@ class JsonSession(Session):
 
     # What readers tell
 
-    def reached_head(self, reader: Reader) -> None:
-        self.push(LivePush(room=reader.room.name, seq=reader.room.head))
+    def caught_up(self, subscription: Subscription) -> None:
+        self.push(LivePush(room=subscription.room.name, seq=subscription.room.head))
 
-    def missed(self, reader: Reader, count: int) -> None:
-        self.push(GapPush(room=reader.room.name, dropped=count))
+    def missed(self, subscription: Subscription, count: int) -> None:
+        self.push(GapPush(room=subscription.room.name, dropped=count))
         # Before the events behind the gap, which are written directly.
         self.flush()
 
     # Life
 
-    def visit(self, tick: int) -> int:
-        if self.greeting is not Greeting.WELCOMED and self.life is Life.OPEN:
+    def on_timer(self, tick: int) -> int:
+        if self.greeting is not Greeting.WELCOMED and self.state is SessionState.OPEN:
             if tick >= self._hello_by:
                 self.close(CloseCode.NO_HELLO, "no hello")
                 return 0
-            return self.visit_in(self._hello_by - tick)
-        return super().visit(tick)
+            return self.set_timer(self._hello_by - tick)
+        return super().on_timer(tick)
 
     def ping(self) -> None:
         self.push(PingPush())
@@ -466,7 +466,7 @@ class JsonSession(Session):
         super().end(error, code=code)
 
     def close(self, code: int, reason: str) -> None:
-        if self.life is Life.OPEN and not self._said_bye and code != CloseCode.NORMAL:
+        if self.state is SessionState.OPEN and not self._said_bye and code != CloseCode.NORMAL:
             self.bye(code, reason, code in RETRY_CLOSE_CODES)
         super().close(code, reason)
 
@@ -487,7 +487,7 @@ class JsonSession(Session):
     def _refuse(self, command_id: Id | UnsetType, error: ChatError) -> None:
         self._error(command_id, error)
         self._refused += 1
-        if self._refused >= self.hub.limits.refusals and self.life is Life.OPEN:
+        if self._refused >= self.core.limits.refusals and self.state is SessionState.OPEN:
             self.end(RateLimited(f"{self._refused} commands in a row could not be done"))
 
     def _error(self, command_id: Id | UnsetType, error: ChatError) -> None:
@@ -515,5 +515,5 @@ class JsonSession(Session):
         return b"".join(map(text_frame, replies))
 
 
-def _me(person: Person) -> Me:
-    return Me(id=person.id, name=person.name, guest=person.guest)
+def _me(user: User) -> Me:
+    return Me(id=user.id, name=user.name, guest=user.guest)

@@ -10,7 +10,7 @@ from typing import Protocol
 Send = Callable[[bytes], int]
 
 
-class Link(Protocol):
+class Connection(Protocol):
     """What an edge gives to a session.
 
     :ivar send: for readers at the head only; never called while ``congested``.
@@ -49,7 +49,7 @@ class Link(Protocol):
         """End now; the peer is gone or does not read."""
 
 
-class Listener(Protocol):
+class ConnectionListener(Protocol):
     """What a link calls: a session."""
 
     def congested(self) -> None:

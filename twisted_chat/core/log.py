@@ -12,7 +12,7 @@ from twisted_chat.events import Deleted, Edited, Event, Message
 OVERHEAD = 400
 
 
-class Recent:
+class EventCache:
     """A window of the log that ends at its head.
 
     :ivar base: the number of the first event here; the window covers ``base`` … ``base + len(events) - 1``.

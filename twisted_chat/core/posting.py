@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TypeAlias, Union
 
-from twisted_chat.drafts import DeleteDraft, Draft, EditDraft, MessageDraft, ReactionDraft, TopicDraft
+from twisted_chat.drafts import NewDeletion, NewEdit, NewEvent, NewMessage, NewReaction, NewTopic
 from twisted_chat.errors import BadRequest, Forbidden, TooBig
 from twisted_chat.events import Author
 from twisted_chat.protocol.commands import Delete, Edit, React, Send, Topic
-from twisted_chat.users import Person
+from twisted_chat.users import User
 
 PostCommand: TypeAlias = Union[Send, Edit, Delete, React, Topic]
 
@@ -16,10 +16,10 @@ PostCommand: TypeAlias = Union[Send, Edit, Delete, React, Topic]
 _EMOJI_GLUE = dict.fromkeys([0x200D, *range(0xE0020, 0xE0080)])
 
 
-def draft_of(command: PostCommand, by: Author, person: Person, text_bytes: int) -> Draft:
+def new_event_of(command: PostCommand, by: Author, user: User, text_bytes: int) -> NewEvent:
     """The draft; an error of the table that names the field if it may not be.
 
-    :param by: ``person.author``, which a session makes once.
+    :param by: ``user.author``, which a session makes once.
     :param text_bytes: the bound of a text or of data.
     """
     match command:
@@ -27,23 +27,23 @@ def draft_of(command: PostCommand, by: Author, person: Person, text_bytes: int) 
             text = command.text
             if not text or command.data is not None or len(text) > text_bytes // 4:
                 _check_content(command, text_bytes)
-            return MessageDraft(by, command.key, command.text, command.data, command.reply_to)
+            return NewMessage(by, command.key, command.text, command.data, command.reply_to)
         case Edit():
             if not command.text:
                 raise BadRequest("text: must not be empty; to take a message back, delete it")
             check_text(command.text, text_bytes)
-            return EditDraft(by, command.key, command.of, command.revision, command.text)
+            return NewEdit(by, command.key, command.of, command.revision, command.text)
         case Delete():
-            return DeleteDraft(by, command.key, command.of, "moderate" in person.rights)
+            return NewDeletion(by, command.key, command.of, "moderate" in user.rights)
         case React():
             seen = command.emoji.translate(_EMOJI_GLUE)
             if not seen.isprintable() or not seen.strip():
                 raise BadRequest("emoji: must be something that can be seen")
-            return ReactionDraft(by, command.key, command.of, command.emoji, command.on)
+            return NewReaction(by, command.key, command.of, command.emoji, command.on)
         case Topic():
-            if person.guest:
+            if user.guest:
                 raise Forbidden("topic: guests do not set topics")
-            return TopicDraft(by, command.key, command.text)
+            return NewTopic(by, command.key, command.text)
 
 
 def check_text(text: str, text_bytes: int) -> None:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from msgspec import UNSET
 
-from twisted_chat.core.scheduler import CallLater, Turn
+from twisted_chat.core.scheduler import CallLater, Scheduler
 from twisted_chat.events import Author
 from twisted_chat.protocol.replies import PresencePush, Present
 
@@ -38,16 +38,16 @@ class _Here:
         self.leaving = 0
 
 
-class Presence:
+class PresenceList:
     """The presence of one room.
 
     :ivar version: grows by one with each push of a change, so that a client notices one that it missed.
     """
 
-    def __init__(self, room: str, turn: Turn, call_later: CallLater) -> None:
+    def __init__(self, room: str, scheduler: Scheduler, call_later: CallLater) -> None:
         self.version = 0
         self._room = room
-        self._turn = turn
+        self._scheduler = scheduler
         self._call_later = call_later
         self._people: dict[str, _Here] = {}
         self._watchers: set[Watcher] = set()
@@ -72,16 +72,16 @@ class Presence:
         here.leaving += 1
         self._change(author.id)
 
-    def leave(self, person: str) -> None:
+    def leave(self, user: str) -> None:
         """One connection less; the person is gone after :data:`GRACE` unless it comes back."""
-        here = self._people[person]
+        here = self._people[user]
         here.connections -= 1
         if here.connections:
-            self._change(person)
+            self._change(user)
             return
         here.leaving += 1
         ticket = here.leaving
-        self._call_later(GRACE, lambda: self._grace_over(person, ticket))
+        self._call_later(GRACE, lambda: self._grace_over(user, ticket))
 
     def watch(self, watcher: Watcher) -> None:
         """Tell this session of changes."""
@@ -95,37 +95,37 @@ class Presence:
         """The whole of it at this version."""
         if len(self._people) > LIST_MAX:
             return PresencePush(room=self._room, version=self.version, count=len(self._people))
-        people = tuple(self._told[person] for person in self._told)
+        people = tuple(self._told[user] for user in self._told)
         return PresencePush(room=self._room, version=self.version, count=len(people), people=people)
 
-    def _grace_over(self, person: str, ticket: int) -> None:
-        here = self._people.get(person)
+    def _grace_over(self, user: str, ticket: int) -> None:
+        here = self._people.get(user)
         if here is not None and here.leaving == ticket and not here.connections:
-            del self._people[person]
-            self._change(person)
+            del self._people[user]
+            self._change(user)
 
-    def _change(self, person: str) -> None:
-        self._changed[person] = None
+    def _change(self, user: str) -> None:
+        self._changed[user] = None
         if not self._pending:
             self._pending = True
             if len(self._people) > LIST_MAX:
                 self._call_later(COUNT_EVERY, self._tell)
             else:
-                self._turn.at_end(self._tell)
+                self._scheduler.at_end(self._tell)
 
     def _tell(self) -> None:
         self._pending = False
         changed, self._changed = self._changed, {}
         came, left = [], []
-        for person in changed:
-            here = self._people.get(person)
+        for user in changed:
+            here = self._people.get(user)
             if here is None:
-                if self._told.pop(person, None) is not None:
-                    left.append(person)
+                if self._told.pop(user, None) is not None:
+                    left.append(user)
                 continue
-            present = Present(id=person, name=here.author.name, connections=here.connections)
-            if here.connections and self._told.get(person) != present:
-                self._told[person] = present
+            present = Present(id=user, name=here.author.name, connections=here.connections)
+            if here.connections and self._told.get(user) != present:
+                self._told[user] = present
                 came.append(present)
         if not (came or left):
             return

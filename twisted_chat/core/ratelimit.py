@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 
-class Bucket:
+class TokenBucket:
     """Holds up to ``burst`` tokens and gains ``per_second``; ``per_second`` 0 or less: no bound at all."""
 
     __slots__ = ("_at", "_burst", "_now", "_per_second", "_tokens")

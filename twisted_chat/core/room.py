@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from twisted_chat.core.broadcast import Audience, FanOut
-from twisted_chat.core.log import Recent
-from twisted_chat.core.presence import Presence
+from twisted_chat.core.broadcast import Broadcast, FanOut
+from twisted_chat.core.log import EventCache
+from twisted_chat.core.presence import PresenceList
 from twisted_chat.errors import LimitReached
 from twisted_chat.events import Deleted, Event, TopicSet
 from twisted_chat.interfaces import RoomRecord
@@ -22,7 +22,7 @@ from twisted_chat.limits import Limits, RoomPolicy
 from twisted_chat.protocol.encoders import Encoding
 
 if TYPE_CHECKING:
-    from twisted_chat.core.subscription import Member
+    from twisted_chat.core.subscription import Subscriber
 
 #: Reads the log after a number: the store's ``read`` with its bounds filled in.
 ReadLog = Callable[[str, int], "Deferred[list[Event]]"]
@@ -44,7 +44,7 @@ class Room:
         policy: RoomPolicy,
         limits: Limits,
         read_log: ReadLog,
-        presence: Presence,
+        presence: PresenceList,
         fan_out: FanOut,
     ) -> None:
         self.name = record.name
@@ -56,14 +56,14 @@ class Room:
         self.head = record.head
         self.head_id = record.head_id
         self.topic = record.topic or policy.topic
-        self.recent = Recent(record.head, limits.recent_events, limits.recent_bytes)
+        self.recent = EventCache(record.head, limits.recent_events, limits.recent_bytes)
         self.read_log = read_log
         self.presence = presence
         self._fan_out = fan_out
         self.dropped = 0
         self.delivered = 0
         self.members = 0
-        self._audiences: dict[object, Audience] = {}
+        self._broadcasts: dict[object, Broadcast] = {}
 
     def follow(self, policy: RoomPolicy) -> None:
         """Behave by that policy from now on; whether a room is durable stays what it was."""
@@ -76,12 +76,12 @@ class Room:
         self.archived = archived
         self.follow(self.policy)
 
-    def audience(self, key: object, encoding: Callable[[str], Encoding]) -> Audience:
+    def broadcast(self, key: object, encoding: Callable[[str], Encoding]) -> Broadcast:
         """Those who read in the encoding of that key."""
-        audience = self._audiences.get(key)
-        if audience is None:
-            audience = self._audiences[key] = Audience(self, encoding(self.name), self._fan_out)
-        return audience
+        broadcast = self._broadcasts.get(key)
+        if broadcast is None:
+            broadcast = self._broadcasts[key] = Broadcast(self, encoding(self.name), self._fan_out)
+        return broadcast
 
     def check_size(self) -> None:
         """:class:`LimitReached` if nobody more fits in."""
@@ -95,9 +95,9 @@ class Room:
         self.head, self.head_id = events[-1].seq, events[-1].id
         recent = self.recent
         recent.extend(events)
-        audiences = self._audiences.values()
-        for audience in audiences:
-            audience.announce(events)
+        broadcasts = self._broadcasts.values()
+        for broadcast in broadcasts:
+            broadcast.announce(events)
         for event in events:
             if event.amends:
                 if type(event) is Deleted:
@@ -107,9 +107,14 @@ class Room:
         if recent.full:
             self._forget(recent.trim)
 
-    def live_members(self) -> list[Member]:
+    def live_members(self) -> list[Subscriber]:
         """Whose readers are at the head and not congested: for what is dropped for the others."""
-        return [reader.member for audience in self._audiences.values() for row in audience.rows for reader in row.readers]
+        return [
+            subscription.subscriber
+            for broadcast in self._broadcasts.values()
+            for shard in broadcast.shards
+            for subscription in shard.subscriptions
+        ]
 
     def forget_recent(self) -> None:
         """Give back the memory of the recent events."""
@@ -120,15 +125,15 @@ class Room:
         self.first = record.first
 
     def _forget(self, recent: Callable[[], None]) -> None:
-        audiences = self._audiences.values()
-        for audience in audiences:
-            audience.write_all()
+        broadcasts = self._broadcasts.values()
+        for broadcast in broadcasts:
+            broadcast.write_all()
         recent()
-        for audience in audiences:
-            audience.trim()
+        for broadcast in broadcasts:
+            broadcast.trim()
 
     def _erase(self, deleted: Deleted) -> None:
         places = self.recent.replace_deleted(deleted)
         if places:
-            for audience in self._audiences.values():
-                audience.refresh(places)
+            for broadcast in self._broadcasts.values():
+                broadcast.refresh(places)

@@ -20,7 +20,7 @@ class CallLater(Protocol):
     def __call__(self, delay: float, work: Work, /) -> object: ...
 
 
-class Turn:
+class Scheduler:
     """Runs work at the end of this turn, or of the next one."""
 
     log = Logger()

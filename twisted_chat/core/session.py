@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from twisted_chat.core.link import Link
-from twisted_chat.core.ratelimit import Bucket
+from twisted_chat.core.link import Connection
+from twisted_chat.core.ratelimit import TokenBucket
 from twisted_chat.core.room import Room
-from twisted_chat.core.subscription import Reader, State
+from twisted_chat.core.subscription import Subscription, SubscriptionState
 from twisted_chat.errors import ChatError, CloseCode, RateLimited, TokenExpired
 from twisted_chat.protocol.replies import PresencePush
-from twisted_chat.users import Person
+from twisted_chat.users import User
 
 if TYPE_CHECKING:
-    from twisted_chat.core.chat import Hub
+    from twisted_chat.core.chat import Chat
 
 #: Bytes given to one connection that catches up before the others have their turn.
 FEED_BYTES = 262_144
 
 
-class Life(Enum):
+class SessionState(Enum):
     """The states of a session."""
 
     OPEN = auto()
@@ -49,32 +49,32 @@ class Session:
         "_slot",
         "address",
         "author",
+        "connection",
+        "core",
         "heard_at",
-        "hub",
-        "life",
-        "link",
-        "person",
-        "readers",
+        "state",
+        "subscriptions",
+        "user",
     )
 
-    def __init__(self, hub: Hub, link: Link, person: Person, address: str) -> None:
-        self.hub = hub
-        self.link = link
-        self.become(person)
+    def __init__(self, core: Chat, connection: Connection, user: User, address: str) -> None:
+        self.core = core
+        self.connection = connection
+        self.become(user)
         self.address = address
-        self.life = Life.OPEN
-        self.readers: dict[str, Reader] = {}
-        self.heard_at = hub.wheel.tick
-        self._bucket: Bucket | None = None
+        self.state = SessionState.OPEN
+        self.subscriptions: dict[str, Subscription] = {}
+        self.heard_at = core.wheel.tick
+        self._bucket: TokenBucket | None = None
         self._congested_at: int | None = None
         self._feeding = False
         self._outbox: list[bytes] = []
         self._slot = -1
 
-    def become(self, person: Person) -> None:
+    def become(self, user: User) -> None:
         """The session is that person's."""
-        self.person = person
-        self.author = person.author
+        self.user = user
+        self.author = user.author
 
     # What the link calls
 
@@ -88,20 +88,20 @@ class Session:
 
     def heard(self) -> None:
         """Anything at all came from the peer."""
-        self.heard_at = self.hub.wheel.tick
+        self.heard_at = self.core.wheel.tick
 
     def congested(self) -> None:
         """The link has unsent bytes: nothing is written directly until they are gone."""
         if self._congested_at is None:
-            self._congested_at = self.hub.wheel.tick
-            for reader in self.readers.values():
-                reader.fall_behind()
+            self._congested_at = self.core.wheel.tick
+            for subscription in self.subscriptions.values():
+                subscription.fall_behind()
 
     def drained(self) -> None:
         """The link takes bytes again: read on."""
         self._congested_at = None
         # What it was sent before could not reach it, so its silence meant nothing.
-        self.heard_at = self.hub.wheel.tick
+        self.heard_at = self.core.wheel.tick
         self.feed()
 
     def say_rest(self) -> None:
@@ -109,13 +109,13 @@ class Session:
 
     def lost(self) -> None:
         """The connection has ended."""
-        if self.life is Life.LOST:
+        if self.state is SessionState.LOST:
             return
-        self.life = Life.LOST
-        for room in list(self.readers):
+        self.state = SessionState.LOST
+        for room in list(self.subscriptions):
             self.leave_room(room)
         self._outbox.clear()
-        self.hub.session_lost(self, self._slot)
+        self.core.session_lost(self, self._slot)
 
     # Reading the logs
 
@@ -123,35 +123,37 @@ class Session:
         """Give every reader that is behind its next part, in turns, until all are at the head or the link is full."""
         self._feeding = False
         given = 0
-        while self.life is Life.OPEN and not self.link.congested:
-            behind = [reader for reader in self.readers.values() if reader.state is State.BEHIND]
+        while self.state is SessionState.OPEN and not self.connection.congested:
+            behind = [
+                subscription for subscription in self.subscriptions.values() if subscription.state is SubscriptionState.BEHIND
+            ]
             if not behind:
                 break
             if given >= FEED_BYTES:
                 self.feed_soon()
                 return
-            for reader in behind:
-                if reader.state is State.BEHIND and not self.link.congested:
-                    given += reader.feed()
+            for subscription in behind:
+                if subscription.state is SubscriptionState.BEHIND and not self.connection.congested:
+                    given += subscription.feed()
         # That a reader is live must be said before the next event is written to it directly.
         self.flush()
 
     def feed_soon(self) -> None:
         """Feed in the next turn."""
-        if not self._feeding and self.life is Life.OPEN:
+        if not self._feeding and self.state is SessionState.OPEN:
             self._feeding = True
-            self.hub.turn.at_next(self.feed)
+            self.core.scheduler.at_next(self.feed)
 
-    def reached_head(self, reader: Reader) -> None:
+    def caught_up(self, subscription: Subscription) -> None:
         """That reader is live."""
 
-    def missed(self, reader: Reader, count: int) -> None:
+    def missed(self, subscription: Subscription, count: int) -> None:
         """Events are gone that this reader has not taken."""
 
-    def read_failed(self, reader: Reader, reason: object) -> None:
+    def read_failed(self, subscription: Subscription, reason: object) -> None:
         """The log could not be read: try again in a second; the position is where it was."""
-        self.log.error("Could not read room {room}: {reason}", room=reader.room.name, reason=str(reason))
-        self.hub.call_later(1.0, reader.retry)
+        self.log.error("Could not read room {room}: {reason}", room=subscription.room.name, reason=str(reason))
+        self.core.call_later(1.0, subscription.retry)
 
     def presence_changed(self, push: PresencePush) -> None:
         """Somebody came or went."""
@@ -159,31 +161,31 @@ class Session:
     # Membership
 
     def leave_room(self, room: str) -> None:
-        reader = self.readers.pop(room)
-        reader.leave()
-        reader.room.members -= 1
-        reader.room.presence.leave(self.person.id)
-        reader.room.presence.unwatch(self)
+        subscription = self.subscriptions.pop(room)
+        subscription.leave()
+        subscription.room.members -= 1
+        subscription.room.presence.leave(self.user.id)
+        subscription.room.presence.unwatch(self)
 
-    def enter_room(self, room: Room, reader: Reader) -> None:
+    def enter_room(self, room: Room, subscription: Subscription) -> None:
         room.check_size()
-        self.readers[room.name] = reader
+        self.subscriptions[room.name] = subscription
         room.members += 1
         room.presence.enter(self.author)
 
     # Rates and sizes
 
     @property
-    def bucket(self) -> Bucket:
+    def bucket(self) -> TokenBucket:
         """The connection's own rate."""
         if self._bucket is None:
-            limits = self.hub.limits
-            self._bucket = Bucket(limits.send_burst, limits.send_per_second, self.hub.now)
+            limits = self.core.limits
+            self._bucket = TokenBucket(limits.send_burst, limits.send_per_second, self.core.now)
         return self._bucket
 
     def allowed(self, wanted: int) -> int:
         """How many of ``wanted`` messages the connection and the person may send now; they are taken from both."""
-        own, shared = self.bucket, self.hub.person_bucket(self.person.id)
+        own, shared = self.bucket, self.core.person_bucket(self.user.id)
         count = min(wanted, own.available(), shared.available())
         own.take(count)
         shared.take(count)
@@ -191,7 +193,7 @@ class Session:
 
     def wait_for_rate(self) -> float:
         """Seconds until one message may be sent."""
-        return max(self.bucket.wait(), self.hub.person_bucket(self.person.id).wait())
+        return max(self.bucket.wait(), self.core.person_bucket(self.user.id).wait())
 
     def check_rate(self) -> None:
         """One message now, or :class:`RateLimited`."""
@@ -201,13 +203,13 @@ class Session:
 
     # Life
 
-    def visit(self, tick: int) -> int:
+    def on_timer(self, tick: int) -> int:
         """Heartbeat: ask after silence, end after twice that (protocol, "Heartbeat both can see")."""
-        if self.life is not Life.OPEN:
+        if self.state is not SessionState.OPEN:
             return 0
-        limits = self.hub.limits
-        expires = self.person.expires
-        if expires is not None and expires <= self.hub.now_seconds():
+        limits = self.core.limits
+        expires = self.user.expires
+        if expires is not None and expires <= self.core.now_seconds():
             self.end(TokenExpired("the token has expired"))
             return 0
         interval = max(1, round(limits.ping_seconds))
@@ -216,32 +218,32 @@ class Session:
             # It cannot see a ping; whether it is slow or gone shows in its taking bytes.
             if tick - self._congested_at >= limits.stalled_seconds:
                 self.close(CloseCode.TOO_SLOW, "took nothing for too long; come back and resume")
-                self.link.abort()
+                self.connection.abort()
                 return 0
-        elif not self.link.paused:
+        elif not self.connection.paused:
             silent = tick - self.heard_at
             if silent >= 2 * interval:
                 self.close(CloseCode.NO_PONG, "no sign of life")
-                self.link.abort()
+                self.connection.abort()
                 return 0
             if silent >= interval:
                 self.ping()
             else:
                 next_visit = interval - silent
         if expires is not None:
-            next_visit = min(next_visit, max(1, ceil(expires - self.hub.now_seconds())))
-        return self.visit_in(next_visit)
+            next_visit = min(next_visit, max(1, ceil(expires - self.core.now_seconds())))
+        return self.set_timer(next_visit)
 
-    def visit_in(self, ticks: int) -> int:
+    def set_timer(self, ticks: int) -> int:
         """Be visited again, and only then."""
         if self._slot >= 0:
-            self.hub.wheel.forget(self._slot, self)
-        self._slot = self.hub.wheel.visit_in(ticks, self)
+            self.core.wheel.forget(self._slot, self)
+        self._slot = self.core.wheel.set_timer(ticks, self)
         return ticks
 
     def ping(self) -> None:
         """Ask for a sign of life."""
-        self.link.ping()
+        self.connection.ping()
 
     def end(self, error: ChatError, *, code: int | None = None) -> None:
         """Close because of ``error``."""
@@ -249,28 +251,28 @@ class Session:
 
     def close(self, code: int, reason: str) -> None:
         """End the connection with that code."""
-        if self.life is Life.OPEN:
+        if self.state is SessionState.OPEN:
             self.flush()
-            self.life = Life.CLOSING
-            for reader in self.readers.values():
+            self.state = SessionState.CLOSING
+            for subscription in self.subscriptions.values():
                 # Also one that reads the store: nothing may follow a close frame.
-                reader.leave()
-            self.link.close(code, reason)
+                subscription.leave()
+            self.connection.close(code, reason)
 
     # Answers
 
     def reply(self, data: bytes) -> None:
         """Bytes for this client alone; all of a turn leave in one write."""
-        if self.life is Life.OPEN:
+        if self.state is SessionState.OPEN:
             if not self._outbox:
-                self.hub.turn.at_end(self.flush)
+                self.core.scheduler.at_end(self.flush)
             self._outbox.append(data)
 
     def flush(self) -> None:
         """Write the answers collected."""
-        if self._outbox and self.life is Life.OPEN:
+        if self._outbox and self.state is SessionState.OPEN:
             outbox, self._outbox = self._outbox, []
-            self.link.write(self.join_replies(outbox))
+            self.connection.write(self.join_replies(outbox))
 
     def join_replies(self, replies: Sequence[bytes]) -> bytes:
         """What goes on the wire for these answers."""

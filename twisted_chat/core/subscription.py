@@ -11,11 +11,11 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
-from twisted_chat.core.link import Link
+from twisted_chat.core.link import Connection
 from twisted_chat.events import Event
 
 if TYPE_CHECKING:
-    from twisted_chat.core.broadcast import Audience, Row
+    from twisted_chat.core.broadcast import Broadcast, Shard
     from twisted_chat.core.room import Room
 
 
@@ -25,7 +25,7 @@ CATCH_UP_BYTES = 65_536
 CATCH_UP_EVENTS = 512
 
 
-class State(Enum):
+class SubscriptionState(Enum):
     """Where a reader stands."""
 
     WAITING = auto()  #: not yet told where it starts
@@ -35,7 +35,7 @@ class State(Enum):
     LEFT = auto()
 
 
-class Reader:
+class Subscription:
     """One member's cursor in one room.
 
     :ivar position: everything up to and including this number has been handed over; while LIVE the row's counts.
@@ -43,52 +43,52 @@ class Reader:
     :ivar dropped: events of an ephemeral room that were forgotten before this reader took them.
     """
 
-    __slots__ = ("audience", "dropped", "link", "member", "place", "position", "row", "state")
+    __slots__ = ("broadcast", "connection", "dropped", "place", "position", "shard", "state", "subscriber")
 
-    def __init__(self, audience: Audience, link: Link, member: Member) -> None:
-        self.audience = audience
-        self.link = link
-        self.member = member
-        self.state = State.WAITING
+    def __init__(self, broadcast: Broadcast, connection: Connection, subscriber: Subscriber) -> None:
+        self.broadcast = broadcast
+        self.connection = connection
+        self.subscriber = subscriber
+        self.state = SubscriptionState.WAITING
         self.position = 0
-        self.row: Row | None = None
+        self.shard: Shard | None = None
         self.place = -1
         self.dropped = 0
 
     @property
     def room(self) -> Room:
-        return self.audience.room
+        return self.broadcast.room
 
     def start(self, position: int) -> None:
         """Read from after ``position``."""
         self.position = position
-        self.state = State.BEHIND
+        self.state = SubscriptionState.BEHIND
 
     def feed(self) -> int:
         """Give the link what it takes, at most one write; answers the bytes given.
 
         Called while BEHIND and not congested.  Afterwards the reader is LIVE, READING, still BEHIND, or congested.
         """
-        audience = self.audience
-        room = audience.room
+        broadcast = self.broadcast
+        room = broadcast.room
         if self.position >= room.head:
-            audience.enter(self)
-            self.member.reached_head(self)
+            broadcast.enter(self)
+            self.subscriber.caught_up(self)
             return 0
-        items = audience.items_after(self.position)
+        items = broadcast.items_after(self.position)
         if items is None:
             return self._feed_from_store()
         return self._give(items, lambda count: self.position + count)
 
     def fall_behind(self) -> None:
         """The link is congested by something else: leave the row, keeping its place in the log."""
-        if self.row is not None:
-            self.row.leave(self)
+        if self.shard is not None:
+            self.shard.leave(self)
 
     def leave(self) -> None:
         """End."""
         self.fall_behind()
-        self.state = State.LEFT
+        self.state = SubscriptionState.LEFT
 
     def _feed_from_store(self) -> int:
         room = self.room
@@ -97,59 +97,59 @@ class Reader:
             self.dropped += gap
             room.dropped += gap
             self.position += gap
-            self.member.missed(self, gap)
+            self.subscriber.missed(self, gap)
             return 0
-        self.state = State.READING
+        self.state = SubscriptionState.READING
         room.read_log(room.name, self.position).addCallbacks(self._store_answered, self._store_failed)
         return 0
 
     def _store_answered(self, events: list[Event]) -> None:
-        if self.state is not State.READING:
+        if self.state is not SubscriptionState.READING:
             return
-        self.state = State.BEHIND
+        self.state = SubscriptionState.BEHIND
         head = self.room.head
         if events and events[-1].seq > head:
             # The store is ahead of what has been announced, which the announcement will bring.
             events = [event for event in events if event.seq <= head]
             if not events:
-                self.member.feed_soon()
+                self.subscriber.feed_soon()
                 return
         if not events:
             # Nothing after the position though the head is beyond it: retention took it meanwhile.
             self.position = max(self.position, min(self.room.first - 1, self.room.head))
-        elif not self.link.congested:
+        elif not self.connection.congested:
             gap = events[0].seq - 1 - self.position
             if gap:
                 # Retention was faster than this reader.
                 self.position += gap
-                self.member.missed(self, gap)
-            self._give(self.audience.encoding.items(events), lambda count: events[count - 1].seq)
-        self.member.feed_soon()
+                self.subscriber.missed(self, gap)
+            self._give(self.broadcast.encoding.items(events), lambda count: events[count - 1].seq)
+        self.subscriber.feed_soon()
 
     def _store_failed(self, reason: object) -> None:
         # It stays READING, so that nothing feeds it before the pause is over: a store that fails at once would be asked for ever.
-        if self.state is State.READING:
-            self.member.read_failed(self, reason)
+        if self.state is SubscriptionState.READING:
+            self.subscriber.read_failed(self, reason)
 
     def retry(self) -> None:
         """Read on after a failure."""
-        if self.state is State.READING:
-            self.state = State.BEHIND
-            self.member.feed_soon()
+        if self.state is SubscriptionState.READING:
+            self.state = SubscriptionState.BEHIND
+            self.subscriber.feed_soon()
 
     def _give(self, items: list[bytes], position_after: Callable[[int], int]) -> int:
-        encoding = self.audience.encoding
+        encoding = self.broadcast.encoding
         chunk = encoding.join(items)
         if not chunk:
             self.position = position_after(len(items))
             return 0
         try:
-            taken = self.link.send(chunk)
+            taken = self.connection.send(chunk)
         except BlockingIOError:
             taken = 0
         except OSError:
             self.leave()
-            self.link.abort()
+            self.connection.abort()
             return 0
         if taken == len(chunk):
             self.position = position_after(len(items))
@@ -157,21 +157,21 @@ class Reader:
             count, rest = encoding.cut(items, taken)
             self.position = position_after(count)
             if rest:
-                self.link.hold(rest)
+                self.connection.hold(rest)
         return taken
 
 
-class Member(Protocol):
+class Subscriber(Protocol):
     """What a reader tells its session."""
 
-    def reached_head(self, reader: Reader) -> None:
+    def caught_up(self, subscription: Subscription) -> None:
         """The reader is live."""
 
-    def missed(self, reader: Reader, count: int) -> None:
+    def missed(self, subscription: Subscription, count: int) -> None:
         """Events are gone that this reader has not taken: of an ephemeral room, or by retention."""
 
     def feed_soon(self) -> None:
         """There is more to feed."""
 
-    def read_failed(self, reader: Reader, reason: object) -> None:
-        """The store could not be read: call ``reader.retry()`` after a pause."""
+    def read_failed(self, subscription: Subscription, reason: object) -> None:
+        """The store could not be read: call ``subscription.retry()`` after a pause."""

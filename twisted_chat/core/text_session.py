@@ -9,57 +9,57 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from twisted_chat.core.commit import Posting
-from twisted_chat.core.link import Link
-from twisted_chat.core.session import Life, Session
-from twisted_chat.core.subscription import Reader
-from twisted_chat.drafts import Draft, MessageDraft
+from twisted_chat.core.commit import AppendRequest
+from twisted_chat.core.link import Connection
+from twisted_chat.core.session import Session, SessionState
+from twisted_chat.core.subscription import Subscription
+from twisted_chat.drafts import NewEvent, NewMessage
 from twisted_chat.errors import ChatError, TooBig
 from twisted_chat.protocol.encoders import NamedTextEncoding, TextEncoding
 from twisted_chat.protocol.frames import BARE, DEFLATED
-from twisted_chat.ticket import Ticket
+from twisted_chat.ticket import Admission
 
 if TYPE_CHECKING:
-    from twisted_chat.core.chat import Hub
+    from twisted_chat.core.chat import Chat
 
 
-class PlainSession(Session):
+class TextSession(Session):
     """A plain client in its one room."""
 
     __slots__ = ("_room", "_throttled", "_waiting")
 
-    def __init__(self, hub: Hub, link: Link, ticket: Ticket) -> None:
-        super().__init__(hub, link, ticket.person, ticket.address)
-        room = self._room = hub.room_for(ticket.person, ticket.room)
-        encoding = NamedTextEncoding if ticket.names else TextEncoding
-        framing = DEFLATED if link.deflated else BARE
-        reader = Reader(room.audience((encoding, framing), lambda name: encoding(name, framing)), link, self)
-        self.enter_room(room, reader)
-        self._waiting: list[Draft] = []
+    def __init__(self, core: Chat, connection: Connection, admission: Admission) -> None:
+        super().__init__(core, connection, admission.user, admission.address)
+        room = self._room = core.room_for(admission.user, admission.room)
+        encoding = NamedTextEncoding if admission.names else TextEncoding
+        framing = DEFLATED if connection.deflated else BARE
+        subscription = Subscription(room.broadcast((encoding, framing), lambda name: encoding(name, framing)), connection, self)
+        self.enter_room(room, subscription)
+        self._waiting: list[NewEvent] = []
         self._throttled = False
-        reader.start(room.head - min(ticket.history, hub.limits.history, room.head - room.first + 1))
+        subscription.start(room.head - min(admission.history, core.limits.history, room.head - room.first + 1))
         self.feed()
 
     def received(self, texts: Sequence[bytes]) -> None:
-        hub, by = self.hub, self.author
-        limit = hub.limits.text_bytes
-        drafts: list[Draft] = []
+        core, by = self.core, self.author
+        limit = core.limits.text_bytes
+        new_events: list[NewEvent] = []
         for text in texts:
             if len(text) > limit:
                 self._refuse_long(texts)
                 return
             if text:
-                drafts.append(MessageDraft(by, None, text.decode()))
-        if self._throttled or hub.metered or not self._room.open_to_all:
-            self._post(drafts)
-        elif drafts:
-            self._keep(drafts)
+                new_events.append(NewMessage(by, None, text.decode()))
+        if self._throttled or core.metered or not self._room.open_to_all:
+            self._post(new_events)
+        elif new_events:
+            self._keep(new_events)
 
     def received_binary(self, data: bytes) -> None:
-        if len(data) > self.hub.limits.text_bytes:
+        if len(data) > self.core.limits.text_bytes:
             self._refuse_long([data])
         elif data:
-            self._post([MessageDraft(self.author, None, None, data)])
+            self._post([NewMessage(self.author, None, None, data)])
 
     def say_rest(self) -> None:
         # Not when the connection is lost: who breaks off (a reset) loses what was not yet said, as with what the kernel holds;
@@ -69,7 +69,7 @@ class PlainSession(Session):
             self._submit(waiting)
 
     def _refuse_long(self, messages: Sequence[bytes]) -> None:
-        limit = self.hub.limits.text_bytes
+        limit = self.core.limits.text_bytes
         for at, message in enumerate(messages):
             if len(message) > limit:
                 if at:
@@ -77,53 +77,53 @@ class PlainSession(Session):
                 self.end(TooBig(f"message: at most {limit} bytes"))
                 return
 
-    def _post(self, drafts: list[Draft]) -> None:
+    def _post(self, new_events: list[NewEvent]) -> None:
         if self._throttled:
-            self._waiting.extend(drafts)
+            self._waiting.extend(new_events)
             return
-        count = self._allowed_now(len(drafts))
-        if count < len(drafts):
-            self._waiting = drafts[count:]
-            drafts = drafts[:count]
+        count = self._allowed_now(len(new_events))
+        if count < len(new_events):
+            self._waiting = new_events[count:]
+            new_events = new_events[:count]
             self._throttle()
-        if drafts:
-            self._submit(drafts)
+        if new_events:
+            self._submit(new_events)
 
     def _allowed_now(self, wanted: int) -> int:
-        if self._room.policy.slow_mode and "moderate" not in self.person.rights and wanted:
-            if self.hub.slow_mode_wait(self.person, self._room) > 0 or not self.allowed(1):
+        if self._room.policy.slow_mode and "moderate" not in self.user.rights and wanted:
+            if self.core.slow_mode_wait(self.user, self._room) > 0 or not self.allowed(1):
                 return 0
-            self.hub.check_slow_mode(self.person, self._room)
+            self.core.check_slow_mode(self.user, self._room)
             return 1
         return self.allowed(wanted)
 
     def _throttle(self) -> None:
         self._throttled = True
-        self.link.pause()
-        wait = max(self.wait_for_rate(), self.hub.slow_mode_wait(self.person, self._room))
-        self.hub.call_later(max(0.05, wait), self._unthrottle)
+        self.connection.pause()
+        wait = max(self.wait_for_rate(), self.core.slow_mode_wait(self.user, self._room))
+        self.core.call_later(max(0.05, wait), self._unthrottle)
 
     def _unthrottle(self) -> None:
         self._throttled = False
-        if self.life is not Life.OPEN:
+        if self.state is not SessionState.OPEN:
             return
         waiting, self._waiting = self._waiting, []
         if waiting:
             self._post(waiting)
         if not self._throttled:
-            self.link.resume()
+            self.connection.resume()
 
-    def _submit(self, drafts: list[Draft]) -> None:
+    def _submit(self, new_events: list[NewEvent]) -> None:
         try:
-            self.hub.check_may_write(self.person, self._room)
+            self.core.check_may_write(self.user, self._room)
         except ChatError as error:
             self.end(error)
         else:
-            self._keep(drafts)
+            self._keep(new_events)
 
-    def _keep(self, drafts: list[Draft]) -> None:
+    def _keep(self, new_events: list[NewEvent]) -> None:
         # There is no way to tell a plain client that its message was not kept, except to end.
         try:
-            self.hub.submit(Posting(self._room, drafts, None, self.end))
+            self.core.submit(AppendRequest(self._room, new_events, None, self.end))
         except ChatError as error:
             self.end(error)

@@ -17,8 +17,8 @@ from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
 
-from twisted_chat.ticket import Ticket
-from twisted_chat.users import Credential, Person
+from twisted_chat.ticket import Admission
+from twisted_chat.users import Credential, User
 
 #: RFC 6455 section 1.3: proves that the server knows WebSocket and does not merely echo.
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -40,21 +40,21 @@ class Handshake(Struct, frozen=True, gc=False):
 class OpenSocket(Protocol):
     """The WebSocket edge, as the HTTP edge sees it."""
 
-    def __call__(self, ticket: Ticket, handshake: Handshake) -> IProtocol:
+    def __call__(self, admission: Admission, handshake: Handshake) -> IProtocol:
         """A protocol that writes the 101 when it gets its transport, and the frames after it.
 
         It gets ``makeConnection`` at once, then the bytes that came behind the handshake by ``dataReceived``.  When it loses its
-        connection it says so to the admission (``ended(ticket.address)``).
+        connection it says so to the admission (``ended(admission.address)``).
         """
 
 
-class Identities(Protocol):
+class Authentication(Protocol):
     """Everybody who may be here, by proof or as a guest."""
 
-    def identify(self, credential: Credential) -> Deferred[Person]:
+    def identify(self, credential: Credential) -> Deferred[User]:
         """The person that the credential speaks for; fails with ``Unauthenticated``, ``TokenExpired`` or ``Unavailable``."""
 
-    def guest(self, name: str | None = None, device: str | None = None) -> Person:
+    def guest(self, name: str | None = None, device: str | None = None) -> User:
         """A person without proof; raises ``Unauthenticated`` where guests are off, ``BadRequest`` naming the field."""
 
 

@@ -19,24 +19,24 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from twisted_chat.auth.authenticator import IdentityTable
-from twisted_chat.auth.guest import Guests
+from twisted_chat.auth.authenticator import AuthenticatorChain
+from twisted_chat.auth.guest import GuestFactory
 from twisted_chat.auth.jwt import JsonWebTokens, JwtKey, read_key
 from twisted_chat.auth.tokens import OpaqueTokens
-from twisted_chat.core.admission import Admission, Origins, TrustedProxies, parse_origin
-from twisted_chat.core.chat import Hub
+from twisted_chat.core.admission import ConnectionLimiter, Origins, TrustedProxies, parse_origin
+from twisted_chat.core.chat import Chat
 from twisted_chat.errors import BadRequest
 from twisted_chat.interfaces import Store, TokenRecord
 from twisted_chat.server import metrics
 from twisted_chat.server.config import Settings, key_file
 from twisted_chat.stores.urls import make_store
-from twisted_chat.users import Identity
+from twisted_chat.users import Authenticator
 from twisted_chat.web.api import Api, body_bytes
-from twisted_chat.web.auth import Door
+from twisted_chat.web.auth import RequestAuth
 from twisted_chat.web.health import Readiness, WebMetrics, health_routes
 from twisted_chat.web.log import observer
 from twisted_chat.web.openapi import openapi_route
-from twisted_chat.web.routing import Front
+from twisted_chat.web.routing import Router
 from twisted_chat.web.site import ChatSite
 from twisted_chat.web.static import page_routes
 from twisted_chat.web.upgrade import Upgrades
@@ -50,7 +50,7 @@ class SetUpError(Exception):
     """The settings ask for something that is not there: one line with cause and cure."""
 
 
-class Chat:
+class RunningChat:
     """The running parts.
 
     :ivar null_origin: pages opened from disk may connect: the out-of-the-box state.
@@ -58,55 +58,65 @@ class Chat:
 
     log = Logger()
 
-    def __init__(self, store: Store, hub: Hub, admission: Admission, door: Door, site: ChatSite, sockets: ChatFactory) -> None:
+    def __init__(
+        self,
+        store: Store,
+        core: Chat,
+        limiter: ConnectionLimiter,
+        request_auth: RequestAuth,
+        site: ChatSite,
+        sockets: ChatFactory,
+    ) -> None:
         self.store = store
-        self.hub = hub
-        self.admission = admission
-        self.door = door
+        self.core = core
+        self.limiter = limiter
+        self.request_auth = request_auth
         self.site = site
         self.sockets = sockets
 
     @property
     def null_origin(self) -> bool:
-        return self.door.origins.null
+        return self.request_auth.origins.null
 
     def meet(self, tokens: Sequence[TokenRecord]) -> None:
         """Who has a token: nobody else may have their names, and with tokens this is no longer the out-of-the-box state."""
-        self.hub.reserve_names((token.person, token.name) for token in tokens if token.revoked is None)
+        self.core.reserve_names((token.user, token.name) for token in tokens if token.revoked is None)
         if tokens and self.null_origin:
-            self.door.origins = Origins(self.door.origins.allowed)
+            self.request_auth.origins = Origins(self.request_auth.origins.allowed)
 
     def apply(self, settings: Settings) -> None:
         """Take over what may change while running; connections keep what they were told."""
-        self.hub.limits = self.admission.limits = settings.limits
-        self.hub.policies = policies = settings.policies()
-        for room in self.hub.all_rooms:
+        self.core.limits = self.limiter.limits = settings.limits
+        self.core.policies = policies = settings.policies()
+        for room in self.core.all_rooms:
             policy = policies.policy(room.name)
             if policy.durable == room.policy.durable:
                 room.follow(policy)
-        self.door.origins = Origins(frozenset(map(parse_origin, settings.allowed_origins)), self.door.origins.null)
-        self.door.proxies = TrustedProxies(settings.trusted_proxies)
+        self.request_auth.origins = Origins(
+            frozenset(map(parse_origin, settings.allowed_origins)), self.request_auth.origins.null
+        )
+        self.request_auth.proxies = TrustedProxies(settings.trusted_proxies)
 
     async def drain(self, clock: IReactorTime, seconds: float) -> None:
         """Take nothing new, say goodbye to everybody, and wait for them, not for ever."""
-        self.admission.draining = True
+        self.limiter.draining = True
         deadline = clock.seconds() + seconds
-        count = len(self.hub.sessions)
+        count = len(self.core.sessions)
         try:
-            await self.hub.drain().addTimeout(seconds, clock)
+            await self.core.drain().addTimeout(seconds, clock)
         except TimeoutError:
             self.log.error("The store did not finish within {seconds} s", seconds=seconds)
-        while self.hub.sessions and clock.seconds() < deadline:
+        while self.core.sessions and clock.seconds() < deadline:
             await deferLater(clock, _DRAIN_LOOK_SECONDS)
-        rest = list(self.hub.sessions)
+        rest = list(self.core.sessions)
         for session in rest:
-            session.link.abort()
+            session.connection.abort()
         self.log.info("Said goodbye to {count} connections, {rest} of them did not answer", count=count, rest=len(rest))
 
 
 async def build(
-    reactor: Any, settings: Settings, store_url: str | Store, *, loopback: bool, ways: Sequence[Identity] = ()
-) -> Chat:
+    reactor: Any, settings: Settings, store_url: str | Store, *, loopback: bool, ways: Sequence[Authenticator] = ()
+) -> RunningChat:
     """Open the store and build the chat on it.
 
     :param store_url: or a store, for programs that have one.
@@ -122,55 +132,57 @@ async def build(
         and settings.guests
         and not (ways or keys or tokens or settings.public_url or settings.trusted_proxies or settings.allowed_origins)
     )
-    guests = Guests(opened.secret, os.urandom) if settings.guests else None
-    identities = IdentityTable([*ways, *_ways(settings, keys, store)], guests)
-    hub = Hub(
+    guests = GuestFactory(opened.secret, os.urandom) if settings.guests else None
+    identities = AuthenticatorChain([*ways, *_ways(settings, keys, store)], guests)
+    core = Chat(
         store,
         opened,
         reactor,
         now_seconds=time.time,
-        life=secrets.token_hex(6),
+        run_id=secrets.token_hex(6),
         random=random.random,
         limits=settings.limits,
         policies=settings.policies(),
         identify=identities.identify,
         guest=identities.guest,
     )
-    hub.start()
-    admission = Admission(settings.limits)
-    door = Door(
-        admission,
+    core.start()
+    limiter = ConnectionLimiter(settings.limits)
+    request_auth = RequestAuth(
+        limiter,
         identities,
         reactor,
         origins=Origins(frozenset(map(parse_origin, settings.allowed_origins)), null=out_of_the_box),
         proxies=TrustedProxies(settings.trusted_proxies),
         cookie=settings.token_cookie,
     )
-    sockets = ChatFactory(hub.open_session, admission.ended, settings.limits, compression=settings.compression, reactor=reactor)
+    sockets = ChatFactory(core.open_session, limiter.ended, settings.limits, compression=settings.compression, reactor=reactor)
 
     registry = CollectorRegistry()
-    metrics.register(registry, hub)
-    web_metrics = WebMetrics(registry, admission)
+    metrics.register(registry, core)
+    web_metrics = WebMetrics(registry, limiter)
     logger = Logger(namespace="twisted_chat.web")
-    upgrades = Upgrades(door, sockets.open_socket, may_enter=hub.check_may_enter, count=web_metrics.handshake, logger=logger)
-    api = Api(hub, admission)
+    upgrades = Upgrades(
+        request_auth, sockets.open_socket, may_enter=core.check_may_enter, count=web_metrics.handshake, logger=logger
+    )
+    api = Api(core, limiter)
     routes = [
         *page_routes(),
         *api.routes(),
-        *health_routes(Readiness(admission, store.probe, reactor), registry, settings.metrics),
+        *health_routes(Readiness(limiter, store.probe, reactor), registry, settings.metrics),
     ]
     routes.append(openapi_route(routes))
-    front = Front(door, upgrades, routes, logger, prefix=urlsplit(settings.public_url).path)
+    router = Router(request_auth, upgrades, routes, logger, prefix=urlsplit(settings.public_url).path)
     site = ChatSite(
-        front.answer,
-        admission,
+        router.answer,
+        limiter,
         reactor,
         body_bytes=body_bytes(settings.limits.text_bytes),
         observe=observer(logger, web_metrics.answer),
         logger=logger,
-        quick=front.quick,
+        quick=router.quick,
     )
-    chat = Chat(store, hub, admission, door, site, sockets)
+    chat = RunningChat(store, core, limiter, request_auth, site, sockets)
     chat.meet(tokens)
     return chat
 
@@ -192,9 +204,9 @@ def read_keys(entries: Sequence[str]) -> list[JwtKey]:
     return keys
 
 
-def _ways(settings: Settings, keys: Sequence[JwtKey], store: Store) -> list[Identity]:
+def _ways(settings: Settings, keys: Sequence[JwtKey], store: Store) -> list[Authenticator]:
     """One row for each way to prove who one is."""
-    ways: list[Identity] = [OpaqueTokens(store, time.time)]
+    ways: list[Authenticator] = [OpaqueTokens(store, time.time)]
     if keys:
         issuer, audience = settings.jwt_issuer or None, settings.jwt_audience or None
         ways.append(JsonWebTokens(keys, time.time, issuer=issuer, audience=audience))

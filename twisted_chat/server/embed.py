@@ -26,21 +26,21 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from twisted_chat.core.chat import Hub
-from twisted_chat.drafts import MessageDraft
+from twisted_chat.core.chat import Chat
+from twisted_chat.drafts import NewMessage
 from twisted_chat.errors import Unavailable
 from twisted_chat.events import Event
-from twisted_chat.interfaces import Appended, Repeated, Store
-from twisted_chat.server.build import Chat, build
+from twisted_chat.interfaces import Appended, Duplicate, Store
+from twisted_chat.server.build import RunningChat, build
 from twisted_chat.server.config import Settings
-from twisted_chat.users import Credential, Person
-from twisted_chat.web.responses import Answer, error_answer, write_answer
+from twisted_chat.users import Credential, User
+from twisted_chat.web.responses import Response, error_answer, write_answer
 
 #: Who speaks when the program itself does.
-PROGRAM = Person(id="u-program", name="server", rights=frozenset({"moderate"}))
+PROGRAM = User(id="u-program", name="server", rights=frozenset({"moderate"}))
 
 #: Finds the person whom a bearer token or the cookie speaks for; None: nobody.
-Identify = Callable[[str], "Person | Awaitable[Person | None] | None"]
+Identify = Callable[[str], "User | Awaitable[User | None] | None"]
 
 
 class EmbeddedChat(Service):
@@ -63,15 +63,15 @@ class EmbeddedChat(Service):
         self._store = store
         self._ways = [] if identify is None else [_Way(identify)]
         self._settings = Settings() if settings is None else settings
-        self._chat: Chat | None = None
+        self._chat: RunningChat | None = None
         self._starting: Deferred[None] | None = None
-        self._waiting: list[Deferred[Chat]] = []
+        self._waiting: list[Deferred[RunningChat]] = []
 
     @property
-    def hub(self) -> Hub:
+    def core(self) -> Chat:
         """The rules: rooms, sessions, logs.  There is one when :meth:`when_started` has fired."""
         assert self._chat is not None, "the chat is not started"
-        return self._chat.hub
+        return self._chat.core
 
     def startService(self) -> None:
         super().startService()
@@ -93,16 +93,16 @@ class EmbeddedChat(Service):
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
-    def when_started(self) -> Deferred[Chat]:
+    def when_started(self) -> Deferred[RunningChat]:
         """Fires when people can come in; fails if the store cannot be opened."""
         if self._chat is not None:
             return succeed(self._chat)
-        waiting: Deferred[Chat] = Deferred()
+        waiting: Deferred[RunningChat] = Deferred()
         self._waiting.append(waiting)
         return waiting
 
     def publish(
-        self, room: str, text: str | None = None, *, data: bytes | None = None, by: Person = PROGRAM, key: str | None = None
+        self, room: str, text: str | None = None, *, data: bytes | None = None, by: User = PROGRAM, key: str | None = None
     ) -> Deferred[Event]:
         """Say something; fires with the event when it is on disk (in an ephemeral room: when it is delivered).
 
@@ -110,11 +110,11 @@ class EmbeddedChat(Service):
         """
         if self._chat is None and self._starting is not None and self._starting.called:
             return fail(Unavailable("the chat is not running"))
-        draft = MessageDraft(by.author, key, text, data)
-        posted = self.when_started().addCallback(lambda chat: chat.hub.post(by, room, draft))
+        new_event = NewMessage(by.author, key, text, data)
+        posted = self.when_started().addCallback(lambda chat: chat.core.post(by, room, new_event))
         return posted.addCallback(_event)
 
-    def _started(self, chat: Chat) -> None:
+    def _started(self, chat: RunningChat) -> None:
         self._chat = self.resource.chat = chat
         waiting, self._waiting = self._waiting, []
         for each in waiting:
@@ -135,7 +135,7 @@ class ChatResource(Resource):
 
     def __init__(self) -> None:
         super().__init__()
-        self.chat: Chat | None = None
+        self.chat: RunningChat | None = None
 
     def render(self, request: Request) -> int:
         """Answer the request, now or later."""
@@ -150,7 +150,7 @@ class ChatResource(Resource):
         below = request.path.split(b"/")[len(request.prepath or ()) + 1 :]
         if not below and not request.requestHeaders.hasHeader("upgrade"):
             # The page's links are relative to its directory.
-            write_answer(request, Answer(308, [(b"Location", request.path + b"/"), (b"Cache-Control", b"no-store")]))
+            write_answer(request, Response(308, [(b"Location", request.path + b"/"), (b"Cache-Control", b"no-store")]))
             return NOT_DONE_YET
         request.path = b"/" + b"/".join(below)
         chat.site.answer(request)  # type: ignore[arg-type]
@@ -190,13 +190,13 @@ class _Way:
     def __init__(self, identify: Identify) -> None:
         self._identify = identify
 
-    def identify(self, credential: Credential) -> Deferred[Person | None]:
-        async def ask() -> Person | None:
+    def identify(self, credential: Credential) -> Deferred[User | None]:
+        async def ask() -> User | None:
             found = self._identify(credential.token)
             return await found if isawaitable(found) else found
 
         return Deferred.fromCoroutine(ask())
 
 
-def _event(outcome: Appended | Repeated) -> Event:
+def _event(outcome: Appended | Duplicate) -> Event:
     return outcome.event

@@ -92,7 +92,7 @@ def _time(event: LogEvent) -> str:
 
 
 def _topic(event: LogEvent) -> str:
-    """``hub`` for ``twisted_chat.core.chat.Hub``; the full namespace of what is not ours."""
+    """``core`` for ``twisted_chat.core.chat.Hub``; the full namespace of what is not ours."""
     namespace = str(event.get("log_namespace") or "-")
     if namespace == "log_legacy":
         return "twisted"  # twisted.python.log knows no more

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from twisted_chat.core.chat import Hub
+from twisted_chat.core.chat import Chat
 from twisted_chat.interfaces import RoomStore, TokenRecord, TokenStore
 
 #: Seconds between two looks for revoked tokens; a connection has to end within 5 s of the revocation, by whatever process.
@@ -25,7 +25,7 @@ ROOMS_SECONDS = 3.0
 RETENTION_SECONDS = 300.0
 
 
-class Chore(Service):
+class PeriodicTask(Service):
     """Calls ``work`` every ``seconds``; a failure is logged once, until it has worked again, and does not end it."""
 
     log = Logger()
@@ -64,37 +64,37 @@ async def _nothing() -> None:
     """For work that is done at once."""
 
 
-def revocation(store: TokenStore, hub: Hub, clock: IReactorTime, now_seconds: Callable[[], float]) -> Chore:
+def revocation(store: TokenStore, core: Chat, clock: IReactorTime, now_seconds: Callable[[], float]) -> PeriodicTask:
     """Ends the connections of tokens that were revoked, also by another process."""
     seen_until = int(now_seconds() * 1000)
 
     async def look() -> None:
         nonlocal seen_until
         now = int(now_seconds() * 1000)
-        hub.end_tokens(await store.revoked_since(seen_until - REVOCATION_OVERLAP_MS))
+        core.end_tokens(await store.revoked_since(seen_until - REVOCATION_OVERLAP_MS))
         seen_until = now
 
-    return Chore(clock, REVOCATION_SECONDS, "revocation", lambda: Deferred.fromCoroutine(look()))
+    return PeriodicTask(clock, REVOCATION_SECONDS, "revocation", lambda: Deferred.fromCoroutine(look()))
 
 
-def bearers(store: TokenStore, clock: IReactorTime, seen: Callable[[Sequence[TokenRecord]], None]) -> Chore:
+def bearers(store: TokenStore, clock: IReactorTime, seen: Callable[[Sequence[TokenRecord]], None]) -> PeriodicTask:
     """Tells ``seen`` who has a token, also those that another process made."""
 
     async def look() -> None:
         seen(await store.list_tokens())
 
-    return Chore(clock, BEARERS_SECONDS, "bearers", lambda: Deferred.fromCoroutine(look()))
+    return PeriodicTask(clock, BEARERS_SECONDS, "bearers", lambda: Deferred.fromCoroutine(look()))
 
 
-def rooms(store: RoomStore, hub: Hub, clock: IReactorTime) -> Chore:
+def rooms(store: RoomStore, core: Chat, clock: IReactorTime) -> PeriodicTask:
     """Tells the hub of rooms that another process made, archived or opened again."""
 
     async def look() -> None:
-        hub.learn_rooms(await store.rooms())
+        core.learn_rooms(await store.rooms())
 
-    return Chore(clock, ROOMS_SECONDS, "rooms", lambda: Deferred.fromCoroutine(look()))
+    return PeriodicTask(clock, ROOMS_SECONDS, "rooms", lambda: Deferred.fromCoroutine(look()))
 
 
-def retention(hub: Hub, clock: IReactorTime) -> Chore:
+def retention(core: Chat, clock: IReactorTime) -> PeriodicTask:
     """Lets the store forget what the rooms' policies do not keep."""
-    return Chore(clock, RETENTION_SECONDS, "retention", lambda: hub.retain())
+    return PeriodicTask(clock, RETENTION_SECONDS, "retention", lambda: core.retain())

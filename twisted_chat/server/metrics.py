@@ -8,25 +8,27 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from twisted_chat.core.chat import Hub
+from twisted_chat.core.chat import Chat
 
 
-class HubCollector(Collector):
+class ChatCollector(Collector):
     """The hub's numbers.  Rooms are not labels: people invent their names, and each label value is kept for ever."""
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+    def __init__(self, core: Chat) -> None:
+        self._core = core
 
     def collect(self) -> Iterator[Metric]:
         """One sample of each."""
-        rooms = list(self._hub.all_rooms)
-        yield GaugeMetricFamily("twisted_chat_sessions", "Connections that take part in the chat.", len(self._hub.sessions))
+        rooms = list(self._core.all_rooms)
+        yield GaugeMetricFamily("twisted_chat_sessions", "Connections that take part in the chat.", len(self._core.sessions))
         yield GaugeMetricFamily("twisted_chat_rooms", "Rooms in memory.", len(rooms))
         yield GaugeMetricFamily(
             "twisted_chat_members", "Memberships: connections times rooms.", sum(room.members for room in rooms)
         )
-        yield GaugeMetricFamily("twisted_chat_uncommitted", "Messages that wait for the store.", self._hub.commits.waiting_drafts)
-        yield GaugeMetricFamily("twisted_chat_store_healthy", "1 while commits succeed.", int(self._hub.commits.healthy))
+        yield GaugeMetricFamily(
+            "twisted_chat_uncommitted", "Messages that wait for the store.", self._core.commits.waiting_events
+        )
+        yield GaugeMetricFamily("twisted_chat_store_healthy", "1 while commits succeed.", int(self._core.commits.healthy))
         yield CounterMetricFamily(
             "twisted_chat_ephemeral_dropped",
             "Deliveries that ephemeral rooms let go because a reader was slow.",
@@ -34,6 +36,6 @@ class HubCollector(Collector):
         )
 
 
-def register(registry: CollectorRegistry, hub: Hub) -> None:
+def register(registry: CollectorRegistry, core: Chat) -> None:
     """Have the hub's numbers shown."""
-    registry.register(HubCollector(hub))
+    registry.register(ChatCollector(core))

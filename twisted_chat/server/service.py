@@ -24,7 +24,7 @@ from zope.interface import implementer
 import twisted_chat
 from twisted_chat.interfaces import StoreError
 from twisted_chat.internals.reactor import lean
-from twisted_chat.server.build import Chat, SetUpError, build
+from twisted_chat.server.build import RunningChat, SetUpError, build
 from twisted_chat.server.config import Settings, SettingsError, store_path
 from twisted_chat.server.listeners import Listener, ListenError, listen
 from twisted_chat.server.maintenance import bearers, retention, revocation, rooms
@@ -37,7 +37,7 @@ _RELOADABLE = {"limits", "rooms", "create_rooms", "allowed_origins", "trusted_pr
 
 
 @implementer(IProtocolFactory, IProtocolNegotiationFactory, ILoggingContext)
-class Gate:
+class HeldFactory:
     """What the ports are bound to before there is a site.
 
     A port of an unusual kind may not be held (:meth:`Listener.hold`); who comes too early there is turned away.
@@ -77,11 +77,11 @@ class Server(MultiService):
     def __init__(self, reactor: Any, options: Options) -> None:
         super().__init__()
         self.settings: Settings = options.settings
-        self.chat: Chat | None = None
+        self.chat: RunningChat | None = None
         self.listeners: list[Listener] = []
         self._reactor = reactor
         self._options = options
-        self._gate = Gate()
+        self._gate = HeldFactory()
         self._listening: Deferred[list[Listener]] | None = None
         self._notify = Notifier(options.environ)
         self._files = 0
@@ -126,10 +126,10 @@ class Server(MultiService):
         only_here = all(listener.loopback for listener in self.listeners)
         url = store_path(self.settings.store, directory)
         chat = self.chat = await build(self._reactor, self.settings, url, loopback=only_here)
-        retention(chat.hub, self._reactor).setServiceParent(self)
+        retention(chat.core, self._reactor).setServiceParent(self)
         bearers(chat.store, self._reactor, chat.meet).setServiceParent(self)
-        rooms(chat.store, chat.hub, self._reactor).setServiceParent(self)
-        revocation(chat.store, chat.hub, self._reactor, time.time).setServiceParent(self)
+        rooms(chat.store, chat.core, self._reactor).setServiceParent(self)
+        revocation(chat.store, chat.core, self._reactor, time.time).setServiceParent(self)
         watchdog = watchdog_seconds(self._options.environ, os.getpid())
         if watchdog is not None:
             Watchdog(self._reactor, self._notify, watchdog).setServiceParent(self)
@@ -172,7 +172,7 @@ class Server(MultiService):
     def _page(self) -> str:
         return self.settings.public_url or self.listeners[0].url
 
-    def _say_where(self, chat: Chat, store_url: str) -> None:
+    def _say_where(self, chat: RunningChat, store_url: str) -> None:
         connections = self.settings.limits.connections
         if self._files < connections:
             self.log.warn(
@@ -239,7 +239,7 @@ class Server(MultiService):
         self._notify("STOPPING=1")
         chat = self.chat
         if chat is not None:
-            chat.admission.draining = True
+            chat.limiter.draining = True
         if not self.listeners and self._listening is not None and self._listening.called and not self._failed:
             self.listeners = await self._listening
         await gatherResults([listener.close() for listener in self.listeners])

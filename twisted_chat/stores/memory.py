@@ -14,10 +14,10 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_chat.core import amendments
-from twisted_chat.drafts import DeleteDraft, Draft, EditDraft, MessageDraft, ReactionDraft, TopicDraft
+from twisted_chat.drafts import NewDeletion, NewEdit, NewEvent, NewMessage, NewReaction, NewTopic
 from twisted_chat.errors import ChatError, Conflict, Unavailable
 from twisted_chat.events import Deleted, Edited, Event, Message, Reacted, TopicSet
-from twisted_chat.interfaces import Append, Appended, Opened, Outcome, Page, Repeated, RoomRecord, TokenRecord
+from twisted_chat.interfaces import Append, Appended, Duplicate, Opened, Outcome, Page, RoomRecord, TokenRecord
 from twisted_chat.stores import common
 from twisted_chat.stores.ids import BATCH_LENGTH, EPOCH_LENGTH, RandomBytes, crockford
 
@@ -54,7 +54,7 @@ class MemoryStore:
 
     def _append(self, append: Append) -> list[Outcome]:
         at = int(self._clock.seconds() * 1000)
-        return self._made(append.room).append(append.drafts, at, crockford(self._random_bytes, BATCH_LENGTH))
+        return self._made(append.room).append(append.new_events, at, crockford(self._random_bytes, BATCH_LENGTH))
 
     def read(self, room: str, after: int, limit: int, max_bytes: int) -> Deferred[list[Event]]:
         return self._answer(lambda: self._seen(room).read(after, limit, max_bytes))
@@ -70,19 +70,19 @@ class MemoryStore:
     def purge(self, room: str, keep_events: int | None, keep_after_ms: int | None) -> Deferred[RoomRecord]:
         return self._answer(lambda: self._seen(room).purge(keep_events, keep_after_ms))
 
-    def mark_read(self, person: str, room: str, seq: int) -> Deferred[int]:
-        return self._answer(lambda: self._mark_read(person, room, seq))
+    def mark_read(self, user: str, room: str, seq: int) -> Deferred[int]:
+        return self._answer(lambda: self._mark_read(user, room, seq))
 
-    def _mark_read(self, person: str, room: str, seq: int) -> int:
+    def _mark_read(self, user: str, room: str, seq: int) -> int:
         log = self._logs.get(room)
         if log is None:
             return 0
-        marks = self._marks.setdefault(person, {})
+        marks = self._marks.setdefault(user, {})
         marks[room] = max(marks.get(room, 0), min(seq, log.head))
         return marks[room]
 
-    def read_marks(self, person: str) -> Deferred[dict[str, int]]:
-        return self._answer(lambda: dict(self._marks.get(person, {})))
+    def read_marks(self, user: str) -> Deferred[dict[str, int]]:
+        return self._answer(lambda: dict(self._marks.get(user, {})))
 
     def archive(self, room: str, archived: bool) -> Deferred[RoomRecord]:
         return self._answer(lambda: self._made(room).archive(archived))
@@ -163,24 +163,24 @@ class _Log:
     def record(self) -> RoomRecord:
         return RoomRecord(self.name, self.purged + 1, self.head, self.head_id, self.topic, self.archived)
 
-    def append(self, drafts: Sequence[Draft], at: int, batch: str) -> list[Outcome]:
+    def append(self, new_events: Sequence[NewEvent], at: int, batch: str) -> list[Outcome]:
         outcomes: list[Outcome] = []
         keys, events = self.keys, self.events
         seq = self.head
-        for draft in drafts:
-            key = draft.key
+        for new_event in new_events:
+            key = new_event.key
             if key is not None:
-                first = keys.get((draft.by.id, key))
+                first = keys.get((new_event.by.id, key))
                 if first is not None:
-                    outcomes.append(Repeated(events[first - self.purged - 1]))
+                    outcomes.append(Duplicate(events[first - self.purged - 1]))
                     continue
             event: Event
-            if type(draft) is MessageDraft:
-                by = draft.by
-                event = Message(seq + 1, f"{batch}-{seq + 1}", at, by, key, draft.text, draft.data, draft.reply_to)
+            if type(new_event) is NewMessage:
+                by = new_event.by
+                event = Message(seq + 1, f"{batch}-{seq + 1}", at, by, key, new_event.text, new_event.data, new_event.reply_to)
             else:
                 try:
-                    event = self._other(draft, seq + 1, f"{batch}-{seq + 1}", at)
+                    event = self._other(new_event, seq + 1, f"{batch}-{seq + 1}", at)
                 except ChatError as error:
                     outcomes.append(error)
                     continue
@@ -188,32 +188,36 @@ class _Log:
             events.append(event)
             self.head_id = event.id
             if key is not None:
-                keys[draft.by.id, key] = seq
+                keys[new_event.by.id, key] = seq
             outcomes.append(Appended(event))
         return outcomes
 
-    def _other(self, draft: Draft, seq: int, event_id: str, at: int) -> Event:
-        match draft:
-            case MessageDraft():
-                return Message(seq, event_id, at, draft.by, draft.key, draft.text, draft.data, draft.reply_to)
-            case TopicDraft():
-                self.topic = draft.text
-                return TopicSet(seq, event_id, at, draft.by, draft.key, text=draft.text)
-        message = self._message(draft.of)
-        amendments.check(None if message is None else amendments.standing(message), draft)
+    def _other(self, new_event: NewEvent, seq: int, event_id: str, at: int) -> Event:
+        match new_event:
+            case NewMessage():
+                return Message(seq, event_id, at, new_event.by, new_event.key, new_event.text, new_event.data, new_event.reply_to)
+            case NewTopic():
+                self.topic = new_event.text
+                return TopicSet(seq, event_id, at, new_event.by, new_event.key, text=new_event.text)
+        message = self._message(new_event.of)
+        amendments.check(None if message is None else amendments.standing(message), new_event)
         assert message is not None
         amendment: amendments.Amendment
-        match draft:
-            case EditDraft():
-                self.edits.setdefault(draft.of, []).append(seq)
-                revision = draft.revision + 1
-                amendment = Edited(seq, event_id, at, draft.by, draft.key, of=draft.of, revision=revision, text=draft.text)
-            case ReactionDraft():
-                amendment = Reacted(seq, event_id, at, draft.by, draft.key, of=draft.of, emoji=draft.emoji, on=draft.on)
-            case DeleteDraft():
+        match new_event:
+            case NewEdit():
+                self.edits.setdefault(new_event.of, []).append(seq)
+                revision = new_event.revision + 1
+                amendment = Edited(
+                    seq, event_id, at, new_event.by, new_event.key, of=new_event.of, revision=revision, text=new_event.text
+                )
+            case NewReaction():
+                amendment = Reacted(
+                    seq, event_id, at, new_event.by, new_event.key, of=new_event.of, emoji=new_event.emoji, on=new_event.on
+                )
+            case NewDeletion():
                 self._erase(message)
-                amendment = Deleted(seq, event_id, at, draft.by, draft.key, of=draft.of)
-        self.present[draft.of] = amendments.fold(message, amendment)
+                amendment = Deleted(seq, event_id, at, new_event.by, new_event.key, of=new_event.of)
+        self.present[new_event.of] = amendments.fold(message, amendment)
         return amendment
 
     def _erase(self, message: Message) -> None:

@@ -26,15 +26,15 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import Clock
 
 from twisted_chat.client import ChatClient
-from twisted_chat.drafts import MessageDraft
+from twisted_chat.drafts import NewMessage
 from twisted_chat.errors import Unauthenticated
 from twisted_chat.events import Event, Message
 from twisted_chat.limits import Limits, RoomPolicy
-from twisted_chat.server.build import Chat, build
+from twisted_chat.server.build import RunningChat, build
 from twisted_chat.server.config import Settings
 from twisted_chat.stores.memory import MemoryStore
 from twisted_chat.testing.transports import Endpoint, Wire
-from twisted_chat.users import Credential, Person
+from twisted_chat.users import Credential, User
 
 #: Without bounds on rates, since most tests are about something else.
 UNBOUND = Limits(send_per_second=0, person_per_second=0, query_per_second=0)
@@ -79,7 +79,7 @@ class MemoryChat:
         self,
         *,
         clock: TestClock | None = None,
-        people: Mapping[str, Person] | None = None,
+        people: Mapping[str, User] | None = None,
         guests: bool = True,
         limits: Limits = UNBOUND,
         rooms: Mapping[str, RoomPolicy] | None = None,
@@ -90,7 +90,7 @@ class MemoryChat:
         self.people = dict(people or {})
         self.store = MemoryStore(self.clock)
         self.settings = Settings(guests=guests, limits=limits, rooms=dict(rooms or {}))
-        self.chat: Chat | None = None
+        self.chat: RunningChat | None = None
         self.endpoint = Endpoint(self.clock, self._listener, latency)
         self.instead: IProtocolFactory | None = None
         self._random = random
@@ -137,16 +137,16 @@ class MemoryChat:
         """Stop it as an operator does: everybody is told when to come back."""
         chat, self.chat = self.chat, None
         assert chat is not None, "it does not run"
-        chat.admission.draining = True
-        chat.hub.drain()
+        chat.limiter.draining = True
+        chat.core.drain()
         self.settle()
 
     def kill(self) -> None:
         """End it in the middle of whatever it does, as ``kill -9`` does; what was committed stays."""
         chat, self.chat = self.chat, None
         assert chat is not None, "it does not run"
-        chat.hub.wheel.stop()
-        chat.hub.draining = True
+        chat.core.wheel.stop()
+        chat.core.draining = True
         self.cut()
 
     def cut(self) -> None:
@@ -157,8 +157,8 @@ class MemoryChat:
     def say(self, room: str, text: str, name: str = "somebody") -> Deferred[Any]:
         """Somebody who needs no client says something."""
         assert self.chat is not None, "it does not run"
-        person = Person(id=f"u-{name}", name=name)
-        return self.chat.hub.post(person, room, MessageDraft(person.author, None, text))
+        user = User(id=f"u-{name}", name=name)
+        return self.chat.core.post(user, room, NewMessage(user.author, None, text))
 
     def log(self, room: str) -> list[Event]:
         """The whole log of a room."""
@@ -170,12 +170,12 @@ class MemoryChat:
         """What was said in a room."""
         return [event.text for event in self.log(room) if isinstance(event, Message) and event.text is not None]
 
-    def identify(self, credential: Credential) -> Deferred[Person | None]:
+    def identify(self, credential: Credential) -> Deferred[User | None]:
         """Who a token speaks for (``words.people.Identity``)."""
-        person = self.people.get(credential.token)
-        return fail(Unauthenticated("token: unknown")) if person is None else succeed(person)
+        user = self.people.get(credential.token)
+        return fail(Unauthenticated("token: unknown")) if user is None else succeed(user)
 
-    def _started(self, chat: Chat) -> None:
+    def _started(self, chat: RunningChat) -> None:
         self.chat = chat
 
     def _listener(self) -> IProtocolFactory | None:

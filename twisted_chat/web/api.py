@@ -11,19 +11,19 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from twisted_chat.core.admission import Admission
-from twisted_chat.core.chat import Hub
-from twisted_chat.core.ratelimit import Bucket
+from twisted_chat.core.admission import ConnectionLimiter
+from twisted_chat.core.chat import Chat
+from twisted_chat.core.ratelimit import TokenBucket
 from twisted_chat.core.room import Room
-from twisted_chat.drafts import MessageDraft
+from twisted_chat.drafts import NewMessage
 from twisted_chat.errors import BadRequest, RateLimited, TooBig
 from twisted_chat.events import Event
-from twisted_chat.interfaces import Repeated
+from twisted_chat.interfaces import Duplicate
 from twisted_chat.protocol.commands import Seq
-from twisted_chat.users import Person
+from twisted_chat.users import User
 from twisted_chat.web.arrival import single
-from twisted_chat.web.call import Call, Route, Who, json_answer
-from twisted_chat.web.responses import Answer
+from twisted_chat.web.call import ApiRequest, Route, Who, json_answer
+from twisted_chat.web.responses import Response
 from twisted_chat.web.sse import read_event_id, stream
 from twisted_chat.web.upgrade import decoded_room
 
@@ -112,7 +112,7 @@ class Events(Struct, frozen=True, kw_only=True):
     more_after: bool | UnsetType = UNSET
 
 
-class Say(Struct, frozen=True, kw_only=True):
+class SendBody(Struct, frozen=True, kw_only=True):
     """A message: ``text``, or ``data`` in base64."""
 
     text: str | None = None
@@ -120,7 +120,7 @@ class Say(Struct, frozen=True, kw_only=True):
     reply_to: Annotated[int, Meta(ge=1, le=2**53 - 1)] | None = None
 
 
-class Said(Struct, frozen=True, kw_only=True):
+class SendResult(Struct, frozen=True, kw_only=True):
     """The message is on disk (in an ephemeral room: it is being delivered).
 
     :ivar duplicate: the same key had been kept before; nothing was added, and this is the first result.
@@ -136,11 +136,11 @@ class Said(Struct, frozen=True, kw_only=True):
 class Api:
     """The endpoints under ``/api/v1``."""
 
-    def __init__(self, hub: Hub, admission: Admission) -> None:
-        self._hub = hub
-        self._admission = admission
-        self._asking = Rates(hub.now)
-        self._saying = Rates(hub.now)
+    def __init__(self, core: Chat, limiter: ConnectionLimiter) -> None:
+        self._core = core
+        self._limiter = limiter
+        self._asking = Rates(core.now)
+        self._saying = Rates(core.now)
 
     def routes(self) -> list[Route]:
         """The rows of the table."""
@@ -161,73 +161,73 @@ class Api:
                 path=events,
                 endpoint=self.say,
                 query=(Who,),
-                body=Say,
-                answers=Said,
+                body=SendBody,
+                answers=SendResult,
                 status=201,
                 public=True,
                 extra=_KEYED,
             ),
         ]
 
-    async def rooms(self, call: Call) -> Answer:
+    async def rooms(self, call: ApiRequest) -> Response:
         """The rooms that you may see."""
-        person = await self._asker(call)
-        hub = self._hub
-        return json_answer(RoomList(rooms=tuple(_info(room, hub.can(person, room)) for room in hub.rooms(person))))
+        user = await self._asker(call)
+        core = self._core
+        return json_answer(RoomList(rooms=tuple(_info(room, core.can(user, room)) for room in core.rooms(user))))
 
-    async def events(self, call: Call) -> Answer | None:
+    async def events(self, call: ApiRequest) -> Response | None:
         """A part of a room's log; with ``Accept: text/event-stream`` everything from there on, as it happens."""
-        person = await self._asker(call)
+        user = await self._asker(call)
         query = call.query(EventsQuery)
-        room = self._hub.room_for(person, decoded_room(call.segments[0]))
+        room = self._core.room_for(user, decoded_room(call.segments[0]))
         if _wants_stream(call):
-            await self._stream(call, person, room, query)
+            await self._stream(call, user, room, query)
             return None
         if sum(place is not None for place in (query.after, query.before, query.around)) > 1:
             raise BadRequest("after: give one of after, before and around")
-        return json_answer(await self._part(person, room, query))
+        return json_answer(await self._part(user, room, query))
 
-    async def say(self, call: Call) -> Answer:
+    async def say(self, call: ApiRequest) -> Response:
         """Say something in a room.  With an ``Idempotency-Key`` it is said once, however often it is sent."""
-        person = await call.person()
-        hub = self._hub
-        room = hub.room_for(person, decoded_room(call.segments[0]))
-        key = _key(call, person)
+        user = await call.user()
+        core = self._core
+        room = core.room_for(user, decoded_room(call.segments[0]))
+        key = _key(call, user)
         said = self._said(call)
-        self._check_rate(call.arrival.address, person)
-        draft = MessageDraft(person.author, key, said.text, said.data, said.reply_to)
-        outcome = await hub.post(person, room.name, draft)
-        repeated = isinstance(outcome, Repeated)
+        self._check_rate(call.arrival.address, user)
+        new_event = NewMessage(user.author, key, said.text, said.data, said.reply_to)
+        outcome = await core.post(user, room.name, new_event)
+        repeated = isinstance(outcome, Duplicate)
         event = outcome.event
-        answer = Said(room=room.name, seq=event.seq, event=event.id, key=key or UNSET, duplicate=repeated)
+        answer = SendResult(room=room.name, seq=event.seq, event=event.id, key=key or UNSET, duplicate=repeated)
         return json_answer(answer, 200 if repeated else 201)
 
-    async def _asker(self, call: Call) -> Person:
-        limits = self._hub.limits
+    async def _asker(self, call: ApiRequest) -> User:
+        limits = self._core.limits
         self._asking.take(call.arrival.address, limits.query_burst, limits.query_per_second)
-        return await call.person()
+        return await call.user()
 
-    async def _part(self, person: Person, room: Room, query: EventsQuery) -> Events:
-        hub = self._hub
+    async def _part(self, user: User, room: Room, query: EventsQuery) -> Events:
+        core = self._core
         if query.after is not None:
-            events = await hub.read(person, room.name, query.after, query.limit)
+            events = await core.read(user, room.name, query.after, query.limit)
             end = events[-1].seq if events else max(query.after, room.first - 1)
             return _events(room, events=tuple(events), head=max(room.head, end if events else 0), next=end)
-        page = await hub.page(person, room.name, query.limit, before=query.before, around=query.around)
+        page = await core.page(user, room.name, query.limit, before=query.before, around=query.around)
         return _events(room, events=page.events, head=page.head, more_before=page.more_before, more_after=page.more_after)
 
-    async def _stream(self, call: Call, person: Person, room: Room, query: EventsQuery) -> None:
+    async def _stream(self, call: ApiRequest, user: User, room: Room, query: EventsQuery) -> None:
         last = single(call.headers, b"Last-Event-Id")
         since = read_event_id(last.decode("latin-1")) if last else None
-        self._hub.check_may_enter(person, room.name)
+        self._core.check_may_enter(user, room.name)
         address = call.arrival.address
-        self._admission.admit(address)
-        ended = _once(lambda: self._admission.ended(address))
+        self._limiter.admit(address)
+        ended = _once(lambda: self._limiter.ended(address))
         try:
             await stream(
-                self._hub,
+                self._core,
                 call.request,
-                person,
+                user,
                 room,
                 address,
                 call.for_pages(),
@@ -240,14 +240,14 @@ class Api:
             ended()
             raise
 
-    def _said(self, call: Call) -> Say:
+    def _said(self, call: ApiRequest) -> SendBody:
         kind = call.content_type()
-        limit = self._hub.limits.text_bytes
+        limit = self._core.limits.text_bytes
         if kind == b"application/json":
-            said = call.body(Say)
+            said = call.body(SendBody)
         elif kind == b"text/plain":
             try:
-                said = Say(text=call.request.content.read().decode())
+                said = SendBody(text=call.request.content.read().decode())
             except UnicodeDecodeError:
                 raise BadRequest("body: must be UTF-8") from None
         else:
@@ -261,10 +261,10 @@ class Api:
             raise TooBig(f"text: at most {limit} bytes")
         return said
 
-    def _check_rate(self, address: str, person: Person) -> None:
+    def _check_rate(self, address: str, user: User) -> None:
         """By address and by person: a guest without a device is a new person each time."""
-        limits = self._hub.limits
-        shared = self._hub.person_bucket(person.id)
+        limits = self._core.limits
+        shared = self._core.person_bucket(user.id)
         if not shared.available():
             raise _too_fast(shared.wait())
         self._saying.take(address, limits.person_burst, limits.person_per_second)
@@ -281,13 +281,13 @@ class Rates:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._buckets: dict[str, Bucket] = {}
+        self._buckets: dict[str, TokenBucket] = {}
 
     def take(self, address: str, burst: int, per_second: float) -> None:
         """One more from there, or :class:`RateLimited`."""
         bucket = self._buckets.pop(address, None)
         if bucket is None:
-            bucket = Bucket(burst, per_second, self._now)
+            bucket = TokenBucket(burst, per_second, self._now)
             if len(self._buckets) >= _BUCKETS:
                 # The order is that of use: the first has been quiet for the longest time.
                 del self._buckets[next(iter(self._buckets))]
@@ -334,18 +334,18 @@ def _events(
     )
 
 
-def _wants_stream(call: Call) -> bool:
+def _wants_stream(call: ApiRequest) -> bool:
     return any(b"text/event-stream" in line.lower() for line in call.headers.get(b"Accept", ()))
 
 
-def _key(call: Call, person: Person) -> str | None:
+def _key(call: ApiRequest, user: User) -> str | None:
     value = single(call.headers, b"Idempotency-Key")
     if value is None:
         return None
     key = value.decode("latin-1").strip('"')
     if not (0 < len(key) <= 64 and key.isascii() and key.isprintable()):
         raise BadRequest("Idempotency-Key: 1 to 64 visible ASCII characters")
-    if person.guest and call.query(Who).device is None:
+    if user.guest and call.query(Who).device is None:
         raise BadRequest("device: a guest's Idempotency-Key needs one, or nobody knows that it is you again")
     return key
 

@@ -1,6 +1,6 @@
 """Who comes, from where and with what proof: read once from the headers of a request, for sockets and the HTTP API alike.
 
-In come the headers that ``twisted.web`` parsed; out comes an :class:`Arrival`, or an error naming the header.  Nothing is decided
+In come the headers that ``twisted.web`` parsed; out comes an :class:`ClientInfo`, or an error naming the header.  Nothing is decided
 here but what the bytes mean.
 """
 
@@ -30,7 +30,7 @@ _CONTROLS = bytes(byte for byte in range(32) if byte != 9) + b"\x7f"
 _CONTROL_CHARACTERS = re.compile("[\x80-\x9f\u2028\u2029]")
 
 
-class Arrival(Struct, frozen=True, gc=False):
+class ClientInfo(Struct, frozen=True, gc=False):
     """What is known of whoever sent a request before anybody asked for a name.
 
     :ivar address: whom the limits count.
@@ -47,7 +47,7 @@ class Arrival(Struct, frozen=True, gc=False):
     credential: Credential | None
 
 
-def read_arrival(headers: Headers, peer: IAddress, secure: bool, proxies: TrustedProxies, cookie: bytes) -> Arrival:
+def read_arrival(headers: Headers, peer: IAddress, secure: bool, proxies: TrustedProxies, cookie: bytes) -> ClientInfo:
     """Read the headers that tell who comes; ``BadRequest`` or ``Unauthenticated`` name the one that is wrong.
 
     :param cookie: the name of the cookie that may carry a token.
@@ -62,7 +62,7 @@ def read_arrival(headers: Headers, peer: IAddress, secure: bool, proxies: Truste
     protocols = headers.get(b"X-Forwarded-Proto")
     if protocols and proxies.trusts(name):
         scheme = "https" if protocols[-1].rpartition(b",")[2].strip().lower() == b"https" else "http"
-    return Arrival(
+    return ClientInfo(
         proxies.client(name, [line.decode("latin-1") for line in forwarded]) if forwarded else name,
         bool(forwarded) or b"Forwarded" in headers,
         scheme,

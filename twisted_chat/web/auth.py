@@ -6,18 +6,18 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.python.failure import Failure
 
-from twisted_chat.core.admission import Admission, Origins, TrustedProxies
+from twisted_chat.core.admission import ConnectionLimiter, Origins, TrustedProxies
 from twisted_chat.errors import LimitReached, Unavailable
-from twisted_chat.protocol.handshake import Identities
-from twisted_chat.users import Credential, Person, Source
-from twisted_chat.web.arrival import Arrival, Headers, read_arrival
+from twisted_chat.protocol.handshake import Authentication
+from twisted_chat.users import Credential, Source, User
+from twisted_chat.web.arrival import ClientInfo, Headers, read_arrival
 from twisted_chat.web.site import ChatRequest
 
 #: Milliseconds.  Proofs are looked up in a moment, or the store hangs.
 _RETRY_MS = 2_000
 
 
-class Door:
+class RequestAuth:
     """Lets nobody through unknown.
 
     :ivar origins: may be replaced while running, likewise ``proxies``.
@@ -26,15 +26,15 @@ class Door:
 
     def __init__(
         self,
-        admission: Admission,
-        identities: Identities,
+        limiter: ConnectionLimiter,
+        identities: Authentication,
         clock: IReactorTime,
         *,
         origins: Origins | None = None,
         proxies: TrustedProxies | None = None,
         cookie: str = "chat_token",
     ) -> None:
-        self.admission = admission
+        self.limiter = limiter
         self.origins = origins or Origins()
         self.proxies = proxies or TrustedProxies()
         self._cookie = cookie.encode()
@@ -42,29 +42,29 @@ class Door:
         self._clock = clock
         self._looked_up = 0
 
-    def arrival(self, request: ChatRequest, headers: Headers) -> Arrival:
+    def arrival(self, request: ChatRequest, headers: Headers) -> ClientInfo:
         """Who comes with this request."""
         arrival = self.arrive(headers, request.client, request.channel.isSecure())
         request.address = arrival.address
         return arrival
 
-    def arrive(self, headers: Headers, peer: IAddress, secure: bool) -> Arrival:
+    def arrive(self, headers: Headers, peer: IAddress, secure: bool) -> ClientInfo:
         """Who comes from that peer with these headers."""
         return read_arrival(headers, peer, secure, self.proxies, self._cookie)
 
-    def check_origin(self, arrival: Arrival, credential: Credential | None) -> None:
+    def check_origin(self, arrival: ClientInfo, credential: Credential | None) -> None:
         """Raise ``Forbidden`` if the page that sent this may not, or if nothing says which page did and a cookie is the proof."""
         with_cookie = credential is not None and credential.source is Source.COOKIE
         self.origins.check(arrival.origin, arrival.scheme, arrival.host, with_cookie=with_cookie)
 
-    def person(self, credential: Credential | None, name: str | None, device: str | None) -> Person | Deferred[Person]:
+    def user(self, credential: Credential | None, name: str | None, device: str | None) -> User | Deferred[User]:
         """Whoever the credential speaks for, else a guest; raises or fails with an error of the table.
 
         A look-up that takes longer than a handshake may is given up: the request must not wait for a hanging store for ever.
         """
         if credential is None:
             return self._identities.guest(name, device)
-        limits = self.admission.limits
+        limits = self.limiter.limits
         if self._looked_up >= limits.handshakes_pending:
             raise LimitReached("handshakes: too many proofs are being looked at", retry_after_ms=_RETRY_MS)
         self._looked_up += 1
@@ -72,7 +72,7 @@ class Door:
         looking.addTimeout(limits.handshake_seconds, self._clock)
         return looking.addBoth(self._looked)
 
-    def _looked(self, result: Person | Failure) -> Person | Failure:
+    def _looked(self, result: User | Failure) -> User | Failure:
         self._looked_up -= 1
         if isinstance(result, Failure) and result.check(TimeoutError):
             raise Unavailable("token: could not be looked up in time", retry_after_ms=_RETRY_MS)

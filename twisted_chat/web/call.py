@@ -1,7 +1,7 @@
 """One request as an endpoint sees it, and the row of the table that says where it goes.
 
-An endpoint is a function from a :class:`Call` to an :class:`~twisted_chat.web.responses.Answer`; it may be ``async``; a stream takes
-the request over and answers None.  Its query and body are structs: what comes in is checked by them, and the API's description
+An endpoint is a function from an :class:`ApiRequest` to a :class:`~twisted_chat.web.responses.Response`; it may be ``async``; a
+stream takes the request over and answers None.  Its query and body are structs: what comes in is checked by them, and the API's description
 is made from them.
 """
 
@@ -15,10 +15,10 @@ from msgspec import Struct
 from twisted.internet.defer import Deferred
 
 from twisted_chat.errors import BadRequest, ChatError
-from twisted_chat.users import Person
-from twisted_chat.web.arrival import Arrival, Headers, single
-from twisted_chat.web.auth import Door
-from twisted_chat.web.responses import Answer
+from twisted_chat.users import User
+from twisted_chat.web.arrival import ClientInfo, Headers, single
+from twisted_chat.web.auth import RequestAuth
+from twisted_chat.web.responses import Response
 from twisted_chat.web.site import ChatRequest
 from twisted_chat.web.upgrade import single_argument
 
@@ -38,36 +38,38 @@ class Who(Struct, frozen=True, kw_only=True):
     device: str | None = None
 
 
-class Call:
+class ApiRequest:
     """One request.
 
     :ivar segments: the parts of the path that the row leaves open, still percent-encoded.
     """
 
-    def __init__(self, request: ChatRequest, headers: Headers, door: Door, segments: tuple[bytes, ...] = ()) -> None:
+    def __init__(
+        self, request: ChatRequest, headers: Headers, request_auth: RequestAuth, segments: tuple[bytes, ...] = ()
+    ) -> None:
         self.request = request
         self.headers = headers
         self.segments = segments
-        self._door = door
-        self._arrival: Arrival | None = None
+        self._request_auth = request_auth
+        self._arrival: ClientInfo | None = None
 
     @property
-    def arrival(self) -> Arrival:
+    def arrival(self) -> ClientInfo:
         """Who comes, whose origin has been looked at."""
         if self._arrival is None:
-            arrival = self._door.arrival(self.request, self.headers)
+            arrival = self._request_auth.arrival(self.request, self.headers)
             if arrival.origin is None and self.headers.get(b"Sec-Fetch-Site") == [b"same-origin"]:
                 # A browser names no origin when a page GETs from where it came; this header no page can set.
                 arrival = msgspec.structs.replace(arrival, origin=f"{arrival.scheme}://{arrival.host}")
-            self._door.check_origin(arrival, arrival.credential)
+            self._request_auth.check_origin(arrival, arrival.credential)
             self._arrival = arrival
         return self._arrival
 
-    async def person(self) -> Person:
+    async def user(self) -> User:
         """Whoever is asking."""
         who = self.query(Who)
-        person = self._door.person(self.arrival.credential, who.name, who.device)
-        return await person if isinstance(person, Deferred) else person
+        user = self._request_auth.user(self.arrival.credential, who.name, who.device)
+        return await user if isinstance(user, Deferred) else user
 
     def query(self, kind: type[T]) -> T:
         """The part behind the ``?``; ``BadRequest`` names the field.  What nobody knows is ignored."""
@@ -95,10 +97,10 @@ class Call:
 
     def for_pages(self) -> list[tuple[bytes, bytes]]:
         """The headers that let a page of an allowed origin see the answer, for a stream that writes its own."""
-        return for_pages(self._door, self.request, self.headers)
+        return for_pages(self._request_auth, self.request, self.headers)
 
 
-Endpoint: TypeAlias = Callable[[Call], Answer | Awaitable[Answer | None] | None]
+Endpoint: TypeAlias = Callable[[ApiRequest], Response | Awaitable[Response | None] | None]
 
 
 class Route(Struct, frozen=True, kw_only=True):
@@ -121,12 +123,12 @@ class Route(Struct, frozen=True, kw_only=True):
     extra: Mapping[str, Any] = {}
 
 
-def json_answer(value: object, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> Answer:
+def json_answer(value: object, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> Response:
     """A struct as JSON."""
-    return Answer(status, (*_JSON, *headers), msgspec.json.encode(value) + b"\n")
+    return Response(status, (*_JSON, *headers), msgspec.json.encode(value) + b"\n")
 
 
-def for_pages(door: Door, request: ChatRequest, headers: Headers) -> list[tuple[bytes, bytes]]:
+def for_pages(request_auth: RequestAuth, request: ChatRequest, headers: Headers) -> list[tuple[bytes, bytes]]:
     """The headers that let a page of an allowed origin see the answer (CORS).
 
     Without credentials: a cookie is for our own page, other sites send a token.
@@ -134,7 +136,7 @@ def for_pages(door: Door, request: ChatRequest, headers: Headers) -> list[tuple[
     if b"Origin" not in headers:
         return []
     try:
-        door.check_origin(door.arrival(request, headers), None)
+        request_auth.check_origin(request_auth.arrival(request, headers), None)
     except ChatError:
         return [(b"Vary", b"Origin")]
     return [

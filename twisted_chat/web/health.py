@@ -11,10 +11,10 @@ from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from twisted_chat.core.admission import Admission, is_loopback
+from twisted_chat.core.admission import ConnectionLimiter, is_loopback
 from twisted_chat.errors import ChatError, Forbidden, Unavailable
-from twisted_chat.web.call import Call, Route
-from twisted_chat.web.responses import Answer
+from twisted_chat.web.call import ApiRequest, Route
+from twisted_chat.web.responses import Response
 
 #: Who may read ``/metrics``: this machine, a bearer of the right ``metrics``, everybody, nobody.
 MetricsFor = Literal["loopback", "right", "all", "off"]
@@ -33,8 +33,8 @@ class Readiness:
     :param probe: commits something small, and fails if that cannot be.
     """
 
-    def __init__(self, admission: Admission, probe: Callable[[], Deferred[None]], clock: IReactorTime) -> None:
-        self._admission = admission
+    def __init__(self, limiter: ConnectionLimiter, probe: Callable[[], Deferred[None]], clock: IReactorTime) -> None:
+        self._limiter = limiter
         self._probe = probe
         self._clock = clock
         self._error: ChatError | None = None
@@ -43,7 +43,7 @@ class Readiness:
 
     def check(self) -> Deferred[None]:
         """Fails with ``Restarting`` or ``Unavailable``."""
-        self._admission.check_open()
+        self._limiter.check_open()
         if self._waiting is not None:
             waiter: Deferred[None] = Deferred()
             self._waiting.append(waiter)
@@ -76,7 +76,7 @@ class Readiness:
 class WebMetrics:
     """What the HTTP edge counts."""
 
-    def __init__(self, registry: CollectorRegistry, admission: Admission) -> None:
+    def __init__(self, registry: CollectorRegistry, limiter: ConnectionLimiter) -> None:
         self._handshakes = Counter(
             "twisted_chat_handshakes",
             "WebSocket handshakes: open, or the code of the error.",
@@ -86,7 +86,7 @@ class WebMetrics:
         self._opened = self._handshakes.labels("open")
         self._answers = Counter("twisted_chat_http_answers", "HTTP answers by status.", ["status"], registry=registry)
         connections = Gauge("twisted_chat_connections", "Open connections: WebSockets and event streams.", registry=registry)
-        connections.set_function(lambda: admission.connections)
+        connections.set_function(lambda: limiter.connections)
 
     def handshake(self, outcome: str) -> None:
         """A handshake has ended."""
@@ -103,20 +103,20 @@ class WebMetrics:
 def health_routes(readiness: Readiness, registry: CollectorRegistry, metrics_for: MetricsFor) -> list[Route]:
     """``/healthz``, ``/readyz``, ``/metrics``."""
 
-    def alive(call: Call) -> Answer:
+    def alive(call: ApiRequest) -> Response:
         """The process answers."""
-        return Answer(200, _TEXT, b"ok\n")
+        return Response(200, _TEXT, b"ok\n")
 
-    async def ready(call: Call) -> Answer:
+    async def ready(call: ApiRequest) -> Response:
         """The store commits, and the server is not going down."""
         await readiness.check()
-        return Answer(200, _TEXT, b"ready\n")
+        return Response(200, _TEXT, b"ready\n")
 
-    async def metrics(call: Call) -> Answer:
+    async def metrics(call: ApiRequest) -> Response:
         """What is counted, for Prometheus."""
         await _check_reader(call, metrics_for)
         headers = ((b"Content-Type", CONTENT_TYPE_LATEST.encode()), (b"Cache-Control", b"no-store"))
-        return Answer(200, headers, generate_latest(registry))
+        return Response(200, headers, generate_latest(registry))
 
     routes = [
         Route(method=b"GET", path="/healthz", endpoint=alive),
@@ -127,13 +127,13 @@ def health_routes(readiness: Readiness, registry: CollectorRegistry, metrics_for
     return routes
 
 
-async def _check_reader(call: Call, metrics_for: MetricsFor) -> None:
+async def _check_reader(call: ApiRequest, metrics_for: MetricsFor) -> None:
     """This machine may read, unless it only speaks for somebody else; a bearer of the right ``metrics`` always may."""
     arrival = call.arrival
     if metrics_for == "all":
         return
     if metrics_for == "loopback" and arrival.credential is None and is_loopback(arrival.address) and not arrival.forwarded:
         return
-    if arrival.credential is not None and "metrics" in (await call.person()).rights:
+    if arrival.credential is not None and "metrics" in (await call.user()).rights:
         return
     raise Forbidden("metrics: only for this machine or with a token that has the right metrics")

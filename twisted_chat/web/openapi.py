@@ -10,9 +10,9 @@ import msgspec
 from msgspec import Struct
 
 import twisted_chat
-from twisted_chat.web.call import Call, Route
+from twisted_chat.web.call import ApiRequest, Route
 from twisted_chat.web.refusal import Refusal
-from twisted_chat.web.responses import Answer
+from twisted_chat.web.responses import Response
 
 _REF = "#/components/schemas/{name}"
 
@@ -51,9 +51,9 @@ def openapi_route(routes: Iterable[Route]) -> Route:
     """``/api/v1/openapi.json``."""
     body = msgspec.json.encode(describe(routes)) + b"\n"
 
-    def openapi(call: Call) -> Answer:
+    def openapi(call: ApiRequest) -> Response:
         """This description."""
-        return Answer(200, ((b"Content-Type", b"application/json"), (b"Cache-Control", b"no-cache")), body)
+        return Response(200, ((b"Content-Type", b"application/json"), (b"Cache-Control", b"no-cache")), body)
 
     return Route(method=b"GET", path="/api/v1/openapi.json", endpoint=openapi)
 

@@ -13,7 +13,7 @@ from twisted_chat.web.refusal import SECURITY_HEADERS, body_of, headers_of
 _SECURITY = [(name, [value]) for name, value in SECURITY_HEADERS]
 
 
-class Answer(Struct, frozen=True):
+class Response(Struct, frozen=True):
     """A whole answer.
 
     :ivar headers: beside those that every answer has.
@@ -24,9 +24,9 @@ class Answer(Struct, frozen=True):
     body: bytes = b""
 
 
-def error_answer(error: ChatError, *headers: tuple[bytes, bytes]) -> Answer:
+def error_answer(error: ChatError, *headers: tuple[bytes, bytes]) -> Response:
     """The answer that tells the error."""
-    return Answer(error.http_status, (*headers_of(error), *headers), body_of(error))
+    return Response(error.http_status, (*headers_of(error), *headers), body_of(error))
 
 
 def write_head(request: Request, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
@@ -41,7 +41,7 @@ def write_head(request: Request, status: int, headers: Iterable[tuple[bytes, byt
         request.responseHeaders.addRawHeader(name, value)
 
 
-def write_answer(request: Request, answer: Answer, *, last: bool = False) -> None:
+def write_answer(request: Request, answer: Response, *, last: bool = False) -> None:
     """Write the whole answer; HEAD gets all of it but the body.
 
     :param last: end the connection after it.

@@ -15,10 +15,10 @@ from twisted.python.failure import Failure
 
 from twisted_chat.errors import ChatError, InternalError
 from twisted_chat.web.arrival import Headers
-from twisted_chat.web.auth import Door
-from twisted_chat.web.call import Call, Route, for_pages
+from twisted_chat.web.auth import RequestAuth
+from twisted_chat.web.call import ApiRequest, Route, for_pages
 from twisted_chat.web.refusal import MethodNotAllowed, NoSuchPath
-from twisted_chat.web.responses import Answer, error_answer, write_answer
+from twisted_chat.web.responses import Response, error_answer, write_answer
 from twisted_chat.web.site import ChatChannel, ChatRequest
 from twisted_chat.web.upgrade import Upgrades, is_upgrade
 
@@ -28,14 +28,16 @@ _ALLOWED_HEADERS = b"Authorization, Content-Type, Idempotency-Key, Last-Event-ID
 _PREFLIGHT_AGE = b"600"
 
 
-class Front:
+class Router:
     """Answers every whole request.
 
     :param prefix: of all paths, without a slash at the end: where a proxy has put us.
     """
 
-    def __init__(self, door: Door, upgrades: Upgrades, routes: Iterable[Route], logger: Logger, *, prefix: str = "") -> None:
-        self._door = door
+    def __init__(
+        self, request_auth: RequestAuth, upgrades: Upgrades, routes: Iterable[Route], logger: Logger, *, prefix: str = ""
+    ) -> None:
+        self._request_auth = request_auth
         self._upgrades = upgrades
         self._logger = logger
         self._prefix = prefix.rstrip("/").encode()
@@ -55,7 +57,7 @@ class Front:
         if self._prefix:
             if path == self._prefix:
                 location = self._prefix + b"/"
-                write_answer(request, Answer(308, [(b"Location", location), (b"Cache-Control", b"no-store")]))
+                write_answer(request, Response(308, [(b"Location", location), (b"Cache-Control", b"no-store")]))
                 return
             if path.startswith(self._prefix + b"/"):
                 path = request.path = path[len(self._prefix) :]
@@ -93,7 +95,7 @@ class Front:
             if method != b"OPTIONS":
                 raise MethodNotAllowed(allowed)
             return self._preflight(request, headers, allowed)
-        return route.endpoint(Call(request, headers, self._door, segments))
+        return route.endpoint(ApiRequest(request, headers, self._request_auth, segments))
 
     def _find(self, path: bytes) -> tuple[dict[bytes, Route] | None, tuple[bytes, ...]]:
         methods = self._fixed.get(path)
@@ -107,30 +109,30 @@ class Front:
                     return open_methods, taken
         return None, ()
 
-    def _preflight(self, request: ChatRequest, headers: Headers, allowed: Sequence[bytes]) -> Answer:
+    def _preflight(self, request: ChatRequest, headers: Headers, allowed: Sequence[bytes]) -> Response:
         """May a page of that origin ask this (Fetch standard, "CORS-preflight")?"""
         listed = b", ".join(allowed)
         answer = [(b"Allow", listed), (b"Cache-Control", b"no-store")]
         if b"Origin" in headers:
-            arrival = self._door.arrival(request, headers)
-            self._door.check_origin(arrival, None)
+            arrival = self._request_auth.arrival(request, headers)
+            self._request_auth.check_origin(arrival, None)
             answer += [
                 (b"Access-Control-Allow-Methods", listed),
                 (b"Access-Control-Allow-Headers", _ALLOWED_HEADERS),
                 (b"Access-Control-Max-Age", _PREFLIGHT_AGE),
             ]
-        return Answer(204, answer)
+        return Response(204, answer)
 
     def _wait(self, request: ChatRequest, headers: Headers, asked: Any) -> None:
         present = True
-        answering: Deferred[Answer | None] = Deferred.fromCoroutine(asked)
+        answering: Deferred[Response | None] = Deferred.fromCoroutine(asked)
 
         def left(reason: Failure) -> None:
             nonlocal present
             present = False
             answering.cancel()
 
-        def answered(answer: Answer | None) -> None:
+        def answered(answer: Response | None) -> None:
             if present and answer is not None:
                 self._write(request, headers, answer)
 
@@ -149,8 +151,10 @@ class Front:
         request.notifyFinish().addErrback(left)
         answering.addCallback(answered).addErrback(failed)
 
-    def _write(self, request: ChatRequest, headers: Headers, answer: Answer) -> None:
-        write_answer(request, Answer(answer.status, (*answer.headers, *for_pages(self._door, request, headers)), answer.body))
+    def _write(self, request: ChatRequest, headers: Headers, answer: Response) -> None:
+        write_answer(
+            request, Response(answer.status, (*answer.headers, *for_pages(self._request_auth, request, headers)), answer.body)
+        )
 
 
 def _matched(segments: list[bytes], parts: list[bytes]) -> tuple[bytes, ...] | None:

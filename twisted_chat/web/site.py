@@ -21,7 +21,7 @@ from twisted.web.http import Request as HTTPRequest
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
-from twisted_chat.core.admission import Admission
+from twisted_chat.core.admission import ConnectionLimiter
 from twisted_chat.errors import BadRequest, ChatError, InternalError, TooBig
 from twisted_chat.web.arrival import peer_name
 from twisted_chat.web.refusal import CrowdedOut, HeadTooLarge, RequestTimeout, whole_answer
@@ -194,7 +194,7 @@ class ChatSite(Site):
     def __init__(
         self,
         answer: Answer,
-        admission: Admission,
+        limiter: ConnectionLimiter,
         reactor: IReactorTime,
         *,
         body_bytes: int,
@@ -207,7 +207,7 @@ class ChatSite(Site):
         self.body_bytes = body_bytes
         self.logger = logger
         self.quick = quick
-        self._admission = admission
+        self._limiter = limiter
         self._observe = observe
         self._expected: dict[ChatChannel, float] = {}
         self._sweep: IDelayedCall | None = None
@@ -245,7 +245,7 @@ class ChatSite(Site):
         Who sends a request is through in a round trip, so the slowest ones are those who mean to be slow.  Refusing the newest
         instead would let a thousand silent connections keep everybody out.
         """
-        limits = self._admission.limits
+        limits = self._limiter.limits
         if len(self._expected) >= limits.handshakes_pending:
             next(iter(self._expected)).give_up(CrowdedOut("connections: too many requests are under way; try again"))
         self._expected[channel] = self.reactor.seconds() + limits.handshake_seconds

@@ -23,15 +23,15 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_chat.core.chat import Hub
+from twisted_chat.core.chat import Chat
 from twisted_chat.core.room import Room
-from twisted_chat.core.session import Life, Session
-from twisted_chat.core.subscription import Reader
+from twisted_chat.core.session import Session, SessionState
+from twisted_chat.core.subscription import Subscription
 from twisted_chat.errors import RETRY_CLOSE_CODES, BadRequest, CloseCode, TokenExpired
 from twisted_chat.events import Cursor, Event
 from twisted_chat.protocol.encoders import JsonEncoding
 from twisted_chat.protocol.replies import ByePush, GapPush, Joined, LivePush
-from twisted_chat.users import Person
+from twisted_chat.users import User
 from twisted_chat.web.responses import write_head
 from twisted_chat.web.site import ChatRequest
 
@@ -81,7 +81,7 @@ def named(event: str, data: object) -> bytes:
 
 
 @implementer(IPushProducer)
-class StreamLink:
+class StreamConnection:
     """The request as a link: what is written is buffered by the transport, which says when it is full."""
 
     paused = False
@@ -161,14 +161,16 @@ class StreamSession(Session):
 
     __slots__ = ()
 
-    def __init__(self, hub: Hub, link: StreamLink, person: Person, address: str) -> None:
-        super().__init__(hub, link, person, address)
-        link.session = self
+    def __init__(self, core: Chat, connection: StreamConnection, user: User, address: str) -> None:
+        super().__init__(core, connection, user, address)
+        connection.session = self
 
     def begin(self, room: Room, position: int, recovered: bool | UnsetType, why: str | UnsetType) -> None:
         """Read after ``position``, having said where that is."""
-        reader = Reader(room.audience(EventStreamEncoding, lambda name: EventStreamEncoding(name, room.epoch)), self.link, self)
-        self.enter_room(room, reader)
+        subscription = Subscription(
+            room.broadcast(EventStreamEncoding, lambda name: EventStreamEncoding(name, room.epoch)), self.connection, self
+        )
+        self.enter_room(room, subscription)
         joined = Joined(
             room=room.name,
             epoch=room.epoch,
@@ -180,42 +182,42 @@ class StreamSession(Session):
             why=why,
             durable=room.durable,
             topic=room.topic,
-            can=self.hub.can(self.person, room),
+            can=self.core.can(self.user, room),
         )
-        self.link.write(named("joined", joined))
-        reader.start(position)
+        self.connection.write(named("joined", joined))
+        subscription.start(position)
         self.feed()
 
-    def reached_head(self, reader: Reader) -> None:
-        self.link.write(named("live", LivePush(room=reader.room.name, seq=reader.room.head)))
+    def caught_up(self, subscription: Subscription) -> None:
+        self.connection.write(named("live", LivePush(room=subscription.room.name, seq=subscription.room.head)))
 
-    def missed(self, reader: Reader, count: int) -> None:
-        self.link.write(named("gap", GapPush(room=reader.room.name, dropped=count)))
+    def missed(self, subscription: Subscription, count: int) -> None:
+        self.connection.write(named("gap", GapPush(room=subscription.room.name, dropped=count)))
 
-    def visit(self, tick: int) -> int:
+    def on_timer(self, tick: int) -> int:
         """A comment now and then keeps proxies from ending the stream.  A reader says nothing, so its silence means nothing."""
-        if self.life is not Life.OPEN:
+        if self.state is not SessionState.OPEN:
             return 0
-        expires = self.person.expires
-        left = None if expires is None else expires - self.hub.now_seconds()
+        expires = self.user.expires
+        left = None if expires is None else expires - self.core.now_seconds()
         if left is not None and left <= 0:
             self.end(TokenExpired("the token has expired"))
             return 0
-        limits = self.hub.limits
+        limits = self.core.limits
         if self._congested_at is None:
-            self.link.ping()
+            self.connection.ping()
         elif tick - self._congested_at >= limits.stalled_seconds:
             self.close(CloseCode.TOO_SLOW, "took nothing for too long; come back and resume")
-            self.link.abort()
+            self.connection.abort()
             return 0
         interval = max(1, round(limits.ping_seconds))
-        return self.visit_in(interval if left is None else max(1, min(interval, int(left) + 1)))
+        return self.set_timer(interval if left is None else max(1, min(interval, int(left) + 1)))
 
 
 async def stream(
-    hub: Hub,
+    core: Chat,
     request: ChatRequest,
-    person: Person,
+    user: User,
     room: Room,
     address: str,
     headers: Sequence[tuple[bytes, bytes]],
@@ -231,20 +233,20 @@ async def stream(
     :param after: the number to read after, for one that has no cursor; ``tail``: so many of the last events first.
     :param ended: is told when it is over.
     """
-    why = await hub.check_cursor(room, since) if since is not None else None
+    why = await core.check_cursor(room, since) if since is not None else None
     room.check_size()
     write_head(request, 200, (*HEADERS, *headers))
-    link = StreamLink(request)
-    session = StreamSession(hub, link, person, address)
+    connection = StreamConnection(request)
+    session = StreamSession(core, connection, user, address)
 
     def over(result: Failure | None) -> None:
         if isinstance(result, Failure):
-            link.gone()
+            connection.gone()
         session.lost()
         ended()
 
     request.notifyFinish().addBoth(over)
-    hub.add_session(session)
+    core.add_session(session)
     session.begin(room, _position(room, since, after, tail, why), UNSET if since is None else why is None, why or UNSET)
 
 

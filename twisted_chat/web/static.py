@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from twisted_chat.web.arrival import Headers
 from twisted_chat.web.call import Route
-from twisted_chat.web.responses import Answer
+from twisted_chat.web.responses import Response
 
 #: By the end of the name; a file of another kind is not served.
 TYPES = {
@@ -86,17 +86,17 @@ def make_asset(kind: bytes, body: bytes, *, pack: bool = True) -> Asset:
     return Asset(kind, body, smaller, sha256(body).hexdigest()[:16])
 
 
-def serve(asset: Asset, headers: Headers, cache: bytes) -> Answer:
+def serve(asset: Asset, headers: Headers, cache: bytes) -> Response:
     """The file, compressed where that is understood, or 304 if the browser has it (RFC 9110 section 13.1.2)."""
     packed = asset.packed is not None and _takes_gzip(headers)
     tag = f'"{asset.digest}{"-gzip" if packed else ""}"'.encode()
     common = [(b"ETag", tag), (b"Cache-Control", cache), (b"Vary", b"Accept-Encoding")]
     if _has(tag, headers):
-        return Answer(304, common)
+        return Response(304, common)
     common.append((b"Content-Type", asset.kind))
     if packed and asset.packed is not None:
-        return Answer(200, [*common, (b"Content-Encoding", b"gzip")], asset.packed)
-    return Answer(200, common, asset.body)
+        return Response(200, [*common, (b"Content-Encoding", b"gzip")], asset.packed)
+    return Response(200, common, asset.body)
 
 
 def _route(path: str, asset: Asset, cache: bytes) -> Route:

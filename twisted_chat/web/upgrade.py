@@ -1,6 +1,6 @@
 """The WebSocket handshake (RFC 6455 section 4.2) and everything that is settled before the 101 (design decision 8).
 
-A request comes in; out goes a :class:`~twisted_chat.ticket.Ticket` and the naked transport to the WebSocket edge, or a
+A request comes in; out goes a :class:`~twisted_chat.admission.Admission` and the naked transport to the WebSocket edge, or a
 refusal with status, headers and body.  The order: is it a handshake, may its origin, who is it, is there room.
 
 The headers are read from what ``twisted.web`` parsed.  Autobahn never sees them: it splits header text at bytes that are no line
@@ -24,10 +24,10 @@ from twisted_chat.errors import BadRequest, ChatError, InternalError
 from twisted_chat.internals.takeover import give_transport, take_channel, take_transport
 from twisted_chat.names import room_name
 from twisted_chat.protocol.handshake import Handshake, OpenSocket, is_key
-from twisted_chat.ticket import Dialect, Ticket
-from twisted_chat.users import Credential, Person, Source
-from twisted_chat.web.arrival import Arrival, Headers, credential, refuse_controls, single
-from twisted_chat.web.auth import Door
+from twisted_chat.ticket import Admission, Dialect
+from twisted_chat.users import Credential, Source, User
+from twisted_chat.web.arrival import ClientInfo, Headers, credential, refuse_controls, single
+from twisted_chat.web.auth import RequestAuth
 from twisted_chat.web.handshake import read_head
 from twisted_chat.web.refusal import MethodNotAllowed, NoSuchPath, UpgradeRequired
 from twisted_chat.web.responses import error_answer, write_answer
@@ -40,7 +40,7 @@ _DIALECTS = {dialect.value.encode(): dialect for dialect in Dialect}
 Count = Callable[[str], None]
 
 
-class Asked(Struct, frozen=True, gc=False):
+class RawHandshake(Struct, frozen=True, gc=False):
     """A request as it was read, by ``twisted.web`` or in one look (:mod:`twisted_chat.web.handshake`)."""
 
     method: bytes
@@ -52,10 +52,10 @@ class Asked(Struct, frozen=True, gc=False):
     secure: bool
 
 
-class Wish(Struct, frozen=True, gc=False):
+class HandshakeRequest(Struct, frozen=True, gc=False):
     """A handshake that is well-formed; who sent it is not yet known."""
 
-    arrival: Arrival
+    arrival: ClientInfo
     credential: Credential | None
     dialect: Dialect
     subprotocol: str | None
@@ -86,14 +86,14 @@ class Upgrades:
 
     def __init__(
         self,
-        door: Door,
+        request_auth: RequestAuth,
         open_socket: OpenSocket,
         *,
-        may_enter: Callable[[Person, str | None], None],
+        may_enter: Callable[[User, str | None], None],
         count: Count = lambda outcome: None,
         logger: Logger | None = None,
     ) -> None:
-        self._door = door
+        self._request_auth = request_auth
         self._open_socket = open_socket
         self._may_enter = may_enter
         self._count = count
@@ -102,18 +102,18 @@ class Upgrades:
     def upgrade(self, request: ChatRequest) -> None:
         """Answer the handshake, now or when it is known who sent it."""
         try:
-            self._door.admission.check_open()
-            wish = read_wish(asked_by(request), self._door)
+            self._request_auth.limiter.check_open()
+            wish = read_wish(asked_by(request), self._request_auth)
             request.address = wish.arrival.address
-            self._door.check_origin(wish.arrival, wish.credential)
-            person = self._door.person(wish.credential, wish.query.name, wish.query.device)
-            if not isinstance(person, Deferred):
-                self._open(request, wish, person)
+            self._request_auth.check_origin(wish.arrival, wish.credential)
+            user = self._request_auth.user(wish.credential, wish.query.name, wish.query.device)
+            if not isinstance(user, Deferred):
+                self._open(request, wish, user)
                 return
         except ChatError as error:
             self._refuse(request, error)
             return
-        self._wait(request, wish, person)
+        self._wait(request, wish, user)
 
     def quick(self, channel: ChatChannel, data: bytes) -> bool:
         """The usual case, a guest's handshake that came in one piece and is let in, at half the cost: without ``twisted.web``.
@@ -125,19 +125,19 @@ class Upgrades:
             return False
         target, headers, end = read
         path, _, query = target.partition(b"?")
-        door = self._door
+        request_auth = self._request_auth
         arguments = parse_qs(query, True) if query else {}
-        asked = Asked(b"GET", path, b"HTTP/1.1", arguments, headers, channel.getPeer(), channel.isSecure())
+        asked = RawHandshake(b"GET", path, b"HTTP/1.1", arguments, headers, channel.getPeer(), channel.isSecure())
         try:
-            door.admission.check_open()
-            wish = read_wish(asked, door)
+            request_auth.limiter.check_open()
+            wish = read_wish(asked, request_auth)
             if wish.credential is not None:
                 return False
-            door.check_origin(wish.arrival, None)
-            person = door.person(None, wish.query.name, wish.query.device)
-            if isinstance(person, Deferred):
+            request_auth.check_origin(wish.arrival, None)
+            user = request_auth.user(None, wish.query.name, wish.query.device)
+            if isinstance(user, Deferred):
                 raise AssertionError("a guest is known at once")
-            protocol = self._admit(wish, person)
+            protocol = self._admit(wish, user)
         except Exception:
             # Also a bug: the long way meets it again, tells it and logs it.
             return False
@@ -145,7 +145,7 @@ class Upgrades:
         self._begin(transport, protocol, data[end:])
         return True
 
-    def _wait(self, request: ChatRequest, wish: Wish, looking: Deferred[Person]) -> None:
+    def _wait(self, request: ChatRequest, wish: HandshakeRequest, looking: Deferred[User]) -> None:
         """The peer may leave meanwhile: then nobody is let in, and there is nobody to answer."""
         present = True
 
@@ -154,9 +154,9 @@ class Upgrades:
             present = False
             looking.cancel()
 
-        def known(person: Person) -> None:
+        def known(user: User) -> None:
             if present:
-                self._open(request, wish, person)
+                self._open(request, wish, user)
 
         def unknown(failure: Failure) -> None:
             if not present:
@@ -170,19 +170,19 @@ class Upgrades:
         request.notifyFinish().addErrback(left)
         looking.addCallback(known).addErrback(unknown)
 
-    def _open(self, request: ChatRequest, wish: Wish, person: Person) -> None:
-        protocol = self._admit(wish, person)
+    def _open(self, request: ChatRequest, wish: HandshakeRequest, user: User) -> None:
+        protocol = self._admit(wish, user)
         transport, leftover = take_transport(request)
         self._begin(transport, protocol, leftover)
 
-    def _admit(self, wish: Wish, person: Person) -> IProtocol:
+    def _admit(self, wish: HandshakeRequest, user: User) -> IProtocol:
         # A rich client joins by command; only a plain one is in the room of its path.
-        self._may_enter(person, None if wish.dialect is Dialect.JSON else wish.room)
+        self._may_enter(user, None if wish.dialect is Dialect.JSON else wish.room)
         address = wish.arrival.address
-        admission = self._door.admission
-        admission.admit(address)
-        ticket = Ticket(
-            person=person,
+        limiter = self._request_auth.limiter
+        limiter.admit(address)
+        admission = Admission(
+            user=user,
             dialect=wish.dialect,
             room=wish.room,
             address=address,
@@ -191,9 +191,9 @@ class Upgrades:
             history=wish.query.history,
         )
         try:
-            return self._open_socket(ticket, wish.handshake)
+            return self._open_socket(admission, wish.handshake)
         except BaseException:
-            admission.ended(address)
+            limiter.ended(address)
             raise
 
     def _begin(self, transport: Any, protocol: IProtocol, leftover: bytes) -> None:
@@ -216,9 +216,9 @@ def is_upgrade(headers: Headers) -> bool:
     return b"Upgrade" in headers and b"websocket" in _tokens(headers[b"Upgrade"])
 
 
-def asked_by(request: ChatRequest) -> Asked:
+def asked_by(request: ChatRequest) -> RawHandshake:
     """What ``twisted.web`` read."""
-    return Asked(
+    return RawHandshake(
         request.method,
         request.path,
         request.clientproto,
@@ -229,7 +229,7 @@ def asked_by(request: ChatRequest) -> Asked:
     )
 
 
-def read_wish(asked: Asked, door: Door) -> Wish:
+def read_wish(asked: RawHandshake, request_auth: RequestAuth) -> HandshakeRequest:
     """The handshake, checked by RFC 6455 section 4.2.1; raises the error of the table that tells what is wrong."""
     headers = asked.headers
     refuse_controls(headers)
@@ -249,18 +249,18 @@ def read_wish(asked: Asked, door: Door) -> Wish:
     key = single(headers, b"Sec-Websocket-Key")
     if key is None or not is_key(key):
         raise BadRequest("Sec-WebSocket-Key: must be 16 bytes in base64")
-    arrival = door.arrive(headers, asked.peer, asked.secure)
+    arrival = request_auth.arrive(headers, asked.peer, asked.secure)
     bearer, dialect, subprotocol = read_subprotocols(headers.get(b"Sec-Websocket-Protocol", ()))
     proof = arrival.credential
     if bearer is not None and (proof is None or proof.source is Source.COOKIE):
         proof = bearer
-    return Wish(
+    return HandshakeRequest(
         arrival,
         proof,
         dialect,
         subprotocol,
         room,
-        read_query(asked.arguments, door.admission.limits.history),
+        read_query(asked.arguments, request_auth.limiter.limits.history),
         Handshake(key, tuple(headers.get(b"Sec-Websocket-Extensions", ())), arrival.scheme == "https"),
     )
 

@@ -4,7 +4,7 @@ In: bytes from the transport, after the handshake that the HTTP edge has checked
 bytes to the socket, directly while nothing waits there.
 
 A connection that only ever sees usual frames needs none of Autobahn's 60 attributes (5 kB), so its state is made at the
-first unusual frame (:meth:`ChatProtocol._awaken`); until then the class attributes stand for it.  Each attribute of Autobahn and
+first unusual frame (:meth:`ChatWebSocket._awaken`); until then the class attributes stand for it.  Each attribute of Autobahn and
 Twisted that is touched here is pinned by ``tests/test_websocket_pins.py``.
 """
 
@@ -28,7 +28,7 @@ from zope.interface import implementer
 from twisted_chat.errors import ChatError, CloseCode
 from twisted_chat.protocol.frames import FIN_PING, frame
 from twisted_chat.protocol.handshake import switching_protocols
-from twisted_chat.ticket import Ticket
+from twisted_chat.ticket import Admission
 from twisted_chat.websocket import fast_frames, tls
 
 _PING = frame(FIN_PING, b"")
@@ -43,8 +43,8 @@ UNSENT_BYTES = 65_536
 _OPEN, _CLOSED = WebSocketProtocol.STATE_OPEN, WebSocketProtocol.STATE_CLOSED
 
 
-class Session(Protocol):
-    """What takes the messages: ``rules.session.Session``, as far as this edge knows it."""
+class SocketSession(Protocol):
+    """What takes the messages: ``rules.session.SocketSession``, as far as this edge knows it."""
 
     def received(self, texts: Sequence[bytes]) -> None: ...
 
@@ -67,12 +67,12 @@ class Unread(IntFlag):
     UNSENT = 2  #: the peer takes no answers, so it may ask no more
 
 
-OpenSession = Callable[["ChatProtocol", Ticket], Session]
+OpenSession = Callable[["ChatWebSocket", Admission], SocketSession]
 
 
 @implementer(IPushProducer)
-class ChatProtocol(WebSocketServerProtocol):
-    """One WebSocket: Autobahn's protocol to the peer, a :class:`twisted_chat.core.link.Link` to the session.
+class ChatWebSocket(WebSocketServerProtocol):
+    """One WebSocket: Autobahn's protocol to the peer, a :class:`twisted_chat.core.connection.Link` to the session.
 
     :cvar CONFIG_ATTRS: empty, because ``factory.protocol_class`` has the configuration as class attributes: nothing to copy, and
         no ``pformat`` of it into a debug line that nobody reads (72 % of Autobahn's handshake).
@@ -98,12 +98,12 @@ class ChatProtocol(WebSocketServerProtocol):
     _partial = b""
     _read_bytes = FIRST_READ_BYTES
     _accepted: PerMessageDeflateOfferAccept | None = None
-    _session: Session | None = None
+    _session: SocketSession | None = None
 
-    def __init__(self, ticket: Ticket, key: bytes, accepted: PerMessageDeflateOfferAccept | None) -> None:
+    def __init__(self, admission: Admission, key: bytes, accepted: PerMessageDeflateOfferAccept | None) -> None:
         # Autobahn's __init__ waits until it is needed: see _awaken.
-        self._opening: tuple[Ticket, bytes] | None = (ticket, key)
-        self._address = ticket.address
+        self._opening: tuple[Admission, bytes] | None = (admission, key)
+        self._address = admission.address
         if accepted is not None:
             self._accepted = accepted
             self.deflated = True
@@ -113,7 +113,7 @@ class ChatProtocol(WebSocketServerProtocol):
     def connectionMade(self) -> None:
         """Answer 101, and open the session."""
         assert self._opening is not None
-        ticket, key = self._opening
+        admission, key = self._opening
         self._opening = None
         transport: Any = self.transport
         # Autobahn means to and does not: it reads the option before it has it.  Without, Nagle and delayed ACK add 40 ms.
@@ -125,10 +125,10 @@ class ChatProtocol(WebSocketServerProtocol):
         transport.bufferSize = self._read_bytes
         transport.registerProducer(self, True)
         extensions = () if self._accepted is None else (self._accepted.get_extension_string(),)
-        self._write_head(transport, switching_protocols(key, ticket.subprotocol, extensions))
+        self._write_head(transport, switching_protocols(key, admission.subprotocol, extensions))
         self.state = WebSocketProtocol.STATE_OPEN
         try:
-            self._session = self.factory.open_session(self, ticket)
+            self._session = self.factory.open_session(self, admission)
         except ChatError as error:
             self.close(error.close_code, error.message)
         except Exception:
@@ -261,14 +261,9 @@ class ChatProtocol(WebSocketServerProtocol):
 
     def _usual(self) -> bool:
         """Whether Autobahn is between messages, so that usual frames need not go through it."""
-        return (
-            self.current_frame is None
-            and not self.inside_message
-            and not self.data
-            and self.state == _OPEN
-        )
+        return self.current_frame is None and not self.inside_message and not self.data and self.state == _OPEN
 
-    def _take(self, session: Session, data: bytes, at: int, limit: int) -> int:
+    def _take(self, session: SocketSession, data: bytes, at: int, limit: int) -> int:
         """Give the usual frames to the session; answers where the first unusual one begins, or the data end."""
         while True:
             texts: list[bytes] = []

@@ -12,8 +12,8 @@ from twisted.internet.interfaces import IAddress
 from twisted_chat.limits import Limits
 from twisted_chat.protocol.frames import DEFLATE_MEMORY_LEVEL, DEFLATE_WINDOW_BITS
 from twisted_chat.protocol.handshake import Handshake
-from twisted_chat.ticket import Ticket
-from twisted_chat.websocket.connection import ChatProtocol, OpenSession
+from twisted_chat.ticket import Admission
+from twisted_chat.websocket.connection import ChatWebSocket, OpenSession
 
 #: Seconds that the peer has to answer a close frame.  Autobahn's timers round to whole seconds, so not less than 5.
 CLOSE_SECONDS = 5
@@ -64,18 +64,18 @@ class ChatFactory(WebSocketServerFactory):
         self.open_session = open_session
         self._ended = ended
         self._compression = compression
-        self.protocols: set[ChatProtocol] = set()
+        self.protocols: set[ChatWebSocket] = set()
         options = {name: getattr(self, name) for name in ServerRules.CONFIG_ATTRS}
-        self.protocol_class: type[ChatProtocol] = type("ConfiguredChatProtocol", (ChatProtocol,), options)
+        self.protocol_class: type[ChatWebSocket] = type("ConfiguredChatProtocol", (ChatWebSocket,), options)
 
-    def open_socket(self, ticket: Ticket, handshake: Handshake) -> ChatProtocol:
+    def open_socket(self, admission: Admission, handshake: Handshake) -> ChatWebSocket:
         """The protocol for a handshake that has been let in; it writes the 101 when it gets its transport."""
         accepted = accept(handshake.extensions) if self._compression and handshake.extensions else None
-        protocol = self.protocol_class(ticket, handshake.key, accepted)
+        protocol = self.protocol_class(admission, handshake.key, accepted)
         protocol.factory = self
         return protocol
 
-    def ended(self, protocol: ChatProtocol, address: str) -> None:
+    def ended(self, protocol: ChatWebSocket, address: str) -> None:
         """A connection has ended."""
         self._ended(address)
 

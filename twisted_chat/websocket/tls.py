@@ -31,7 +31,7 @@ def is_direct(transport: object) -> bool:
 
 
 class TlsSend:
-    """The ``send`` of one TLS connection (:data:`twisted_chat.core.link.Send`).
+    """The ``send`` of one TLS connection (:data:`twisted_chat.core.connection.Send`).
 
     What it takes is encrypted and cannot be taken back, so it answers with whole slices, and keeps of them what the socket did
     not take in the TCP transport's buffer, whose producer it pauses.

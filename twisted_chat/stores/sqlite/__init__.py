@@ -130,9 +130,9 @@ class SQLiteStore:
 
     # -- read marks: those that come while others are being written are the next transaction
 
-    def mark_read(self, person: str, room: str, seq: int) -> Deferred[int]:
+    def mark_read(self, user: str, room: str, seq: int) -> Deferred[int]:
         mark: Deferred[int] = Deferred()
-        self._marks.append(((person, room), seq, mark))
+        self._marks.append(((user, room), seq, mark))
         if not self._marking:
             self._write_marks()
         return mark
@@ -159,8 +159,8 @@ class SQLiteStore:
         for _, _, mark in waiting:
             mark.errback(failure)
 
-    def read_marks(self, person: str) -> Deferred[dict[str, int]]:
-        return self._ask(lambda connection: queries.read_marks(connection, person))
+    def read_marks(self, user: str) -> Deferred[dict[str, int]]:
+        return self._ask(lambda connection: queries.read_marks(connection, user))
 
     # -- tokens
 

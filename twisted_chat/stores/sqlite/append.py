@@ -14,13 +14,13 @@ from msgspec.json import Decoder, encode
 from msgspec.structs import replace
 
 from twisted_chat.core import amendments
-from twisted_chat.drafts import DeleteDraft, Draft, EditDraft, MessageDraft, ReactionDraft, TopicDraft
+from twisted_chat.drafts import NewDeletion, NewEdit, NewEvent, NewMessage, NewReaction, NewTopic
 from twisted_chat.errors import ChatError
 from twisted_chat.events import Deleted, Edited, Event, Message, Reacted, TopicSet
-from twisted_chat.interfaces import Append, Appended, Outcome, Repeated
+from twisted_chat.interfaces import Append, Appended, Duplicate, Outcome
 from twisted_chat.stores.ids import BATCH_LENGTH, RandomBytes, crockford
 from twisted_chat.stores.sqlite.entries import DELETE, EDIT, ENTRY, MESSAGE, REACTION, TOPIC, json_array
-from twisted_chat.stores.sqlite.rooms import Room, make_rooms
+from twisted_chat.stores.sqlite.rooms import RoomRow, make_rooms
 from twisted_chat.stores.sqlite.rows import STATEMENT_ROWS, Run, insert, pack, row, text_piece
 
 #: (room, author, key)
@@ -52,8 +52,8 @@ class CarefulAppend:
         self,
         connection: sqlite3.Connection,
         random_bytes: RandomBytes,
-        rooms: Mapping[str, Room],
-        changed: dict[str, Room],
+        rooms: Mapping[str, RoomRow],
+        changed: dict[str, RoomRow],
         at: int,
     ) -> None:
         self._connection = connection
@@ -70,7 +70,7 @@ class CarefulAppend:
         self._keyed: dict[tuple[int, int], Event] = {}
 
     def append(self, batch: Sequence[Append]) -> list[list[Outcome]]:
-        new = {append.room for append in batch if append.drafts and append.room not in self._rooms}
+        new = {append.room for append in batch if append.new_events and append.room not in self._rooms}
         if new:
             self._changed.update(make_rooms(self._connection, sorted(new)))
         self._find_repeated(batch)
@@ -78,15 +78,15 @@ class CarefulAppend:
         self._write()
         return answer
 
-    def _room(self, name: str) -> Room:
+    def _room(self, name: str) -> RoomRow:
         return self._changed.get(name) or self._rooms[name]
 
     def _find_repeated(self, batch: Sequence[Append]) -> None:
         keys: list[Key] = [
-            (self._room(append.room).id, draft.by.id, draft.key)
+            (self._room(append.room).id, new_event.by.id, new_event.key)
             for append in batch
-            for draft in append.drafts
-            if draft.key is not None
+            for new_event in append.new_events
+            if new_event.key is not None
         ]
         if not keys:
             return
@@ -101,17 +101,17 @@ class CarefulAppend:
         self._keyed[key[0], event.seq] = event
 
     def _append(self, append: Append) -> list[Outcome]:
-        if not append.drafts:
+        if not append.new_events:
             return []
         batch = crockford(self._random_bytes, BATCH_LENGTH)
-        return [self._outcome(self._room(append.room), draft, batch) for draft in append.drafts]
+        return [self._outcome(self._room(append.room), new_event, batch) for new_event in append.new_events]
 
-    def _outcome(self, room: Room, draft: Draft, batch: str) -> Outcome:
-        key = None if draft.key is None else (room.id, draft.by.id, draft.key)
+    def _outcome(self, room: RoomRow, new_event: NewEvent, batch: str) -> Outcome:
+        key = None if new_event.key is None else (room.id, new_event.by.id, new_event.key)
         if key is not None and key in self._first:
-            return Repeated(self._keyed[room.id, self._first[key]])
+            return Duplicate(self._keyed[room.id, self._first[key]])
         try:
-            event = self._keep(room, draft, batch)
+            event = self._keep(room, new_event, batch)
         except ChatError as error:
             return error
         if key is not None:
@@ -120,40 +120,40 @@ class CarefulAppend:
         self._changed[room.name] = replace(room, head=event.seq, batch=batch, topic=topic)
         return Appended(event)
 
-    def _keep(self, room: Room, draft: Draft, batch: str) -> Event:
+    def _keep(self, room: RoomRow, new_event: NewEvent, batch: str) -> Event:
         seq = room.head + 1
-        head = (seq, f"{batch}-{seq}", self._at, draft.by, draft.key)
-        match draft:
-            case MessageDraft():
-                message = Message(*head, draft.text, draft.data, draft.reply_to)
+        head = (seq, f"{batch}-{seq}", self._at, new_event.by, new_event.key)
+        match new_event:
+            case NewMessage():
+                message = Message(*head, new_event.text, new_event.data, new_event.reply_to)
                 self._wait(room, batch, message)
                 return message
-            case TopicDraft():
-                topic = TopicSet(*head, text=draft.text)
-                self._execute("UPDATE room SET topic = ? WHERE id = ?", (draft.text, room.id))
-                self._insert(room, batch, topic, TOPIC, draft.text, None)
+            case NewTopic():
+                topic = TopicSet(*head, text=new_event.text)
+                self._execute("UPDATE room SET topic = ? WHERE id = ?", (new_event.text, room.id))
+                self._insert(room, batch, topic, TOPIC, new_event.text, None)
                 return topic
         self._write()
-        amendments.check(self._standing(room, draft), draft)
-        match draft:
-            case EditDraft():
-                edited = Edited(*head, of=draft.of, revision=draft.revision + 1, text=draft.text)
+        amendments.check(self._standing(room, new_event), new_event)
+        match new_event:
+            case NewEdit():
+                edited = Edited(*head, of=new_event.of, revision=new_event.revision + 1, text=new_event.text)
                 self._insert(room, batch, edited, EDIT, edited.text, {"of": edited.of, "revision": edited.revision})
                 self._execute("INSERT INTO edit (room, of, seq) VALUES (?, ?, ?)", (room.id, edited.of, seq))
                 return edited
-            case ReactionDraft():
-                reacted = Reacted(*head, of=draft.of, emoji=draft.emoji, on=draft.on)
+            case NewReaction():
+                reacted = Reacted(*head, of=new_event.of, emoji=new_event.emoji, on=new_event.on)
                 extra = {"of": reacted.of, "emoji": reacted.emoji, "on": reacted.on}
                 self._insert(room, batch, reacted, REACTION, None, extra)
                 self._react(room, reacted)
                 return reacted
-            case DeleteDraft():
-                deleted = Deleted(*head, of=draft.of)
+            case NewDeletion():
+                deleted = Deleted(*head, of=new_event.of)
                 self._insert(room, batch, deleted, DELETE, None, {"of": deleted.of})
                 self._erase(room, deleted)
                 return deleted
 
-    def _wait(self, room: Room, batch: str, message: Message) -> None:
+    def _wait(self, room: RoomRow, batch: str, message: Message) -> None:
         if self._waiting >= STATEMENT_ROWS:
             self._write()
         last = self._runs[-1] if self._runs else None
@@ -169,7 +169,9 @@ class CarefulAppend:
             insert(self._connection, self._runs, self._at)
             self._runs, self._waiting = [], 0
 
-    def _insert(self, room: Room, batch: str, event: Event, kind: int, text: str | None, extra: dict[str, object] | None) -> None:
+    def _insert(
+        self, room: RoomRow, batch: str, event: Event, kind: int, text: str | None, extra: dict[str, object] | None
+    ) -> None:
         extra_json = None if extra is None else encode(extra).decode()
         self._execute(
             "INSERT INTO event (room, seq, batch, at, kind, author, name, key, text, extra)"
@@ -177,27 +179,27 @@ class CarefulAppend:
             (room.id, event.seq, batch, event.at, kind, event.by.id, event.by.name, event.key, text, extra_json),
         )
 
-    def _standing(self, room: Room, draft: amendments.AmendmentDraft) -> amendments.Standing | None:
-        if not room.purged < draft.of <= room.head:
+    def _standing(self, room: RoomRow, new_event: amendments.AmendmentDraft) -> amendments.MessageState | None:
+        if not room.purged < new_event.of <= room.head:
             return None
-        found = self._execute(_STANDING, (room.id, draft.of)).fetchone()
+        found = self._execute(_STANDING, (room.id, new_event.of)).fetchone()
         if found is None:
             return None
         author, binary, gone, revision = found
-        emoji = self._emoji(room, draft) if isinstance(draft, ReactionDraft) else frozenset()
-        return amendments.Standing(author, revision, bool(binary), bool(gone), emoji)
+        emoji = self._emoji(room, new_event) if isinstance(new_event, NewReaction) else frozenset()
+        return amendments.MessageState(author, revision, bool(binary), bool(gone), emoji)
 
-    def _emoji(self, room: Room, draft: ReactionDraft) -> frozenset[str]:
+    def _emoji(self, room: RoomRow, new_event: NewReaction) -> frozenset[str]:
         """The different emoji on the message; those beside the draft's own count only if that is not there yet."""
         there = self._execute(
-            "SELECT 1 FROM reaction WHERE room = ? AND of = ? AND emoji = ? LIMIT 1", (room.id, draft.of, draft.emoji)
+            "SELECT 1 FROM reaction WHERE room = ? AND of = ? AND emoji = ? LIMIT 1", (room.id, new_event.of, new_event.emoji)
         ).fetchone()
-        if there or not draft.on:
-            return frozenset([draft.emoji])
-        rows = self._execute("SELECT DISTINCT emoji FROM reaction WHERE room = ? AND of = ?", (room.id, draft.of))
+        if there or not new_event.on:
+            return frozenset([new_event.emoji])
+        rows = self._execute("SELECT DISTINCT emoji FROM reaction WHERE room = ? AND of = ?", (room.id, new_event.of))
         return frozenset(emoji for (emoji,) in rows)
 
-    def _react(self, room: Room, reacted: Reacted) -> None:
+    def _react(self, room: RoomRow, reacted: Reacted) -> None:
         if not reacted.on:
             self._execute(
                 "DELETE FROM reaction WHERE room = ? AND of = ? AND emoji = ? AND person = ?",
@@ -211,7 +213,7 @@ class CarefulAppend:
             {"room": room.id, "of": reacted.of, "emoji": reacted.emoji, "person": reacted.by.id, "seq": reacted.seq},
         )
 
-    def _erase(self, room: Room, deleted: Deleted) -> None:
+    def _erase(self, room: RoomRow, deleted: Deleted) -> None:
         """Take the content out of the log; number, author and key stay."""
         message = (room.id, deleted.of)
         self._execute(

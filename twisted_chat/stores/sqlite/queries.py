@@ -90,16 +90,16 @@ def page(connection: sqlite3.Connection, room: str, limit: int, where: common.Pl
 
 def _put_reactions(events: list[Event], puts: list[tuple[int, str, str]]) -> None:
     reactions: dict[int, dict[str, list[str]]] = {}
-    for of, emoji, person in puts:
-        reactions.setdefault(of, {}).setdefault(emoji, []).append(person)
+    for of, emoji, user in puts:
+        reactions.setdefault(of, {}).setdefault(emoji, []).append(user)
     for event in events:
         if event.seq in reactions:
             assert isinstance(event, Message), event
             event.reactions = tuple(Reaction(emoji, tuple(people)) for emoji, people in reactions[event.seq].items())
 
 
-def read_marks(connection: sqlite3.Connection, person: str) -> dict[str, int]:
-    [marks] = connection.execute(_READ_MARKS, (person,)).fetchone()
+def read_marks(connection: sqlite3.Connection, user: str) -> dict[str, int]:
+    [marks] = connection.execute(_READ_MARKS, (user,)).fetchone()
     return _decode_marks(marks)
 
 

@@ -11,7 +11,7 @@ from msgspec.json import encode
 from twisted_chat.interfaces import RoomRecord
 
 
-class Room(Struct, frozen=True):
+class RoomRow(Struct, frozen=True):
     """One room.
 
     :ivar batch: of the event at ``head``.
@@ -36,19 +36,19 @@ SELECT room.id, room.name, coalesce(event.seq, purged), coalesce(event.batch, pu
 FROM room LEFT JOIN event ON event.room = room.id AND event.seq = (SELECT max(seq) FROM event WHERE room = room.id)"""
 
 
-def load_rooms(connection: sqlite3.Connection) -> dict[str, Room]:
+def load_rooms(connection: sqlite3.Connection) -> dict[str, RoomRow]:
     """All rooms by name."""
     return {
-        name: Room(number, name, head, batch, purged, topic, bool(archived))
+        name: RoomRow(number, name, head, batch, purged, topic, bool(archived))
         for number, name, head, batch, purged, topic, archived in connection.execute(_ROOMS)
     }
 
 
-def make_rooms(connection: sqlite3.Connection, names: Sequence[str]) -> dict[str, Room]:
+def make_rooms(connection: sqlite3.Connection, names: Sequence[str]) -> dict[str, RoomRow]:
     """Rooms that the log does not know.  Another process may have made them meanwhile, and then they are empty."""
     rows = connection.execute(
         "INSERT INTO room (name) SELECT value FROM json_each(?) WHERE true"
         " ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id, name, archived",
         (encode(names).decode(),),
     )
-    return {name: Room(number, name, archived=bool(archived)) for number, name, archived in rows.fetchall()}
+    return {name: RoomRow(number, name, archived=bool(archived)) for number, name, archived in rows.fetchall()}

@@ -22,7 +22,7 @@ def create(connection: sqlite3.Connection, record: TokenRecord, secret_hash: byt
             (
                 secret_hash,
                 record.id,
-                record.person,
+                record.user,
                 record.name,
                 record.created,
                 record.expires,
@@ -60,5 +60,5 @@ def _one(rows: sqlite3.Cursor) -> TokenRecord | None:
 
 
 def _record(row: tuple[Any, ...]) -> TokenRecord:
-    token_id, person, name, created, expires, revoked, rights = row
-    return TokenRecord(token_id, person, name, created, expires, revoked, _decode_rights(rights))
+    token_id, user, name, created, expires, revoked, rights = row
+    return TokenRecord(token_id, user, name, created, expires, revoked, _decode_rights(rights))

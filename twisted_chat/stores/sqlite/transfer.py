@@ -20,7 +20,7 @@ from twisted_chat.stores.sqlite.connection import connect, connect_writer, expla
 from twisted_chat.stores.sqlite.database import prepare, unwritable
 from twisted_chat.stores.sqlite.entries import DELETE, EDIT, ENTRY, MESSAGE, REACTION, TOPIC, decode_event
 from twisted_chat.stores.sqlite.lock import FileLock
-from twisted_chat.stores.sqlite.rooms import Room, load_rooms
+from twisted_chat.stores.sqlite.rooms import RoomRow, load_rooms
 from twisted_chat.stores.sqlite.upgrade import schema_steps, steps_taken
 
 
@@ -66,7 +66,7 @@ class Incoming:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._execute = connection.execute
         self._there = load_rooms(connection)
-        self._room: Room | None = None
+        self._room: RoomRow | None = None
         self._next = 0
 
     def room(self, record: RoomRecord) -> None:
@@ -82,7 +82,7 @@ class Incoming:
             "UPDATE room SET purged = ?, purged_batch = ?, topic = ?, archived = ? WHERE id = ?",
             (record.first - 1, batch, record.topic, record.archived, number),
         )
-        self._room = self._there[record.name] = Room(number, record.name, record.head, batch, record.first - 1)
+        self._room = self._there[record.name] = RoomRow(number, record.name, record.head, batch, record.first - 1)
         self._next = record.first
 
     def finish(self) -> None:
@@ -119,7 +119,7 @@ class Incoming:
                 self._insert(room, event, TOPIC, event.text, None)
 
     def _insert(
-        self, room: Room, event: Event, kind: int, text: str | None, extra: dict[str, object] | None, data: bytes | None = None
+        self, room: RoomRow, event: Event, kind: int, text: str | None, extra: dict[str, object] | None, data: bytes | None = None
     ) -> None:
         self._execute(
             "INSERT INTO event (room, seq, batch, at, kind, author, name, key, text, extra, data)"
@@ -139,7 +139,7 @@ class Incoming:
             ),
         )
 
-    def _react(self, room: Room, event: Reacted) -> None:
+    def _react(self, room: RoomRow, event: Reacted) -> None:
         place = {"room": room.id, "of": event.of, "emoji": event.emoji, "person": event.by.id, "seq": event.seq}
         if event.of <= room.purged:
             return
@@ -181,7 +181,9 @@ def holes(path: str, rooms: Iterable[RoomRecord]) -> list[str]:
     with closing(connect(path, "rw")) as connection:
         connection.execute("PRAGMA query_only = ON")
         counts = dict(
-            connection.execute("SELECT room.name, count(*) FROM room JOIN event ON event.room = room.id GROUP BY room.id").fetchall()
+            connection.execute(
+                "SELECT room.name, count(*) FROM room JOIN event ON event.room = room.id GROUP BY room.id"
+            ).fetchall()
         )
     return [room.name for room in rooms if counts.get(room.name, 0) != room.head - room.first + 1]
 

@@ -18,13 +18,13 @@ from contextlib import contextmanager
 from msgspec.json import encode
 from msgspec.structs import replace
 
-from twisted_chat.drafts import MessageDraft
+from twisted_chat.drafts import NewMessage
 from twisted_chat.events import Message
 from twisted_chat.interfaces import Append, Appended, Outcome, RoomRecord
 from twisted_chat.stores.ids import BATCH_LENGTH, RandomBytes, crockford
 from twisted_chat.stores.sqlite.append import CarefulAppend
 from twisted_chat.stores.sqlite.connection import transaction
-from twisted_chat.stores.sqlite.rooms import Room, load_rooms, make_rooms
+from twisted_chat.stores.sqlite.rooms import RoomRow, load_rooms, make_rooms
 from twisted_chat.stores.sqlite.rows import STATEMENT_ROWS, Row, Run, insert
 
 #: Events forgotten in one transaction, some 5 ms: appends wait for no more than that.
@@ -54,7 +54,7 @@ class Log:
         """The hot path: 1.1 µs a message under the interpreter lock; None if the batch is of another kind."""
         answer: list[list[Outcome]] = []
         runs: list[Run] = []
-        changed: dict[str, Room] = {}
+        changed: dict[str, RoomRow] = {}
         count = 0
         for append in batch:
             room = changed.get(append.room) or self.rooms.get(append.room)
@@ -62,16 +62,16 @@ class Log:
                 return None
             outcomes: list[Outcome] = []
             answer.append(outcomes)
-            if not append.drafts:
+            if not append.new_events:
                 continue
             prefix = crockford(self._random_bytes, BATCH_LENGTH)
             seq = room.head
             rows: list[Row] = []
-            for draft in append.drafts:
-                if type(draft) is not MessageDraft or draft.data is not None:
+            for new_event in append.new_events:
+                if type(new_event) is not NewMessage or new_event.data is not None:
                     return None
                 seq += 1
-                by, key, text, reply_to = draft.by, draft.key, draft.text, draft.reply_to
+                by, key, text, reply_to = new_event.by, new_event.key, new_event.text, new_event.reply_to
                 outcomes.append(Appended(Message(seq, f"{prefix}-{seq}", at, by, key, text, None, reply_to)))
                 rows.append((by.id, by.name, key, text, None if reply_to is None else {"reply_to": reply_to}))
             runs.append(Run(room.id, room.head + 1, prefix, rows))
@@ -100,7 +100,7 @@ class Log:
             changed[name] = replace(room, purged=last)
         return last == end
 
-    def _last_before(self, room: Room, end: int, keep_after_ms: int | None) -> int:
+    def _last_before(self, room: RoomRow, end: int, keep_after_ms: int | None) -> int:
         """The last number up to ``end`` before the first event that is young enough."""
         if keep_after_ms is None:
             return 0
@@ -110,7 +110,7 @@ class Log:
         ).fetchone()
         return end if young is None else int(young) - 1
 
-    def _forget(self, room: Room, last: int) -> None:
+    def _forget(self, room: RoomRow, last: int) -> None:
         execute = self._connection.execute
         execute(
             "UPDATE room SET purged = :last, purged_batch = (SELECT batch FROM event WHERE room = :room AND seq = :last)"
@@ -138,8 +138,8 @@ class Log:
     def mark_read(self, marks: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
         """Raise the marks of (person, room), at most to the head; the marks that now stand."""
         rows = [
-            (person, room.id, min(seq, room.head))
-            for (person, name), seq in marks.items()
+            (user, room.id, min(seq, room.head))
+            for (user, name), seq in marks.items()
             if (room := self.rooms.get(name)) is not None
         ]
         raised = self._connection.execute(
@@ -148,12 +148,12 @@ class Log:
             (encode(rows).decode(),),
         ).fetchall()
         names = {self.rooms[name].id: name for _, name in marks if name in self.rooms}
-        return dict.fromkeys(marks, 0) | {(person, names[room]): seq for person, room, seq in raised}
+        return dict.fromkeys(marks, 0) | {(user, names[room]): seq for user, room, seq in raised}
 
     @contextmanager
-    def _transaction(self) -> Iterator[dict[str, Room]]:
+    def _transaction(self) -> Iterator[dict[str, RoomRow]]:
         """The rooms put into the yielded dict replace the known ones after the commit."""
-        changed: dict[str, Room] = {}
+        changed: dict[str, RoomRow] = {}
         with transaction(self._connection):
             yield changed
         self.rooms.update(changed)
