@@ -16,16 +16,15 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.auth.guest import GuestFactory
+from twisted_chat.auth.authenticator import GuestFactory
 from twisted_chat.core.chat import Chat
 from twisted_chat.core.session import Session
 from twisted_chat.errors import Unauthenticated, Unavailable
 from twisted_chat.events import Event
-from twisted_chat.interfaces import Append, LogStore, Outcome, Page, RoomRecord
+from twisted_chat.interfaces import Admission, Append, Dialect, LogStore, Outcome, Page, RoomRecord
 from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
 from twisted_chat.protocol.frames import FIN_BINARY, FIN_TEXT
 from twisted_chat.stores.memory import MemoryStore
-from twisted_chat.ticket import Admission, Dialect
 from twisted_chat.users import Credential, User
 
 Json: TypeAlias = dict[str, Any]

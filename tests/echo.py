@@ -13,10 +13,10 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IReactorCore
 from twisted.internet.task import react
 
+from twisted_chat.interfaces import Admission
 from twisted_chat.protocol.frames import DEFLATE_WINDOW_BITS, FIN_BINARY, FIN_TEXT, frame
 from twisted_chat.server.build import build
 from twisted_chat.server.config import Settings
-from twisted_chat.ticket import Admission
 from twisted_chat.websocket.connection import ChatWebSocket
 
 #: "This message is compressed."

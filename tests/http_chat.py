@@ -14,10 +14,9 @@ from twisted.logger import Logger, LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.http_memory import Recorder, Reply, Wire, request_head
-from twisted_chat.auth.authenticator import AuthenticatorChain
-from twisted_chat.auth.guest import GuestFactory
-from twisted_chat.core.admission import ConnectionLimiter, Origins
+from twisted_chat.auth.authenticator import AuthenticatorChain, GuestFactory
 from twisted_chat.core.chat import Chat
+from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.errors import Unauthenticated
 from twisted_chat.limits import Limits, RoomPolicies
 from twisted_chat.stores.memory import MemoryStore
@@ -27,6 +26,7 @@ from twisted_chat.web.auth import RequestAuth
 from twisted_chat.web.health import MetricsFor, Readiness, WebMetrics, health_routes
 from twisted_chat.web.log import observer
 from twisted_chat.web.openapi import openapi_route
+from twisted_chat.web.origins import Origins
 from twisted_chat.web.routing import Router
 from twisted_chat.web.site import ChatSite
 from twisted_chat.web.static import page_routes

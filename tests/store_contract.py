@@ -12,9 +12,23 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_chat.core import amendments
-from twisted_chat.drafts import NewDeletion, NewEdit, NewEvent, NewMessage, NewReaction, NewTopic
 from twisted_chat.errors import ChatError, Conflict, Forbidden, Gone, LimitReached, NoSuchEvent, Unavailable
-from twisted_chat.events import Author, Deleted, Edited, Event, Message, Reacted, Reaction, TopicSet
+from twisted_chat.events import (
+    Author,
+    Deleted,
+    Edited,
+    Event,
+    Message,
+    NewDeletion,
+    NewEdit,
+    NewEvent,
+    NewMessage,
+    NewReaction,
+    NewTopic,
+    Reacted,
+    Reaction,
+    TopicSet,
+)
 from twisted_chat.interfaces import Append, Appended, Duplicate, Opened, Outcome, Page, RoomRecord, Store, TokenRecord
 
 ALICE, BOB, CAROL = Author("u1", "alice"), Author("u2", "bob"), Author("u3", "carol")

@@ -25,9 +25,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from twisted_chat.drafts import NewMessage
 from twisted_chat.errors import Unavailable
-from twisted_chat.events import Author
+from twisted_chat.events import Author, NewMessage
 from twisted_chat.interfaces import Append, Appended, Duplicate
 from twisted_chat.stores.sqlite import SQLiteStore
 from twisted_chat.stores.workers import Threads

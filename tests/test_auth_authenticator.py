@@ -5,8 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.auth.authenticator import AuthenticatorChain
-from twisted_chat.auth.guest import GuestFactory
+from twisted_chat.auth.authenticator import AuthenticatorChain, GuestFactory
 from twisted_chat.errors import TokenExpired, Unauthenticated, Unavailable
 from twisted_chat.users import Credential, Source, User
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.auth.guest import GuestFactory
+from twisted_chat.auth.authenticator import GuestFactory
 from twisted_chat.errors import BadRequest
 
 DEVICE = "3f2b8c1e-device"

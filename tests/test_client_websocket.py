@@ -12,8 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.ws_memory import CLOSE
 from twisted_chat.client import ChatClient, ClientEnded, Closed, ConnectionProblem, HandshakeRefused, State
-from twisted_chat.protocol.frames import frame, text_frame
-from twisted_chat.protocol.handshake import switching_protocols
+from twisted_chat.protocol.frames import frame, switching_protocols, text_frame
 from twisted_chat.testing import MemoryChat
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_chat.core.amendments import EMOJI_PER_MESSAGE, MessageState, check, fold, react, standing
-from twisted_chat.drafts import NewDeletion, NewEdit, NewReaction
 from twisted_chat.errors import BadRequest, Conflict, Forbidden, Gone, LimitReached, NoSuchEvent
-from twisted_chat.events import Author, Deleted, Edited, Message, Reacted, Reaction
+from twisted_chat.events import Author, Deleted, Edited, Message, NewDeletion, NewEdit, NewReaction, Reacted, Reaction
 
 ALICE, BOB = Author("u1", "alice"), Author("u2", "bob")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.core.gathering import ENOUGH, MOST_SECONDS, MOST_TURNS, BatchDelay
+from twisted_chat.core.commit import ENOUGH, MOST_SECONDS, MOST_TURNS, BatchDelay
 from twisted_chat.core.scheduler import Scheduler, Work
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.chat import ALICE, BOB, UNBOUND, ChatHarness
-from twisted_chat.core import commit
+from twisted_chat.core import commit, ephemeral
 from twisted_chat.core.commit import AppendRequest, GroupCommit
-from twisted_chat.drafts import NewEvent, NewMessage
 from twisted_chat.errors import ChatError, Unavailable
+from twisted_chat.events import NewEvent, NewMessage
 from twisted_chat.interfaces import Outcome
 from twisted_chat.limits import RoomPolicy
 
@@ -139,7 +139,7 @@ class GroupCommitTests(SynchronousTestCase):
 class EphemeralTests(SynchronousTestCase):
     def test_a_retry_is_answered_and_not_repeated(self) -> None:
         """As in a durable room, as long as the key is remembered; and nothing is stored."""
-        self.patch(commit, "REMEMBERED_KEYS", 2)
+        self.patch(ephemeral, "REMEMBERED_KEYS", 2)
         chat = ChatHarness(self, UNBOUND, {"live": RoomPolicy(durable=False)})
         alice, bob = chat.json(ALICE, "live"), chat.json(BOB, "live")
         first = alice.ask("send", room="live", key="k", text="x")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_chat.core.posting import PostCommand, new_event_of
-from twisted_chat.drafts import NewDeletion, NewEvent, NewMessage, NewReaction, NewTopic
 from twisted_chat.errors import ChatError
+from twisted_chat.events import NewDeletion, NewEvent, NewMessage, NewReaction, NewTopic
 from twisted_chat.protocol.commands import Delete, Edit, React, Send, Topic
 from twisted_chat.users import User
 

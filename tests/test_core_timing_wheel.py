@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.core.heartbeat import SLOTS, TimingWheel
+from twisted_chat.core.scheduler import SLOTS, TimingWheel
 
 
 class Visits:

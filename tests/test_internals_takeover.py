@@ -20,7 +20,7 @@ from twisted.web.http import HTTPChannel, Request
 from zope.interface import providedBy
 
 from tests.http_memory import Recorder, Wire, handshake
-from twisted_chat.core.admission import ConnectionLimiter
+from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.internals.takeover import give_transport, take_transport
 from twisted_chat.limits import Limits
 from twisted_chat.web.site import ChatChannel, ChatRequest, ChatSite

@@ -19,8 +19,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests import store_contract
 from tests.store_contract import BOB, delete, edit, raw, reaction, say, token
-from twisted_chat.drafts import NewMessage
 from twisted_chat.errors import Conflict, Unavailable
+from twisted_chat.events import NewMessage
 from twisted_chat.interfaces import Append, Appended, Duplicate, StoreError
 from twisted_chat.stores.sqlite import SQLiteStore, append, connection, database, writer
 from twisted_chat.stores.sqlite.admin import SharedTokens

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.protocol.handshake import accept_key, is_key, switching_protocols
+from twisted_chat.protocol.frames import accept_key, is_key, switching_protocols
 
 
 class HandshakeTests(SynchronousTestCase):

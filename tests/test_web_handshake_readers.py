@@ -9,9 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.http_memory import KEY, Recorder, Wire, handshake, request_head
 from tests.test_web_upgrade import KNOCK, Case
-from twisted_chat.core.admission import Origins, TrustedProxies
 from twisted_chat.limits import Limits
 from twisted_chat.web.handshake import read_head
+from twisted_chat.web.origins import Origins, TrustedProxies
 from twisted_chat.web.upgrade import Upgrades
 
 STREAMS = 3_000

@@ -7,9 +7,9 @@ from twisted.internet.interfaces import IAddress
 
 from tests.http_chat import HttpCase
 from tests.http_memory import Wire, handshake
-from twisted_chat.core.admission import TrustedProxies
 from twisted_chat.errors import Unavailable
 from twisted_chat.web.health import MetricsFor
+from twisted_chat.web.origins import TrustedProxies
 
 HERE: IAddress = IPv4Address("TCP", "127.0.0.1", 5)
 

@@ -13,14 +13,14 @@ from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.http_memory import KEY, Recorder, Reply, Wire, handshake, request_head
-from twisted_chat.auth.guest import GuestFactory
-from twisted_chat.core.admission import ConnectionLimiter, Origins, TrustedProxies
+from twisted_chat.auth.authenticator import GuestFactory
+from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.errors import NoSuchRoom, TokenExpired, Unauthenticated, Unavailable
+from twisted_chat.interfaces import Admission, Dialect, Handshake
 from twisted_chat.limits import Limits
-from twisted_chat.protocol.handshake import Handshake
-from twisted_chat.ticket import Admission, Dialect
 from twisted_chat.users import Credential, Source, User
 from twisted_chat.web.auth import RequestAuth
+from twisted_chat.web.origins import Origins, TrustedProxies
 from twisted_chat.web.site import ChatSite
 from twisted_chat.web.upgrade import Upgrades
 

@@ -24,12 +24,12 @@ from tests.ws_memory import (
     server_frames,
     use_clock,
 )
-from twisted_chat.core.admission import ConnectionLimiter
+from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.errors import Conflict
+from twisted_chat.interfaces import Handshake
 from twisted_chat.internals.takeover import give_transport, take_transport
 from twisted_chat.limits import Limits
 from twisted_chat.protocol.frames import text_frame
-from twisted_chat.protocol.handshake import Handshake
 from twisted_chat.web.site import ChatSite
 from twisted_chat.websocket.factory import CLOSE_SECONDS, ChatFactory, accept
 

@@ -17,9 +17,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.chat import UNBOUND, ChatHarness, MemoryConnection, guest
 from tests.http_memory import KEY
 from tests.ws_memory import PING, PONG, TEXT, FakeSocket, client_frame, server_frames, use_clock
+from twisted_chat.interfaces import Admission, Dialect, Handshake
 from twisted_chat.limits import Limits
-from twisted_chat.protocol.handshake import Handshake
-from twisted_chat.ticket import Admission, Dialect
 from twisted_chat.websocket.factory import ChatFactory
 
 SEEDS = 20

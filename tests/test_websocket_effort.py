@@ -14,8 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.chat import UNBOUND, ChatHarness, guest
 from tests.http_memory import KEY
 from tests.ws_memory import PING, TEXT, FakeSocket, client_frame, server_frames, use_clock
-from twisted_chat.protocol.handshake import Handshake
-from twisted_chat.ticket import Admission, Dialect
+from twisted_chat.interfaces import Admission, Dialect, Handshake
 from twisted_chat.websocket.factory import ChatFactory
 
 #: Python's heap for a connection that says nothing: protocol, transport, session and cursor; bare Autobahn takes 9 kB.

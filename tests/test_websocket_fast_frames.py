@@ -31,8 +31,8 @@ from tests.ws_memory import (
     masked,
     use_clock,
 )
+from twisted_chat.interfaces import Handshake
 from twisted_chat.limits import Limits
-from twisted_chat.protocol.handshake import Handshake
 from twisted_chat.websocket import fast_frames
 from twisted_chat.websocket.factory import ChatFactory
 

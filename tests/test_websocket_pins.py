@@ -23,9 +23,9 @@ from twisted.trial.unittest import SynchronousTestCase
 import twisted_chat.websocket
 from tests.http_memory import KEY, handshake
 from tests.ws_memory import PING, TEXT, TICKET, Connection, FakeSocket, client_frame, use_clock
+from twisted_chat.interfaces import Handshake
 from twisted_chat.limits import Limits
 from twisted_chat.protocol.frames import DEFLATE_WINDOW_BITS
-from twisted_chat.protocol.handshake import Handshake
 from twisted_chat.websocket.connection import ChatWebSocket
 from twisted_chat.websocket.factory import CLOSE_SECONDS
 

@@ -15,9 +15,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.http_memory import KEY
+from twisted_chat.interfaces import Admission, Dialect, Handshake
 from twisted_chat.limits import Limits
-from twisted_chat.protocol.handshake import Handshake
-from twisted_chat.ticket import Admission, Dialect
 from twisted_chat.users import User
 from twisted_chat.websocket.connection import ChatWebSocket
 from twisted_chat.websocket.factory import ChatFactory

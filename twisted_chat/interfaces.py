@@ -1,20 +1,25 @@
-"""The store contract: where the logs are kept (design decision 9).
+"""The interfaces between the parts: the store contract, how a connection looks to a session, how edges hand over to one another.
 
-One suite of contract tests runs on every store (``tests/store_contract.py``).  A store numbers and keeps; it decides nothing
-about people.  All answers are Deferreds that fire in the reactor's thread.
+Each is a :class:`typing.Protocol`; implementations import this module, never one another.  One suite of contract tests runs on every
+store (``tests/store_contract.py``): a store numbers and keeps events, and decides nothing about users.  All Deferreds fire in the
+reactor's thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Protocol, TypeAlias, Union
 
 from msgspec import Struct
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol
 
-from twisted_chat.drafts import NewEvent
 from twisted_chat.errors import ChatError
-from twisted_chat.events import Event
+from twisted_chat.events import Event, NewEvent
+from twisted_chat.users import Credential, User
+
+# Stores
 
 
 class RoomRecord(Struct, frozen=True):
@@ -175,3 +180,135 @@ class Store(LogStore, TokenStore, RoomStore, Protocol):
 
 class StoreError(Exception):
     """The store cannot be opened: one line for the operator, cause and cure."""
+
+
+# Authentication
+
+
+class Authenticator(Protocol):
+    """A way to prove who one is."""
+
+    def identify(self, credential: Credential) -> Deferred[User | None]:
+        """The person; None if the credential is of another kind; fails with ``Unauthenticated`` or ``TokenExpired``."""
+
+
+class Authentication(Protocol):
+    """Everybody who may be here, by proof or as a guest."""
+
+    def identify(self, credential: Credential) -> Deferred[User]:
+        """The person that the credential speaks for; fails with ``Unauthenticated``, ``TokenExpired`` or ``Unavailable``."""
+
+    def guest(self, name: str | None = None, device: str | None = None) -> User:
+        """A person without proof; raises ``Unauthenticated`` where guests are off, ``BadRequest`` naming the field."""
+
+
+# From the HTTP edge to the WebSocket edge
+
+
+class Dialect(Enum):
+    """How a client talks; the value is the subprotocol's name (``Sec-WebSocket-Protocol``)."""
+
+    TEXT = "chat.v1.text"
+    JSON = "chat.v1.json"
+
+
+class Admission(Struct, frozen=True, kw_only=True):
+    """The right to one connection.
+
+    :ivar subprotocol: what the 101 answers in ``Sec-WebSocket-Protocol``; None: the client offered nothing.
+    :ivar room: from the path, in its one form; what a plain client is in.
+    :ivar address: whom the limits count: the peer, or what a trusted proxy says it is.
+    :ivar names: a plain client wants ``bob: `` before each line (``?names=1``).
+    :ivar history: how many of the last messages a plain client wants first (``?history=20``).
+    """
+
+    user: User
+    dialect: Dialect
+    room: str
+    address: str
+    subprotocol: str | None = None
+    names: bool = False
+    history: int = 0
+
+
+class Handshake(Struct, frozen=True, gc=False):
+    """What the client asked for beside the ticket.
+
+    :ivar key: ``Sec-WebSocket-Key`` as it came, checked.
+    :ivar extensions: the lines of ``Sec-WebSocket-Extensions``, unparsed.
+    :ivar secure: it came through TLS.
+    """
+
+    key: bytes
+    extensions: tuple[bytes, ...] = ()
+    secure: bool = False
+
+
+class OpenSocket(Protocol):
+    """The WebSocket edge, as the HTTP edge sees it."""
+
+    def __call__(self, admission: Admission, handshake: Handshake) -> IProtocol:
+        """A protocol that writes the 101 when it gets its transport, and the frames after it.
+
+        It gets ``makeConnection`` at once, then the bytes that came behind the handshake by ``dataReceived``.  When it loses its
+        connection it says so to the admission (``ended(admission.address)``).
+        """
+
+
+# Connections
+
+#: Gives bytes to the socket and answers how many it took; raises ``BlockingIOError`` if none, ``OSError`` if it is broken.
+#: A transport that buffers by itself (TLS, HTTP) answers ``len(data)`` and says ``congested`` when it is full.
+Send = Callable[[bytes], int]
+
+
+class Connection(Protocol):
+    """What an edge gives to a session.
+
+    :ivar send: for readers at the head only; never called while ``congested``.
+    :ivar paused: not read, on the session's wish, so that its silence means nothing.
+    :ivar deflated: the peer agreed to compressed messages (RFC 7692, without context takeover).
+    :ivar congested: unsent bytes are waiting.  When they are gone the edge calls ``session.drained()``.
+    """
+
+    congested: bool
+    paused: bool
+    deflated: bool
+
+    @property
+    def send(self) -> Send:
+        """The same function for as long as the link is open."""
+
+    def write(self, data: bytes) -> None:
+        """Send all of ``data``, behind everything that waits; for the answers to one client, which it bounds itself."""
+
+    def hold(self, rest: bytes) -> None:
+        """``send`` took only a part of a frame: keep the rest of that one frame, and be congested until it has gone."""
+
+    def pause(self) -> None:
+        """Read no more from the peer until :meth:`resume`."""
+
+    def resume(self) -> None:
+        """Read again."""
+
+    def ping(self) -> None:
+        """Ask the peer for a sign of life that no program sees (a control frame)."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Send what waits, then the close code (RFC 6455 section 7.4), then end."""
+
+    def abort(self) -> None:
+        """End now; the peer is gone or does not read."""
+
+
+class ConnectionListener(Protocol):
+    """What a link calls: a session."""
+
+    def congested(self) -> None:
+        """The link has unsent bytes now."""
+
+    def drained(self) -> None:
+        """The link's unsent bytes are gone."""
+
+    def lost(self) -> None:
+        """The link has ended; nothing more is called."""

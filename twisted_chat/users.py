@@ -1,13 +1,11 @@
-"""Who is at the other end, and the interface of every way to prove it (design decision 8)."""
+"""Users and the credentials that they show."""
 
 from __future__ import annotations
 
 from collections.abc import Set
 from enum import Enum
-from typing import Protocol
 
 from msgspec import Struct
-from twisted.internet.defer import Deferred
 
 from twisted_chat.events import Author
 
@@ -52,10 +50,3 @@ class Credential(Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"<Credential from {self.source.value}>"
-
-
-class Authenticator(Protocol):
-    """A way to prove who one is."""
-
-    def identify(self, credential: Credential) -> Deferred[User | None]:
-        """The person; None if the credential is of another kind; fails with ``Unauthenticated`` or ``TokenExpired``."""

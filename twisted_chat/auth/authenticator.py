@@ -6,13 +6,15 @@ token wants to know that, and is not to be let in as somebody else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hmac
+from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred, maybeDeferred
 
-from twisted_chat.auth.guest import GuestFactory
-from twisted_chat.errors import Unauthenticated
-from twisted_chat.users import Authenticator, Credential, User
+from twisted_chat.errors import BadRequest, Unauthenticated
+from twisted_chat.interfaces import Authenticator
+from twisted_chat.names import person_name
+from twisted_chat.users import Credential, User
 
 
 class AuthenticatorChain:
@@ -39,3 +41,37 @@ class AuthenticatorChain:
         if self._guests is None:
             raise Unauthenticated("a token is needed: this server takes no guests")
         return self._guests.user(name, device)
+
+
+#: Characters.  Shorter ones could be hit upon by trying, and who has the device has the guest's id.
+DEVICE_MIN = 8
+#: Characters.  A UUID has 36; the bound keeps what we hash small.
+DEVICE_MAX = 128
+#: Bytes of an id: 96 bits make a chance meeting of two guests unthinkable.
+_ID_BYTES = 12
+
+
+class GuestFactory:
+    """Makes guests.
+
+    :param secret: kept with the logs (``Opened.secret``), so that ids outlive a restart.
+    :param random: so many random bytes (``os.urandom``).
+    """
+
+    def __init__(self, secret: bytes, random: Callable[[int], bytes]) -> None:
+        self._secret = secret
+        self._random = random
+
+    def user(self, name: str | None = None, device: str | None = None) -> User:
+        """The guest who holds ``device``; without one, a new guest each time."""
+        identity = "g" + (self._random(_ID_BYTES) if device is None else self._of_device(device)).hex()
+        return User(id=identity, name=f"guest-{identity[-4:]}" if name is None else person_name(name), guest=True)
+
+    def _of_device(self, device: str) -> bytes:
+        if not DEVICE_MIN <= len(device) <= DEVICE_MAX:
+            raise BadRequest(f"device: {DEVICE_MIN} to {DEVICE_MAX} characters, this has {len(device)}")
+        try:
+            held = device.encode()
+        except UnicodeEncodeError:
+            raise BadRequest("device: must be text") from None
+        return hmac.digest(self._secret, b"guest\0" + held, "sha256")[:_ID_BYTES]

@@ -26,8 +26,8 @@ from zope.interface import implementer
 
 from twisted_chat.client.address import ServerAddress
 from twisted_chat.client.errors import Closed, ConnectionProblem, HandshakeRefused
+from twisted_chat.interfaces import Dialect
 from twisted_chat.protocol.replies import ErrorBody
-from twisted_chat.ticket import Dialect
 
 #: Bytes of an answer to a handshake, head and body: what our server says is some hundred bytes.
 ANSWER_BYTES = 16_384

@@ -17,9 +17,8 @@ from typing import TypeAlias, Union
 from msgspec import Struct
 from msgspec.structs import replace
 
-from twisted_chat.drafts import NewDeletion, NewEdit, NewReaction
 from twisted_chat.errors import BadRequest, Conflict, Forbidden, Gone, LimitReached, NoSuchEvent
-from twisted_chat.events import Deleted, Edited, Message, Reacted, Reaction
+from twisted_chat.events import Deleted, Edited, Message, NewDeletion, NewEdit, NewReaction, Reacted, Reaction
 
 #: Different emoji on one message: what a reader can still make sense of, and what a page of history has to carry.
 EMOJI_PER_MESSAGE = 50

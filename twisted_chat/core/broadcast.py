@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from twisted_chat.core.link import Send
 from twisted_chat.core.scheduler import Scheduler
 from twisted_chat.core.subscription import CATCH_UP_BYTES, Subscription, SubscriptionState
 from twisted_chat.events import Event
+from twisted_chat.interfaces import Send
 from twisted_chat.protocol.encoders import Encoding
 
 if TYPE_CHECKING:

@@ -18,18 +18,16 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_chat.core.broadcast import FanOut
-from twisted_chat.core.commit import AppendRequest, EphemeralLog, GroupCommit
-from twisted_chat.core.heartbeat import TimingWheel
+from twisted_chat.core.commit import AppendRequest, GroupCommit
+from twisted_chat.core.ephemeral import EphemeralLog
 from twisted_chat.core.json_session import JsonSession
-from twisted_chat.core.link import Connection
 from twisted_chat.core.presence import PresenceList
 from twisted_chat.core.ratelimit import TokenBucket
 from twisted_chat.core.room import Room
-from twisted_chat.core.scheduler import CallLater, Scheduler
+from twisted_chat.core.scheduler import CallLater, Scheduler, TimingWheel
 from twisted_chat.core.session import Session
 from twisted_chat.core.subscription import CATCH_UP_BYTES, CATCH_UP_EVENTS
 from twisted_chat.core.text_session import TextSession
-from twisted_chat.drafts import NewEvent, NewMessage
 from twisted_chat.errors import (
     BadRequest,
     ChatError,
@@ -42,12 +40,22 @@ from twisted_chat.errors import (
     SlowMode,
     Unauthenticated,
 )
-from twisted_chat.events import Cursor, Event
-from twisted_chat.interfaces import Appended, Duplicate, LogStore, Opened, Outcome, Page, RoomRecord
+from twisted_chat.events import Cursor, Event, NewEvent, NewMessage
+from twisted_chat.interfaces import (
+    Admission,
+    Appended,
+    Connection,
+    Dialect,
+    Duplicate,
+    LogStore,
+    Opened,
+    Outcome,
+    Page,
+    RoomRecord,
+)
 from twisted_chat.limits import Limits, RoomPolicies
 from twisted_chat.names import person_name, room_name, skeleton
 from twisted_chat.protocol.replies import Me, ReadPush, TypingPush
-from twisted_chat.ticket import Admission, Dialect
 from twisted_chat.users import Credential, User
 
 #: Reads of the store for readers that catch up, under way at once: bounds memory when thousands resume together.
@@ -77,7 +85,7 @@ class Clock(Protocol):
 
 
 class MakeGuest(Protocol):
-    """Makes guests: :mod:`twisted_chat.auth.guest`."""
+    """Makes guests: :mod:`twisted_chat.auth.authenticator`."""
 
     def __call__(self, name: str | None, device: str | None, /) -> User: ...
 

@@ -19,13 +19,11 @@ from twisted.python.failure import Failure
 
 from twisted_chat.core.commit import AppendRequest
 from twisted_chat.core.joining import join_all, join_one
-from twisted_chat.core.link import Connection
 from twisted_chat.core.posting import PostCommand, new_event_of
 from twisted_chat.core.ratelimit import TokenBucket
 from twisted_chat.core.room import Room
 from twisted_chat.core.session import Session, SessionState
 from twisted_chat.core.subscription import Subscription
-from twisted_chat.drafts import NewEvent
 from twisted_chat.errors import (
     RETRY_CLOSE_CODES,
     BadRequest,
@@ -37,7 +35,8 @@ from twisted_chat.errors import (
     RateLimited,
     Unauthenticated,
 )
-from twisted_chat.interfaces import Duplicate, Outcome, Page
+from twisted_chat.events import NewEvent
+from twisted_chat.interfaces import Admission, Connection, Duplicate, Outcome, Page
 from twisted_chat.protocol.commands import (
     AnyCommand,
     Bye,
@@ -85,7 +84,6 @@ from twisted_chat.protocol.replies import (
     WelcomeLimits,
     error_body,
 )
-from twisted_chat.ticket import Admission
 from twisted_chat.users import Credential, Source, User
 
 if TYPE_CHECKING:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TypeAlias, Union
 
-from twisted_chat.drafts import NewDeletion, NewEdit, NewEvent, NewMessage, NewReaction, NewTopic
 from twisted_chat.errors import BadRequest, Forbidden, TooBig
-from twisted_chat.events import Author
+from twisted_chat.events import Author, NewDeletion, NewEdit, NewEvent, NewMessage, NewReaction, NewTopic
 from twisted_chat.protocol.commands import Delete, Edit, React, Send, Topic
 from twisted_chat.users import User
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from twisted_chat.core.link import Connection
 from twisted_chat.core.ratelimit import TokenBucket
 from twisted_chat.core.room import Room
 from twisted_chat.core.subscription import Subscription, SubscriptionState
 from twisted_chat.errors import ChatError, CloseCode, RateLimited, TokenExpired
+from twisted_chat.interfaces import Connection
 from twisted_chat.protocol.replies import PresencePush
 from twisted_chat.users import User
 

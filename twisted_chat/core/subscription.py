@@ -11,8 +11,8 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
-from twisted_chat.core.link import Connection
 from twisted_chat.events import Event
+from twisted_chat.interfaces import Connection
 
 if TYPE_CHECKING:
     from twisted_chat.core.broadcast import Broadcast, Shard

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from twisted_chat.core.commit import AppendRequest
-from twisted_chat.core.link import Connection
 from twisted_chat.core.session import Session, SessionState
 from twisted_chat.core.subscription import Subscription
-from twisted_chat.drafts import NewEvent, NewMessage
 from twisted_chat.errors import ChatError, TooBig
+from twisted_chat.events import NewEvent, NewMessage
+from twisted_chat.interfaces import Admission, Connection
 from twisted_chat.protocol.encoders import NamedTextEncoding, TextEncoding
 from twisted_chat.protocol.frames import BARE, DEFLATED
-from twisted_chat.ticket import Admission
 
 if TYPE_CHECKING:
     from twisted_chat.core.chat import Chat

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from binascii import Error as Base64Error
+from binascii import a2b_base64
+from collections.abc import Sequence
+from hashlib import sha1
 from typing import Protocol
 from zlib import Z_SYNC_FLUSH, compressobj
 
@@ -87,3 +92,35 @@ def _deflated(first_byte: int, payload: bytes) -> bytes:
 
 BARE: Framing = Bare()
 DEFLATED: Framing = Deflated()
+
+
+# The answer to the opening handshake (RFC 6455 section 4.2.2)
+
+#: RFC 6455 section 1.3: proves that the server knows WebSocket and does not merely echo.
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+
+def is_key(key: bytes) -> bool:
+    """Whether this is 16 bytes in base64, as a ``Sec-WebSocket-Key`` must be."""
+    try:
+        return len(key) == 24 and len(a2b_base64(key, strict_mode=True)) == 16
+    except Base64Error:
+        return False
+
+
+def accept_key(key: bytes) -> bytes:
+    """The value of ``Sec-WebSocket-Accept`` for that ``Sec-WebSocket-Key``."""
+    return b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
+
+
+def switching_protocols(key: bytes, subprotocol: str | None = None, extensions: Sequence[str] = ()) -> bytes:
+    """The whole head of the 101."""
+    head = (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+        + accept_key(key)
+    )
+    if subprotocol is not None:
+        head += b"\r\nSec-WebSocket-Protocol: " + subprotocol.encode("ascii")
+    if extensions:
+        head += b"\r\nSec-WebSocket-Extensions: " + ", ".join(extensions).encode("ascii")
+    return head + b"\r\n\r\n"

@@ -19,23 +19,22 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from twisted_chat.auth.authenticator import AuthenticatorChain
-from twisted_chat.auth.guest import GuestFactory
+from twisted_chat.auth.authenticator import AuthenticatorChain, GuestFactory
 from twisted_chat.auth.jwt import JsonWebTokens, JwtKey, read_key
 from twisted_chat.auth.tokens import OpaqueTokens
-from twisted_chat.core.admission import ConnectionLimiter, Origins, TrustedProxies, parse_origin
 from twisted_chat.core.chat import Chat
+from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.errors import BadRequest
-from twisted_chat.interfaces import Store, TokenRecord
+from twisted_chat.interfaces import Authenticator, Store, TokenRecord
 from twisted_chat.server import metrics
 from twisted_chat.server.config import Settings, key_file
 from twisted_chat.stores.urls import make_store
-from twisted_chat.users import Authenticator
 from twisted_chat.web.api import Api, body_bytes
 from twisted_chat.web.auth import RequestAuth
 from twisted_chat.web.health import Readiness, WebMetrics, health_routes
 from twisted_chat.web.log import observer
 from twisted_chat.web.openapi import openapi_route
+from twisted_chat.web.origins import Origins, TrustedProxies, parse_origin
 from twisted_chat.web.routing import Router
 from twisted_chat.web.site import ChatSite
 from twisted_chat.web.static import page_routes

@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
-from twisted_chat.core.admission import TrustedProxies, parse_origin
 from twisted_chat.errors import BadRequest
 from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
 from twisted_chat.names import room_name
+from twisted_chat.web.origins import TrustedProxies, parse_origin
 
 #: What the variables of the environment begin with.
 PREFIX = "TWISTED_CHAT_"

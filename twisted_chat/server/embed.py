@@ -27,9 +27,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from twisted_chat.core.chat import Chat
-from twisted_chat.drafts import NewMessage
 from twisted_chat.errors import Unavailable
-from twisted_chat.events import Event
+from twisted_chat.events import Event, NewMessage
 from twisted_chat.interfaces import Appended, Duplicate, Store
 from twisted_chat.server.build import RunningChat, build
 from twisted_chat.server.config import Settings

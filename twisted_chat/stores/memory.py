@@ -14,9 +14,21 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_chat.core import amendments
-from twisted_chat.drafts import NewDeletion, NewEdit, NewEvent, NewMessage, NewReaction, NewTopic
 from twisted_chat.errors import ChatError, Conflict, Unavailable
-from twisted_chat.events import Deleted, Edited, Event, Message, Reacted, TopicSet
+from twisted_chat.events import (
+    Deleted,
+    Edited,
+    Event,
+    Message,
+    NewDeletion,
+    NewEdit,
+    NewEvent,
+    NewMessage,
+    NewReaction,
+    NewTopic,
+    Reacted,
+    TopicSet,
+)
 from twisted_chat.interfaces import Append, Appended, Duplicate, Opened, Outcome, Page, RoomRecord, TokenRecord
 from twisted_chat.stores import common
 from twisted_chat.stores.ids import BATCH_LENGTH, EPOCH_LENGTH, RandomBytes, crockford

@@ -26,9 +26,8 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import Clock
 
 from twisted_chat.client import ChatClient
-from twisted_chat.drafts import NewMessage
 from twisted_chat.errors import Unauthenticated
-from twisted_chat.events import Event, Message
+from twisted_chat.events import Event, Message, NewMessage
 from twisted_chat.limits import Limits, RoomPolicy
 from twisted_chat.server.build import RunningChat, build
 from twisted_chat.server.config import Settings

@@ -11,13 +11,12 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from twisted_chat.core.admission import ConnectionLimiter
 from twisted_chat.core.chat import Chat
+from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.core.ratelimit import TokenBucket
 from twisted_chat.core.room import Room
-from twisted_chat.drafts import NewMessage
 from twisted_chat.errors import BadRequest, RateLimited, TooBig
-from twisted_chat.events import Event
+from twisted_chat.events import Event, NewMessage
 from twisted_chat.interfaces import Duplicate
 from twisted_chat.protocol.commands import Seq
 from twisted_chat.users import User

@@ -13,9 +13,9 @@ from typing import TypeAlias
 from msgspec import Struct
 from twisted.internet.interfaces import IAddress
 
-from twisted_chat.core.admission import UNIX, TrustedProxies, plain_address
 from twisted_chat.errors import BadRequest, Unauthenticated
 from twisted_chat.users import Credential, Source
+from twisted_chat.web.origins import UNIX, TrustedProxies, plain_address
 
 #: Canonical names (``Sec-Websocket-Key``) to values, as ``Headers.getAllRawHeaders`` has them.
 Headers: TypeAlias = Mapping[bytes, Sequence[bytes]]

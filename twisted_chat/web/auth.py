@@ -6,11 +6,12 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.python.failure import Failure
 
-from twisted_chat.core.admission import ConnectionLimiter, Origins, TrustedProxies
+from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.errors import LimitReached, Unavailable
-from twisted_chat.protocol.handshake import Authentication
+from twisted_chat.interfaces import Authentication
 from twisted_chat.users import Credential, Source, User
 from twisted_chat.web.arrival import ClientInfo, Headers, read_arrival
+from twisted_chat.web.origins import Origins, TrustedProxies
 from twisted_chat.web.site import ChatRequest
 
 #: Milliseconds.  Proofs are looked up in a moment, or the store hangs.

@@ -11,9 +11,10 @@ from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from twisted_chat.core.admission import ConnectionLimiter, is_loopback
+from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.errors import ChatError, Forbidden, Unavailable
 from twisted_chat.web.call import ApiRequest, Route
+from twisted_chat.web.origins import is_loopback
 from twisted_chat.web.responses import Response
 
 #: Who may read ``/metrics``: this machine, a bearer of the right ``metrics``, everybody, nobody.

@@ -21,7 +21,7 @@ from twisted.web.http import Request as HTTPRequest
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
-from twisted_chat.core.admission import ConnectionLimiter
+from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.errors import BadRequest, ChatError, InternalError, TooBig
 from twisted_chat.web.arrival import peer_name
 from twisted_chat.web.refusal import CrowdedOut, HeadTooLarge, RequestTimeout, whole_answer

@@ -21,10 +21,10 @@ from twisted.python.failure import Failure
 from twisted.web.http import parse_qs
 
 from twisted_chat.errors import BadRequest, ChatError, InternalError
+from twisted_chat.interfaces import Admission, Dialect, Handshake, OpenSocket
 from twisted_chat.internals.takeover import give_transport, take_channel, take_transport
 from twisted_chat.names import room_name
-from twisted_chat.protocol.handshake import Handshake, OpenSocket, is_key
-from twisted_chat.ticket import Admission, Dialect
+from twisted_chat.protocol.frames import is_key
 from twisted_chat.users import Credential, Source, User
 from twisted_chat.web.arrival import ClientInfo, Headers, credential, refuse_controls, single
 from twisted_chat.web.auth import RequestAuth

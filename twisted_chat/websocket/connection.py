@@ -26,9 +26,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_chat.errors import ChatError, CloseCode
-from twisted_chat.protocol.frames import FIN_PING, frame
-from twisted_chat.protocol.handshake import switching_protocols
-from twisted_chat.ticket import Admission
+from twisted_chat.interfaces import Admission
+from twisted_chat.protocol.frames import FIN_PING, frame, switching_protocols
 from twisted_chat.websocket import fast_frames, tls
 
 _PING = frame(FIN_PING, b"")

@@ -9,10 +9,9 @@ from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflat
 from autobahn.websocket.protocol import WebSocketServerProtocol as ServerRules
 from twisted.internet.interfaces import IAddress
 
+from twisted_chat.interfaces import Admission, Handshake
 from twisted_chat.limits import Limits
 from twisted_chat.protocol.frames import DEFLATE_MEMORY_LEVEL, DEFLATE_WINDOW_BITS
-from twisted_chat.protocol.handshake import Handshake
-from twisted_chat.ticket import Admission
 from twisted_chat.websocket.connection import ChatWebSocket, OpenSession
 
 #: Seconds that the peer has to answer a close frame.  Autobahn's timers round to whole seconds, so not less than 5.

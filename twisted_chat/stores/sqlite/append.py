@@ -14,9 +14,21 @@ from msgspec.json import Decoder, encode
 from msgspec.structs import replace
 
 from twisted_chat.core import amendments
-from twisted_chat.drafts import NewDeletion, NewEdit, NewEvent, NewMessage, NewReaction, NewTopic
 from twisted_chat.errors import ChatError
-from twisted_chat.events import Deleted, Edited, Event, Message, Reacted, TopicSet
+from twisted_chat.events import (
+    Deleted,
+    Edited,
+    Event,
+    Message,
+    NewDeletion,
+    NewEdit,
+    NewEvent,
+    NewMessage,
+    NewReaction,
+    NewTopic,
+    Reacted,
+    TopicSet,
+)
 from twisted_chat.interfaces import Append, Appended, Duplicate, Outcome
 from twisted_chat.stores.ids import BATCH_LENGTH, RandomBytes, crockford
 from twisted_chat.stores.sqlite.entries import DELETE, EDIT, ENTRY, MESSAGE, REACTION, TOPIC, json_array

@@ -18,8 +18,7 @@ from contextlib import contextmanager
 from msgspec.json import encode
 from msgspec.structs import replace
 
-from twisted_chat.drafts import NewMessage
-from twisted_chat.events import Message
+from twisted_chat.events import Message, NewMessage
 from twisted_chat.interfaces import Append, Appended, Outcome, RoomRecord
 from twisted_chat.stores.ids import BATCH_LENGTH, RandomBytes, crockford
 from twisted_chat.stores.sqlite.append import CarefulAppend

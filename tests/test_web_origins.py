@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.core.admission import (
-    ConnectionLimiter,
-    Origins,
-    TrustedProxies,
-    is_loopback,
-    own_origin,
-    parse_origin,
-    plain_address,
-)
+from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.errors import BadRequest, Forbidden, LimitReached, Restarting
 from twisted_chat.limits import Limits
+from twisted_chat.web.origins import Origins, TrustedProxies, is_loopback, own_origin, parse_origin, plain_address
 
 
 class OriginTests(SynchronousTestCase):

@@ -1,0 +1,103 @@
+"""Rooms that keep nothing: events are numbered and announced without a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.logger import Logger
+
+from twisted_chat.core.commit import AppendRequest, BatchDelay, Done
+from twisted_chat.core.room import Room
+from twisted_chat.core.scheduler import Scheduler
+from twisted_chat.errors import Forbidden
+from twisted_chat.events import Event, Message, NewEvent, NewMessage, NewTopic, TopicSet
+from twisted_chat.interfaces import Appended, Duplicate, Outcome
+
+#: Keys of ephemeral messages that are remembered, so that a retry is answered and not repeated.
+REMEMBERED_KEYS = 10_000
+
+
+class EphemeralLog:
+    """Numbers what is posted to rooms that keep nothing; the same way as :class:`GroupCommit`, without a store.
+
+    :param life: no other life of a server has this name; with a count of the batches it makes the ids of events.
+    """
+
+    log = Logger()
+
+    def __init__(self, scheduler: Scheduler, now_ms: Callable[[], int], run_id: str, now: Callable[[], float]) -> None:
+        self._gathering = BatchDelay(scheduler, lambda: self._new_events, self._announce, now)
+        self._new_events = 0
+        self._now_ms = now_ms
+        self._run_id = run_id
+        self._batches = 0
+        self._waiting: dict[Room, list[AppendRequest]] = {}
+        self._keys: dict[tuple[str, str, str], Event] = {}
+
+    def submit(self, request: AppendRequest) -> None:
+        """Announce it at the end of this turn."""
+        self._new_events += len(request.new_events)
+        waiting = self._waiting.get(request.room)
+        if waiting is not None:
+            waiting.append(request)
+            return
+        self._waiting[request.room] = [request]
+        self._gathering.start()
+
+    def _announce(self) -> None:
+        waiting, self._waiting, self._new_events = self._waiting, {}, 0
+        for room, requests in waiting.items():
+            try:
+                self._announce_room(room, requests)
+            except Exception:
+                self.log.failure("Announcing in an ephemeral room failed")
+
+    def _announce_room(self, room: Room, requests: list[AppendRequest]) -> None:
+        self._batches += 1
+        now, batch = self._now_ms(), f"{self._run_id}{self._batches:x}"
+        events: list[Event] = []
+        answers: list[tuple[Done, list[Outcome]]] = []
+        for request in requests:
+            if request.done is None:
+                self._number_unasked(room, request.new_events, events, batch, now)
+            else:
+                answers.append(
+                    (request.done, [self._number(room, new_event, events, batch, now) for new_event in request.new_events])
+                )
+        if events:
+            room.announce(events)
+        for done, outcomes in answers:
+            done(outcomes)
+
+    def _number_unasked(self, room: Room, new_events: list[NewEvent], events: list[Event], batch: str, now: int) -> None:
+        """As :meth:`_number` for each of a plain client's lines, of which nobody asks what became: 0.4 us less."""
+        seq = room.head + len(events)
+        for new_event in new_events:
+            if type(new_event) is NewMessage and new_event.key is None:
+                seq += 1
+                events.append(
+                    Message(seq, f"{batch}-{seq}", now, new_event.by, None, new_event.text, new_event.data, new_event.reply_to)
+                )
+            else:
+                self._number(room, new_event, events, batch, now)
+                seq = room.head + len(events)
+
+    def _number(self, room: Room, new_event: NewEvent, events: list[Event], batch: str, now: int) -> Outcome:
+        key, seq = new_event.key, room.head + len(events) + 1
+        if key is not None:
+            first = self._keys.get((room.name, new_event.by.id, key))
+            if first is not None:
+                return Duplicate(first)
+        event: Event
+        if type(new_event) is NewMessage:
+            event = Message(seq, f"{batch}-{seq}", now, new_event.by, key, new_event.text, new_event.data, new_event.reply_to)
+        elif type(new_event) is NewTopic:
+            event = TopicSet(seq=seq, id=f"{batch}-{seq}", at=now, by=new_event.by, key=key, text=new_event.text)
+        else:
+            return Forbidden("this room keeps nothing, so nothing in it can be edited, deleted or reacted to")
+        events.append(event)
+        if key is not None:
+            self._keys[(room.name, new_event.by.id, key)] = event
+            if len(self._keys) > REMEMBERED_KEYS:
+                del self._keys[next(iter(self._keys))]
+        return Appended(event)
