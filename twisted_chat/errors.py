@@ -9,6 +9,9 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import ClassVar
 
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
 
 class CloseCode(IntEnum):
     """Why the server ends a connection; the class tells a client what to do (RFC 6455 section 7.4)."""
@@ -205,3 +208,17 @@ ERRORS: tuple[type[ChatError], ...] = (
     Unavailable,
     InternalError,
 )
+
+
+def as_chat_error(failure: Failure, log: Logger, doing: str) -> ChatError:
+    """The error to tell the client.
+
+    A :class:`ChatError` is told as it is.  Anything else is a bug: it is logged with its traceback, and the client learns
+    nothing about it but that it happened.
+
+    :param doing: what failed, for the log: "checking a cursor".
+    """
+    if isinstance(failure.value, ChatError):
+        return failure.value
+    log.failure("Bug while {doing}", failure, doing=doing)
+    return InternalError("the server failed; its log says why")
