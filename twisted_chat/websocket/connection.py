@@ -10,9 +10,9 @@ Twisted that is touched here is pinned by ``tests/test_websocket_pins.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import IntFlag
-from typing import Any, Protocol
+from typing import Any
 
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from autobahn.websocket.compress import PerMessageDeflate, PerMessageDeflateOfferAccept
@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_chat.errors import ChatError, CloseCode
-from twisted_chat.interfaces import Admission
+from twisted_chat.interfaces import Admission, SocketSession
 from twisted_chat.protocol.frames import FIN_PING, frame, switching_protocols
 from twisted_chat.websocket import fast_frames, tls
 
@@ -40,22 +40,6 @@ MOST_READ_BYTES = 65_536
 #: Unsent bytes above which a peer is not read, since its questions would only add to them.
 UNSENT_BYTES = 65_536
 _OPEN, _CLOSED = WebSocketProtocol.STATE_OPEN, WebSocketProtocol.STATE_CLOSED
-
-
-class SocketSession(Protocol):
-    """What takes the messages: ``rules.session.SocketSession``, as far as this edge knows it."""
-
-    def received(self, texts: Sequence[bytes]) -> None: ...
-
-    def received_binary(self, data: bytes) -> None: ...
-
-    def heard(self) -> None: ...
-
-    def congested(self) -> None: ...
-
-    def drained(self) -> None: ...
-
-    def lost(self) -> None: ...
 
 
 class Unread(IntFlag):
