@@ -179,7 +179,7 @@ class SendingTests(ProtocolTests):
         """A room writes by ``send`` itself and gives back what was not taken of one frame."""
         self.socket.room = 3
         taken = self.websocket.send(LINE)
-        self.websocket.hold(LINE[taken:])
+        self.websocket.buffer_rest(LINE[taken:])
         self.assertEqual(self.session.calls, ["congested"])
         self.assertEqual(self.socket.take() + self.connection.drain(), LINE)
         self.assertEqual(self.session.calls, ["congested", "drained"])

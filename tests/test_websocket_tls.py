@@ -143,7 +143,7 @@ class TlsSendTests(SynchronousTestCase):
         send = secured.protocol.send
         assert isinstance(send, TlsSend)
         self.assertLess(send.unsent(), SLICE_BYTES + 2_000)
-        secured.protocol.hold(chunk[taken : taken + 100])
+        secured.protocol.buffer_rest(chunk[taken : taken + 100])
         secured.drain()
         self.assertEqual(secured.read(), chunk[: taken + 100])
         self.assertFalse(secured.protocol.congested)
@@ -170,7 +170,7 @@ class TlsSendTests(SynchronousTestCase):
             else:
                 taken = secured.protocol.send(frame)
                 if taken < len(frame):
-                    secured.protocol.hold(frame[taken:])
+                    secured.protocol.buffer_rest(frame[taken:])
                 expected += frame
             secured.socket.room = random.choice([None, 0, 700, 30_000])
             received += secured.read()

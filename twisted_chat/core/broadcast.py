@@ -191,7 +191,7 @@ class Shard:
             count, rest = encoding.cut(items, taken)
             subscription.position = first - 1 + count
             if rest:
-                subscription.connection.hold(rest)
+                subscription.connection.buffer_rest(rest)
             else:
                 subscription.subscriber.feed_soon()
 

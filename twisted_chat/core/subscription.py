@@ -157,7 +157,7 @@ class Subscription:
             count, rest = encoding.cut(items, taken)
             self.position = position_after(count)
             if rest:
-                self.connection.hold(rest)
+                self.connection.buffer_rest(rest)
         return taken
 
 

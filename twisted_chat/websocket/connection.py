@@ -195,7 +195,7 @@ class ChatWebSocket(WebSocketServerProtocol):
             return
         self._write(data)
 
-    def hold(self, rest: bytes) -> None:
+    def buffer_rest(self, rest: bytes) -> None:
         transport: Any = self.transport
         transport.write(rest)
         # Twisted says when the rest has gone only to a producer that it has paused, which it does above 64 KiB.
@@ -336,7 +336,7 @@ class ChatWebSocket(WebSocketServerProtocol):
     def _write_head(self, transport: Any, head: bytes) -> None:
         if isinstance(transport, tcp.Connection) and (transport.dataBuffer or transport._tempDataBuffer):
             # The answer to an earlier request on this connection has not gone yet; nothing may be sent past it.
-            self.hold(head)
+            self.buffer_rest(head)
         else:
             self._write(head)
 
@@ -364,7 +364,7 @@ class ChatWebSocket(WebSocketServerProtocol):
         except OSError:
             return  # the reactor is about to say so
         if taken < len(data):
-            self.hold(data[taken:])
+            self.buffer_rest(data[taken:])
 
     def _congest(self) -> None:
         self.congested = True
