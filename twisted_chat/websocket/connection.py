@@ -27,8 +27,9 @@ from zope.interface import implementer
 
 from twisted_chat.errors import ChatError, CloseCode
 from twisted_chat.interfaces import Admission
+from twisted_chat.internals import sockets as tls
 from twisted_chat.protocol.frames import FIN_PING, frame, switching_protocols
-from twisted_chat.websocket import fast_frames, tls
+from twisted_chat.websocket import fast_frames
 
 _PING = frame(FIN_PING, b"")
 #: Bytes of a close frame's reason (RFC 6455 section 5.5: 125 with the code).

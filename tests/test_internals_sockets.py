@@ -19,11 +19,11 @@ from tests.certificates import make_certificate
 from tests.http_memory import KEY
 from tests.ws_memory import TICKET, FakeSocket, RecordingSession, server_frames, use_clock
 from twisted_chat.interfaces import Handshake
+from twisted_chat.internals.sockets import SLICE_BYTES, TlsSend, is_direct
 from twisted_chat.limits import Limits
 from twisted_chat.protocol.frames import text_frame
 from twisted_chat.websocket.connection import ChatWebSocket
 from twisted_chat.websocket.factory import ChatFactory
-from twisted_chat.websocket.tls import SLICE_BYTES, TlsSend, is_direct
 
 
 class Secured:
