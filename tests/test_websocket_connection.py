@@ -294,5 +294,5 @@ class FactoryTests(SynchronousTestCase):
         factory = ChatFactory(lambda link, admission: None, lambda address: None, Limits())  # type: ignore[arg-type, return-value]
         one, two = (factory.open_socket(TICKET, Handshake(KEY)) for _ in range(2))
         self.assertIs(type(one), type(two))
-        self.assertEqual(one.maxMessagePayloadSize, Limits().frame_bytes)
-        self.assertNotIn("maxMessagePayloadSize", vars(one))
+        self.assertEqual(one.maxFramePayloadSize, Limits().frame_bytes)
+        self.assertNotIn("maxFramePayloadSize", vars(one))

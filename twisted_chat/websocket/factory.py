@@ -48,7 +48,8 @@ class ChatFactory(WebSocketServerFactory):
             requireMaskedClientFrames=True,
             applyMask=True,
             maxFramePayloadSize=limits.frame_bytes,
-            maxMessagePayloadSize=limits.frame_bytes,
+            # One more than is allowed: what inflates to more is cut off there and then refused by its size.
+            maxMessagePayloadSize=limits.frame_bytes + 1,
             autoFragmentSize=0,
             failByDrop=False,
             echoCloseCodeReason=True,
@@ -67,7 +68,7 @@ class ChatFactory(WebSocketServerFactory):
         self.open_session = open_session
         self._ended = ended
         self._compression = compression
-        self._message_bytes = limits.frame_bytes
+        self._inflated_bytes = limits.frame_bytes + 1
         options = {name: getattr(self, name) for name in ServerRules.CONFIG_ATTRS}
         self.protocol_class: type[ChatWebSocket] = type("ConfiguredChatProtocol", (ChatWebSocket,), options)
 
@@ -75,7 +76,7 @@ class ChatFactory(WebSocketServerFactory):
         """The protocol for an admitted handshake; it writes the 101 when it gets its transport."""
         accepted = None
         if self._compression and handshake.extensions:
-            accepted = accept(handshake.extensions, self._message_bytes)
+            accepted = accept(handshake.extensions, self._inflated_bytes)
         protocol = self.protocol_class(admission, handshake.key, accepted)
         protocol.factory = self
         return protocol
@@ -89,11 +90,11 @@ class ChatFactory(WebSocketServerFactory):
         raise AssertionError("the WebSocket edge is reached through the site; see open_socket")
 
 
-def accept(lines: Sequence[bytes], message_bytes: int) -> PerMessageDeflateOfferAccept | None:
+def accept(lines: Sequence[bytes], inflated_bytes: int) -> PerMessageDeflateOfferAccept | None:
     """The first offer of permessage-deflate that can be served with little memory; None for none (RFC 7692 section 5.1).
 
     :param lines: the values of the ``Sec-WebSocket-Extensions`` headers.
-    :param message_bytes: a message is refused as soon as it inflates to more than this.
+    :param inflated_bytes: no message is inflated to more than this.
     """
     for line in lines:
         for offer in line.decode("ascii", "replace").split(","):
@@ -112,7 +113,7 @@ def accept(lines: Sequence[bytes], message_bytes: int) -> PerMessageDeflateOffer
                     no_context_takeover=True,
                     window_bits=DEFLATE_WINDOW_BITS,
                     mem_level=DEFLATE_MEMORY_LEVEL,
-                    max_message_size=message_bytes,
+                    max_message_size=inflated_bytes,
                 )
             except Exception:
                 # Autobahn raises plain Exceptions for parameters that it does not know: that offer is declined.
