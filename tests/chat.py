@@ -81,7 +81,7 @@ class MemoryConnection:
         taken = self._take(data)
         if self.buffers:
             if taken < len(data):
-                self.hold(data[taken:])
+                self.buffer_rest(data[taken:])
             return len(data)
         if data and not taken:
             raise BlockingIOError
@@ -95,9 +95,9 @@ class MemoryConnection:
             return
         taken = self._take(data)
         if taken < len(data):
-            self.hold(data[taken:])
+            self.buffer_rest(data[taken:])
 
-    def hold(self, rest: bytes) -> None:
+    def buffer_rest(self, rest: bytes) -> None:
         if self.congested:
             raise AssertionError("a frame's rest was held while another one is")
         self._keep(rest)

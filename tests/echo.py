@@ -17,7 +17,7 @@ from twisted_chat.interfaces import Admission
 from twisted_chat.protocol.frames import DEFLATE_WINDOW_BITS, FIN_BINARY, FIN_TEXT, frame
 from twisted_chat.server.build import build
 from twisted_chat.server.config import Settings
-from twisted_chat.websocket.connection import ChatWebSocket
+from twisted_chat.websocket.connection import WebSocketLink
 
 #: "This message is compressed."
 RSV1 = 0x40
@@ -26,7 +26,7 @@ RSV1 = 0x40
 class EchoSession:
     """Sends back what comes, compressed where that was agreed on (kosoku takes no others then)."""
 
-    def __init__(self, connection: ChatWebSocket, admission: Admission) -> None:
+    def __init__(self, connection: WebSocketLink, admission: Admission) -> None:
         self.connection = connection
 
     def received(self, texts: Sequence[bytes]) -> None:

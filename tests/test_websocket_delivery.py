@@ -161,7 +161,7 @@ class DeliveryTests(SynchronousTestCase):
             chat.turn()
             for member in members:
                 member.take(None)
-            if not any(member.protocol.congested for member in members):
+            if not any(member.protocol.link.congested for member in members):
                 break
         chat.turn()
         for member in (writer, *members):

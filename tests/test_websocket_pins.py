@@ -1,7 +1,7 @@
-"""What the WebSocket edge touches of Twisted and Autobahn and nobody promised: each named here, with what breaks without it.
+"""What the WebSocket edge uses of Autobahn and no documentation promises: each named here, with what breaks without it.
 
 A failure tells what to look at after an upgrade.  :class:`CompletenessTests` reads the edge's code and fails if it touches
-anything of the kind that is not named here (``tests/test_websocket_tls.py`` has TLS).
+anything of the kind that is not named here.  Transports have ``tests/test_internals_sockets.py``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-import twisted_chat.websocket
 from tests.http_memory import KEY, handshake
 from tests.ws_memory import PING, TEXT, TICKET, Connection, FakeSocket, client_frame, use_clock
 from twisted_chat.interfaces import Handshake
@@ -29,27 +28,6 @@ from twisted_chat.protocol.frames import DEFLATE_WINDOW_BITS
 from twisted_chat.websocket.connection import ChatWebSocket
 from twisted_chat.websocket.factory import CLOSE_SECONDS
 
-#: Of a TCP transport.
-TRANSPORT = {
-    "TLS": "false on a plain socket; a socket with TLS written to directly would carry plain text",
-    "getHandle": "the socket, whose send is the way out",
-    "dataBuffer": "bytes that wait, with _tempDataBuffer; a 101 written past them would tear an earlier answer apart",
-    "_tempDataBuffer": "see dataBuffer",
-    "_tempDataLen": "the size of _tempDataBuffer; with dataBuffer and offset what a peer has not taken",
-    "offset": "how much of dataBuffer has been sent",
-    "producerPaused": "set, the transport says when the last byte has gone; else a session would wait for ever",
-    "bufferSize": "what one read takes and above what the producer is paused",
-}
-#: Documented ones that not every transport has.
-PUBLIC_TRANSPORT = {
-    "abortConnection",
-    "pauseProducing",
-    "registerProducer",
-    "resumeProducing",
-    "setTcpNoDelay",
-    "unregisterProducer",
-    "write",
-}
 #: Of Autobahn's protocol: what is read, set or called on ourselves.
 PROTOCOL = {
     "_connectionMade": "makes the state for unusual frames",
@@ -65,11 +43,13 @@ PROTOCOL = {
     "message_is_binary": "its kind",
     "onMessage": "replaced: gives unusual messages to the session",
     "onMessageEnd": "replaced: without a Deferred for each message",
+    "onPing": "replaced: pings are counted, and answered together",
+    "onPong": "replaced: pongs are counted",
     "sendCloseFrame": "sends any code (sendClose refuses ours) and changes the state; extended to tell the session",
     "sendData": "replaced: everything takes one way out",
     "state": "whether messages may be given and frames sent",
     "websocket_version": "13 means: whole frames are collected",
-    "maxMessagePayloadSize": "the limit, from the configuration",
+    "maxFramePayloadSize": "the limit, from the configuration",
     "CONFIG_ATTRS": "what _connectionMade copies and formats",
     "peer": "for its log lines",
     "_transport_details": "made by its connectionMade, which is not called",
@@ -100,18 +80,14 @@ def plain_protocol() -> Any:
 
 class CompletenessTests(SynchronousTestCase):
     def test_all_named(self) -> None:
-        """Each attribute of ``self`` that is not ours, and each one of a transport, is in a table above."""
+        """Each attribute of ``self`` that is Autobahn's is in the table above."""
         tree = ast.parse(Path(inspect.getfile(ChatWebSocket)).read_text())
-        of_self, of_transport = set(), set()
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                if node.value.id in ("self", "ServerRules"):
-                    of_self.add(node.attr)
-                elif node.value.id == "transport":
-                    of_transport.add(node.attr)
-        autobahns = {name for name in of_self if name in self.autobahn_names()} - {"transport", "factory"}
-        self.assertEqual(autobahns - set(PROTOCOL), set(), "not named in PROTOCOL")
-        self.assertEqual(of_transport - set(TRANSPORT) - PUBLIC_TRANSPORT, set(), "not named in TRANSPORT")
+        used = {
+            node.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+        }
+        self.assertEqual((used & self.autobahn_names()) - {"transport", "factory", "dataReceived"} - set(PROTOCOL), set())
 
     def autobahn_names(self) -> set[str]:
         protocol = plain_protocol()
@@ -120,51 +96,8 @@ class CompletenessTests(SynchronousTestCase):
 
     def test_nothing_named_in_vain(self) -> None:
         """What is named is still used, or the tables would become a museum."""
-        source = "".join(path.read_text() for path in Path(twisted_chat.websocket.__path__[0]).glob("*.py"))
-        for name in (*TRANSPORT, *PROTOCOL):
-            self.assertIn(name, source)
-
-
-class TransportTests(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.connection = Connection(use_clock(self)).open()
-        self.transport = self.connection.transport
-
-    def test_names(self) -> None:
-        for name, why in TRANSPORT.items():
-            self.assertTrue(hasattr(self.transport, name), f"{name}: {why}")
-        self.assertIs(self.transport.TLS, False)
-        self.assertIs(self.transport.getHandle(), self.connection.socket)
-
-    def test_buffers(self) -> None:
-        """``write`` appends to ``_tempDataBuffer``; what a short send leaves is in ``dataBuffer`` beyond ``offset``."""
-        self.connection.socket.room = 2
-        self.transport.write(b"hello")
-        self.assertEqual((self.transport._tempDataBuffer, self.transport._tempDataLen), ([b"hello"], 5))
-        self.transport.doWrite()
-        self.assertEqual((self.transport.dataBuffer, self.transport.offset, self.transport._tempDataLen), (b"hello", 2, 0))
-        self.connection.drain()
-        self.assertEqual((self.transport.dataBuffer, self.transport.offset), (b"", 0))
-
-    def test_producer_paused(self) -> None:
-        """Set from outside, it brings ``resumeProducing`` when the last byte has gone, once."""
-        self.connection.socket.room = 0
-        self.transport.write(b"hello")
-        self.transport.producerPaused = True
-        self.connection.drain()
-        self.connection.drain()
-        self.assertEqual(self.connection.session.calls, ["drained"])
-        self.assertIs(self.transport.producerPaused, False)
-
-    def test_buffer_size(self) -> None:
-        """It bounds one read, and what may wait before the producer is paused."""
-        self.assertIn("self.socket.recv(self.bufferSize)", inspect.getsource(tcp.Connection.doRead))
-        self.transport.bufferSize = 10
-        self.connection.socket.room = 0
-        self.transport.write(b"x" * 10)
-        self.assertEqual(self.connection.session.calls, [])
-        self.transport.write(b"x")
-        self.assertEqual(self.connection.session.calls, ["congested"])
+        source = Path(inspect.getfile(ChatWebSocket)).read_text()
+        self.assertEqual([name for name in PROTOCOL if name not in source], [])
 
 
 class AutobahnTests(SynchronousTestCase):
@@ -173,7 +106,8 @@ class AutobahnTests(SynchronousTestCase):
         self.protocol: Any = self.connection.protocol
 
     def awake(self) -> Any:
-        self.connection.deliver(client_frame(PING))
+        self.connection.deliver(client_frame(TEXT, b"a", fin=False) + client_frame(0, b"b"))
+        self.connection.session.messages.clear()
         return self.protocol
 
     def test_names(self) -> None:
@@ -202,7 +136,7 @@ class AutobahnTests(SynchronousTestCase):
         states = [getattr(WebSocketProtocol, f"STATE_{name}") for name in ("CLOSED", "CONNECTING", "CLOSING", "OPEN")]
         self.assertEqual(states, [0, 1, 2, 3])
         self.assertEqual(self.awake().state, WebSocketProtocol.STATE_OPEN)
-        self.protocol.close(1012, "restart")
+        self.connection.link.close(1012, "restart")
         self.assertEqual(self.protocol.state, WebSocketProtocol.STATE_CLOSING)
 
     def test_made_without_its_handshake(self) -> None:
@@ -222,7 +156,7 @@ class AutobahnTests(SynchronousTestCase):
 
     def test_overridden(self) -> None:
         """Methods that we replace or extend: Autobahn calls them by these names, with these arguments."""
-        for name in ("onMessage", "onMessageEnd", "sendData", "sendCloseFrame", "unregisterProducer"):
+        for name in ("onMessage", "onMessageEnd", "onPing", "onPong", "sendData", "sendCloseFrame", "unregisterProducer"):
             ours, theirs = getattr(ChatWebSocket, name), getattr(WebSocketServerProtocol, name)
             self.assertIsNot(ours, theirs)
             self.assertEqual([*inspect.signature(ours).parameters], [*inspect.signature(theirs).parameters], name)
@@ -244,7 +178,7 @@ class AutobahnTests(SynchronousTestCase):
 
     def test_closing_timer(self) -> None:
         """A call by the factory's ``_batched_timer``, cancelled when the connection is lost."""
-        self.protocol.close(1012, "restart")
+        self.connection.link.close(1012, "restart")
         self.assertEqual(self.protocol.closeHandshakeTimeout, CLOSE_SECONDS)
         self.assertIsNotNone(self.protocol.closeHandshakeTimeoutCall)
         self.connection.lose()
@@ -256,10 +190,13 @@ class AutobahnTests(SynchronousTestCase):
         offer = PerMessageDeflateOffer.parse({"client_max_window_bits": [True], "server_max_window_bits": ["12"]})
         self.assertEqual((offer.accept_max_window_bits, offer.accept_no_context_takeover), (True, True))
         self.assertEqual(offer.request_max_window_bits, 12)
-        accepted = PerMessageDeflateOfferAccept(offer, no_context_takeover=True, window_bits=DEFLATE_WINDOW_BITS, mem_level=5)
+        accepted = PerMessageDeflateOfferAccept(
+            offer, no_context_takeover=True, window_bits=DEFLATE_WINDOW_BITS, mem_level=5, max_message_size=10_000
+        )
         made = PerMessageDeflate.create_from_offer_accept(True, accepted)
         self.assertEqual(
-            (made.server_max_window_bits, made.server_no_context_takeover, made.mem_level), (DEFLATE_WINDOW_BITS, True, 5)
+            (made.server_max_window_bits, made.server_no_context_takeover, made.mem_level, made.max_message_size),
+            (DEFLATE_WINDOW_BITS, True, 5, 10_000),
         )
 
 
@@ -277,7 +214,7 @@ class OptionTests(SynchronousTestCase):
             "requireMaskedClientFrames": True,
             "applyMask": True,
             "maxFramePayloadSize": 10_000,
-            "maxMessagePayloadSize": 10_000,
+            "maxMessagePayloadSize": 10_001,
             "autoFragmentSize": 0,
             "failByDrop": False,
             "echoCloseCodeReason": True,

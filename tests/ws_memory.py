@@ -18,7 +18,7 @@ from tests.http_memory import KEY
 from twisted_chat.interfaces import Admission, Dialect, Handshake
 from twisted_chat.limits import Limits
 from twisted_chat.users import User
-from twisted_chat.websocket.connection import ChatWebSocket
+from twisted_chat.websocket.connection import WebSocketLink
 from twisted_chat.websocket.factory import ChatFactory
 
 MASK = b"\x12\x34\x56\x78"
@@ -128,8 +128,8 @@ class FakeSocket:
 class RecordingSession:
     """A session that keeps what the edge tells it; ``answer`` may be replaced to do something with a message."""
 
-    def __init__(self, websocket: ChatWebSocket) -> None:
-        self.websocket = websocket
+    def __init__(self, link: WebSocketLink) -> None:
+        self.link = link
         self.messages: list[tuple[bool, bytes]] = []
         self.batches = 0
         self.calls: list[str] = []
@@ -165,7 +165,13 @@ class Connection:
     session: RecordingSession
 
     def __init__(
-        self, reactor: MemoryReactorClock, limits: Limits | None = None, *, compression: bool = False, offer: bytes = b""
+        self,
+        reactor: MemoryReactorClock,
+        limits: Limits | None = None,
+        *,
+        compression: bool = False,
+        offer: bytes = b"",
+        transport: type[tcp.Connection] = tcp.Connection,
     ) -> None:
         self.reactor: Any = reactor
         self.ended: list[str] = []
@@ -175,11 +181,16 @@ class Connection:
         self.admission = TICKET
         self.socket = FakeSocket()
         self.protocol = self.factory.open_socket(TICKET, Handshake(KEY, (offer,) if offer else ()))
-        self.transport: Any = tcp.Connection(self.socket, self.protocol, reactor)  # type: ignore[arg-type]
+        self.transport: Any = transport(self.socket, self.protocol, reactor)  # type: ignore[arg-type]
         self.transport.connected = True
 
-    def _open_session(self, websocket: ChatWebSocket, admission: Admission) -> RecordingSession:
-        self.session = RecordingSession(websocket)
+    @property
+    def link(self) -> WebSocketLink:
+        """What the session has of the connection."""
+        return self.protocol.link
+
+    def _open_session(self, link: WebSocketLink, admission: Admission) -> RecordingSession:
+        self.session = RecordingSession(link)
         return self.session
 
     def open(self) -> Connection:

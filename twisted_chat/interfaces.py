@@ -282,8 +282,12 @@ class Connection(Protocol):
     def write(self, data: bytes) -> None:
         """Send all of ``data``, behind everything that waits; for the answers to one client, which it bounds itself."""
 
-    def hold(self, rest: bytes) -> None:
-        """``send`` took only a part of a frame: keep the rest of that one frame, and be congested until it has gone."""
+    def buffer_rest(self, rest: bytes) -> None:
+        """Buffer the rest of a frame that the socket took only in part.
+
+        The connection is congested from here on: :attr:`send` may not be called until the session has been told ``drained()``.
+        Called at most once until then; what is buffered is never more than one frame.
+        """
 
     def pause(self) -> None:
         """Read no more from the peer until :meth:`resume`."""

@@ -247,7 +247,7 @@ class Subscription:
             count, rest = encoding.cut(items, taken)
             self.position = position_after(count)
             if rest:
-                self.connection.hold(rest)
+                self.connection.buffer_rest(rest)
         return taken
 
 
@@ -363,7 +363,7 @@ class Shard:
             if taken < 0:
                 subscription.connection.abort()
             elif rest:
-                subscription.connection.hold(rest)
+                subscription.connection.buffer_rest(rest)
             else:
                 subscription.subscriber.feed_soon()
 

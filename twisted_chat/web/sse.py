@@ -103,7 +103,7 @@ class StreamConnection:
         if self._open:
             self._request.write(data)
 
-    def hold(self, rest: bytes) -> None:
+    def buffer_rest(self, rest: bytes) -> None:
         raise AssertionError("a stream takes all it is given")
 
     def pause(self) -> None:

@@ -1,71 +1,83 @@
-"""Autobahn's WebSocket protocol, asleep until something unusual comes (design decisions 5, 6 and 7).
+"""One WebSocket: whole plain frames are read here, everything else by Autobahn's protocol (docs/decisions/07-unusual-goes-to-autobahn.rst).
 
-In: bytes from the transport, after the handshake that the HTTP edge has checked.  Out: messages to a session; and the session's
-bytes to the socket, directly while nothing waits there.
+In:   bytes from the transport, after the handshake that the HTTP edge has checked.
+Out:  messages to a session; pongs and close frames to the peer.  The session writes through the :class:`WebSocketLink`.
 
-A connection that only ever sees usual frames needs none of Autobahn's 60 attributes (5 kB), so its state is made at the
-first unusual frame (:meth:`ChatWebSocket._awaken`); until then the class attributes stand for it.  Each attribute of Autobahn and
-Twisted that is touched here is pinned by ``tests/test_websocket_pins.py``.
+A connection that only ever sees plain frames and pings needs none of Autobahn's 60 attributes (5 kB), so they are made at the first
+unusual frame (:meth:`ChatWebSocket._awaken`); until then the class attributes stand for them.
+
+Work is bounded for each read: pings and pongs are counted (:mod:`twisted_chat.websocket.control_frames`), and of frames that
+Autobahn has to read, at most :data:`UNUSUAL_FRAMES_PER_TURN` are read in one turn of the reactor.
+
+Each attribute of Autobahn that is used here is pinned by ``tests/test_websocket_pins.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import IntFlag
 from typing import Any
 
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from autobahn.websocket.compress import PerMessageDeflate, PerMessageDeflateOfferAccept
 from autobahn.websocket.protocol import WebSocketProtocol
-from autobahn.websocket.protocol import WebSocketServerProtocol as ServerRules
-from twisted.internet import tcp
-from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from twisted_chat.errors import ChatError, CloseCode
 from twisted_chat.interfaces import Admission, SocketSession
 from twisted_chat.protocol.frames import FIN_PING, frame, switching_protocols
-from twisted_chat.websocket import fast_frames, tls
+from twisted_chat.websocket import fast_frames
+from twisted_chat.websocket.control_frames import ControlFrames
+from twisted_chat.websocket.socket_link import SocketLink, Unread
 
+#: Frames that Autobahn reads in one turn of the reactor, at some 10 us each: 64 KiB of empty fragments would take 100 ms.
+UNUSUAL_FRAMES_PER_TURN = 250
 _PING = frame(FIN_PING, b"")
 #: Bytes of a close frame's reason (RFC 6455 section 5.5: 125 with the code).
 _REASON_BYTES = 123
-#: Bytes read at once from a peer that says little, and from one that has shown to say much.  Asking for 64 KiB costs 0.9 us more for
-#: a line of 20 bytes, because all of it is allocated first.
-FIRST_READ_BYTES = 4_096
-MOST_READ_BYTES = 65_536
-#: Unsent bytes above which a peer is not read, since its questions would only add to them.
-UNSENT_BYTES = 65_536
 _OPEN, _CLOSED = WebSocketProtocol.STATE_OPEN, WebSocketProtocol.STATE_CLOSED
 
 
-class Unread(IntFlag):
-    """Why the socket is not read."""
+class WebSocketLink(SocketLink):
+    """The :class:`twisted_chat.interfaces.Connection` of one WebSocket."""
 
-    NO = 0
-    BY_SESSION = 1  #: the session throttles the peer
-    UNSENT = 2  #: the peer takes no answers, so it may ask no more
+    __slots__ = ("_websocket",)
+
+    def __init__(self, transport: Any, websocket: ChatWebSocket, *, deflated: bool) -> None:
+        super().__init__(transport, deflated=deflated)
+        self._websocket: ChatWebSocket | None = websocket
+
+    def ping(self) -> None:
+        """Send a ping, which the peer's WebSocket answers without its program."""
+        self.write(_PING)
+
+    def close(self, code: int, reason: str) -> None:
+        """Send what waits, then a close frame (RFC 6455 section 7.1.2); the connection ends when the peer has answered it."""
+        if self._websocket is not None:
+            self._websocket.close(code, reason)
+
+    def lost(self) -> None:
+        super().lost()
+        self._websocket = None
 
 
-OpenSession = Callable[["ChatWebSocket", Admission], SocketSession]
+OpenSession = Callable[[WebSocketLink, Admission], SocketSession]
 
 
-@implementer(IPushProducer)
 class ChatWebSocket(WebSocketServerProtocol):
-    """One WebSocket: Autobahn's protocol to the peer, a :class:`twisted_chat.core.connection.Link` to the session.
+    """Autobahn's protocol, with a fast path in front of it.
 
     :cvar CONFIG_ATTRS: empty, because ``factory.protocol_class`` has the configuration as class attributes: nothing to copy, and
         no ``pformat`` of it into a debug line that nobody reads (72 % of Autobahn's handshake).
+    :ivar link: the way out, from ``connectionMade`` on.
     """
 
     log = Logger()
-    send: Callable[[bytes], int]
+    link: WebSocketLink
 
     CONFIG_ATTRS: list[str] = []
-    maxMessagePayloadSize: int
+    maxFramePayloadSize: int
     peer: str | None = None  # type: ignore[assignment]
     state = WebSocketProtocol.STATE_CONNECTING
     current_frame: Any = None
@@ -73,23 +85,18 @@ class ChatWebSocket(WebSocketServerProtocol):
     data = b""
     _transport_details = None  # type: ignore[assignment]
 
-    congested = False
-    paused = False
-    deflated = False
     _awake = False
-    _unread = Unread.NO
     _partial = b""
-    _read_bytes = FIRST_READ_BYTES
-    _accepted: PerMessageDeflateOfferAccept | None = None
+    accepted: PerMessageDeflateOfferAccept | None = None
     _session: SocketSession | None = None
+    _control: ControlFrames | None = None
 
     def __init__(self, admission: Admission, key: bytes, accepted: PerMessageDeflateOfferAccept | None) -> None:
-        # Autobahn's __init__ waits until it is needed: see _awaken.
+        # Autobahn's __init__ is called when it is needed: see _awaken.
         self._opening: tuple[Admission, bytes] | None = (admission, key)
         self._address = admission.address
         if accepted is not None:
-            self._accepted = accepted
-            self.deflated = True
+            self.accepted = accepted
 
     # Twisted calls
 
@@ -98,20 +105,12 @@ class ChatWebSocket(WebSocketServerProtocol):
         assert self._opening is not None
         admission, key = self._opening
         self._opening = None
-        transport: Any = self.transport
-        # Autobahn means to and does not: it reads the option before it has it.  Without, Nagle and delayed ACK add 40 ms.
-        try:
-            transport.setTcpNoDelay(True)
-        except (AttributeError, OSError):
-            pass  # a UNIX socket
-        self.send = self._direct_send(transport)
-        transport.bufferSize = self._read_bytes
-        transport.registerProducer(self, True)
-        extensions = () if self._accepted is None else (self._accepted.get_extension_string(),)
-        self._write_head(transport, switching_protocols(key, admission.subprotocol, extensions))
+        self.link = link = WebSocketLink(self.transport, self, deflated=self.accepted is not None)
+        extensions = () if self.accepted is None else (self.accepted.get_extension_string(),)
+        link.write_first(switching_protocols(key, admission.subprotocol, extensions))
         self.state = WebSocketProtocol.STATE_OPEN
         try:
-            self._session = self.factory.open_session(self, admission)
+            self._session = link.session = self.factory.open_session(link, admission)
         except ChatError as error:
             self.close(error.close_code, error.message)
         except Exception:
@@ -119,100 +118,50 @@ class ChatWebSocket(WebSocketServerProtocol):
             self.close(CloseCode.INTERNAL_ERROR, "internal error")
 
     def dataReceived(self, data: bytes) -> None:
-        """Messages to the session; what is unusual to Autobahn, one frame at a time."""
+        """Give messages to the session; give unusual frames to Autobahn, one at a time."""
         session = self._session
         if session is not None:
             session.heard()
             # The usual read of somebody who types: one short message.
             text = fast_frames.one_text(data)
-            if text is not None and not self._partial and self.state == _OPEN and (not self._awake or self._usual()):
+            if text is not None and not self._partial and self.state == _OPEN and (not self._awake or self._between_messages()):
                 session.received((text,))
                 return
-        if len(data) >= self._read_bytes:
-            self._read_more()
+        if len(data) >= self.link.read_bytes:
+            self.link.read_more()
         if self._partial:
             data, self._partial = self._partial + data, b""
-        limit = self.maxMessagePayloadSize
-        at, end = 0, len(data)
-        while at < end and self.state != _CLOSED:
-            if session is not None and self.state == _OPEN and (not self._awake or self._usual()):
-                at = self._take(session, data, at, limit)
-                if at == end or self.state == _CLOSED:
-                    return
-                if self._usual() and fast_frames.may_wait(data, at, limit):
-                    self._partial = data[at:]
-                    return
-            at = self._to_autobahn(data, at)
+        if self.link.unread & Unread.UNPROCESSED:
+            # TLS delivers what it has decrypted even if the transport is not to be read.
+            self._partial = data
+            return
+        self._process(session, data)
+        if self._control is not None and self.state == _OPEN:
+            self._write_pongs()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The end, however it came."""
+        """The connection has ended, for whatever reason."""
         if self._awake:
-            ServerRules._connectionLost(self, reason)  # type: ignore[arg-type]
+            self._connectionLost(reason)  # type: ignore[arg-type]
         self.state = WebSocketProtocol.STATE_CLOSED
         session, self._session = self._session, None
         self._partial = b""
+        self.link.lost()
         self.factory.ended(self, self._address)
         if session is not None:
             session.lost()
 
-    def pauseProducing(self) -> None:
-        """Twisted: more is unsent than the socket took.  If answers pile up, nothing more may be asked either."""
-        if self._unsent() > UNSENT_BYTES:
-            self._hold_back(Unread.UNSENT)
-        self._congest()
-
-    def resumeProducing(self) -> None:
-        """Twisted: everything is sent."""
-        self._read_on(Unread.UNSENT)
-        if self.state == WebSocketProtocol.STATE_OPEN:
-            self.congested = False
-            if self._session is not None:
-                self._session.drained()
-
-    def stopProducing(self) -> None:
-        """Twisted: the connection is lost (traps: without this method, ``connectionLost`` fails)."""
-
-    # The session calls (rules.link.Link)
-
-    def write(self, data: bytes) -> None:
-        if self.state != _OPEN:
-            return
-        self._write(data)
-
-    def hold(self, rest: bytes) -> None:
-        transport: Any = self.transport
-        transport.write(rest)
-        # Twisted says when the rest has gone only to a producer that it has paused, which it does above 64 KiB.
-        transport.producerPaused = True
-        self._congest()
-
-    def pause(self) -> None:
-        self.paused = True
-        self._hold_back(Unread.BY_SESSION)
-
-    def resume(self) -> None:
-        self.paused = False
-        if self._session is not None:
-            self._session.heard()
-        self._read_on(Unread.BY_SESSION)
-
-    def ping(self) -> None:
-        self.write(_PING)
-
     def close(self, code: int, reason: str) -> None:
+        """Begin the closing handshake; does nothing if it has begun."""
         if self.state == _OPEN:
             self._awaken()
-            self._read_on(Unread.BY_SESSION)
-            # sendClose refuses 1001, 1011, 1012 and 1013, which are ours to send.
+            # sendClose refuses 1001, 1011, 1012 and 1013, which a server needs.
             self.sendCloseFrame(code=int(code), reasonUtf8=_cut(reason))
-
-    def abort(self) -> None:
-        transport: Any = self.transport
-        transport.abortConnection()
 
     # Autobahn calls
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        """Give a message that came in unusual frames to the session."""
         session = self._session
         if session is None or self.state != _OPEN:
             return
@@ -222,19 +171,38 @@ class ChatWebSocket(WebSocketServerProtocol):
             session.received([payload])
 
     def onMessageEnd(self) -> None:
-        """As Autobahn's, without a Deferred for each message."""
+        """Check the size of a whole message, which Autobahn leaves one byte too large; and no Deferred for each message.
+
+        When a message inflates to a few bytes more than its limit, Autobahn 26.10.2 drops those bytes without an error.
+        """
         if not self.failedByMe:
-            self.onMessage(b"".join(self.message_data), self.message_is_binary)
+            payload = b"".join(self.message_data)
+            if len(payload) > self.maxFramePayloadSize:
+                size, limit = len(payload), self.maxFramePayloadSize
+                reason = f"received WebSocket message size {size} exceeds payload limit of {limit} octets"
+                self.close(CloseCode.MESSAGE_TOO_BIG, reason)
+            else:
+                self.onMessage(payload, self.message_is_binary)
         self.message_data = None  # type: ignore[assignment]
 
+    def onPing(self, payload: bytes) -> None:
+        """Treat a ping inside a fragmented message like every other."""
+        self._take_control_frame(payload)
+
+    def onPong(self, payload: bytes) -> None:
+        """Count a pong inside a fragmented message like every other."""
+        self._take_control_frame(None)
+
     def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
-        """Nothing may follow a close frame (RFC 6455 section 5.5.1), whoever sends it: the session's link takes no more."""
+        """Send a close frame, whoever wants it; nothing may follow it (RFC 6455 section 5.5.1)."""
+        if self.state == _OPEN:
+            self._write_pongs()
         super().sendCloseFrame(code, reasonUtf8, isReply)
-        self._congest()
+        self.link.end_output()
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
-        """Control frames take the same way as everything else, or one could end up inside another frame."""
-        self._write(data)
+        """Write Autobahn's frames as everything else is written, or one could end up inside another frame."""
+        self.link.write_frame(data)
 
     def unregisterProducer(self) -> None:
         transport: Any = self.transport
@@ -242,12 +210,42 @@ class ChatWebSocket(WebSocketServerProtocol):
 
     # Inside
 
-    def _usual(self) -> bool:
+    def _between_messages(self) -> bool:
         """Whether Autobahn is between messages, so that usual frames need not go through it."""
         return self.current_frame is None and not self.inside_message and not self.data and self.state == _OPEN
 
-    def _take(self, session: SocketSession, data: bytes, at: int, limit: int) -> int:
-        """Give the usual frames to the session; answers where the first unusual one begins, or the data end."""
+    def _process(self, session: SocketSession | None, data: bytes) -> None:
+        """Take all frames of a read, as far as they are complete and not too many."""
+        limit = self.maxFramePayloadSize
+        at, end = 0, len(data)
+        unusual = 0
+        while at < end and self.state != _CLOSED and not self.link.unread & Unread.FOR_GOOD:
+            if session is not None and self.state == _OPEN and (not self._awake or self._between_messages()):
+                at = self._take_usual(session, data, at, limit)
+                if at == end or self.state != _OPEN:
+                    continue
+                if self._between_messages() and fast_frames.may_wait(data, at, limit):
+                    self._partial = data[at:]
+                    return
+            unusual += 1
+            if unusual > UNUSUAL_FRAMES_PER_TURN:
+                self._process_later(data[at:])
+                return
+            at = self._give_to_autobahn(data, at)
+
+    def _process_later(self, rest: bytes) -> None:
+        """Go on in the next turn of the reactor, so that others have theirs."""
+        self._partial = rest
+        self.link.stop_reading(Unread.UNPROCESSED)
+        self.factory.reactor.callLater(0, self._process_rest)
+
+    def _process_rest(self) -> None:
+        if self.state != _CLOSED:
+            self.link.read_again(Unread.UNPROCESSED)
+            self.dataReceived(b"")
+
+    def _take_usual(self, session: SocketSession, data: bytes, at: int, limit: int) -> int:
+        """Take the usual frames; returns where the first unusual one begins, or the data end."""
         while True:
             texts: list[bytes] = []
             start = at
@@ -264,17 +262,36 @@ class ChatWebSocket(WebSocketServerProtocol):
                     return at
             if at == len(data):
                 return at
-            stop = fast_frames.take_control(data, at)
-            if stop == at:
+            stop, ping = fast_frames.take_control(data, at)
+            if stop > at:
+                self._take_control_frame(ping)
+            else:
                 stop, payload = fast_frames.take_binary(data, at, limit)
                 if stop == at:
                     return at
                 session.received_binary(payload)
-                if self.state != _OPEN:
-                    return stop
+            if self.state != _OPEN:
+                return stop
             at = stop
 
-    def _to_autobahn(self, data: bytes, at: int) -> int:
+    def _take_control_frame(self, ping: bytes | None) -> None:
+        """Answer a ping, or take a pong (None) as a sign of life; end the connection if there are too many."""
+        if self.state != _OPEN:
+            return
+        if self._control is None:
+            self._control = ControlFrames(self.factory.reactor.seconds)
+        if not self._control.admit_one():
+            # Its answer is among what is not read any more: the deadline of the closing handshake ends the connection.
+            self.close(CloseCode.RATE_LIMITED, "too many pings or pongs")
+            self.link.stop_reading(Unread.FOR_GOOD)
+        elif ping is not None:
+            self._control.answer_ping(ping)
+
+    def _write_pongs(self) -> None:
+        if self._control is not None and (pongs := self._control.take_pongs()):
+            self.link.write_frame(pongs)
+
+    def _give_to_autobahn(self, data: bytes, at: int) -> int:
         """Give Autobahn the rest of its frame, or the next one, and no more: its time is quadratic in what it holds."""
         self._awaken()
         if self.current_frame is not None:
@@ -295,79 +312,15 @@ class ChatWebSocket(WebSocketServerProtocol):
         self._awake = True
         state = self.state
         WebSocketProtocol.__init__(self)
-        ServerRules._connectionMade(self)
+        self._connectionMade()
         self.state = state
         self.inside_message = False
         self.current_frame = None
         self.websocket_version = 13
-        if self._accepted is not None:
-            self._perMessageCompress = PerMessageDeflate.create_from_offer_accept(True, self._accepted)
-
-    def _direct_send(self, transport: Any) -> Callable[[bytes], int]:
-        if isinstance(transport, tcp.Connection) and not transport.TLS:
-            sent: Callable[[bytes], int] = transport.getHandle().send
-            return sent
-        if tls.is_direct(transport):
-            return tls.TlsSend(transport)
-
-        def send_buffered(data: bytes) -> int:
-            # Wrappers have buffers of their own: they take everything, and pauseProducing says when it was too much.
-            transport.write(data)
-            return len(data)
-
-        return send_buffered
-
-    def _write_head(self, transport: Any, head: bytes) -> None:
-        if isinstance(transport, tcp.Connection) and (transport.dataBuffer or transport._tempDataBuffer):
-            # The answer to an earlier request on this connection has not gone yet; nothing may be sent past it.
-            self.hold(head)
-        else:
-            self._write(head)
-
-    def _read_more(self) -> None:
-        """The peer sends more than one read takes: take more at once from now on."""
-        transport: Any = self.transport
-        self._read_bytes = transport.bufferSize = min(4 * self._read_bytes, MOST_READ_BYTES)
-
-    def _unsent(self) -> int:
-        """Bytes in the transport's buffer; of transports that do not tell: too many, since they paused us."""
-        transport: Any = self.transport
-        if isinstance(transport, tcp.Connection) and not transport.TLS:
-            return len(transport.dataBuffer) - transport.offset + transport._tempDataLen
-        return self.send.unsent() if isinstance(self.send, tls.TlsSend) else UNSENT_BYTES + 1
-
-    def _write(self, data: bytes) -> None:
-        transport: Any = self.transport
-        if self.congested:
-            transport.write(data)
-            return
-        try:
-            taken = self.send(data)
-        except BlockingIOError:
-            taken = 0
-        except OSError:
-            return  # the reactor is about to say so
-        if taken < len(data):
-            self.hold(data[taken:])
-
-    def _congest(self) -> None:
-        self.congested = True
-        if self._session is not None:
-            self._session.congested()
-
-    def _hold_back(self, why: Unread) -> None:
-        if not self._unread:
-            transport: Any = self.transport
-            transport.pauseProducing()
-        self._unread |= why
-
-    def _read_on(self, why: Unread) -> None:
-        if self._unread & why:
-            self._unread &= ~why
-            if not self._unread and self.state != _CLOSED:
-                transport: Any = self.transport
-                transport.resumeProducing()
+        if self.accepted is not None:
+            self._perMessageCompress = PerMessageDeflate.create_from_offer_accept(True, self.accepted)
 
 
 def _cut(reason: str) -> bytes:
+    """The reason in UTF-8, cut between characters to what a close frame holds."""
     return reason.encode()[:_REASON_BYTES].decode(errors="ignore").encode()

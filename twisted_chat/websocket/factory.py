@@ -1,4 +1,8 @@
-"""The WebSocket factory: one configuration of Autobahn for all connections, and the sockets that the HTTP edge asks for."""
+"""Make the WebSocket protocols of a server, all with one configuration of Autobahn.
+
+In:   handshakes that the HTTP edge has checked (:meth:`ChatFactory.open_socket`).
+Out:  one protocol for each, which answers 101 when it gets its transport; and which compression it agrees to (:func:`accept`).
+"""
 
 from __future__ import annotations
 
@@ -21,8 +25,8 @@ CLOSE_SECONDS = 5
 class ChatFactory(WebSocketServerFactory):
     """Makes the protocols of one server.
 
-    :param open_session: called with the link and the ticket when the 101 is written.
-    :param ended: told the address of each connection that has ended.
+    :param open_session: called with the link and what was admitted when the 101 is written.
+    :param ended: called with the address of each connection that has ended.
     :param compression: whether permessage-deflate (RFC 7692) is accepted.
     """
 
@@ -44,7 +48,8 @@ class ChatFactory(WebSocketServerFactory):
             requireMaskedClientFrames=True,
             applyMask=True,
             maxFramePayloadSize=limits.frame_bytes,
-            maxMessagePayloadSize=limits.frame_bytes,
+            # One more than is allowed: what inflates to more is cut off there and then refused by its size.
+            maxMessagePayloadSize=limits.frame_bytes + 1,
             autoFragmentSize=0,
             failByDrop=False,
             echoCloseCodeReason=True,
@@ -63,13 +68,15 @@ class ChatFactory(WebSocketServerFactory):
         self.open_session = open_session
         self._ended = ended
         self._compression = compression
-        self.protocols: set[ChatWebSocket] = set()
+        self._inflated_bytes = limits.frame_bytes + 1
         options = {name: getattr(self, name) for name in ServerRules.CONFIG_ATTRS}
         self.protocol_class: type[ChatWebSocket] = type("ConfiguredChatProtocol", (ChatWebSocket,), options)
 
     def open_socket(self, admission: Admission, handshake: Handshake) -> ChatWebSocket:
-        """The protocol for a handshake that has been let in; it writes the 101 when it gets its transport."""
-        accepted = accept(handshake.extensions) if self._compression and handshake.extensions else None
+        """The protocol for an admitted handshake; it writes the 101 when it gets its transport."""
+        accepted = None
+        if self._compression and handshake.extensions:
+            accepted = accept(handshake.extensions, self._inflated_bytes)
         protocol = self.protocol_class(admission, handshake.key, accepted)
         protocol.factory = self
         return protocol
@@ -79,12 +86,16 @@ class ChatFactory(WebSocketServerFactory):
         self._ended(address)
 
     def buildProtocol(self, addr: IAddress | None) -> None:
-        """Refuses: without the HTTP edge there would be no limits on the handshake (traps: headers, NUL, smuggling)."""
+        """Refuses: without the HTTP edge the handshake would have no limits (docs/decisions/workarounds.rst)."""
         raise AssertionError("the WebSocket edge is reached through the site; see open_socket")
 
 
-def accept(lines: Sequence[bytes]) -> PerMessageDeflateOfferAccept | None:
-    """The first offer of permessage-deflate that can be had with small memory; None for none (RFC 7692 section 5.1)."""
+def accept(lines: Sequence[bytes], inflated_bytes: int) -> PerMessageDeflateOfferAccept | None:
+    """The first offer of permessage-deflate that can be served with little memory; None for none (RFC 7692 section 5.1).
+
+    :param lines: the values of the ``Sec-WebSocket-Extensions`` headers.
+    :param inflated_bytes: no message is inflated to more than this.
+    """
     for line in lines:
         for offer in line.decode("ascii", "replace").split(","):
             name, *parameters = [part.strip() for part in offer.split(";")]
@@ -102,6 +113,7 @@ def accept(lines: Sequence[bytes]) -> PerMessageDeflateOfferAccept | None:
                     no_context_takeover=True,
                     window_bits=DEFLATE_WINDOW_BITS,
                     mem_level=DEFLATE_MEMORY_LEVEL,
+                    max_message_size=inflated_bytes,
                 )
             except Exception:
                 # Autobahn raises plain Exceptions for parameters that it does not know: that offer is declined.

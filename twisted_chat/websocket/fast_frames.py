@@ -17,6 +17,7 @@ from codecs import getincrementaldecoder
 
 TEXT = 0x81
 BINARY = 0x82
+PING = 0x89
 PONG = 0x8A
 #: The longest header of a frame (RFC 6455 section 5.2).
 HEADER_BYTES = 14
@@ -163,13 +164,18 @@ def _may_become_utf8(text: bytes) -> bool:
     return True
 
 
-def take_control(data: bytes, at: int) -> int:
-    """The end of a whole, well-formed pong at ``at``; ``at`` if there is none.  A pong says nothing but that the peer lives."""
-    if len(data) - at >= 6 and data[at] == PONG:
-        length = data[at + 1] - _MASKED
-        if 0 <= length < _SHORT and at + 6 + length <= len(data):
-            return at + 6 + length
-    return at
+def take_control(data: bytes, at: int) -> tuple[int, bytes | None]:
+    """The end of a whole, well-formed ping or pong at ``at``, and the payload of a ping; ``at`` if there is neither.
+
+    The payload of a pong is of no interest: the server's pings have none.
+    """
+    if len(data) - at < 6 or (data[at] != PONG and data[at] != PING):
+        return at, None
+    length = data[at + 1] - _MASKED
+    stop = at + 6 + length
+    if not 0 <= length < _SHORT or stop > len(data):
+        return at, None
+    return stop, unmask(data[at + 2 : at + 6], data[at + 6 : stop]) if data[at] == PING else None
 
 
 def take_binary(data: bytes, at: int, limit: int) -> tuple[int, bytes]:

@@ -1,0 +1,48 @@
+"""Bound what pings and pongs of one peer cost.
+
+In:   the pings and pongs of one connection, as they are read.
+Out:  the pongs to write, all of one read together; or the verdict that these are too many.
+
+A peer may send a ping whenever it likes (RFC 6455 section 5.5.2), and 64 KiB hold 10,000 of them.  Clients send one in 20 seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted_chat.core.ratelimit import TokenBucket
+from twisted_chat.protocol.frames import FIN_PONG, frame
+
+#: Pings and pongs that may come at once: those of an hour, which a proxy or a sleeping machine has held back.
+CONTROL_FRAMES_BURST = 200
+#: Pings and pongs a second for longer.
+CONTROL_FRAMES_PER_SECOND = 20.0
+
+
+class ControlFrames:
+    """The pings and pongs of one connection.
+
+    :param now: the clock, in seconds.
+    """
+
+    __slots__ = ("_bucket", "_pongs")
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._bucket = TokenBucket(CONTROL_FRAMES_BURST, CONTROL_FRAMES_PER_SECOND, now)
+        self._pongs: list[bytes] = []
+
+    def admit_one(self) -> bool:
+        """Count one frame; False if it is one too many."""
+        if self._bucket.available() < 1:
+            return False
+        self._bucket.take(1)
+        return True
+
+    def answer_ping(self, payload: bytes) -> None:
+        """Make the pong (RFC 6455 section 5.5.3), to be written with the others of this read."""
+        self._pongs.append(frame(FIN_PONG, payload))
+
+    def take_pongs(self) -> bytes:
+        """The pongs that have not been written yet, as one write; empty if there are none."""
+        pongs, self._pongs = self._pongs, []
+        return b"".join(pongs)
