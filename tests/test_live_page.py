@@ -36,6 +36,125 @@ class PageCase(SynchronousTestCase):
         return window
 
 
+class OtherRoomTests(PageCase):
+    """From a room with more messages than a screen into one of which nothing is loaded: the tab must go on."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        stage.post(self.room, (f"line {number}" for number in range(120)))
+        self.alice = self.window("Alice")
+        self.alice.sees("line 119")
+        # The very module that the page has loaded, so that its classes are the same.
+        self.alice.value(
+            """() => {
+                window.clientModule = () =>
+                    performance.getEntriesByType('resource').map(({ name }) => name).find((name) => name.endsWith('/client.js'));
+            }"""
+        )
+
+    def arrives(self, room: str) -> None:
+        """The other room is shown, loaded, and the tab answers: it can write there."""
+        self.alice.until("(name) => document.querySelector('tc-room').state?.name === name", room)
+        self.alice.until("document.querySelector('tc-room').state.timeline.loaded")
+        self.alice.say(f"hello {room}")
+        self.alice.sees(f"hello {room}")
+
+    def test_by_address(self) -> None:
+        self.alice.value("(room) => { location.hash = `#/${room}`; }", f"{self.room}-address")
+
+        self.arrives(f"{self.room}-address")
+
+    def test_by_command(self) -> None:
+        self.alice.say(f"/join {self.room}-command")
+
+        self.arrives(f"{self.room}-command")
+
+    def test_there_and_back(self) -> None:
+        """Ten times between the long room, a new one and one that is not empty."""
+        stage.post(f"{self.room}-other", ["only one"])
+        for number in range(10):
+            for room in (f"{self.room}-new{number}", f"{self.room}-other", self.room):
+                self.alice.value("(room) => { location.hash = `#/${room}`; }", room)
+                self.alice.until("(name) => document.querySelector('tc-room').state?.name === name", room)
+
+        self.alice.sees("line 119")
+
+    def open_long_room(self) -> None:
+        """Show a room of which some older messages are not loaded."""
+        room = f"{self.room}-long"
+        stage.post(room, (f"row {number}" for number in range(600)))
+        self.alice.value("(room) => { location.hash = `#/${room}`; }", room)
+        self.alice.sees("row 599")
+        self.alice.until("document.querySelector('tc-room').state.timeline.items.length === 250")
+
+    def test_history_refused(self) -> None:
+        """A server that refuses older messages is asked once for each time that the reader scrolls there, not without end."""
+        self.open_long_room()
+        asked = self.alice.value(
+            """async () => {
+                const { state, log } = document.querySelector('tc-room');
+                const { ChatError } = await import(clientModule());
+                let asked = 0;
+                state.room.history = async () => {
+                    asked += 1;
+                    throw new ChatError('rate_limited', 'too many queries', true, 1000);
+                };
+                log.box.scrollTop = 0;
+                for (let frame = 0; frame < 60; frame += 1) {
+                    log.box.scrollTop = 0;
+                    await new Promise(requestAnimationFrame);
+                }
+                return asked;
+            }"""
+        )
+
+        self.assertLessEqual(asked, 5)
+        self.assertGreaterEqual(asked, 1)
+
+    def test_history_without_progress(self) -> None:
+        """An answer without any message changes nothing, whatever it says of more."""
+        self.open_long_room()
+        asked = self.alice.value(
+            """async () => {
+                const { state, log } = document.querySelector('tc-room');
+                let asked = 0;
+                state.room.history = async () => {
+                    asked += 1;
+                    return { events: [], more_before: true, more_after: true };
+                };
+                log.box.scrollTop = 0;
+                for (let frame = 0; frame < 60; frame += 1) {
+                    log.box.scrollTop = 0;
+                    await new Promise(requestAnimationFrame);
+                }
+                return asked;
+            }"""
+        )
+
+        self.assertLessEqual(asked, 5)
+        self.assertGreaterEqual(asked, 1)
+
+    def test_first_page_refused(self) -> None:
+        """A room whose first page is refused shows what comes meanwhile, and is asked for again after a while."""
+        self.alice.value(
+            """async () => {
+                const { Room, ChatError } = await import(clientModule());
+                const real = Room.prototype.history;
+                window.asked = 0;
+                Room.prototype.history = async function (place) {
+                    window.asked += 1;
+                    if (window.asked > 2) return real.call(this, place);
+                    throw new ChatError('rate_limited', 'too many queries', true, 100);
+                };
+            }"""
+        )
+        stage.post(f"{self.room}-refused", ["was there"])
+        self.alice.value("(room) => { location.hash = `#/${room}`; }", f"{self.room}-refused")
+
+        self.alice.sees("was there")
+        self.assertGreaterEqual(self.alice.value("window.asked"), 3)
+
+
 class WritingTests(PageCase):
     def test_enter(self) -> None:
         """Enter sends, Shift+Enter breaks the line, an Enter that ends a composition does not send."""

@@ -87,7 +87,7 @@ export class Log extends HTMLElement {
       else this._to = this._from + MOST_ROWS;
     }
     this._render(follows);
-    if (anew) requestAnimationFrame(() => this._look());
+    if (anew) requestAnimationFrame(() => this.look());
   }
 
   /** Put the row in the middle and mark it for a moment; whether it is there. @param {string} key */
@@ -105,7 +105,7 @@ export class Log extends HTMLElement {
     void node.offsetWidth;
     node.classList.add("revealed");
     node.focus({ preventScroll: true });
-    this._look();
+    this.look();
     return true;
   }
 
@@ -226,13 +226,13 @@ export class Log extends HTMLElement {
   _scrolled = () => {
     this._following = this.atEnd;
     if (this._following) this._news = 0;
-    this._look();
+    this.look();
     this._showPill();
     this.onseen();
   };
 
   /** Build or ask for what comes next in the direction of the reader. */
-  _look() {
+  look() {
     const near = 2 * this.box.clientHeight;
     if (this.box.scrollTop < near) {
       if (this._from > 0) {

@@ -26,6 +26,8 @@ const TYPING = 5_000;
 /** Messages of one request for older ones: the most that the server gives. */
 const PAGE = 200;
 const FIRST_PAGE = 50;
+/** Milliseconds until a refused page is asked for again, at least. */
+const RETRY = 2_000;
 
 /** What the page knows of a room. */
 export class RoomState {
@@ -105,8 +107,19 @@ export class RoomState {
       this._count();
       this.changed(this, "all");
     } catch (error) {
+      if (this._meanwhile === mine) this._meanwhile = null;
       this._oops(error);
+      this._reloadLater(/** @type {ChatError} */ (error));
     }
+  }
+
+  /** The newest page was refused: ask again after a while, unless a new connection does so before. @param {ChatError} error */
+  _reloadLater(error) {
+    clearTimeout(this._retryTimer);
+    if (!error.retry) return;
+    this._retryTimer = setTimeout(() => {
+      if (!this.timeline.loaded && !this._meanwhile && this.room.joined) this.reload();
+    }, Math.max(RETRY, error.retryAfterMs ?? 0));
   }
 
   /** @param {ChatEvent} event */
@@ -151,7 +164,8 @@ export class RoomState {
     this.changed(this, "people");
   }
 
-  /** @param {"before" | "after"} end @returns {Promise<number>} how many came in front */
+  /** Load what is next at one end.  Answers how many rows came there; 0: nothing changed, so asking again at once is no use.
+   * @param {"before" | "after"} end @returns {Promise<number>} */
   async load(end) {
     const { items } = this.timeline;
     if (this._loading || !items.length) return 0;
@@ -162,9 +176,9 @@ export class RoomState {
         return this.timeline.items === items ? this.timeline.prepend(page) : 0;
       }
       const page = await this.room.history({ after: items[items.length - 1].seq, limit: PAGE });
-      if (this.timeline.items === items) this.timeline.append(page);
+      const added = this.timeline.items === items ? this.timeline.append(page) : 0;
       if (this.timeline.live) this.missed = 0;
-      return 0;
+      return added;
     } catch (error) {
       this._oops(error);
       return 0;
@@ -264,6 +278,7 @@ export class RoomView extends HTMLElement {
   /** Show this room. @param {RoomState} state */
   open(state) {
     this.state = state;
+    this.log.box.removeAttribute("aria-busy");
     this.composer.cancel();
     this.composer.text = this.drafts?.getItem(`draft:${state.name}`) ?? "";
     state.unreadFrom = state.unread ? state.mark : 0;
@@ -286,7 +301,8 @@ export class RoomView extends HTMLElement {
     if (!state) return;
     const { timeline, chat } = state;
     this.log.context = { me: chat.user, nameOf: (id) => state.names.get(id), href: this.href };
-    this.log.live = timeline.live;
+    // A room of which nothing is loaded yet has no newer messages to ask for.
+    this.log.live = timeline.live || !timeline.loaded;
     this.log.moreBefore = timeline.moreBefore;
     const rows = state.rows(Date.now());
     const anew = this._anew && timeline.loaded;
@@ -403,11 +419,12 @@ export class RoomView extends HTMLElement {
     if (!state || state._loading) return;
     // Older messages are not news: they are not to be read aloud.
     this.log.box.setAttribute("aria-busy", "true");
-    const before = await state.load(end);
+    const added = await state.load(end);
     if (this.state !== state) return;
-    this.refresh(before);
+    this.refresh(end === "before" ? added : 0);
     this.log.box.removeAttribute("aria-busy");
-    this.log._look();
+    // Only what has changed is worth another look: asking again for what was refused, or is not there, would never end.
+    if (added) this.log.look();
   }
 
   async toNewest() {

@@ -33,11 +33,13 @@ export class Timeline {
     return older.length;
   }
 
-  /** Newer messages. @param {Page} page */
+  /** Newer messages; how many came. @param {Page} page */
   append({ events, more_after }) {
     const last = this.items.at(-1)?.seq ?? 0;
-    this.items.push(...events.filter(({ seq }) => seq > last));
+    const newer = events.filter(({ seq }) => seq > last);
+    this.items.push(...newer);
     this.live = !more_after;
+    return newer.length;
   }
 
   /** An event of the log. @param {ChatEvent} event @returns {"added" | "missed" | "amended" | "nothing"} */
