@@ -36,7 +36,7 @@ FALLBACK = "bytes that a client sends before the handshake is answered are dropp
 
 def check() -> list[str]:
     """The attributes that the installed Twisted lacks."""
-    return missing_names(HTTPChannel(), NAMES)  # type: ignore[no-untyped-call]
+    return missing_names(HTTPChannel(), NAMES)
 
 
 def take_transport(request: Request) -> tuple[Any, bytes]:
@@ -57,7 +57,7 @@ def take_channel(channel: Any) -> tuple[Any, bytes]:
     """The same where no request has been made."""
     transport = channel.transport
     leftover = b"".join(getattr(channel, "_dataBuffer", ())) + channel.clearLineBuffer()
-    if IPushProducer.providedBy(transport):
+    if IPushProducer.providedBy(channel.transport):
         # While the channel is registered nobody else can be, so there would be no backpressure.
         transport.unregisterProducer()
         # It stops reading while an earlier answer is unsent, or when more came behind the request than it buffers.
