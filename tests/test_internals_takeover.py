@@ -1,4 +1,4 @@
-"""Taking the transport: every private name of Twisted that it touches, and that nothing of HTTP stays behind."""
+"""Taking the transport: each private name of Twisted that it uses, and that nothing of HTTP stays behind."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ class FallbackTests(TakeoverTests):
 
 
 class PinTests(SynchronousTestCase):
-    """What we touch of Twisted and nobody promised us.  A failure here tells what to look at after an upgrade."""
+    """What is used of Twisted and promised by no interface.  A failure here tells what to look at after an upgrade."""
 
     def test_channel(self) -> None:
         channel: Any = HTTPChannel()

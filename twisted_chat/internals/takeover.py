@@ -40,7 +40,7 @@ def check() -> list[str]:
 
 
 def take_transport(request: Request) -> tuple[Any, bytes]:
-    """The transport, which belongs to nobody now, and the bytes that came behind the request.
+    """The transport, which no protocol owns now, and the bytes that came behind the request.
 
     The request and its channel know nothing of one another afterwards and are freed with the caller's last reference.
     """
@@ -58,7 +58,7 @@ def take_channel(channel: Any) -> tuple[Any, bytes]:
     transport = channel.transport
     leftover = b"".join(getattr(channel, "_dataBuffer", ())) + channel.clearLineBuffer()
     if IPushProducer.providedBy(channel.transport):
-        # While the channel is registered nobody else can be, so there would be no backpressure.
+        # A transport has one producer: while it is the channel, the new protocol would have no backpressure.
         transport.unregisterProducer()
         # It stops reading while an earlier answer is unsent, or when more came behind the request than it buffers.
         transport.resumeProducing()

@@ -1,7 +1,10 @@
-"""The ports: each a Twisted server endpoint string, opened before anything else so that what is wrong is known at once.
+"""Open the server's ports, each described by a Twisted server endpoint string.
 
-A port is bound first (while twistd may still be root), then held: the kernel queues who comes, and they are let in when the
-logs are open.  ``StreamServerEndpointService`` would only log a port that is taken and live on, deaf.
+In:   endpoint strings (:func:`listen`).
+Out:  open ports (:class:`Listener`), or :class:`ListenError` with cause and cure in one line, and no port open.
+
+Ports are opened before anything else, while twistd may still be root, and accept nobody until the store is open: until then the
+kernel queues the connections.  ``StreamServerEndpointService`` would only log that a port is taken, and run on without it.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class ChatWebSocket(WebSocketServerProtocol):
     """Autobahn's protocol, with a fast path in front of it.
 
     :cvar CONFIG_ATTRS: empty, because ``factory.protocol_class`` has the configuration as class attributes: nothing to copy, and
-        no ``pformat`` of it into a debug line that nobody reads (72 % of Autobahn's handshake).
+        no ``pformat`` of it into a debug line (72 % of Autobahn's handshake).
     :ivar link: the way out, from ``connectionMade`` on.
     """
 
@@ -138,7 +138,7 @@ class ChatWebSocket(WebSocketServerProtocol):
         session = self._session
         if session is not None:
             session.heard()
-            # The usual read of somebody who types: one short message.
+            # What a person types comes alone in its read: one short message.
             text = fast_frames.one_text(data)
             if text is not None and not self._partial and self.state == _OPEN and (not self._awake or self._between_messages()):
                 session.received((text,))
