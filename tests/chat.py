@@ -17,8 +17,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_chat.auth.authenticator import GuestFactory
-from twisted_chat.core.chat import Chat
-from twisted_chat.core.session import Session
+from twisted_chat.core.chat import Chat, DialectSession
+from twisted_chat.core.json_session import JsonSession
+from twisted_chat.core.text_session import TextSession
 from twisted_chat.errors import Unauthenticated, Unavailable
 from twisted_chat.events import Event
 from twisted_chat.interfaces import Admission, Append, Dialect, LogStore, Outcome, Page, RoomRecord
@@ -67,7 +68,7 @@ class MemoryConnection:
         self.broken = False
         self.aborted = False
         self.closed: tuple[int, str] | None = None
-        self.session: Session | None = None
+        self.session: DialectSession | None = None
         self._read = 0
 
     # Link
@@ -177,7 +178,7 @@ class Client:
     def __init__(self, chat: ChatHarness, connection: MemoryConnection) -> None:
         self.chat = chat
         self.connection = connection
-        self.session: Session
+        self.session: DialectSession
 
     def lose(self) -> None:
         """The connection breaks."""
@@ -414,6 +415,7 @@ class ChatHarness:
             now_seconds=clock.seconds,
             run_id=self.randomness.randbytes(5).hex(),
             random=self.randomness.random,
+            dialects={Dialect.TEXT: TextSession, Dialect.JSON: JsonSession},
             limits=limits,
             policies=RoomPolicies(table=rooms or {}, create=create),
             identify=self._identify,

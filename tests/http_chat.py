@@ -19,6 +19,7 @@ from twisted_chat.core.chat import Chat
 from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.errors import Unauthenticated
 from twisted_chat.limits import Limits, RoomPolicies
+from twisted_chat.server.build import DIALECTS
 from twisted_chat.stores.memory import MemoryStore
 from twisted_chat.users import Credential, User
 from twisted_chat.web.api import Api, body_bytes
@@ -80,6 +81,7 @@ class HttpCase(SynchronousTestCase):
             now_seconds=lambda: WALL + self.clock.seconds(),
             run_id=f"x{next(numbers)}",
             random=lambda: 0.5,
+            dialects=DIALECTS,
             limits=self.limits,
             policies=self.policies,
             identify=identities.identify,

@@ -173,7 +173,7 @@ class JoinTests(RoomTests):
         self.chat.pass_time(1)
         self.assertEqual(texts, [])
         assert self.chat.chat is not None
-        self.assertEqual([room.members for room in self.chat.chat.core.all_rooms if room.name == "lobby"], [0])
+        self.assertEqual([room.members for room in self.chat.chat.core.rooms if room.name == "lobby"], [0])
         self.assertIsNot(self.alice.room("lobby"), room)
 
 

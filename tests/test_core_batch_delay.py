@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.core.commit import ENOUGH, MOST_SECONDS, MOST_TURNS, BatchDelay
+from twisted_chat.core.commit import ENOUGH_EVENTS, MAX_DELAY_SECONDS, MAX_DELAY_TURNS, BatchDelay
 from twisted_chat.core.scheduler import Scheduler, Work
 
 
@@ -63,11 +63,11 @@ class GatheringTests(SynchronousTestCase):
 
     def test_many_are_enough(self) -> None:
         """A batch of thousands is not worth waiting for: its fsync costs each line nothing already."""
-        self.come(10 * ENOUGH)
+        self.come(10 * ENOUGH_EVENTS)
         self.turn()
-        self.come(ENOUGH)
+        self.come(ENOUGH_EVENTS)
         self.turn()
-        self.assertEqual(self.begun, [10 * ENOUGH, ENOUGH])
+        self.assertEqual(self.begun, [10 * ENOUGH_EVENTS, ENOUGH_EVENTS])
 
     def test_waits_not_for_ever(self) -> None:
         """If nobody else comes it begins all the same, and soon expects less."""
@@ -82,7 +82,7 @@ class GatheringTests(SynchronousTestCase):
                 self.turn()
                 count += 1
             turns.append(count)
-        self.assertEqual(turns[0], MOST_TURNS + 1)
+        self.assertEqual(turns[0], MAX_DELAY_TURNS + 1)
         self.assertEqual(turns[-1], 1)
 
     def test_not_through_long_turns(self) -> None:
@@ -91,7 +91,7 @@ class GatheringTests(SynchronousTestCase):
         self.turn()
         self.come(1)
         self.turn()
-        self.now += MOST_SECONDS
+        self.now += MAX_DELAY_SECONDS
         self.turn()
         self.assertEqual(self.begun, [16, 1])
 

@@ -16,7 +16,7 @@ class NamesTests(SynchronousTestCase):
     def test_nobody_imitates(self) -> None:
         """A guest cannot look like a user or a reserved name, nor like another guest; the very same guest name is fine."""
         chat = ChatHarness(self)
-        chat.core.reserve_names([("u7", "Admin")])
+        chat.core.sessions.reserve_names([("u7", "Admin")])
         chat.json(ALICE)
         chat.json(guest("eve", 1))
         for user, fits in (
@@ -32,19 +32,19 @@ class NamesTests(SynchronousTestCase):
             (replace(BOB, name="alice"), True),
         ):
             if fits:
-                chat.core.check_name(user)
+                chat.core.sessions.check_name(user)
             else:
-                self.assertRaises(Conflict, chat.core.check_name, user)
+                self.assertRaises(Conflict, chat.core.sessions.check_name, user)
 
     def test_a_name_is_free_when_its_last_session_has_ended(self) -> None:
         """Also when the person had several, under several names."""
         chat = ChatHarness(self)
         one, two = chat.json(guest("ann")), chat.json(replace(guest("ann"), name="bea"))
         one.lose()
-        chat.core.check_name(guest("аnn", 2))
-        self.assertRaises(Conflict, chat.core.check_name, guest("bеa", 2))
+        chat.core.sessions.check_name(guest("аnn", 2))
+        self.assertRaises(Conflict, chat.core.sessions.check_name, guest("bеa", 2))
         two.lose()
-        chat.core.check_name(guest("bеa", 2))
+        chat.core.sessions.check_name(guest("bеa", 2))
 
     def test_a_new_name_may_look_like_the_own_old_one(self) -> None:
         chat = ChatHarness(self)
@@ -56,8 +56,8 @@ class RoomsTests(SynchronousTestCase):
     def test_rooms_are_made_by_joining_or_not_at_all(self) -> None:
         """``create`` off: only the lobby and the rooms of the configuration."""
         chat = ChatHarness(self, rooms={"den": RoomPolicy()}, create=False)
-        self.assertEqual([chat.core.room_for(ALICE, name).name for name in ("lobby", "den")], ["lobby", "den"])
-        self.assertRaises(NoSuchRoom, chat.core.room_for, ALICE, "new")
+        self.assertEqual([chat.core.rooms.find(ALICE, name).name for name in ("lobby", "den")], ["lobby", "den"])
+        self.assertRaises(NoSuchRoom, chat.core.rooms.find, ALICE, "new")
 
     def test_look_alikes_of_a_room(self) -> None:
         """Refused; after a restart, too."""
@@ -65,8 +65,8 @@ class RoomsTests(SynchronousTestCase):
         chat.json(ALICE, "general").ask("send", room="general", text="x")
         for core in (chat.core, chat.restarted().core):
             for name in ("genera1", "GENERAL", "gеneral"):
-                self.assertRaises(Conflict, core.room_for, ALICE, name)
-            self.assertEqual(core.room_for(ALICE, "general").head, 1)
+                self.assertRaises(Conflict, core.rooms.find, ALICE, name)
+            self.assertEqual(core.rooms.find(ALICE, "general").head, 1)
 
     def test_rich_clients_need_no_room_in_their_path(self) -> None:
         """They join by command, so a room that they may not see or that is full does not keep them out."""
@@ -77,11 +77,11 @@ class RoomsTests(SynchronousTestCase):
         """And what nobody uses and nobody wrote in is forgotten within a minute."""
         chat = ChatHarness(self, replace(UNBOUND, rooms=2))
         chat.json(ALICE, "a")
-        chat.core.room_for(ALICE, "b")
-        self.assertRaises(LimitReached, chat.core.room_for, ALICE, "c")
-        chat.pass_time(61, step=61)
-        self.assertEqual(chat.core.room_for(ALICE, "c").name, "c")
-        self.assertRaises(LimitReached, chat.core.room_for, ALICE, "b")
+        chat.core.rooms.find(ALICE, "b")
+        self.assertRaises(LimitReached, chat.core.rooms.find, ALICE, "c")
+        chat.pass_time(61)
+        self.assertEqual(chat.core.rooms.find(ALICE, "c").name, "c")
+        self.assertRaises(LimitReached, chat.core.rooms.find, ALICE, "b")
 
     def test_a_room_with_a_post_under_way_is_not_forgotten(self) -> None:
         """Its numbers go on (P1)."""
@@ -89,7 +89,7 @@ class RoomsTests(SynchronousTestCase):
         chat.store.holding = True
         chat.core.post(ALICE, "new", NewMessage(ALICE.author, None, "one"))
         chat.turn()
-        chat.pass_time(61, step=61)
+        chat.pass_time(61)
         chat.store.holding = False
         chat.store.release_all()
         chat.turn()
@@ -97,20 +97,21 @@ class RoomsTests(SynchronousTestCase):
         bob.ask("send", room="new", text="two")
         self.assertEqual([event["seq"] for event in bob.take("event")], [2])
 
-    def test_quiet_rooms_give_their_memory_back_first(self) -> None:
-        """And lose nothing by it."""
+    def test_the_room_without_members_gives_its_cache_back_first(self) -> None:
+        """When the caches of all rooms are too large together, the emptiest room loses its own, and members lose nothing."""
         chat = ChatHarness(self, replace(UNBOUND, recent_bytes_total=10_000))
-        alice = chat.json(ALICE, "busy")
-        alice.ask("join", room="quiet")
-        for room in ("quiet", "busy"):
-            alice.say(*[{"type": "send", "room": room, "text": "x" * 100} for _ in range(12)])
+        alice = chat.json(ALICE, "quiet", "busy")
+        for room, lines in (("quiet", 24), ("busy", 8)):
+            alice.say(*[{"type": "send", "room": room, "text": "x" * 100} for _ in range(lines)])
         alice.ask("leave", room="quiet")
-        chat.pass_time(61, step=61)
-        weights = [chat.core.room_for(ALICE, room).recent.weight > 0 for room in ("quiet", "busy")]
-        self.assertEqual(weights, [False, False] if weights == [False, False] else [False, True])
+
+        chat.pass_time(61)
+
+        cached = {room.name for room in chat.core.rooms if room.log.cache.weight}
+        self.assertEqual(cached, {"busy"})
         bob = chat.json(BOB)
-        bob.ask("join", room="quiet", tail=12)
-        self.assertEqual(len(bob.texts()), 12)
+        bob.ask("join", room="quiet", tail=24)
+        self.assertEqual(len(bob.texts()), 24)
 
     def test_retention(self) -> None:
         """By count and by age; the rest keeps its numbers."""
@@ -119,11 +120,11 @@ class RoomsTests(SynchronousTestCase):
             alice = chat.json(ALICE, room)
             alice.say(*[{"type": "send", "room": room, "text": str(number)} for number in range(4)])
             alice.lose()
-        chat.core.retain()
-        self.assertEqual([chat.core.room_for(ALICE, room).first for room in ("few", "brief", "lobby")], [3, 1, 1])
+        chat.core.retention.apply()
+        self.assertEqual([chat.core.rooms.find(ALICE, room).first for room in ("few", "brief", "lobby")], [3, 1, 1])
         chat.clock.advance(86_401)
-        chat.core.retain()
-        self.assertEqual([chat.core.room_for(ALICE, room).first for room in ("few", "brief", "lobby")], [3, 5, 1])
+        chat.core.retention.apply()
+        self.assertEqual([chat.core.rooms.find(ALICE, room).first for room in ("few", "brief", "lobby")], [3, 5, 1])
 
 
 class PostTests(SynchronousTestCase):
@@ -156,7 +157,7 @@ class PostTests(SynchronousTestCase):
         chat.turn()
         self.assertEqual(self.failureResultOf(failed, ChatError).value.code, "unavailable")
         chat.store.down = False
-        chat.core.drain()
+        chat.core.drain.begin()
         self.assertRaises(Restarting, chat.core.post, ALICE, "lobby", self.new_event())
         self.assertRaises(Restarting, chat.core.check_may_enter, ALICE, "lobby")
 

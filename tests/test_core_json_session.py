@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 
 from msgspec.structs import replace
@@ -9,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.chat import ALICE, BEGIN, BOB, CAROL, MODERATOR, UNBOUND, ChatHarness, Json, MemoryConnection, guest
+from twisted_chat.core.json_session import JsonSession
 from twisted_chat.errors import TokenExpired, Unauthenticated
 from twisted_chat.limits import Limits, RoomPolicy
 from twisted_chat.users import User
@@ -111,9 +113,9 @@ class HelloTests(SynchronousTestCase):
         client.lose()
         answer.callback(BOB)
         chat.turn()
-        self.assertEqual(chat.core.sessions, set())
-        chat.core.check_name(guest("bob"))
-        self.assertEqual(chat.core.room_for(BOB, "lobby").members, 0)
+        self.assertEqual(list(chat.core.sessions), [])
+        chat.core.sessions.check_name(guest("bob"))
+        self.assertEqual(chat.core.rooms.find(BOB, "lobby").members, 0)
 
     def test_a_refused_hello_may_be_said_again(self) -> None:
         """A name that looks like somebody's: another one will do."""
@@ -148,7 +150,7 @@ class HelloTests(SynchronousTestCase):
         self.assertEqual(first.closed, 4409)
         self.assertEqual([(bye["code"], bye["retry"]) for bye in first.take("bye")], [(4409, False)])
         second.lose()
-        names = [chat.stranger(chat.core._guest(None, None)).ask("hello", device="device-3")["user"] for _ in "ab"]  # type: ignore[misc]
+        names = [chat.stranger(chat.core.make_guest(None, None)).ask("hello", device="device-3")["user"] for _ in "ab"]  # type: ignore[misc]
         self.assertEqual(names[0], names[1])
         third = chat.stranger(guest("x", 3))
         self.assertNotEqual(third.ask("hello", name="ann", device="device-2")["user"]["id"], one["id"])
@@ -214,7 +216,7 @@ class JoinTests(SynchronousTestCase):
         alice = chat.json(ALICE, "lobby", "short")
         for number in range(5):
             ids = [alice.ask("send", room=room, text=str(number))["event"] for room in ("lobby", "short")]
-        chat.core.retain()
+        chat.core.retention.apply()
         epoch = chat.core.epoch
         for room, since, why in (
             ("lobby", {"epoch": "OTHER", "seq": 5, "id": ids[0]}, "epoch"),
@@ -307,7 +309,7 @@ class JoinTests(SynchronousTestCase):
         alice.take()
         self.assertEqual(alice.ask("join", room="lobby", tail=5)["from"], 2)
         self.assertEqual(alice.take(), [])
-        self.assertEqual(chat.core.room_for(ALICE, "lobby").members, 1)
+        self.assertEqual(chat.core.rooms.find(ALICE, "lobby").members, 1)
 
     def test_leave(self) -> None:
         """No event follows the answer."""
@@ -334,7 +336,7 @@ class JoinTests(SynchronousTestCase):
         bob = chat.json(replace(only, rooms=("live.*", "lobby")))
         self.assertEqual(bob.ask("join", room="den")["code"], "no_such_room")
         self.assertEqual(bob.ask("history", room="den")["code"], "no_such_room")
-        self.assertNotIn("den", [room.name for room in chat.core.all_rooms])
+        self.assertNotIn("den", [room.name for room in chat.core.rooms])
         self.assertEqual(bob.ask("join", room="live.1")["type"], "ok")
 
 
@@ -782,7 +784,7 @@ class LifeTests(SynchronousTestCase):
     def test_a_revoked_token(self) -> None:
         chat = ChatHarness(self)
         client, other = chat.json(replace(ALICE, token_id="t1")), chat.json(replace(ALICE, token_id="t2"))
-        chat.core.end_tokens(["t1"])
+        chat.core.sessions.end_tokens(["t1"])
         chat.turn()
         self.assertEqual((client.closed, other.closed), (4401, None))
         self.assertEqual(client.take("bye")[0]["reason"], "unauthenticated")
@@ -800,7 +802,7 @@ class LifeTests(SynchronousTestCase):
         clients = [chat.json(User(id=f"u{number}", name=f"p{number}"), "lobby") for number in range(50)]
         chat.store.holding = True
         clients[0].say({"type": "send", "id": 1, "room": "lobby", "text": "last"})
-        done = chat.core.drain()
+        done = chat.core.drain.begin()
         clients[1].say({"type": "send", "id": 2, "room": "lobby", "text": "too late"})
         self.assertEqual(clients[1].answer(2)["code"], "unavailable")
         self.assertNoResult(done)
@@ -824,7 +826,11 @@ class LifeTests(SynchronousTestCase):
         for client in clients:
             client.lose()
             client.session.lost()
-        self.assertEqual(chat.core.sessions, set())
-        self.assertEqual([room.members for room in chat.core.all_rooms], [0, 0])
-        self.assertEqual([slot for slot in chat.core.wheel._slots if slot], [])
-        self.assertEqual((chat.core._names, chat.core._by_person), ({}, {}))
+        self.assertEqual(list(chat.core.sessions), [])
+        self.assertEqual([room.members for room in chat.core.rooms], [0, 0])
+        self.assertEqual(chat.core.sessions.names_in_use, [])
+        clients.clear()
+        del client
+        chat.pass_time(30)
+        gc.collect()
+        self.assertEqual([each for each in gc.get_objects() if type(each) is JsonSession and each.core is chat.core], [])

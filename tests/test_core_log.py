@@ -1,4 +1,4 @@
-"""The window of recent events."""
+"""The window of cache events."""
 
 from __future__ import annotations
 
@@ -19,47 +19,47 @@ def message(seq: int, text: str | None = "x", data: bytes | None = None) -> Mess
 class RecentTests(SynchronousTestCase):
     def test_it_ends_at_the_head(self) -> None:
         """``after`` gives the place to read on from, or None for what has been forgotten."""
-        recent = EventCache(10, 100, 1_000_000)
-        self.assertEqual((recent.base, recent.after(10), recent.after(9)), (11, 0, None))
-        recent.extend([message(11), message(12)])
-        self.assertEqual([recent.after(position) for position in (9, 10, 11, 12)], [None, 0, 1, 2])
+        cache = EventCache(10, 100, 1_000_000)
+        self.assertEqual((cache.base, cache.after(10), cache.after(9)), (11, 0, None))
+        cache.extend([message(11), message(12)])
+        self.assertEqual([cache.after(position) for position in (9, 10, 11, 12)], [None, 0, 1, 2])
 
     def test_it_is_bounded_by_number_and_bytes(self) -> None:
         """And always is the end of the log: the twin is a list of everything."""
         rng = random.Random(5)
         for max_events, max_bytes in ((10, 1_000_000), (1_000, 10_000), (1, 1), (7, 3_000)):
-            recent, log = EventCache(0, max_events, max_bytes), list[Event]()
+            cache, log = EventCache(0, max_events, max_bytes), list[Event]()
             for _ in range(200):
                 new = [message(len(log) + place + 1, "x" * rng.choice((1, 50, 3_000))) for place in range(rng.randint(1, 4))]
                 log += new
-                recent.extend(new)
-                if recent.full:
-                    recent.trim()
-                self.assertEqual(recent.events, log[recent.base - 1 :])
-                self.assertEqual(recent.base + len(recent.events), len(log) + 1)
-                self.assertLessEqual(len(recent.events), max_events)
-                self.assertLessEqual(sum(map(weigh, recent.events)), max_bytes)
-                self.assertEqual(recent.weight, sum(map(weigh, recent.events)))
+                cache.extend(new)
+                if cache.full:
+                    cache.trim()
+                self.assertEqual(cache.events, log[cache.base - 1 :])
+                self.assertEqual(cache.base + len(cache.events), len(log) + 1)
+                self.assertLessEqual(len(cache.events), max_events)
+                self.assertLessEqual(sum(map(weigh, cache.events)), max_bytes)
+                self.assertEqual(cache.weight, sum(map(weigh, cache.events)))
 
     def test_forget(self) -> None:
-        recent = EventCache(0, 100, 1_000_000)
-        recent.extend([message(1), message(2)])
-        recent.forget()
-        self.assertEqual((recent.events, recent.weight, recent.base, recent.after(2), recent.after(1)), ([], 0, 3, 0, None))
+        cache = EventCache(0, 100, 1_000_000)
+        cache.extend([message(1), message(2)])
+        cache.clear()
+        self.assertEqual((cache.events, cache.weight, cache.base, cache.after(2), cache.after(1)), ([], 0, 3, 0, None))
 
     def test_what_was_deleted_leaves_it(self) -> None:
         """The message and its edits keep their numbers and lose their content; nothing else changes."""
-        recent = EventCache(0, 100, 1_000_000)
+        cache = EventCache(0, 100, 1_000_000)
         edited = Edited(seq=3, id="x-3", at=0, by=ANN, of=1, revision=2, text="secret, too")
         other = Edited(seq=4, id="x-4", at=0, by=ANN, of=2, revision=2, text="other")
         reacted = Reacted(seq=5, id="x-5", at=0, by=ANN, of=1, emoji="x", on=True)
         deleted = Deleted(seq=6, id="x-6", at=0, by=ANN, of=1)
-        recent.extend([message(1, "secret"), message(2), edited, other, reacted, deleted])
-        self.assertEqual(recent.replace_deleted(deleted), [0, 2])
-        self.assertNotIn("secret", repr(recent.events))
-        self.assertEqual(recent.events[1::2] + recent.events[4:5], [message(2), other, deleted, reacted])
-        self.assertEqual([event.seq for event in recent.events], [1, 2, 3, 4, 5, 6])
-        self.assertEqual(recent.replace_deleted(Deleted(seq=7, id="x-7", at=0, by=ANN, of=99)), [])
+        cache.extend([message(1, "secret"), message(2), edited, other, reacted, deleted])
+        self.assertEqual(cache.replace_deleted(deleted), [0, 2])
+        self.assertNotIn("secret", repr(cache.events))
+        self.assertEqual(cache.events[1::2] + cache.events[4:5], [message(2), other, deleted, reacted])
+        self.assertEqual([event.seq for event in cache.events], [1, 2, 3, 4, 5, 6])
+        self.assertEqual(cache.replace_deleted(Deleted(seq=7, id="x-7", at=0, by=ANN, of=99)), [])
 
     def test_weights(self) -> None:
         self.assertEqual([weigh(message(1, "ab")) - OVERHEAD, weigh(message(1, None, b"abc")) - OVERHEAD], [2, 3])

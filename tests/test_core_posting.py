@@ -1,4 +1,4 @@
-"""Commands become drafts, or errors that name the field."""
+"""Commands become new events, or errors that name the field."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_chat.core.posting import PostCommand, new_event_of
 from twisted_chat.errors import ChatError
-from twisted_chat.events import NewDeletion, NewEvent, NewMessage, NewReaction, NewTopic
-from twisted_chat.protocol.commands import Delete, Edit, React, Send, Topic
+from twisted_chat.events import NewDeletion, NewEvent, NewMessage, NewReaction
+from twisted_chat.protocol.commands import Delete, Edit, React, Send
 from twisted_chat.users import User
 
-GUEST = User(id="g1", name="alice", guest=True)
 USER = User(id="u1", name="bob")
-MODERATOR = User(id="u2", name="carol", rights=frozenset({"moderate"}))
 
 
 def new_event(command: PostCommand, user: User = USER) -> NewEvent:
-    return new_event_of(command, user.author, user, 100)
+    return new_event_of(command, user.author, 100)
 
 
-class DraftingTests(SynchronousTestCase):
+class NewEventTests(SynchronousTestCase):
     def refused(self, command: PostCommand, user: User = USER) -> str:
         error = self.assertRaises(ChatError, new_event, command, user)
         return f"{error.code}: {error.message}"
@@ -59,9 +57,10 @@ class DraftingTests(SynchronousTestCase):
         for emoji in (" ", "\u200d", "a\n", "\u202e"):
             self.assertTrue(self.refused(React(room="lobby", of=1, emoji=emoji)).startswith("bad_request: emoji: "), ascii(emoji))
 
-    def test_rights(self) -> None:
-        """Who moderates deletes what others wrote; guests set no topics."""
-        self.assertEqual(new_event(Delete(room="lobby", of=1)), NewDeletion(USER.author, None, 1, False))
-        self.assertEqual(new_event(Delete(room="lobby", of=1), MODERATOR), NewDeletion(MODERATOR.author, None, 1, True))
-        self.assertEqual(new_event(Topic(room="lobby", text="t")), NewTopic(USER.author, None, "t"))
-        self.assertEqual(self.refused(Topic(room="lobby", text="t"), GUEST), "forbidden: topic: guests do not set topics")
+    def test_deleting_what_others_wrote(self) -> None:
+        """The store decides by this mark."""
+        own = new_event_of(Delete(room="lobby", of=1), USER.author, 100)
+        any_author = new_event_of(Delete(room="lobby", of=1), USER.author, 100, any_author=True)
+
+        self.assertEqual(own, NewDeletion(USER.author, None, 1, False))
+        self.assertEqual(any_author, NewDeletion(USER.author, None, 1, True))

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.chat import ALICE, BOB, CAROL, ChatHarness, Json, MemoryConnection
 from twisted_chat.core import presence
 from twisted_chat.core.presence import PresenceList
-from twisted_chat.core.scheduler import Scheduler
+from twisted_chat.core.scheduler import Scheduler, TimingWheel
 from twisted_chat.events import Author
 from twisted_chat.protocol.replies import PresencePush
 
@@ -51,7 +51,9 @@ class Watcher:
 class PresenceTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.here = PresenceList("lobby", Scheduler(self.clock.callLater), self.clock.callLater)
+        timers = TimingWheel(self.clock.callLater)
+        timers.start()
+        self.here = PresenceList("lobby", Scheduler(self.clock.callLater), timers)
 
     def test_persons_with_a_count_of_connections(self) -> None:
         """What changes in one turn is told at once."""
@@ -73,14 +75,14 @@ class PresenceTests(SynchronousTestCase):
         self.clock.advance(0)
         watcher = Watcher(self.here)
         self.here.leave("u1")
-        self.clock.advance(19)
+        self.clock.pump([1] * 19)
         self.here.enter(ANN)
-        self.clock.advance(10)
+        self.clock.pump([1] * 10)
         self.assertEqual(watcher.pushes, [])
         self.here.leave("u1")
-        self.clock.advance(19.9)
+        self.clock.pump([1] * 19)
         self.assertEqual(watcher.pushes, [])
-        self.clock.advance(0.2)
+        self.clock.pump([1, 0])
         self.assertEqual(watcher.people, {"u2": 1})
         self.assertEqual(watcher.pushes[0].left, ("u1",))
         self.assertEqual(self.here.count, 1)
@@ -97,18 +99,18 @@ class PresenceTests(SynchronousTestCase):
 
     def test_many_are_a_number(self) -> None:
         """Told at most every five seconds; when they are few again, the whole list."""
-        self.patch(presence, "LIST_MAX", 3)
+        self.patch(presence, "MAX_LISTED", 3)
         watcher = Watcher(self.here)
         for number in range(10):
             self.here.enter(Author(f"u{number}", "x"))
-            self.clock.advance(1)
-        self.clock.advance(5)
+            self.clock.pump([1] * 1)
+        self.clock.pump([1] * 5)
         self.assertLessEqual(len(watcher.pushes), 6)
         self.assertEqual((watcher.pushes[-1].count, watcher.pushes[-1].people, watcher.people), (10, UNSET, None))
         for number in range(8):
             self.here.leave(f"u{number}")
-        self.clock.advance(20)
-        self.clock.advance(5)
+        self.clock.pump([1] * 20)
+        self.clock.pump([1] * 5)
         self.assertEqual(watcher.people, {"u8": 1, "u9": 1})
 
 

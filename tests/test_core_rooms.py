@@ -10,7 +10,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.chat import ALICE, BOB, CAROL, ChatHarness, Json, JsonClient, MemoryConnection, PlainClient
-from twisted_chat.core import broadcast, chat, session
+from twisted_chat.core import broadcast, history, session, subscription
 from twisted_chat.events import Event, Message
 from twisted_chat.limits import Limits, RoomPolicy
 from twisted_chat.protocol import encoders
@@ -18,7 +18,8 @@ from twisted_chat.protocol import encoders
 #: Windows and portions so small that a few messages overflow them.
 SMALL = {
     broadcast: {"CATCH_UP_BYTES": 300, "SHARD_SUBSCRIBERS": 2},
-    chat: {"CATCH_UP_BYTES": 300, "CATCH_UP_EVENTS": 4},
+    history: {"CATCH_UP_BYTES": 300, "CATCH_UP_EVENTS": 4},
+    subscription: {"CATCH_UP_BYTES": 300, "CATCH_UP_EVENTS": 4},
     session: {"FEED_BYTES": 600},
     encoders: {"BATCH_BYTES": 400},
 }
@@ -220,7 +221,7 @@ class PlainTwin:
         if self.client is None:
             self.room = rng.choice(("lobby", "den"))
             self.client = self.run.chat.plain(BOB, self.room, connection=MemoryConnection(buffers=rng.random() < 0.3))
-            self.since = self.run.chat.core.room_for(BOB, self.room).head
+            self.since = self.run.chat.core.rooms.find(BOB, self.room).head
             self.shown = []
         elif rng.random() < 0.4:
             self.run.keys += 1
@@ -308,9 +309,9 @@ class Run:
             elif action < 0.96:
                 self.store.deaf = not self.store.deaf
             elif action < 0.98:
-                for each in self.chat.core.all_rooms:
+                for each in self.chat.core.rooms:
                     if each.durable:
-                        each.forget_recent()
+                        each.clear_cache()
             else:
                 self.chat.pass_time(1)
             self.chat.turn()
@@ -341,7 +342,7 @@ class Run:
             self.case.assertEqual([event.seq for event in log], list(range(1, len(log) + 1)))
             keys = [(event.by.id, event.key) for event in log if event.key]
             self.case.assertEqual(len(keys), len(set(keys)))
-            self.case.assertEqual(self.chat.core.room_for(ALICE, name).head, len(log))
+            self.case.assertEqual(self.chat.core.rooms.find(ALICE, name).head, len(log))
         for (name, author, key), (seq, event_id) in self.acked.items():
             if name != "live":
                 event = logs[name][seq - 1]
@@ -351,7 +352,7 @@ class Run:
                 continue
             self.case.assertEqual(twin.asked, {}, "each command gets an answer")
             for name, reading in twin.rooms.items():
-                self.case.assertEqual((name, reading.next - 1), (name, self.chat.core.room_for(ALICE, name).head))
+                self.case.assertEqual((name, reading.next - 1), (name, self.chat.core.rooms.find(ALICE, name).head))
                 self.case.assertTrue(reading.live)
                 self.finished.append((name, reading))
         for name, reading in self.finished:
@@ -533,7 +534,7 @@ class CatchingUpTests(SynchronousTestCase):
         slow.connection.capacity = 0
         for number in range(1, 7):
             writer.ask("send", room="lobby", text=f"m{number}")
-        chat.core.retain()
+        chat.core.retention.apply()
         slow.connection.read()
         chat.turn()
         came = [(one["type"], one.get("dropped", one.get("seq"))) for one in slow.take()]
@@ -550,7 +551,7 @@ class CatchingUpTests(SynchronousTestCase):
         self.assertTrue(broken.connection.aborted)
         self.assertEqual(subscription.take(), ["hello", "again"])
         broken.lose()
-        self.assertEqual(chat.core.room_for(ALICE, "lobby").members, 2)
+        self.assertEqual(chat.core.rooms.find(ALICE, "lobby").members, 2)
 
     def test_an_ephemeral_room_tells_what_is_lost(self) -> None:
         """Nothing is stored; who is slow misses something and is told how much."""
@@ -569,12 +570,12 @@ class CatchingUpTests(SynchronousTestCase):
         self.assertEqual(events, sorted(events))
         self.assertEqual(len(events) + dropped, 9)
         self.assertGreater(dropped, 0)
-        self.assertEqual(chat.core.room_for(ALICE, "live").dropped, dropped)
+        self.assertEqual(chat.core.rooms.find(ALICE, "live").log.dropped, dropped)
         self.assertEqual(chat.log("live"), [])
 
     def test_announcing_past_a_hole_is_an_error(self) -> None:
         """P1 is checked where it would be broken."""
         chat = ChatHarness(self)
-        lobby = chat.core.room_for(ALICE, "lobby")
+        lobby = chat.core.rooms.find(ALICE, "lobby")
         with self.assertRaisesRegex(AssertionError, "lobby: announced 2 after 0"):
             lobby.announce([Message(2, "x-2", 0, ALICE.author, text="hi")])

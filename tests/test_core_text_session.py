@@ -99,7 +99,7 @@ class PlainTests(SynchronousTestCase):
         chat = ChatHarness(self, Limits(send_burst=1, send_per_second=0.01))
         alice = chat.plain(ALICE)
         alice.say("1", "2", "3")
-        done = chat.core.drain()
+        done = chat.core.drain.begin()
         chat.turn()
         self.successResultOf(done)
         self.assertEqual((alice.take(), alice.closed), (["1", "2", "3"], 1012))

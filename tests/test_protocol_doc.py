@@ -15,7 +15,7 @@ from msgspec.structs import fields
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.chat import ChatHarness, Client, JsonClient, MemoryConnection, PlainClient, guest
-from twisted_chat.core.chat import ROOMS_TOLD
+from twisted_chat.core.rooms import LISTED_ROOMS
 from twisted_chat.errors import ERRORS, RETRY_CLOSE_CODES, CloseCode
 from twisted_chat.events import Cursor, Deleted, Edited, Entry, Event, Message, Reacted, Reaction, TopicSet
 from twisted_chat.limits import Limits
@@ -153,7 +153,7 @@ class TablesTests(SynchronousTestCase):
         for name, default, _ in table("limit"):
             self.assertEqual(str(getattr(Limits(), name)), default, name)
         self.assertIn(f"at most {BATCH_COMMANDS:,} commands", TEXT)
-        self.assertIn(f"at most {ROOMS_TOLD:,}", TEXT)
+        self.assertIn(f"at most {LISTED_ROOMS:,}", TEXT)
 
 
 def conversations() -> Iterator[tuple[int, list[str]]]:
@@ -185,7 +185,7 @@ class Play:
         elif passed := re.fullmatch(r"== (\d+) seconds pass", line):
             self.chat.pass_time(int(passed[1]))
         elif line == "== the server restarts":
-            self.chat.core.drain()
+            self.chat.core.drain.begin()
             self.chat.turn()
         elif closed := re.fullmatch(r"== (\w+) is closed with (\d+)", line):
             self.case.assertEqual(self.clients[closed[1]].closed, int(closed[2]))

@@ -62,7 +62,7 @@ class BuildTests(SynchronousTestCase):
         self.assertFalse(chat.null_origin)
         guest = chat.request_auth.user(None, "alice", None)
         assert not isinstance(guest, Deferred)
-        self.assertRaises(Conflict, chat.core.check_name, guest)
+        self.assertRaises(Conflict, chat.core.sessions.check_name, guest)
 
     def test_without_guests(self) -> None:
         """Nobody gets in without a token."""
@@ -74,7 +74,7 @@ class BuildTests(SynchronousTestCase):
         chat = self.build()
         guest = chat.request_auth.user(None, "bob", None)
         assert not isinstance(guest, Deferred)
-        room = chat.core.room_for(guest, "lobby")
+        room = chat.core.rooms.find(guest, "lobby")
         changed = Settings(
             limits=Limits(send_burst=3),
             rooms={"lobby": RoomPolicy(size=5), "new": RoomPolicy(durable=False)},
@@ -84,7 +84,7 @@ class BuildTests(SynchronousTestCase):
         chat.apply(changed)
         self.assertEqual((chat.core.limits.send_burst, chat.limiter.limits.send_burst), (3, 3))
         self.assertEqual(room.policy.size, 5)
-        self.assertFalse(chat.core.room_for(guest, "new").durable)
+        self.assertFalse(chat.core.rooms.find(guest, "new").durable)
         chat.request_auth.origins.check("https://www.example.org", "http", "localhost")
         self.assertTrue(chat.request_auth.proxies.trusts("10.1.2.3"))
         chat.apply(Settings(rooms={"lobby": RoomPolicy(durable=False)}))

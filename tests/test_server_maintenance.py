@@ -23,19 +23,22 @@ from twisted_chat.server.maintenance import (
 )
 
 
-class FakeHub:
+class FakeChat:
+    """The parts of the core that periodic tasks call, each of which only remembers the calls."""
+
     def __init__(self) -> None:
         self.ended: list[str] = []
         self.retained = 0
         self.archived: dict[str, bool] = {}
+        self.sessions = self.rooms = self.retention = self
 
     def end_tokens(self, tokens: list[str]) -> None:
         self.ended += tokens
 
-    def learn_rooms(self, rooms: dict[str, bool]) -> None:
+    def learn(self, rooms: dict[str, bool]) -> None:
         self.archived.update(rooms)
 
-    def retain(self) -> None:
+    def apply(self) -> None:
         self.retained += 1
 
 
@@ -65,7 +68,7 @@ class FakeTokens:
 class ChoreTests(SynchronousTestCase):
     def test_revoked_elsewhere(self) -> None:
         """A token that another process revoked ends its connections within 5 s, and old ones are not looked at for ever."""
-        clock, core, tokens = Clock(), FakeHub(), FakeTokens()
+        clock, core, tokens = Clock(), FakeChat(), FakeTokens()
         clock.advance(1000)
         chore = revocation(cast(TokenStore, tokens), cast(Chat, core), clock, clock.seconds)
         chore.startService()
@@ -81,7 +84,7 @@ class ChoreTests(SynchronousTestCase):
 
     def test_store_fails_for_a_while(self) -> None:
         """One line in the log, and what was revoked meanwhile is found afterwards."""
-        clock, core, tokens = Clock(), FakeHub(), FakeTokens()
+        clock, core, tokens = Clock(), FakeChat(), FakeTokens()
         clock.advance(1000)
         chore = revocation(cast(TokenStore, tokens), cast(Chat, core), clock, clock.seconds)
         chore.startService()
@@ -107,7 +110,7 @@ class ChoreTests(SynchronousTestCase):
 
     def test_core_rooms(self) -> None:
         """Rooms that another process archived are closed."""
-        clock, core = Clock(), FakeHub()
+        clock, core = Clock(), FakeChat()
         chore = rooms(cast(RoomStore, FakeRooms()), cast(Chat, core), clock)
         chore.startService()
         self.addCleanup(chore.stopService)
@@ -115,7 +118,7 @@ class ChoreTests(SynchronousTestCase):
         self.assertEqual(core.archived, {"plans": True})
 
     def test_retention(self) -> None:
-        clock, core = Clock(), FakeHub()
+        clock, core = Clock(), FakeChat()
         chore = retention(cast(Chat, core), clock)
         chore.startService()
         clock.advance(RETENTION_SECONDS)

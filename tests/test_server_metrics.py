@@ -29,7 +29,7 @@ class MetricsTests(SynchronousTestCase):
         metrics.register(registry, chat.core)
         guest = chat.request_auth.user(None, "bob", None)
         assert not isinstance(guest, Deferred)
-        chat.core.room_for(guest, "secret-plans")
+        chat.core.rooms.find(guest, "secret-plans")
         shown = generate_latest(registry).decode()
         for line in (
             "twisted_chat_sessions 0.0",

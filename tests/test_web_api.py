@@ -65,7 +65,7 @@ class ReadTests(HttpCase):
                 self.assertIn(field, reply.error["message"])
 
     def test_limit_is_bounded(self) -> None:
-        self.core.limits = Limits(history=2, query_per_second=0)
+        self.core.configure(Limits(history=2, query_per_second=0), self.policies)
         self.assertEqual(self.seqs("?after=0&limit=1000000"), [1, 2])
         self.assertEqual(self.seqs("?limit=1000000"), [6, 7])
 
@@ -202,7 +202,7 @@ class SayTests(HttpCase):
         self.assertIn("retry-after", reply.headers)
 
     def test_draining(self) -> None:
-        self.core.draining = True
+        self.core.drain.began = True
         self.assertEqual(self.post(b"x", ("Content-Type", "text/plain")).status, 503)
 
 

@@ -96,7 +96,7 @@ class FrontTests(HttpCase):
         def broken() -> None:
             raise RuntimeError("a bug")
 
-        self.core.rooms = lambda user: broken()  # type: ignore[method-assign,assignment,return-value]
+        self.patch(self.core.rooms, "visible", lambda user: broken())
         reply = self.ask("/api/v1/rooms")
         self.assertEqual((reply.status, reply.error["code"]), (500, "internal"))
         self.assertNotIn("a bug", reply.body.decode())

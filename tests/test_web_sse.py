@@ -10,6 +10,7 @@ from twisted.internet.testing import StringTransport
 
 from tests.http_chat import HttpCase
 from tests.http_memory import Reply, Wire
+from twisted_chat.core.history import Unrecoverable
 from twisted_chat.errors import BadRequest, CloseCode
 from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
 from twisted_chat.users import User
@@ -149,7 +150,7 @@ class StreamTests(HttpCase):
         """At a restart it is told to come back, and the connection ends."""
         reader = self.stream()
         reader.events()
-        self.successResultOf(self.core.drain())
+        self.successResultOf(self.core.drain.begin())
         ((event, _, data),) = reader.events()
         self.assertEqual((event, data["code"], data["retry"]), ("bye", CloseCode.SERVICE_RESTART, True))
         self.assertTrue(reader.wire.disconnecting)
@@ -170,18 +171,18 @@ class StreamTests(HttpCase):
         self.tokens.people["t"] = User(id="u3", name="b", token_id="t1")
         reader = self.stream("", ("Authorization", "Bearer t"))
         reader.events()
-        self.core.end_tokens(["t1"])
+        self.core.sessions.end_tokens(["t1"])
         self.assertEqual(reader.events()[0][2]["code"], CloseCode.UNAUTHENTICATED)
 
     def test_left_while_the_cursor_is_checked(self) -> None:
         """Nobody becomes a member who is gone."""
-        checks: list[Deferred[str | None]] = []
+        checks: list[Deferred[Unrecoverable | None]] = []
 
-        def check(room: object, since: object) -> Deferred[str | None]:
+        def check(room: object, since: object) -> Deferred[Unrecoverable | None]:
             checks.append(Deferred())
             return checks[-1]
 
-        self.core.check_cursor = check  # type: ignore[method-assign]
+        self.patch(self.core.history, "check_cursor", check)
         wire = self.send(EVENTS, STREAM, ("Last-Event-ID", "e:1:x"))
         self.assertEqual(self.limiter.connections, 1)
         wire.leave()

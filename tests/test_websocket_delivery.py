@@ -49,7 +49,7 @@ class Member:
             self.send(json.dumps({"type": "hello", "id": 1, "capabilities": capabilities}).encode())
             self.send(json.dumps({"type": "join", "id": 2, "room": "lobby"}).encode())
             chat.turn()
-        self.from_seq = chat.core.room_for(guest("any"), "lobby").head + 1
+        self.from_seq = chat.core.rooms.find(guest("any"), "lobby").head + 1
 
     def send(self, text: bytes) -> None:
         """If the server reads."""

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
 
 from twisted_chat.errors import ChatError
-from twisted_chat.events import Event, NewEvent
+from twisted_chat.events import Author, Event, NewEvent
 from twisted_chat.users import Credential, User
 
 # Stores
@@ -316,3 +316,61 @@ class ConnectionListener(Protocol):
 
     def lost(self) -> None:
         """The link has ended; nothing more is called."""
+
+
+class SocketSession(ConnectionListener, Protocol):
+    """What a WebSocket calls besides: the session of a dialect."""
+
+    def received(self, texts: Sequence[bytes]) -> None:
+        """Text messages, in order; each is valid UTF-8."""
+
+    def received_binary(self, data: bytes) -> None:
+        """One binary message."""
+
+    def heard(self) -> None:
+        """Anything at all came from the peer."""
+
+
+# Between nodes
+
+
+class PresenceChanged(Struct, frozen=True, gc=False):
+    """A connection of a user has entered a room, or left it."""
+
+    room: str
+    by: Author
+    entered: bool
+
+
+class TypingNoticed(Struct, frozen=True, gc=False):
+    """A user is writing in a room."""
+
+    room: str
+    user: str
+    name: str
+    guest: bool
+
+
+class ReadMarkMoved(Struct, frozen=True, gc=False):
+    """A user has read a room up to number ``seq``; ``origin`` names the session that said so."""
+
+    room: str
+    user: str
+    seq: int
+    origin: str
+
+
+BusMessage: TypeAlias = Union[PresenceChanged, TypingNoticed, ReadMarkMoved]
+
+
+class Bus(Protocol):
+    """Carries between nodes what is in no log; a message may be lost on the way to other nodes, never on its own node.
+
+    What must not be lost is in the logs, and :meth:`LogStore.follow` tells of it.
+    """
+
+    def publish(self, message: BusMessage) -> None:
+        """Give the message to the handlers of this node before returning, and to those of the other nodes soon."""
+
+    def subscribe(self, handler: Callable[[BusMessage], None]) -> None:
+        """Call ``handler`` for each message, from whatever node."""

@@ -20,6 +20,9 @@ class Limits(Struct, frozen=True, kw_only=True):
     #: The same for one person over all of their connections.
     person_burst: int = 30
     person_per_second: float = 6.0
+    #: All guests of one address (IPv4, or the /64 of IPv6) together may send as much as so many persons (0: no such bound): a guest
+    #: who connects anew without a device is a new person each time.
+    guests_per_address: int = 5
     #: Commands that cost a look at the store (history, join, read) per connection.
     query_burst: int = 40
     query_per_second: float = 10.0
@@ -31,6 +34,10 @@ class Limits(Struct, frozen=True, kw_only=True):
     rooms_per_connection: int = 128
     #: Rooms there may be; bounds what inventing room names can cost.
     rooms: int = 10_000
+    #: Rooms that one user, or one address, may make at once, and then per second (0: no bound); a room that is forgotten because
+    #: nothing was said in it is given back.
+    rooms_made_burst: int = 200
+    rooms_made_per_second: float = 0.05
     #: Request heads being read at once, and how long one may take in all (slow headers).
     handshakes_pending: int = 1_000
     handshake_seconds: float = 10.0
@@ -51,6 +58,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     recent_bytes_total: int = 67_108_864
     #: Drafts waiting for the store over all connections; then senders are told ``unavailable``.
     uncommitted: int = 100_000
+    #: The same in bytes of memory.
+    uncommitted_bytes: int = 67_108_864
 
 
 class RoomPolicy(Struct, frozen=True, kw_only=True):

@@ -1,11 +1,24 @@
-"""How many connections there are, in all and from each address."""
+"""The open connections: how many there are, in all and from each address, and whose they are.
+
+In:   addresses before a connection is admitted; sessions that begin, change their user and end.
+Out:  refusals; the sessions of a user; who has which name.
+
+It knows a session only as a small interface (:class:`ChatSession`), and no dialect.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from ipaddress import IPv6Network
+from typing import Protocol
 
-from twisted_chat.errors import LimitReached, Restarting
+from twisted_chat.errors import ChatError, CloseCode, Conflict, LimitReached, Restarting, Unauthenticated
+from twisted_chat.interfaces import Connection
 from twisted_chat.limits import Limits
+from twisted_chat.names import skeleton
+from twisted_chat.protocol.replies import ReadPush, TypingPush
+from twisted_chat.users import User
 
 #: Milliseconds.  A drained server is back, or its successor is, in a moment.
 _DRAIN_RETRY_MS = 2_000
@@ -39,7 +52,7 @@ class ConnectionLimiter:
         self.check_open()
         if self.connections >= self.limits.connections:
             raise LimitReached("connections: the server is full", retry_after_ms=_FULL_RETRY_MS)
-        key = _counted(address)
+        key = address_block(address)
         held = self._by_address.get(key, 0)
         if held >= self.limits.connections_per_address:
             raise LimitReached(
@@ -50,7 +63,7 @@ class ConnectionLimiter:
 
     def ended(self, address: str) -> None:
         """One of the connections that :meth:`admit` let in from there is over."""
-        key = _counted(address)
+        key = address_block(address)
         held = self._by_address[key] - 1
         if held:
             self._by_address[key] = held
@@ -59,10 +72,157 @@ class ConnectionLimiter:
         self.connections -= 1
 
 
-def _counted(address: str) -> str:
+@lru_cache(4_096)
+def address_block(address: str) -> str:
+    """What limits per address count: an IPv4 address, or the /64 of an IPv6 address."""
     if ":" not in address:
         return address
     try:
         return str(IPv6Network((address, _IPV6_PREFIX), strict=False))
     except ValueError:
         return address
+
+
+class ChatSession(Protocol):
+    """A session as the core sees it, whatever its dialect."""
+
+    user: User
+    device: str | None
+    connection: Connection
+
+    def congested(self) -> None:
+        """The connection has unsent bytes."""
+
+    def on_timer(self, tick: int) -> object:
+        """Run the periodic check."""
+
+    def see_read(self, push: ReadPush) -> None:
+        """The user read on another device."""
+
+    def see_typing(self, push: TypingPush) -> None:
+        """Somebody else in a room is writing."""
+
+    def send_waiting(self) -> None:
+        """The server is about to end: submit now what waits for its rate."""
+
+    def bye(self, code: int, reason: str, retry: bool, retry_after_ms: int | None = None) -> None:
+        """Tell the client why the connection is about to end, and when to come back, if the dialect can say so."""
+
+    def end(self, error: ChatError) -> None:
+        """Close because of ``error``."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Close with that code (RFC 6455 section 7.4)."""
+
+    def become(self, user: User) -> None:
+        """The session belongs to that user."""
+
+    def flush(self) -> None:
+        """Write the answers collected."""
+
+
+class Sessions:
+    """The open sessions by user, and the names that are taken."""
+
+    def __init__(self) -> None:
+        self._sessions: set[ChatSession] = set()
+        self._by_user: dict[str, set[ChatSession]] = {}
+        #: The look-alike form of each name in use -> the users who have it, and how each writes it.
+        self._names: dict[str, dict[str, str]] = {}
+        #: The look-alike form of each reserved name -> the user to whom it belongs.
+        self._reserved: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __iter__(self) -> Iterator[ChatSession]:
+        """The sessions at this moment; they may end meanwhile."""
+        return iter(list(self._sessions))
+
+    def __contains__(self, user: object) -> bool:
+        """Whether the user of that id is connected."""
+        return user in self._by_user
+
+    @property
+    def names_in_use(self) -> list[str]:
+        """The look-alike forms of the names of connected users."""
+        return sorted(self._names)
+
+    def of_user(self, user: str) -> list[ChatSession]:
+        """The sessions of the user of that id."""
+        return list(self._by_user.get(user, ()))
+
+    def add(self, session: ChatSession) -> None:
+        """A session has begun."""
+        self._sessions.add(session)
+        self._enter(session)
+
+    def remove(self, session: ChatSession) -> None:
+        """A session has ended."""
+        self._sessions.discard(session)
+        self._leave(session)
+
+    def change_user(self, session: ChatSession, user: User) -> None:
+        """The session turned out to be of ``user``; :class:`Conflict` if that one's name looks like somebody else's."""
+        # It gives its name up first, or it could not take one that looks like it.
+        self._leave(session)
+        try:
+            self.check_name(user)
+            session.become(user)
+        finally:
+            self._enter(session)
+
+    def end_older(self, session: ChatSession) -> None:
+        """End the other sessions of the same user and device: old connections that the network has not given up yet."""
+        if session.device is None:
+            return
+        for other in self.of_user(session.user.id):
+            if other is not session and other.device == session.device:
+                other.bye(CloseCode.REPLACED, "replaced", retry=False)
+                other.close(CloseCode.REPLACED, "replaced by a newer connection of the same device")
+
+    def end_tokens(self, tokens: Iterable[str]) -> None:
+        """End the sessions of tokens that were revoked."""
+        revoked = set(tokens)
+        if revoked:
+            for session in self:
+                if session.user.token_id in revoked:
+                    session.end(Unauthenticated("the token was revoked"))
+
+    def reserve_names(self, users: Iterable[tuple[str, str]]) -> None:
+        """Names (user's id, name) that no guest may have or imitate, connected or not; they replace those of before."""
+        self._reserved = {skeleton(name): user for user, name in users}
+
+    def check_name(self, user: User) -> None:
+        """:class:`Conflict` if the name looks like that of somebody else.
+
+        Two guests may have the very same name (one person in two tabs, or back before the old connection is given up); nobody may
+        have one that only looks the same, and guests not that of somebody with a token.
+        """
+        if not user.guest:
+            return
+        shape = skeleton(user.name)
+        if self._reserved.get(shape, user.id) != user.id:
+            raise Conflict(f"name: {user.name} looks like the name of somebody else")
+        for other, name in self._names.get(shape, {}).items():
+            if other != user.id and (name != user.name or not other.startswith("g")):
+                raise Conflict(f"name: {user.name} looks like the name of somebody else")
+
+    def _enter(self, session: ChatSession) -> None:
+        user = session.user
+        self._by_user.setdefault(user.id, set()).add(session)
+        self._names.setdefault(skeleton(user.name), {})[user.id] = user.name
+
+    def _leave(self, session: ChatSession) -> None:
+        user = session.user
+        sessions = self._by_user.get(user.id, set())
+        sessions.discard(session)
+        if not sessions:
+            self._by_user.pop(user.id, None)
+        shape = skeleton(user.name)
+        if any(skeleton(other.user.name) == shape for other in sessions):
+            return
+        names = self._names.get(shape, {})
+        names.pop(user.id, None)
+        if not names:
+            self._names.pop(shape, None)

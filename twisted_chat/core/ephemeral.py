@@ -20,13 +20,13 @@ REMEMBERED_KEYS = 10_000
 class EphemeralLog:
     """Numbers what is posted to rooms that keep nothing; the same way as :class:`GroupCommit`, without a store.
 
-    :param life: no other life of a server has this name; with a count of the batches it makes the ids of events.
+    :param run_id: random id of this server run; with a count of the batches it makes the ids of events.
     """
 
     log = Logger()
 
     def __init__(self, scheduler: Scheduler, now_ms: Callable[[], int], run_id: str, now: Callable[[], float]) -> None:
-        self._gathering = BatchDelay(scheduler, lambda: self._new_events, self._announce, now)
+        self._delay = BatchDelay(scheduler, lambda: self._new_events, self._announce, now)
         self._new_events = 0
         self._now_ms = now_ms
         self._run_id = run_id
@@ -42,7 +42,7 @@ class EphemeralLog:
             waiting.append(request)
             return
         self._waiting[request.room] = [request]
-        self._gathering.start()
+        self._delay.start()
 
     def _announce(self) -> None:
         waiting, self._waiting, self._new_events = self._waiting, {}, 0

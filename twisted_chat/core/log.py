@@ -1,22 +1,35 @@
-"""The recent events of a room, ready for readers that are a little behind (design decision 5)."""
+"""The end of a room's log as this process knows it: its numbers, and a cache of its newest events.
+
+In:   events that the store (or an ephemeral room) has numbered, in order (:meth:`RoomLog.append`).
+Out:  head and first number; events after a position, out of the cache or by a read of the store.
+
+It does not know who reads it: subscriptions, broadcasts and rooms stand above it.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 
+from twisted.internet.defer import Deferred
+
 from twisted_chat.events import Deleted, Edited, Event, Message
+from twisted_chat.interfaces import RoomRecord
+from twisted_chat.limits import Limits
 
 #: Bytes that an event costs beside its content (objects, list entries, the frame's header), measured with ``tracemalloc``.
 OVERHEAD = 400
+
+#: Reads the log of a room after a number: the store's ``read`` with its bounds filled in.
+ReadLog = Callable[[str, int], "Deferred[list[Event]]"]
 
 
 class EventCache:
     """A window of the log that ends at its head.
 
     :ivar base: the number of the first event here; the window covers ``base`` … ``base + len(events) - 1``.
-    :ivar weight: bytes, roughly.
+    :ivar weight: approximate bytes of memory.
     """
 
     __slots__ = ("_max_bytes", "_max_events", "_weights", "base", "events", "weight")
@@ -30,7 +43,7 @@ class EventCache:
         self._max_bytes = max_bytes
 
     def extend(self, events: Sequence[Event]) -> None:
-        """Take the next events; the caller forgets the oldest when there are too many."""
+        """Add the next events; the caller trims when there are too many."""
         self.events.extend(events)
         weights = [
             OVERHEAD + len(event.text) if type(event) is Message and event.text is not None else weigh(event) for event in events
@@ -44,19 +57,24 @@ class EventCache:
         return self.weight > self._max_bytes or len(self.events) > self._max_events
 
     def trim(self) -> None:
-        """Forget the oldest, down to half of what is allowed."""
+        """Drop the oldest events, down to half of what is allowed."""
         self._trim(self._max_events // 2, self._max_bytes // 2)
 
     def after(self, position: int) -> int | None:
-        """Where in ``events`` the reading goes on after number ``position``; None if that has been forgotten."""
+        """The index in ``events`` of the first event after number ``position``; None if that has been dropped."""
         return position + 1 - self.base if position + 1 >= self.base else None
 
-    def forget(self) -> None:
-        """Give the memory back; everything can be read from the store."""
+    def clear(self) -> None:
+        """Free the memory; everything can be read from the store."""
         self._trim(0, 0)
 
+    def restart(self, seq: int) -> None:
+        """Drop everything; the next event has the number ``seq``."""
+        self.clear()
+        self.base = seq
+
     def replace_deleted(self, deleted: Deleted) -> list[int]:
-        """The content of a deleted message leaves the window too; answers the places that changed."""
+        """Remove the content of a deleted message and of its edits; answers the indexes that changed."""
         changed = []
         for index, event in enumerate(self.events):
             match event:
@@ -87,8 +105,47 @@ class EventCache:
         self.weight -= sums[gone]
 
 
+class RoomLog:
+    """What this process knows of one room's log.
+
+    :ivar head: the newest number; ``head_id`` the id of that event; ``first`` the oldest number that is kept.
+    :ivar durable: False: the events are in the cache only, and older ones are gone.
+    :ivar dropped: deliveries that were lost because a reader of an ephemeral room was slow.
+    """
+
+    __slots__ = ("_read", "cache", "dropped", "durable", "epoch", "first", "head", "head_id", "name")
+
+    def __init__(self, record: RoomRecord, epoch: str, durable: bool, limits: Limits, read: ReadLog) -> None:
+        self.name = record.name
+        self.epoch = epoch
+        self.durable = durable
+        self.first = record.first
+        self.head = record.head
+        self.head_id = record.head_id
+        self.cache = EventCache(record.head, limits.recent_events, limits.recent_bytes)
+        self.dropped = 0
+        self._read = read
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Add the next events; an ``AssertionError`` if the numbers do not go on from the head."""
+        if events[0].seq != self.head + 1:
+            raise AssertionError(f"{self.name}: announced {events[0].seq} after {self.head}")
+        self.head, self.head_id = events[-1].seq, events[-1].id
+        self.cache.extend(events)
+
+    def skip_to(self, seq: int) -> None:
+        """The events before number ``seq`` are gone from the store: the log goes on there."""
+        self.head = seq - 1
+        self.head_id = ""
+        self.cache.restart(seq)
+
+    def read(self, after: int) -> Deferred[list[Event]]:
+        """Events after that number from the store, oldest first; as many as one read gives."""
+        return self._read(self.name, after)
+
+
 def weigh(event: Event) -> int:
-    """Bytes of memory that keeping ``event`` ready costs, roughly."""
+    """Approximate bytes of memory that an event in the cache costs."""
     if type(event) is Message:
         if event.text is not None:
             return OVERHEAD + len(event.text)

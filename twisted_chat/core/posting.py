@@ -1,25 +1,112 @@
-"""What a person wants to say, checked and ready for the log: commands become drafts."""
+"""Commands that append to a log: checked, then collected into runs for one room, and answered.
+
+In:   send, edit, delete, react and topic commands of one session.
+Out:  one append request for each run of commands for the same room; one answer for each command that has an id.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias, Union
 
-from twisted_chat.errors import BadRequest, Forbidden, TooBig
+from msgspec import UNSET
+
+from twisted_chat.core.answering import AnsweringSession, encode
+from twisted_chat.core.commit import AppendRequest
+from twisted_chat.core.permissions import Action
+from twisted_chat.core.room import Room
+from twisted_chat.errors import BadRequest, ChatError, TooBig
 from twisted_chat.events import Author, NewDeletion, NewEdit, NewEvent, NewMessage, NewReaction, NewTopic
+from twisted_chat.interfaces import Duplicate, Outcome
 from twisted_chat.protocol.commands import Delete, Edit, React, Send, Topic
-from twisted_chat.users import User
+from twisted_chat.protocol.replies import PostOk
 
 PostCommand: TypeAlias = Union[Send, Edit, Delete, React, Topic]
 
 #: Characters that show nothing by themselves and yet belong to emoji: the zero-width joiner of families, the tags of flags.
 _EMOJI_GLUE = dict.fromkeys([0x200D, *range(0xE0020, 0xE0080)])
 
+#: What each command asks of the permissions.
+_ACTIONS: dict[type, Action] = {
+    Send: Action.SEND,
+    Edit: Action.EDIT,
+    Delete: Action.DELETE,
+    React: Action.REACT,
+    Topic: Action.TOPIC,
+}
 
-def new_event_of(command: PostCommand, by: Author, user: User, text_bytes: int) -> NewEvent:
-    """The draft; an error of the table that names the field if it may not be.
 
-    :param by: ``user.author``, which a session makes once.
+class Posting:
+    """Collects what one session appends in one read of its socket."""
+
+    __slots__ = ("_commands", "_new_events", "_room", "_session", "_size")
+
+    def __init__(self, session: AnsweringSession) -> None:
+        self._session = session
+        self._room: Room | None = None
+        self._commands: list[PostCommand] = []
+        self._new_events: list[NewEvent] = []
+        self._size = 0
+
+    def add(self, command: PostCommand) -> None:
+        """Check the command and add it to the run; an error of the table if it is refused."""
+        session = self._session
+        core = session.core
+        membership = session.memberships.get(command.room) or session.membership(command.room)
+        room = membership.room
+        is_send = type(command) is Send
+        may_delete_all = type(command) is Delete and core.permissions.allowed(session.user, Action.MODERATE, room)
+        new_event = new_event_of(command, session.author, core.limits.text_bytes, any_author=may_delete_all)
+        if not (is_send and room.open_to_all):
+            core.permissions.check(session.user, _ACTIONS[type(command)], room)
+        if core.configuration.metered:
+            session.rate.check(session.user, session.address)
+        if is_send and not room.open_to_all:
+            core.permissions.check_slow_mode(session.user, room)
+        if self._room is not room:
+            self.submit()
+            self._room = room
+        self._commands.append(command)
+        self._new_events.append(new_event)
+        if is_send:
+            self._size += len(new_event.text or new_event.data or b"")  # type: ignore[union-attr]
+
+    def submit(self) -> None:
+        """Hand over the run that has been collected."""
+        room = self._room
+        if room is None:
+            return
+        commands, new_events, size = self._commands, self._new_events, self._size
+        self._room, self._commands, self._new_events, self._size = None, [], [], 0
+        request = AppendRequest(
+            room,
+            new_events,
+            lambda outcomes: self._answer(room.name, commands, outcomes),
+            lambda error: self._answer(room.name, commands, [error] * len(commands)),
+            size,
+        )
+        try:
+            self._session.core.submit(request)
+        except ChatError as error:
+            for command in commands:
+                self._session.refuse(command.id, error)
+
+    def _answer(self, room: str, commands: Sequence[PostCommand], outcomes: Sequence[Outcome]) -> None:
+        session = self._session
+        for command, outcome in zip(commands, outcomes, strict=True):
+            command_id = command.id
+            if isinstance(outcome, ChatError):
+                session.error(command_id, outcome)
+            elif command_id is not None:
+                event, key = outcome.event, UNSET if command.key is None else command.key
+                session.reply(encode(PostOk(command_id, room, event.seq, event.id, type(outcome) is Duplicate, key)))
+
+
+def new_event_of(command: PostCommand, by: Author, text_bytes: int, *, any_author: bool = False) -> NewEvent:
+    """The new event that a command asks for; an error of the table that names the field if it is not valid.
+
     :param text_bytes: the bound of a text or of data.
+    :param any_author: the user may delete what others wrote.
     """
     match command:
         case Send():
@@ -33,20 +120,18 @@ def new_event_of(command: PostCommand, by: Author, user: User, text_bytes: int) 
             check_text(command.text, text_bytes)
             return NewEdit(by, command.key, command.of, command.revision, command.text)
         case Delete():
-            return NewDeletion(by, command.key, command.of, "moderate" in user.rights)
+            return NewDeletion(by, command.key, command.of, any_author)
         case React():
-            seen = command.emoji.translate(_EMOJI_GLUE)
-            if not seen.isprintable() or not seen.strip():
+            visible = command.emoji.translate(_EMOJI_GLUE)
+            if not visible.isprintable() or not visible.strip():
                 raise BadRequest("emoji: must be something that can be seen")
             return NewReaction(by, command.key, command.of, command.emoji, command.on)
         case Topic():
-            if user.guest:
-                raise Forbidden("topic: guests do not set topics")
             return NewTopic(by, command.key, command.text)
 
 
 def check_text(text: str, text_bytes: int) -> None:
-    """Not larger than announced."""
+    """:class:`TooBig` if the text has more bytes in UTF-8."""
     if len(text) > text_bytes // 4 and len(text.encode()) > text_bytes:
         raise TooBig(f"text: at most {text_bytes} bytes in UTF-8")
 

@@ -1,8 +1,8 @@
-"""Who is in a room: persons with a count of their connections, as a versioned list (``docs/protocol.rst``, presence).
+"""Who is in a room: users with a count of their connections, as a versioned list (``docs/protocol.rst``, presence).
 
-A person who leaves is announced only after a time of grace, and coming back in it cancels that: reconnects and page
-reloads do not flicker.  In a large room the list becomes a number, told at most every few seconds: ten thousand people who
-come and go would otherwise cost ten thousand times ten thousand frames.
+A user who leaves is announced only after a grace period, and coming back within it cancels that: reconnects and page reloads do not
+flicker.  In a large room the list becomes a number, sent at most every few seconds: ten thousand users who come and go would
+otherwise cost ten thousand times ten thousand frames.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import Protocol
 
 from msgspec import UNSET
 
-from twisted_chat.core.scheduler import CallLater, Scheduler
+from twisted_chat.core.scheduler import Scheduler, TimingWheel
 from twisted_chat.events import Author
 from twisted_chat.protocol.replies import PresencePush, Present
 
-#: Seconds between the last connection's end and the announcement that the person left.
-GRACE = 20.0
-#: Persons above which only the number is told.
-LIST_MAX = 200
+#: Seconds between the end of the last connection and the announcement that the user left.
+GRACE_SECONDS = 20
+#: Users above which only the number is sent.
+MAX_LISTED = 200
 #: Seconds between two numbers.
-COUNT_EVERY = 5.0
+COUNT_SECONDS = 5
 
 
 class Watcher(Protocol):
@@ -30,12 +30,13 @@ class Watcher(Protocol):
 
 
 class _Here:
-    __slots__ = ("author", "connections", "leaving")
+    __slots__ = ("author", "connections", "gone_at")
 
     def __init__(self, author: Author) -> None:
         self.author = author
         self.connections = 0
-        self.leaving = 0
+        #: The tick at which the user is gone, while there is no connection.
+        self.gone_at = 0
 
 
 class PresenceList:
@@ -44,104 +45,118 @@ class PresenceList:
     :ivar version: grows by one with each push of a change, so that a client notices one that it missed.
     """
 
-    def __init__(self, room: str, scheduler: Scheduler, call_later: CallLater) -> None:
+    def __init__(self, room: str, scheduler: Scheduler, timers: TimingWheel) -> None:
         self.version = 0
         self._room = room
         self._scheduler = scheduler
-        self._call_later = call_later
-        self._people: dict[str, _Here] = {}
+        self._timers = timers
+        self._users: dict[str, _Here] = {}
+        #: Users in their grace period, in the order in which it ends.
+        self._leaving: dict[str, None] = {}
         self._watchers: set[Watcher] = set()
         #: In the order in which they changed.
         self._changed: dict[str, None] = {}
-        self._told: dict[str, Present] = {}
+        #: What watchers have been sent.
+        self._sent: dict[str, Present] = {}
         self._pending = False
+        #: The tick at which a number is due; 0: none is.
+        self._count_at = 0
         self._listed = True
 
     @property
     def count(self) -> int:
-        """Persons here, those in their time of grace included."""
-        return len(self._people)
+        """Users here, those in their grace period included."""
+        return len(self._users)
 
     def enter(self, author: Author) -> None:
-        """One more connection of that person."""
-        here = self._people.get(author.id)
+        """One more connection of that user."""
+        here = self._users.get(author.id)
         if here is None:
-            here = self._people[author.id] = _Here(author)
+            here = self._users[author.id] = _Here(author)
         here.author = author
         here.connections += 1
-        here.leaving += 1
+        self._leaving.pop(author.id, None)
         self._change(author.id)
 
     def leave(self, user: str) -> None:
-        """One connection less; the person is gone after :data:`GRACE` unless it comes back."""
-        here = self._people[user]
+        """One connection less; the user is gone after :data:`GRACE_SECONDS` without a new one."""
+        here = self._users[user]
         here.connections -= 1
         if here.connections:
             self._change(user)
             return
-        here.leaving += 1
-        ticket = here.leaving
-        self._call_later(GRACE, lambda: self._grace_over(user, ticket))
+        here.gone_at = self._timers.tick + GRACE_SECONDS
+        if not self._leaving:
+            self._timers.schedule(GRACE_SECONDS, self)
+        self._leaving[user] = None
 
     def watch(self, watcher: Watcher) -> None:
-        """Tell this session of changes."""
+        """Send this session each change."""
         self._watchers.add(watcher)
 
     def unwatch(self, watcher: Watcher) -> None:
-        """Tell it no more."""
+        """Stop sending it changes."""
         self._watchers.discard(watcher)
 
     def snapshot(self) -> PresencePush:
-        """The whole of it at this version."""
-        if len(self._people) > LIST_MAX:
-            return PresencePush(room=self._room, version=self.version, count=len(self._people))
-        people = tuple(self._told[user] for user in self._told)
+        """The whole list at this version."""
+        if len(self._users) > MAX_LISTED:
+            return PresencePush(room=self._room, version=self.version, count=len(self._users))
+        people = tuple(self._sent[user] for user in self._sent)
         return PresencePush(room=self._room, version=self.version, count=len(people), people=people)
 
-    def _grace_over(self, user: str, ticket: int) -> None:
-        here = self._people.get(user)
-        if here is not None and here.leaving == ticket and not here.connections:
-            del self._people[user]
+    def on_timer(self, tick: int) -> None:
+        """Remove users whose grace period has ended, and send a number that is due."""
+        for user in list(self._leaving):
+            gone_at = self._users[user].gone_at
+            if gone_at > tick:
+                self._timers.schedule(gone_at - tick, self)
+                break
+            del self._leaving[user], self._users[user]
             self._change(user)
+        if self._count_at and tick >= self._count_at:
+            self._count_at = 0
+            self._send_changes()
 
     def _change(self, user: str) -> None:
         self._changed[user] = None
         if not self._pending:
             self._pending = True
-            if len(self._people) > LIST_MAX:
-                self._call_later(COUNT_EVERY, self._tell)
+            if len(self._users) > MAX_LISTED:
+                self._count_at = self._timers.tick + COUNT_SECONDS
+                self._timers.schedule(COUNT_SECONDS, self)
             else:
-                self._scheduler.at_end(self._tell)
+                self._scheduler.at_end(self._send_changes)
 
-    def _tell(self) -> None:
+    def _send_changes(self) -> None:
         self._pending = False
         changed, self._changed = self._changed, {}
         came, left = [], []
         for user in changed:
-            here = self._people.get(user)
+            here = self._users.get(user)
             if here is None:
-                if self._told.pop(user, None) is not None:
+                if self._sent.pop(user, None) is not None:
                     left.append(user)
                 continue
             present = Present(id=user, name=here.author.name, connections=here.connections)
-            if here.connections and self._told.get(user) != present:
-                self._told[user] = present
+            if here.connections and self._sent.get(user) != present:
+                self._sent[user] = present
                 came.append(present)
         if not (came or left):
             return
         previous, self.version = self.version, self.version + 1
-        listed, self._listed = self._listed, len(self._people) <= LIST_MAX
+        listed, self._listed = self._listed, len(self._users) <= MAX_LISTED
         if not self._listed:
-            push = PresencePush(room=self._room, version=self.version, previous=previous, count=len(self._people))
+            push = PresencePush(room=self._room, version=self.version, previous=previous, count=len(self._users))
         elif not listed:
-            # Those who were told only the number have no list to change.
+            # Watchers that were sent only the number have no list to change.
             push = self.snapshot()
         else:
             push = PresencePush(
                 room=self._room,
                 version=self.version,
                 previous=previous,
-                count=len(self._people),
+                count=len(self._users),
                 came=tuple(came) or UNSET,
                 left=tuple(left) or UNSET,
             )

@@ -1,8 +1,18 @@
-"""Token buckets on an injected clock."""
+"""Token buckets on an injected clock: how fast a connection, a user or an address may do something."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from math import ceil
+
+from twisted_chat.core.configuration import Configuration
+from twisted_chat.core.connections import address_block
+from twisted_chat.errors import RateLimited
+from twisted_chat.limits import Limits
+from twisted_chat.users import User
+
+#: Buckets in one table; beyond that the oldest is forgotten.
+MAX_BUCKETS = 65_536
 
 
 class TokenBucket:
@@ -16,6 +26,14 @@ class TokenBucket:
         self._now = now
         self._tokens = float(burst)
         self._at = now()
+
+    def configure(self, burst: int, per_second: float) -> None:
+        """Go on with other bounds; what has been used stays used, as far as the new burst allows."""
+        self.available()
+        self._at = self._now()
+        used = self._burst - self._tokens if self._per_second > 0 else 0.0
+        self._burst, self._per_second = float(burst), per_second
+        self._tokens = max(0.0, self._burst - used)
 
     def available(self) -> int:
         """Whole tokens there now."""
@@ -32,7 +50,143 @@ class TokenBucket:
         if self._per_second > 0:
             self._tokens -= count
 
+    def give_back(self, count: int) -> None:
+        """Return tokens that were taken, up to the burst."""
+        self._tokens = min(self._burst, self._tokens + count)
+
     def wait(self, count: int = 1) -> float:
         """Seconds until ``count`` tokens are there."""
         missing = min(count, self._burst) - self._tokens
         return max(0.0, missing / self._per_second) if self._per_second > 0 else 0.0
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing of the burst is used."""
+        return self.available() >= self._burst
+
+
+class BucketTable:
+    """A token bucket for each key (a user, an address), all with the same bounds.
+
+    :param bounds: burst and tokens per second, out of the limits in force.
+    """
+
+    def __init__(
+        self, configuration: Configuration, bounds: Callable[[Limits], tuple[int, float]], now: Callable[[], float]
+    ) -> None:
+        self._configuration = configuration
+        self._bounds = bounds
+        self._now = now
+        self._limits = configuration.limits
+        self._buckets: dict[str, TokenBucket] = {}
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def bucket(self, key: str) -> TokenBucket:
+        """The bucket of that key, with the bounds in force."""
+        if self._configuration.limits is not self._limits:
+            self._configure()
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            if len(self._buckets) >= MAX_BUCKETS:
+                del self._buckets[next(iter(self._buckets))]
+            bucket = self._buckets[key] = TokenBucket(*self._bounds(self._limits), self._now)
+        return bucket
+
+    def give_back(self, key: str, count: int) -> None:
+        """Return tokens to a bucket; one that has been forgotten is full already."""
+        if key in self._buckets:
+            self._buckets[key].give_back(count)
+
+    def prune(self, keep: Container[str] = ()) -> None:
+        """Forget the buckets that are full, except those of the keys to keep."""
+        self._buckets = {key: bucket for key, bucket in self._buckets.items() if key in keep or not bucket.full}
+
+    def _configure(self) -> None:
+        self._limits = self._configuration.limits
+        for bucket in self._buckets.values():
+            bucket.configure(*self._bounds(self._limits))
+
+
+class SendRates:
+    """How fast may be sent: by each user over all connections, and by all guests of one address together.
+
+    A guest without a device is a new user at each connection, so only the address bounds what reconnecting guests send.
+    """
+
+    def __init__(self, configuration: Configuration, now: Callable[[], float]) -> None:
+        self.configuration = configuration
+        self.now = now
+        self.users = BucketTable(configuration, lambda limits: (limits.person_burst, limits.person_per_second), now)
+        self.guests = BucketTable(configuration, _guest_bounds, now)
+
+    def buckets(self, user: User, address: str | None) -> list[TokenBucket]:
+        """Those that count a message of that user from that address."""
+        shared = [self.users.bucket(user.id)]
+        if user.guest and address is not None and self.configuration.limits.guests_per_address:
+            shared.append(self.guests.bucket(address_block(address)))
+        return shared
+
+    def check(self, user: User, address: str | None) -> None:
+        """Count one message without a connection of its own (HTTP), or raise :class:`RateLimited`."""
+        buckets = self.buckets(user, address)
+        if take_from_all(buckets, 1) == 0:
+            raise too_fast(buckets)
+
+    def prune(self, connected: Container[str]) -> None:
+        """Forget what need not be remembered."""
+        self.users.prune(connected)
+        self.guests.prune()
+
+
+class ConnectionRate:
+    """How fast one connection may send: its own bucket, and those that it shares with others of the same user or address."""
+
+    __slots__ = ("_limits", "_own", "_rates")
+
+    def __init__(self, rates: SendRates) -> None:
+        self._rates = rates
+        self._own: TokenBucket | None = None
+        self._limits: Limits | None = None
+
+    def take(self, user: User, address: str, wanted: int) -> int:
+        """How many of ``wanted`` messages may be sent now; they are taken from every bucket."""
+        return take_from_all(self._buckets(user, address), wanted)
+
+    def wait(self, user: User, address: str) -> float:
+        """Seconds until one message may be sent."""
+        return max(bucket.wait() for bucket in self._buckets(user, address))
+
+    def check(self, user: User, address: str) -> None:
+        """Take one message, or raise :class:`RateLimited`."""
+        buckets = self._buckets(user, address)
+        if take_from_all(buckets, 1) == 0:
+            raise too_fast(buckets)
+
+    def _buckets(self, user: User, address: str) -> list[TokenBucket]:
+        limits = self._rates.configuration.limits
+        if self._own is None:
+            self._own = TokenBucket(limits.send_burst, limits.send_per_second, self._rates.now)
+        elif limits is not self._limits:
+            self._own.configure(limits.send_burst, limits.send_per_second)
+        self._limits = limits
+        return [self._own, *self._rates.buckets(user, address)]
+
+
+def take_from_all(buckets: list[TokenBucket], wanted: int) -> int:
+    """Take up to ``wanted`` tokens, the same number from each bucket; answers how many."""
+    count = min(wanted, *(bucket.available() for bucket in buckets))
+    for bucket in buckets:
+        bucket.take(count)
+    return count
+
+
+def too_fast(buckets: list[TokenBucket]) -> RateLimited:
+    """The error that says how long to wait."""
+    wait = max(bucket.wait() for bucket in buckets)
+    return RateLimited(f"send: too fast, wait {wait:.1f} s", retry_after_ms=ceil(wait * 1000))
+
+
+def _guest_bounds(limits: Limits) -> tuple[int, float]:
+    return limits.guests_per_address * limits.person_burst, limits.guests_per_address * limits.person_per_second

@@ -1,86 +1,83 @@
-"""A room is a log, a member is a cursor, and delivering is moving cursors.
+"""A room: its log, those who read it, and what is true of it now (topic, policy, members).
 
-What comes in: events that the log has numbered (``announce``), in order.  They go into the window of recent events and to each
-audience, those who read in one encoding (``core/broadcast.py``).
+In:   events that the log has numbered (:meth:`Room.announce`), in order; they go into the cache and to each broadcast, one for each
+      encoding in which the room is read.
+Out:  delivery to live subscriptions; everybody else reads on by themselves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from twisted_chat.core.broadcast import Broadcast, FanOut
-from twisted_chat.core.log import EventCache
+from twisted_chat.core.log import RoomLog
 from twisted_chat.core.presence import PresenceList
+from twisted_chat.core.subscription import Subscription
 from twisted_chat.errors import LimitReached
 from twisted_chat.events import Deleted, Event, TopicSet
 from twisted_chat.interfaces import RoomRecord
-from twisted_chat.limits import Limits, RoomPolicy
+from twisted_chat.limits import RoomPolicy
 from twisted_chat.protocol.encoders import Encoding
-
-if TYPE_CHECKING:
-    from twisted_chat.core.subscription import Subscriber
-
-#: Reads the log after a number: the store's ``read`` with its bounds filled in.
-ReadLog = Callable[[str, int], "Deferred[list[Event]]"]
 
 
 class Room:
     """One room of this server.
 
-    :ivar head: the newest number; ``first`` the oldest that is kept.
-    :ivar dropped: deliveries that an ephemeral room let go because a reader was slow.
+    :ivar log: its numbers and its cache of recent events.
+    :ivar members: connections that are in the room.
+    :ivar open_to_all: every user may send at any time: the usual room, asked for each message.
+    :ivar charged_to: whose rates (user, address) get the room back if it is forgotten because nothing was said in it.
     """
 
-    log = Logger()
+    logger = Logger()
 
-    def __init__(
-        self,
-        record: RoomRecord,
-        epoch: str,
-        policy: RoomPolicy,
-        limits: Limits,
-        read_log: ReadLog,
-        presence: PresenceList,
-        fan_out: FanOut,
-    ) -> None:
-        self.name = record.name
-        self.epoch = epoch
-        self.durable = policy.durable
+    def __init__(self, record: RoomRecord, log: RoomLog, policy: RoomPolicy, presence: PresenceList, fan_out: FanOut) -> None:
+        self.name = log.name
+        self.log = log
+        self.durable = log.durable
+        self.epoch = log.epoch
         self.archived = record.archived
-        self.follow(policy)
-        self.first = record.first
-        self.head = record.head
-        self.head_id = record.head_id
+        self.set_policy(policy)
         self.topic = record.topic or policy.topic
-        self.recent = EventCache(record.head, limits.recent_events, limits.recent_bytes)
-        self.read_log = read_log
         self.presence = presence
-        self._fan_out = fan_out
-        self.dropped = 0
-        self.delivered = 0
         self.members = 0
+        self.charged_to: tuple[str, ...] = ()
+        self._fan_out = fan_out
         self._broadcasts: dict[object, Broadcast] = {}
+        self._listeners: list[Callable[[], None]] = []
 
-    def follow(self, policy: RoomPolicy) -> None:
+    @property
+    def head(self) -> int:
+        """The newest number."""
+        return self.log.head
+
+    @property
+    def head_id(self) -> str:
+        """The id of the event at the head."""
+        return self.log.head_id
+
+    @property
+    def first(self) -> int:
+        """The oldest number that is kept."""
+        return self.log.first
+
+    def set_policy(self, policy: RoomPolicy) -> None:
         """Behave by that policy from now on; whether a room is durable stays what it was."""
         self.policy = policy
-        #: Everybody may write at any time: the usual room, asked for each message.
         self.open_to_all = policy.writers == "all" and not policy.slow_mode and not self.archived
 
-    def archive(self, archived: bool) -> None:
-        """Closed for writing from now on, or open again."""
+    def set_archived(self, archived: bool) -> None:
+        """Close the room for writing, or open it again."""
         self.archived = archived
-        self.follow(self.policy)
+        self.set_policy(self.policy)
 
     def broadcast(self, key: object, encoding: Callable[[str], Encoding]) -> Broadcast:
-        """Those who read in the encoding of that key."""
+        """The broadcast in the encoding of that key; ``encoding`` makes it from the room's name."""
         broadcast = self._broadcasts.get(key)
         if broadcast is None:
-            broadcast = self._broadcasts[key] = Broadcast(self, encoding(self.name), self._fan_out)
+            broadcast = self._broadcasts[key] = Broadcast(self.log, encoding(self.name), self._fan_out)
         return broadcast
 
     def check_size(self) -> None:
@@ -89,12 +86,12 @@ class Room:
             raise LimitReached(f"room: {self.name} is full ({self.policy.size} members)")
 
     def announce(self, events: Sequence[Event]) -> None:
-        """The log has these next events: deliver them.  Called in the order of the numbers, without holes."""
-        if events[0].seq != self.head + 1:
-            raise AssertionError(f"{self.name}: announced {events[0].seq} after {self.head}")
-        self.head, self.head_id = events[-1].seq, events[-1].id
-        recent = self.recent
-        recent.extend(events)
+        """The log has these next events: deliver them.  Called in the order of the numbers, without holes.
+
+        The announcer is the only caller: ``core/announcer.py``.
+        """
+        log = self.log
+        log.append(events)
         broadcasts = self._broadcasts.values()
         for broadcast in broadcasts:
             broadcast.announce(events)
@@ -104,36 +101,56 @@ class Room:
                     self._erase(event)
             elif type(event) is TopicSet:
                 self.topic = event.text
-        if recent.full:
-            self._forget(recent.trim)
+        if log.cache.full:
+            self._shrink_cache(log.cache.trim)
+        if self._listeners:
+            for listener in [*self._listeners]:
+                listener()
 
-    def live_members(self) -> list[Subscriber]:
-        """Whose readers are at the head and not congested: for what is dropped for the others."""
-        return [
-            subscription.subscriber
-            for broadcast in self._broadcasts.values()
-            for shard in broadcast.shards
-            for subscription in shard.subscriptions
-        ]
+    def skip_to(self, seq: int) -> None:
+        """Retention removed events before they were announced here: go on at number ``seq``."""
+        for broadcast in self._broadcasts.values():
+            broadcast.write_all()
+            broadcast.make_all_behind()
+        self.log.skip_to(seq)
+        for broadcast in self._broadcasts.values():
+            broadcast.trim()
 
-    def forget_recent(self) -> None:
-        """Give back the memory of the recent events."""
-        self._forget(self.recent.forget)
+    def add_listener(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` whenever the log has grown."""
+        self._listeners.append(listener)
 
-    def retained(self, record: RoomRecord) -> None:
-        """Retention took the oldest events from the store."""
-        self.first = record.first
+    def remove_listener(self, listener: Callable[[], None]) -> None:
+        """Stop calling it."""
+        self._listeners.remove(listener)
 
-    def _forget(self, recent: Callable[[], None]) -> None:
+    @property
+    def in_use(self) -> bool:
+        """Whether anybody is in the room or reads it."""
+        return bool(self.members or self._listeners)
+
+    def live_subscriptions(self) -> list[Subscription]:
+        """At the head and not congested: for what is dropped for the others."""
+        return [each for broadcast in self._broadcasts.values() for each in broadcast.live_subscriptions()]
+
+    def clear_cache(self) -> None:
+        """Free the memory of the recent events."""
+        self._shrink_cache(self.log.cache.clear)
+
+    def events_removed(self, record: RoomRecord) -> None:
+        """Retention removed the oldest events from the store."""
+        self.log.first = record.first
+
+    def _shrink_cache(self, shrink: Callable[[], None]) -> None:
         broadcasts = self._broadcasts.values()
         for broadcast in broadcasts:
             broadcast.write_all()
-        recent()
+        shrink()
         for broadcast in broadcasts:
             broadcast.trim()
 
     def _erase(self, deleted: Deleted) -> None:
-        places = self.recent.replace_deleted(deleted)
-        if places:
+        indexes = self.log.cache.replace_deleted(deleted)
+        if indexes:
             for broadcast in self._broadcasts.values():
-                broadcast.refresh(places)
+                broadcast.encode_again(indexes)

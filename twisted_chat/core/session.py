@@ -1,28 +1,26 @@
-"""One connection's part in the chat, whatever its dialect: its rooms, its cursors, its rate, its life.
+"""One connection's part in the chat, whatever its dialect: its rooms, its positions, its rate, its end.
 
-In: messages from the link (the dialect's subclass), ``congested``/``drained``/``lost``.  Out: bytes to the link.  A session never
-writes to another session: what it says goes to the log, and the log goes to everybody (architecture, "The way of a message").
+In:   messages from the connection (the dialect's subclass); ``congested``, ``drained`` and ``lost`` from the connection.
+Out:  bytes to the connection.  A session never writes to another session: what it sends goes to the log, and the log goes to everybody
+      (``docs/architecture.rst``, the way of a message).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import Enum, auto
 from math import ceil
-from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from twisted_chat.core.ratelimit import TokenBucket
+from twisted_chat.core.broadcast import Broadcast
+from twisted_chat.core.chat import Chat
+from twisted_chat.core.ratelimit import ConnectionRate
 from twisted_chat.core.room import Room
 from twisted_chat.core.subscription import Subscription, SubscriptionState
-from twisted_chat.errors import ChatError, CloseCode, RateLimited, TokenExpired
+from twisted_chat.errors import ChatError, CloseCode, TokenExpired
 from twisted_chat.interfaces import Connection
-from twisted_chat.protocol.replies import PresencePush
+from twisted_chat.protocol.replies import PresencePush, ReadPush, TypingPush
 from twisted_chat.users import User
-
-if TYPE_CHECKING:
-    from twisted_chat.core.chat import Chat
 
 #: Bytes given to one connection that catches up before the others have their turn.
 FEED_BYTES = 262_144
@@ -36,24 +34,40 @@ class SessionState(Enum):
     LOST = auto()
 
 
+class Membership(Subscription):
+    """A session's subscription to a room, and the room itself."""
+
+    __slots__ = ("room",)
+
+    def __init__(self, room: Room, broadcast: Broadcast, connection: Connection, session: Session) -> None:
+        super().__init__(broadcast, connection, session)
+        self.room = room
+
+
 class Session:
-    """What all dialects share.  Subclasses say how commands arrive and answers leave."""
+    """What all dialects share.  Subclasses say how commands arrive and answers leave.
+
+    :ivar memberships: the rooms that the connection is in, by name.
+    :ivar heard_at: the tick at which anything last came from the peer.
+    """
 
     log = Logger()
 
+    #: The client's own name for its device; only rich clients have one.
+    device: str | None = None
+
     __slots__ = (
-        "_bucket",
         "_congested_at",
         "_feeding",
-        "_outbox",
-        "_slot",
+        "_rate",
+        "_timer_slot",
         "address",
         "author",
         "connection",
         "core",
         "heard_at",
+        "memberships",
         "state",
-        "subscriptions",
         "user",
     )
 
@@ -63,79 +77,73 @@ class Session:
         self.become(user)
         self.address = address
         self.state = SessionState.OPEN
-        self.subscriptions: dict[str, Subscription] = {}
-        self.heard_at = core.wheel.tick
-        self._bucket: TokenBucket | None = None
+        self.memberships: dict[str, Membership] = {}
+        self.heard_at = core.timers.tick
+        self._rate: ConnectionRate | None = None
         self._congested_at: int | None = None
         self._feeding = False
-        self._outbox: list[bytes] = []
-        self._slot = -1
+        self._timer_slot = -1
 
     def become(self, user: User) -> None:
-        """The session is that person's."""
+        """The session belongs to that user."""
         self.user = user
         self.author = user.author
 
-    # What the link calls
+    @property
+    def rate(self) -> ConnectionRate:
+        """How fast the connection may send."""
+        if self._rate is None:
+            self._rate = ConnectionRate(self.core.rates)
+        return self._rate
 
-    def received(self, texts: Sequence[bytes]) -> None:
-        """Text messages, in order; each is valid UTF-8."""
-        raise AssertionError(f"{type(self).__name__} takes no messages")
-
-    def received_binary(self, data: bytes) -> None:
-        """One binary message."""
-        raise AssertionError(f"{type(self).__name__} takes no messages")
+    # What the connection calls
 
     def heard(self) -> None:
         """Anything at all came from the peer."""
-        self.heard_at = self.core.wheel.tick
+        self.heard_at = self.core.timers.tick
 
     def congested(self) -> None:
-        """The link has unsent bytes: nothing is written directly until they are gone."""
+        """The connection has unsent bytes: nothing is written directly until they are gone."""
         if self._congested_at is None:
-            self._congested_at = self.core.wheel.tick
-            for subscription in self.subscriptions.values():
-                subscription.fall_behind()
+            self._congested_at = self.core.timers.tick
+            for membership in self.memberships.values():
+                membership.fall_behind()
 
     def drained(self) -> None:
-        """The link takes bytes again: read on."""
+        """The connection takes bytes again: read on."""
         self._congested_at = None
         # What it was sent before could not reach it, so its silence meant nothing.
-        self.heard_at = self.core.wheel.tick
+        self.heard_at = self.core.timers.tick
         self.feed()
-
-    def say_rest(self) -> None:
-        """The server is about to end: say now what waits for its rate."""
 
     def lost(self) -> None:
         """The connection has ended."""
         if self.state is SessionState.LOST:
             return
         self.state = SessionState.LOST
-        for room in list(self.subscriptions):
+        for room in list(self.memberships):
             self.leave_room(room)
-        self._outbox.clear()
-        self.core.session_lost(self, self._slot)
+        self.core.sessions.remove(self)
+        if self._timer_slot >= 0:
+            self.core.timers.cancel(self._timer_slot, self)
 
     # Reading the logs
 
     def feed(self) -> None:
-        """Give every reader that is behind its next part, in turns, until all are at the head or the link is full."""
+        """Give every subscription that is behind its next part, in turns, until all are at the head or the connection is full."""
         self._feeding = False
         given = 0
         while self.state is SessionState.OPEN and not self.connection.congested:
-            behind = [
-                subscription for subscription in self.subscriptions.values() if subscription.state is SubscriptionState.BEHIND
-            ]
+            behind = [each for each in self.memberships.values() if each.state is SubscriptionState.BEHIND]
             if not behind:
                 break
             if given >= FEED_BYTES:
                 self.feed_soon()
                 return
-            for subscription in behind:
-                if subscription.state is SubscriptionState.BEHIND and not self.connection.congested:
-                    given += subscription.feed()
-        # That a reader is live must be said before the next event is written to it directly.
+            for membership in behind:
+                if membership.state is SubscriptionState.BEHIND and not self.connection.congested:
+                    given += membership.feed()
+        # That a subscription is live must be said before the next event is written to it directly.
         self.flush()
 
     def feed_soon(self) -> None:
@@ -145,66 +153,53 @@ class Session:
             self.core.scheduler.at_next(self.feed)
 
     def caught_up(self, subscription: Subscription) -> None:
-        """That reader is live."""
+        """That subscription is live."""
 
     def missed(self, subscription: Subscription, count: int) -> None:
-        """Events are gone that this reader has not taken."""
+        """Events are gone that this subscription has not delivered."""
 
     def read_failed(self, subscription: Subscription, reason: object) -> None:
         """The log could not be read: try again in a second; the position is where it was."""
-        self.log.error("Could not read room {room}: {reason}", room=subscription.room.name, reason=str(reason))
+        self.log.error("Could not read room {room}: {reason}", room=subscription.log.name, reason=str(reason))
         self.core.call_later(1.0, subscription.retry)
 
-    def presence_changed(self, push: PresencePush) -> None:
-        """Somebody came or went."""
+    # Rooms
 
-    # Membership
-
-    def leave_room(self, room: str) -> None:
-        subscription = self.subscriptions.pop(room)
-        subscription.leave()
-        subscription.room.members -= 1
-        subscription.room.presence.leave(self.user.id)
-        subscription.room.presence.unwatch(self)
-
-    def enter_room(self, room: Room, subscription: Subscription) -> None:
+    def enter_room(self, membership: Membership) -> None:
+        """The connection is in that room from now on; :class:`LimitReached` if nobody more fits in."""
+        room = membership.room
         room.check_size()
-        self.subscriptions[room.name] = subscription
+        self.memberships[room.name] = membership
         room.members += 1
-        room.presence.enter(self.author)
+        self.core.notices.enter(self.user, room)
 
-    # Rates and sizes
+    def leave_room(self, name: str) -> None:
+        """The connection leaves the room of that name."""
+        membership = self.memberships.pop(name)
+        membership.close()
+        room = membership.room
+        room.members -= 1
+        self.core.notices.leave(self.user, room)
+        room.presence.unwatch(self)
 
-    @property
-    def bucket(self) -> TokenBucket:
-        """The connection's own rate."""
-        if self._bucket is None:
-            limits = self.core.limits
-            self._bucket = TokenBucket(limits.send_burst, limits.send_per_second, self.core.now)
-        return self._bucket
+    # What others do; a dialect that can show it overrides these
 
-    def allowed(self, wanted: int) -> int:
-        """How many of ``wanted`` messages the connection and the person may send now; they are taken from both."""
-        own, shared = self.bucket, self.core.person_bucket(self.user.id)
-        count = min(wanted, own.available(), shared.available())
-        own.take(count)
-        shared.take(count)
-        return count
+    def presence_changed(self, push: PresencePush) -> None:
+        """Somebody entered or left a room."""
 
-    def wait_for_rate(self) -> float:
-        """Seconds until one message may be sent."""
-        return max(self.bucket.wait(), self.core.person_bucket(self.user.id).wait())
+    def see_typing(self, push: TypingPush) -> None:
+        """Somebody else in a room is writing."""
 
-    def check_rate(self) -> None:
-        """One message now, or :class:`RateLimited`."""
-        if not self.allowed(1):
-            wait = self.wait_for_rate()
-            raise RateLimited(f"send: too fast, wait {wait:.1f} s", retry_after_ms=ceil(wait * 1000))
+    def see_read(self, push: ReadPush) -> None:
+        """The user read on another device."""
 
     # Life
 
     def on_timer(self, tick: int) -> int:
-        """Heartbeat: ask after silence, end after twice that (protocol, "Heartbeat both can see")."""
+        """Ping an idle peer, close an unresponsive one, and end the session with its token.
+
+        Answers in how many ticks the next check is; 0: never.
+        """
         if self.state is not SessionState.OPEN:
             return 0
         limits = self.core.limits
@@ -213,67 +208,59 @@ class Session:
             self.end(TokenExpired("the token has expired"))
             return 0
         interval = max(1, round(limits.ping_seconds))
-        next_visit = interval
+        next_check = interval
         if self._congested_at is not None:
             # It cannot see a ping; whether it is slow or gone shows in its taking bytes.
             if tick - self._congested_at >= limits.stalled_seconds:
-                self.close(CloseCode.TOO_SLOW, "took nothing for too long; come back and resume")
-                self.connection.abort()
-                return 0
+                return _drop(self, CloseCode.TOO_SLOW, "took nothing for too long; come back and resume")
         elif not self.connection.paused:
             silent = tick - self.heard_at
             if silent >= 2 * interval:
-                self.close(CloseCode.NO_PONG, "no sign of life")
-                self.connection.abort()
-                return 0
+                return _drop(self, CloseCode.NO_PONG, "no sign of life")
             if silent >= interval:
                 self.ping()
             else:
-                next_visit = interval - silent
+                next_check = interval - silent
         if expires is not None:
-            next_visit = min(next_visit, max(1, ceil(expires - self.core.now_seconds())))
-        return self.set_timer(next_visit)
+            next_check = min(next_check, max(1, ceil(expires - self.core.now_seconds())))
+        return self.set_timer(next_check)
 
     def set_timer(self, ticks: int) -> int:
-        """Be visited again, and only then."""
-        if self._slot >= 0:
-            self.core.wheel.forget(self._slot, self)
-        self._slot = self.core.wheel.set_timer(ticks, self)
+        """Check again in so many ticks, and only then."""
+        if self._timer_slot >= 0:
+            self.core.timers.cancel(self._timer_slot, self)
+        self._timer_slot = self.core.timers.schedule(ticks, self)
         return ticks
 
     def ping(self) -> None:
-        """Ask for a sign of life."""
+        """Ask the peer for a sign of life."""
         self.connection.ping()
 
-    def end(self, error: ChatError, *, code: int | None = None) -> None:
+    def send_waiting(self) -> None:
+        """The server is about to end: submit now what waits for its rate."""
+
+    def bye(self, code: int, reason: str, retry: bool, retry_after_ms: int | None = None) -> None:
+        """Tell the client why the connection is about to end, and when to come back, if the dialect can say so."""
+
+    def end(self, error: ChatError) -> None:
         """Close because of ``error``."""
-        self.close(code if code is not None else error.close_code, error.message)
+        self.close(error.close_code, error.message)
 
     def close(self, code: int, reason: str) -> None:
         """End the connection with that code."""
         if self.state is SessionState.OPEN:
             self.flush()
             self.state = SessionState.CLOSING
-            for subscription in self.subscriptions.values():
+            for membership in self.memberships.values():
                 # Also one that reads the store: nothing may follow a close frame.
-                subscription.leave()
+                membership.close()
             self.connection.close(code, reason)
 
-    # Answers
-
-    def reply(self, data: bytes) -> None:
-        """Bytes for this client alone; all of a turn leave in one write."""
-        if self.state is SessionState.OPEN:
-            if not self._outbox:
-                self.core.scheduler.at_end(self.flush)
-            self._outbox.append(data)
-
     def flush(self) -> None:
-        """Write the answers collected."""
-        if self._outbox and self.state is SessionState.OPEN:
-            outbox, self._outbox = self._outbox, []
-            self.connection.write(self.join_replies(outbox))
+        """Write the answers collected; a dialect without answers has none."""
 
-    def join_replies(self, replies: Sequence[bytes]) -> bytes:
-        """What goes on the wire for these answers."""
-        return b"".join(replies)
+
+def _drop(session: Session, code: CloseCode, reason: str) -> int:
+    session.close(code, reason)
+    session.connection.abort()
+    return 0

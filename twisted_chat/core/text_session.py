@@ -1,5 +1,8 @@
 """``chat.v1.text``: the tutorial's client.  Each text frame is a message, and nothing but messages is ever sent.
 
+In:   lines.
+Out:  lines of everybody in the one room of the connection.
+
 Such a client cannot be told anything, so one that is over its rate is throttled: its socket is not read until the bucket has
 filled again; nothing is dropped.
 """
@@ -7,19 +10,16 @@ filled again; nothing is dropped.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from twisted_chat.core.chat import Chat
 from twisted_chat.core.commit import AppendRequest
-from twisted_chat.core.session import Session, SessionState
-from twisted_chat.core.subscription import Subscription
+from twisted_chat.core.permissions import Action
+from twisted_chat.core.session import Membership, Session, SessionState
 from twisted_chat.errors import ChatError, TooBig
 from twisted_chat.events import NewEvent, NewMessage
 from twisted_chat.interfaces import Admission, Connection
 from twisted_chat.protocol.encoders import NamedTextEncoding, TextEncoding
 from twisted_chat.protocol.frames import BARE, DEFLATED
-
-if TYPE_CHECKING:
-    from twisted_chat.core.chat import Chat
 
 
 class TextSession(Session):
@@ -29,19 +29,23 @@ class TextSession(Session):
 
     def __init__(self, core: Chat, connection: Connection, admission: Admission) -> None:
         super().__init__(core, connection, admission.user, admission.address)
-        room = self._room = core.room_for(admission.user, admission.room)
+        room = self._room = core.rooms.find(admission.user, admission.room, admission.address)
         encoding = NamedTextEncoding if admission.names else TextEncoding
         framing = DEFLATED if connection.deflated else BARE
-        subscription = Subscription(room.broadcast((encoding, framing), lambda name: encoding(name, framing)), connection, self)
-        self.enter_room(room, subscription)
+        broadcast = room.broadcast((encoding, framing), lambda name: encoding(name, framing))
+        membership = Membership(room, broadcast, connection, self)
+        self.enter_room(membership)
         self._waiting: list[NewEvent] = []
         self._throttled = False
-        subscription.start(room.head - min(admission.history, core.limits.history, room.head - room.first + 1))
+        log = room.log
+        membership.start(log.head - min(admission.history, core.limits.history, log.head - log.first + 1))
         self.feed()
 
     def received(self, texts: Sequence[bytes]) -> None:
+        """Text messages, in order; each is valid UTF-8."""
         core, by = self.core, self.author
-        limit = core.limits.text_bytes
+        configuration = core.configuration
+        limit = configuration.limits.text_bytes
         new_events: list[NewEvent] = []
         for text in texts:
             if len(text) > limit:
@@ -49,20 +53,21 @@ class TextSession(Session):
                 return
             if text:
                 new_events.append(NewMessage(by, None, text.decode()))
-        if self._throttled or core.metered or not self._room.open_to_all:
+        if self._throttled or configuration.metered or not self._room.open_to_all:
             self._post(new_events)
         elif new_events:
-            self._keep(new_events)
+            self._append(new_events, sum(map(len, texts)))
 
     def received_binary(self, data: bytes) -> None:
+        """One binary message."""
         if len(data) > self.core.limits.text_bytes:
             self._refuse_long([data])
         elif data:
             self._post([NewMessage(self.author, None, None, data)])
 
-    def say_rest(self) -> None:
-        # Not when the connection is lost: who breaks off (a reset) loses what was not yet said, as with what the kernel holds;
-        # who closes is heard to the end, because the close is behind it.
+    def send_waiting(self) -> None:
+        # Not when the connection is lost: a client that resets its connection loses what was not yet appended, as with what the
+        # kernel holds; one that closes is heard to the end, because the close is behind it.
         waiting, self._waiting = self._waiting, []
         if waiting:
             self._submit(waiting)
@@ -89,17 +94,18 @@ class TextSession(Session):
             self._submit(new_events)
 
     def _allowed_now(self, wanted: int) -> int:
-        if self._room.policy.slow_mode and "moderate" not in self.user.rights and wanted:
-            if self.core.slow_mode_wait(self.user, self._room) > 0 or not self.allowed(1):
+        permissions = self.core.permissions
+        if wanted and permissions.has_slow_mode(self.user, self._room):
+            if permissions.slow_mode_wait(self.user, self._room) > 0 or not self.rate.take(self.user, self.address, 1):
                 return 0
-            self.core.check_slow_mode(self.user, self._room)
+            permissions.check_slow_mode(self.user, self._room)
             return 1
-        return self.allowed(wanted)
+        return self.rate.take(self.user, self.address, wanted)
 
     def _throttle(self) -> None:
         self._throttled = True
         self.connection.pause()
-        wait = max(self.wait_for_rate(), self.core.slow_mode_wait(self.user, self._room))
+        wait = max(self.rate.wait(self.user, self.address), self.core.permissions.slow_mode_wait(self.user, self._room))
         self.core.call_later(max(0.05, wait), self._unthrottle)
 
     def _unthrottle(self) -> None:
@@ -114,15 +120,20 @@ class TextSession(Session):
 
     def _submit(self, new_events: list[NewEvent]) -> None:
         try:
-            self.core.check_may_write(self.user, self._room)
+            self.core.permissions.check(self.user, Action.SEND, self._room)
         except ChatError as error:
             self.end(error)
         else:
-            self._keep(new_events)
+            self._append(new_events, sum(_size(each) for each in new_events))
 
-    def _keep(self, new_events: list[NewEvent]) -> None:
+    def _append(self, new_events: list[NewEvent], size: int) -> None:
         # There is no way to tell a plain client that its message was not kept, except to end.
         try:
-            self.core.submit(AppendRequest(self._room, new_events, None, self.end))
+            self.core.submit(AppendRequest(self._room, new_events, None, self.end, size))
         except ChatError as error:
             self.end(error)
+
+
+def _size(new_event: NewEvent) -> int:
+    assert isinstance(new_event, NewMessage)
+    return len(new_event.text or new_event.data or b"")

@@ -22,10 +22,12 @@ from twisted.logger import Logger
 from twisted_chat.auth.authenticator import AuthenticatorChain, GuestFactory
 from twisted_chat.auth.jwt import JsonWebTokens, JwtKey, read_key
 from twisted_chat.auth.tokens import OpaqueTokens
-from twisted_chat.core.chat import Chat
+from twisted_chat.core.chat import Chat, OpenSession
 from twisted_chat.core.connections import ConnectionLimiter
+from twisted_chat.core.json_session import JsonSession
+from twisted_chat.core.text_session import TextSession
 from twisted_chat.errors import BadRequest
-from twisted_chat.interfaces import Authenticator, Store, TokenRecord
+from twisted_chat.interfaces import Authenticator, Dialect, Store, TokenRecord
 from twisted_chat.internals.checks import log_fallbacks
 from twisted_chat.server import metrics
 from twisted_chat.server.config import Settings, key_file
@@ -44,6 +46,10 @@ from twisted_chat.websocket.factory import ChatFactory
 
 #: Seconds between two looks whether everybody has gone.
 _DRAIN_LOOK_SECONDS = 0.02
+
+
+#: The session class of each WebSocket subprotocol.
+DIALECTS: dict[Dialect, OpenSession] = {Dialect.TEXT: TextSession, Dialect.JSON: JsonSession}
 
 
 class SetUpError(Exception):
@@ -80,18 +86,14 @@ class RunningChat:
 
     def meet(self, tokens: Sequence[TokenRecord]) -> None:
         """Who has a token: nobody else may have their names, and with tokens this is no longer the out-of-the-box state."""
-        self.core.reserve_names((token.user, token.name) for token in tokens if token.revoked is None)
+        self.core.sessions.reserve_names((token.user, token.name) for token in tokens if token.revoked is None)
         if tokens and self.null_origin:
             self.request_auth.origins = Origins(self.request_auth.origins.allowed)
 
     def apply(self, settings: Settings) -> None:
         """Take over what may change while running; connections keep what they were told."""
-        self.core.limits = self.limiter.limits = settings.limits
-        self.core.policies = policies = settings.policies()
-        for room in self.core.all_rooms:
-            policy = policies.policy(room.name)
-            if policy.durable == room.policy.durable:
-                room.follow(policy)
+        self.limiter.limits = settings.limits
+        self.core.configure(settings.limits, settings.policies())
         self.request_auth.origins = Origins(
             frozenset(map(parse_origin, settings.allowed_origins)), self.request_auth.origins.null
         )
@@ -103,7 +105,7 @@ class RunningChat:
         deadline = clock.seconds() + seconds
         count = len(self.core.sessions)
         try:
-            await self.core.drain().addTimeout(seconds, clock)
+            await self.core.drain.begin().addTimeout(seconds, clock)
         except TimeoutError:
             self.log.error("The store did not finish within {seconds} s", seconds=seconds)
         while self.core.sessions and clock.seconds() < deadline:
@@ -142,6 +144,7 @@ async def build(
         now_seconds=time.time,
         run_id=secrets.token_hex(6),
         random=random.random,
+        dialects=DIALECTS,
         limits=settings.limits,
         policies=settings.policies(),
         identify=identities.identify,

@@ -71,7 +71,7 @@ def revocation(store: TokenStore, core: Chat, clock: IReactorTime, now_seconds: 
     async def look() -> None:
         nonlocal seen_until
         now = int(now_seconds() * 1000)
-        core.end_tokens(await store.revoked_since(seen_until - REVOCATION_OVERLAP_MS))
+        core.sessions.end_tokens(await store.revoked_since(seen_until - REVOCATION_OVERLAP_MS))
         seen_until = now
 
     return PeriodicTask(clock, REVOCATION_SECONDS, "revocation", lambda: Deferred.fromCoroutine(look()))
@@ -90,11 +90,11 @@ def rooms(store: RoomStore, core: Chat, clock: IReactorTime) -> PeriodicTask:
     """Tells the hub of rooms that another process made, archived or opened again."""
 
     async def look() -> None:
-        core.learn_rooms(await store.rooms())
+        core.rooms.learn(await store.rooms())
 
     return PeriodicTask(clock, ROOMS_SECONDS, "rooms", lambda: Deferred.fromCoroutine(look()))
 
 
 def retention(core: Chat, clock: IReactorTime) -> PeriodicTask:
     """Lets the store forget what the rooms' policies do not keep."""
-    return PeriodicTask(clock, RETENTION_SECONDS, "retention", lambda: core.retain())
+    return PeriodicTask(clock, RETENTION_SECONDS, "retention", lambda: core.retention.apply())

@@ -19,7 +19,7 @@ class ChatCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """One sample of each."""
-        rooms = list(self._core.all_rooms)
+        rooms = list(self._core.rooms)
         yield GaugeMetricFamily("twisted_chat_sessions", "Connections that take part in the chat.", len(self._core.sessions))
         yield GaugeMetricFamily("twisted_chat_rooms", "Rooms in memory.", len(rooms))
         yield GaugeMetricFamily(
@@ -32,7 +32,7 @@ class ChatCollector(Collector):
         yield CounterMetricFamily(
             "twisted_chat_ephemeral_dropped",
             "Deliveries that ephemeral rooms let go because a reader was slow.",
-            sum(room.dropped for room in rooms),
+            sum(room.log.dropped for room in rooms),
         )
 
 

@@ -137,15 +137,15 @@ class MemoryChat:
         chat, self.chat = self.chat, None
         assert chat is not None, "it does not run"
         chat.limiter.draining = True
-        chat.core.drain()
+        chat.core.drain.begin()
         self.settle()
 
     def kill(self) -> None:
         """End it in the middle of whatever it does, as ``kill -9`` does; what was committed stays."""
         chat, self.chat = self.chat, None
         assert chat is not None, "it does not run"
-        chat.core.wheel.stop()
-        chat.core.draining = True
+        chat.core.timers.stop()
+        chat.core.drain.began = True
         self.cut()
 
     def cut(self) -> None:

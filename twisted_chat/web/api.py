@@ -172,13 +172,15 @@ class Api:
         """The rooms that you may see."""
         user = await self._asker(call)
         core = self._core
-        return json_answer(RoomList(rooms=tuple(_info(room, core.can(user, room)) for room in core.rooms(user))))
+        return json_answer(
+            RoomList(rooms=tuple(_info(room, core.permissions.can(user, room)) for room in core.rooms.visible(user)))
+        )
 
     async def events(self, call: ApiRequest) -> Response | None:
         """A part of a room's log; with ``Accept: text/event-stream`` everything from there on, as it happens."""
         user = await self._asker(call)
         query = call.query(EventsQuery)
-        room = self._core.room_for(user, decoded_room(call.segments[0]))
+        room = self._core.rooms.find(user, decoded_room(call.segments[0]))
         if _wants_stream(call):
             await self._stream(call, user, room, query)
             return None
@@ -190,7 +192,7 @@ class Api:
         """Say something in a room.  With an ``Idempotency-Key`` it is said once, however often it is sent."""
         user = await call.user()
         core = self._core
-        room = core.room_for(user, decoded_room(call.segments[0]))
+        room = core.rooms.find(user, decoded_room(call.segments[0]))
         key = _key(call, user)
         said = self._said(call)
         self._check_rate(call.arrival.address, user)
@@ -263,7 +265,7 @@ class Api:
     def _check_rate(self, address: str, user: User) -> None:
         """By address and by person: a guest without a device is a new person each time."""
         limits = self._core.limits
-        shared = self._core.person_bucket(user.id)
+        shared = self._core.rates.users.bucket(user.id)
         if not shared.available():
             raise _too_fast(shared.wait())
         self._saying.take(address, limits.person_burst, limits.person_per_second)

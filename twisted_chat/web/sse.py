@@ -24,13 +24,15 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_chat.core.chat import Chat
+from twisted_chat.core.history import Unrecoverable
+from twisted_chat.core.joining import joined_reply
 from twisted_chat.core.room import Room
-from twisted_chat.core.session import Session, SessionState
+from twisted_chat.core.session import Membership, Session, SessionState
 from twisted_chat.core.subscription import Subscription
 from twisted_chat.errors import RETRY_CLOSE_CODES, BadRequest, CloseCode, TokenExpired
 from twisted_chat.events import Cursor, Event
 from twisted_chat.protocol.encoders import JsonEncoding
-from twisted_chat.protocol.replies import ByePush, GapPush, Joined, LivePush
+from twisted_chat.protocol.replies import ByePush, GapPush, LivePush
 from twisted_chat.users import User
 from twisted_chat.web.responses import write_head
 from twisted_chat.web.site import ChatRequest
@@ -165,34 +167,20 @@ class StreamSession(Session):
         super().__init__(core, connection, user, address)
         connection.session = self
 
-    def begin(self, room: Room, position: int, recovered: bool | UnsetType, why: str | UnsetType) -> None:
+    def begin(self, room: Room, position: int, recovered: bool | UnsetType, why: Unrecoverable | None) -> None:
         """Read after ``position``, having said where that is."""
-        subscription = Subscription(
-            room.broadcast(EventStreamEncoding, lambda name: EventStreamEncoding(name, room.epoch)), self.connection, self
-        )
-        self.enter_room(room, subscription)
-        joined = Joined(
-            room=room.name,
-            epoch=room.epoch,
-            head=room.head,
-            head_id=room.head_id,
-            first=room.first,
-            from_=position + 1,
-            recovered=recovered,
-            why=why,
-            durable=room.durable,
-            topic=room.topic,
-            can=self.core.can(self.user, room),
-        )
-        self.connection.write(named("joined", joined))
-        subscription.start(position)
+        broadcast = room.broadcast(EventStreamEncoding, lambda name: EventStreamEncoding(name, room.epoch))
+        membership = Membership(room, broadcast, self.connection, self)
+        self.enter_room(membership)
+        self.connection.write(named("joined", joined_reply(self, room, position + 1, recovered, why)))
+        membership.start(position)
         self.feed()
 
     def caught_up(self, subscription: Subscription) -> None:
-        self.connection.write(named("live", LivePush(room=subscription.room.name, seq=subscription.room.head)))
+        self.connection.write(named("live", LivePush(room=subscription.log.name, seq=subscription.log.head)))
 
     def missed(self, subscription: Subscription, count: int) -> None:
-        self.connection.write(named("gap", GapPush(room=subscription.room.name, dropped=count)))
+        self.connection.write(named("gap", GapPush(room=subscription.log.name, dropped=count)))
 
     def on_timer(self, tick: int) -> int:
         """A comment now and then keeps proxies from ending the stream.  A reader says nothing, so its silence means nothing."""
@@ -233,7 +221,7 @@ async def stream(
     :param after: the number to read after, for one that has no cursor; ``tail``: so many of the last events first.
     :param ended: is told when it is over.
     """
-    why = await core.check_cursor(room, since) if since is not None else None
+    why = await core.history.check_cursor(room.log, since) if since is not None else None
     room.check_size()
     write_head(request, 200, (*HEADERS, *headers))
     connection = StreamConnection(request)
@@ -247,10 +235,10 @@ async def stream(
 
     request.notifyFinish().addBoth(over)
     core.add_session(session)
-    session.begin(room, _position(room, since, after, tail, why), UNSET if since is None else why is None, why or UNSET)
+    session.begin(room, _position(room, since, after, tail, why), UNSET if since is None else why is None, why)
 
 
-def _position(room: Room, since: Cursor | None, after: int | None, tail: int | None, why: str | None) -> int:
+def _position(room: Room, since: Cursor | None, after: int | None, tail: int | None, why: Unrecoverable | None) -> int:
     if since is not None:
         return since.seq if why is None else room.first - 1
     if after is not None:

@@ -14,8 +14,8 @@ Each attribute of Autobahn that is used here is pinned by ``tests/test_websocket
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from autobahn.websocket.compress import PerMessageDeflate, PerMessageDeflateOfferAccept
@@ -25,7 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_chat.errors import ChatError, CloseCode
-from twisted_chat.interfaces import Admission
+from twisted_chat.interfaces import Admission, SocketSession
 from twisted_chat.protocol.frames import FIN_PING, frame, switching_protocols
 from twisted_chat.websocket import fast_frames
 from twisted_chat.websocket.control_frames import ControlFrames
@@ -37,22 +37,6 @@ _PING = frame(FIN_PING, b"")
 #: Bytes of a close frame's reason (RFC 6455 section 5.5: 125 with the code).
 _REASON_BYTES = 123
 _OPEN, _CLOSED = WebSocketProtocol.STATE_OPEN, WebSocketProtocol.STATE_CLOSED
-
-
-class SocketSession(Protocol):
-    """What takes the messages: a :class:`twisted_chat.core.session.Session`, as far as this edge knows it."""
-
-    def received(self, texts: Sequence[bytes]) -> None: ...
-
-    def received_binary(self, data: bytes) -> None: ...
-
-    def heard(self) -> None: ...
-
-    def congested(self) -> None: ...
-
-    def drained(self) -> None: ...
-
-    def lost(self) -> None: ...
 
 
 class WebSocketLink(SocketLink):

@@ -1,0 +1,160 @@
+"""Announce the events of each durable room in the order of their numbers, each once.
+
+In:   events that this server has committed (:meth:`Announcer.announce`), and hints that the log of a room has grown because somebody
+      else wrote to it (:meth:`Announcer.hint`).
+Out:  :meth:`Room.announce` without holes; a callback for what must wait until an event has been announced.
+
+The usual case costs one comparison: the committed events are the next ones and are announced at once.  Where the numbers show
+that somebody else's events lie between, the announcer reads the log from the room's head, and announces what it reads.  A hint may be
+lost or come twice; the log alone decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from twisted.logger import Logger
+
+from twisted_chat.core.room import Room
+from twisted_chat.core.scheduler import CallLater, Scheduler
+from twisted_chat.events import Event
+
+#: Seconds between two tries to read a log that could not be read.
+RETRY_SECONDS = 1.0
+
+
+class _Gap:
+    """A room whose log has events that are not announced yet.
+
+    :ivar target: the newest number known to be in the log.
+    :ivar committed: this server committed events of the gap, so they were in the log for certain.
+    :ivar waiting: calls, each with the number that has to be announced before.
+    """
+
+    __slots__ = ("committed", "target", "waiting")
+
+    def __init__(self, target: int, committed: bool) -> None:
+        self.target = target
+        self.committed = committed
+        self.waiting: list[tuple[int, Callable[[], None]]] = []
+
+
+class Announcer:
+    """The only caller of :meth:`Room.announce` for durable rooms."""
+
+    log = Logger()
+
+    def __init__(self, scheduler: Scheduler, call_later: CallLater) -> None:
+        self._scheduler = scheduler
+        self._call_later = call_later
+        self._gaps: dict[Room, _Gap] = {}
+        #: Rooms for which commits of this server are in progress: how many, and the highest number hinted at meanwhile.  Most hints
+        #: are about these very commits, and need no read; a foreign event shows as a gap in their numbers.
+        self._committing: dict[Room, list[int]] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether any event that is known to be in a log has not been announced."""
+        return bool(self._gaps)
+
+    def commit_began(self, rooms: Iterable[Room]) -> None:
+        """A commit for these rooms is in progress; :meth:`commit_ended` follows."""
+        for room in rooms:
+            self._committing.setdefault(room, [0, 0])[0] += 1
+
+    def commit_ended(self, rooms: Iterable[Room]) -> None:
+        """The commit has been announced, or has failed."""
+        for room in rooms:
+            committing = self._committing[room]
+            committing[0] -= 1
+            if not committing[0]:
+                del self._committing[room]
+                self.hint(room, committing[1])
+
+    def announce(self, room: Room, events: Sequence[Event]) -> bool:
+        """These events of the room were committed; answers whether they are announced now (else: later, :meth:`when_announced`)."""
+        head = room.log.head
+        if events[0].seq == head + 1:
+            try:
+                room.announce(events)
+            except Exception:
+                self.log.failure("Announcing in {room} failed", room=room.name)
+            return True
+        events = [event for event in events if event.seq > head]
+        if not events:
+            # They were read from the log before the answer to the commit came.
+            return True
+        self._fill_to(room, events[-1].seq, committed=True)
+        return room.log.head >= events[-1].seq
+
+    def when_announced(self, room: Room, seq: int, work: Callable[[], None]) -> None:
+        """Call ``work`` when the event of that number, which was committed, has been announced."""
+        gap = self._gaps.get(room)
+        if gap is None or room.log.head >= seq:
+            work()
+        else:
+            gap.waiting.append((seq, work))
+
+    def hint(self, room: Room, head: int) -> None:
+        """The log of the room may have grown up to that number."""
+        if head <= room.log.head:
+            return
+        committing = self._committing.get(room)
+        if committing is not None:
+            committing[1] = max(committing[1], head)
+        else:
+            self._fill_to(room, head, committed=False)
+
+    def _fill_to(self, room: Room, seq: int, *, committed: bool) -> None:
+        gap = self._gaps.get(room)
+        if gap is not None:
+            gap.target = max(gap.target, seq)
+            gap.committed = gap.committed or committed
+            return
+        self._gaps[room] = _Gap(seq, committed)
+        self._read(room)
+
+    def _read(self, room: Room) -> None:
+        room.log.read(room.log.head).addCallbacks(
+            self._store_answered, self._store_failed, callbackArgs=(room,), errbackArgs=(room,)
+        )
+
+    def _store_answered(self, events: list[Event], room: Room) -> None:
+        gap, head = self._gaps[room], room.log.head
+        events = [event for event in events if event.seq > head]
+        if events:
+            if events[0].seq > head + 1:
+                # Retention removed what lies between.
+                room.skip_to(events[0].seq)
+            self._announce(room, events)
+        elif gap.committed and gap.target > head:
+            # Retention has removed even what this server committed.
+            room.skip_to(gap.target + 1)
+        else:
+            # The hint was wrong, or retention removed what it announced.
+            gap.target = head
+        self._call_announced(room, gap)
+        if gap.target > room.log.head:
+            self._scheduler.at_next(lambda: self._read(room))
+        else:
+            del self._gaps[room]
+
+    def _store_failed(self, failure: object, room: Room) -> None:
+        self.log.error("Could not read room {room}: {reason}", room=room.name, reason=str(failure))
+        self._call_later(RETRY_SECONDS, lambda: self._read(room))
+
+    def _announce(self, room: Room, events: Sequence[Event]) -> None:
+        try:
+            room.announce(events)
+        except Exception:
+            self.log.failure("Announcing in {room} failed", room=room.name)
+
+    def _call_announced(self, room: Room, gap: _Gap) -> None:
+        head = room.log.head
+        due = [work for seq, work in gap.waiting if seq <= head]
+        gap.waiting = [(seq, work) for seq, work in gap.waiting if seq > head]
+        for work in due:
+            try:
+                work()
+            except Exception:
+                self.log.failure("Bug while answering what was committed in {room}", room=room.name)

@@ -1,0 +1,58 @@
+"""The end of a server: accept nothing new, commit what came, tell every client when to come back, close."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+
+from twisted_chat.core.broadcast import FanOut
+from twisted_chat.core.commit import GroupCommit
+from twisted_chat.core.connections import Sessions
+from twisted_chat.core.scheduler import TimingWheel
+from twisted_chat.errors import CloseCode, Restarting
+
+#: Seconds over which clients are asked to come back after a restart, at least; and the rate that the spread aims at.
+RETURN_SECONDS = 10.0
+RETURNS_PER_SECOND = 200.0
+
+
+class Drain:
+    """Ends the sessions of a server.
+
+    :param random: a number from [0, 1) at each call, to spread reconnects.
+    :ivar began: nothing new is accepted any more.
+    """
+
+    def __init__(
+        self, sessions: Sessions, commits: GroupCommit, fan_out: FanOut, timers: TimingWheel, random: Callable[[], float]
+    ) -> None:
+        self.began = False
+        self._sessions = sessions
+        self._commits = commits
+        self._fan_out = fan_out
+        self._timers = timers
+        self._random = random
+
+    def check(self) -> None:
+        """:class:`Restarting` once the end has begun."""
+        if self.began:
+            raise Restarting("the server is restarting", retry_after_ms=self._return_ms())
+
+    def begin(self) -> Deferred[None]:
+        """Close every connection with 1012 when everything is committed; fires when all of it is written."""
+        for session in self._sessions:
+            session.send_waiting()
+        self.began = True
+        return self._commits.idle().addCallback(lambda _: self._close_all())
+
+    def _close_all(self) -> None:
+        self._fan_out.finish()
+        for session in self._sessions:
+            session.bye(CloseCode.RESTART, "restart", retry=True, retry_after_ms=self._return_ms())
+            session.close(CloseCode.SERVICE_RESTART, "restart")
+        self._timers.stop()
+
+    def _return_ms(self) -> int:
+        spread = max(RETURN_SECONDS, len(self._sessions) / RETURNS_PER_SECOND)
+        return 500 + int(self._random() * spread * 1000)

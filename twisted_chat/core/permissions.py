@@ -1,0 +1,123 @@
+"""May this user do that in this room?  The one place that answers it.
+
+In:   a user, an action, a room (or, to see it, its name).
+Out:  nothing, or the error that the client is told.  Who may not see a room learns nothing of it: for them there is no such room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from fnmatch import fnmatchcase
+from math import ceil
+
+from twisted_chat.core.configuration import Configuration
+from twisted_chat.core.room import Room
+from twisted_chat.errors import Forbidden, NoSuchRoom, SlowMode
+from twisted_chat.limits import RoomPolicy
+from twisted_chat.users import User
+
+
+class Action(Enum):
+    """What a user may do in a room that the user may see; the value is its name in ``can`` of the protocol."""
+
+    SEND = "send"
+    EDIT = "edit"
+    DELETE = "delete"
+    REACT = "react"
+    TOPIC = "topic"
+    MODERATE = "moderate"
+
+
+#: Actions on events of the log, which need a room that keeps them.
+_NEED_LOG = frozenset({Action.EDIT, Action.DELETE, Action.REACT})
+
+
+class Permissions:
+    """Answers by the user's rights and the room's policy, and keeps the times of slow mode.
+
+    :param now: monotonic seconds.
+    """
+
+    def __init__(self, configuration: Configuration, now: Callable[[], float]) -> None:
+        self._configuration = configuration
+        self._now = now
+        #: When each user last said something in a room with slow mode.
+        self._last_message: dict[tuple[str, str], float] = {}
+
+    def may_see(self, user: User, room: str) -> bool:
+        """Whether the room exists for this user."""
+        if user.guest and not self._configuration.policy(room).guests:
+            return False
+        return user.rooms is None or any(fnmatchcase(room, pattern) for pattern in user.rooms)
+
+    def check_may_see(self, user: User, room: str) -> None:
+        """:class:`NoSuchRoom` unless the room exists for this user."""
+        if not self.may_see(user, room):
+            raise NoSuchRoom(f"room: there is no {room}")
+
+    def allowed(self, user: User, action: Action, room: Room) -> bool:
+        """Whether the user, who may see the room, may do that there."""
+        if action is Action.MODERATE:
+            return _moderates(user)
+        if action is Action.TOPIC and user.guest:
+            return False
+        if action in _NEED_LOG and not room.durable:
+            return False
+        return not room.archived and _may_write(user, room.policy)
+
+    def check(self, user: User, action: Action, room: Room) -> None:
+        """:class:`Forbidden` unless the user may do that there."""
+        if self.allowed(user, action, room):
+            return
+        if action is Action.MODERATE:
+            raise Forbidden(f"room: you are not a moderator of {room.name}")
+        if action is Action.TOPIC and user.guest:
+            raise Forbidden("topic: guests do not set topics")
+        if room.archived:
+            raise Forbidden(f"room: {room.name} is archived")
+        if action in _NEED_LOG and not room.durable:
+            raise Forbidden("this room keeps nothing, so nothing in it can be edited, deleted or reacted to")
+        raise Forbidden(f"room: you may not write in {room.name}")
+
+    def can(self, user: User, room: Room) -> tuple[str, ...]:
+        """Everything that the user may do there, for the ``can`` of a join."""
+        return tuple(action.value for action in Action if self.allowed(user, action, room))
+
+    def check_slow_mode(self, user: User, room: Room) -> None:
+        """The user sends a message there: :class:`SlowMode` if it is too early for that."""
+        wait = self.slow_mode_wait(user, room)
+        if wait > 0:
+            raise SlowMode(f"room: {room.name} is in slow mode, wait {wait:.1f} s", retry_after_ms=ceil(wait * 1000))
+        if room.policy.slow_mode:
+            self._last_message[room.name, user.id] = self._now()
+
+    def slow_mode_wait(self, user: User, room: Room) -> float:
+        """Seconds until the user may send a message there again."""
+        at = self._last_message.get((room.name, user.id))
+        if at is None or not self.has_slow_mode(user, room):
+            return 0.0
+        return at + room.policy.slow_mode - self._now()
+
+    def has_slow_mode(self, user: User, room: Room) -> bool:
+        """Whether slow mode concerns the user there; moderators are exempt."""
+        return bool(room.policy.slow_mode) and not _moderates(user)
+
+    def tidy(self) -> None:
+        """Forget times that slow mode does not need any more."""
+        now, policy = self._now(), self._configuration.policy
+        self._last_message = {place: at for place, at in self._last_message.items() if now - at <= policy(place[0]).slow_mode}
+
+
+def _moderates(user: User) -> bool:
+    return "moderate" in user.rights
+
+
+def _may_write(user: User, policy: RoomPolicy) -> bool:
+    match policy.writers:
+        case "moderators":
+            return _moderates(user)
+        case "users":
+            return not user.guest
+        case _:
+            return True

@@ -1,0 +1,172 @@
+"""The directory of rooms: made, found, listed, archived, forgotten.
+
+In:   names as users type them; what the store has at the start, and what other processes change in it.
+Out:  :class:`Room` objects, each made when it is first asked for; an error that names the field otherwise.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+
+from msgspec.structs import replace
+
+from twisted_chat.core.configuration import Configuration
+from twisted_chat.core.connections import address_block
+from twisted_chat.core.permissions import Permissions
+from twisted_chat.core.ratelimit import BucketTable
+from twisted_chat.core.room import Room
+from twisted_chat.errors import Conflict, LimitReached, NoSuchRoom, RateLimited
+from twisted_chat.interfaces import RoomRecord
+from twisted_chat.names import room_name, skeleton
+from twisted_chat.users import User
+
+#: Rooms in one list: an answer of megabytes would delay others.
+LISTED_ROOMS = 1_000
+
+#: The room that always exists.
+LOBBY = "lobby"
+
+#: Makes the room of a record.
+MakeRoom = Callable[[RoomRecord], Room]
+
+
+class Rooms:
+    """All rooms of this server, in memory or only in the store.
+
+    :param records: what the store has at the start.
+    :param now: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        records: Iterable[RoomRecord],
+        configuration: Configuration,
+        permissions: Permissions,
+        make_room: MakeRoom,
+        now: Callable[[], float],
+    ) -> None:
+        self._configuration = configuration
+        self._permissions = permissions
+        self._make_room = make_room
+        self._records = {record.name: record for record in records}
+        self._rooms: dict[str, Room] = {}
+        #: The look-alike form of each name -> the name.
+        self._skeletons = {skeleton(name): name for name in self._records}
+        #: All names in order, for the list.
+        self._names = sorted(self._records)
+        self._made = BucketTable(configuration, lambda limits: (limits.rooms_made_burst, limits.rooms_made_per_second), now)
+
+    def __iter__(self) -> Iterator[Room]:
+        """The rooms in memory."""
+        return iter(list(self._rooms.values()))
+
+    def __len__(self) -> int:
+        return len(self._rooms)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all rooms, in order."""
+        return list(self._names)
+
+    def name_of(self, raw: str) -> str:
+        """The one form of a room's name."""
+        return raw if raw in self._rooms else room_name(raw)
+
+    def in_memory(self, name: str) -> Room | None:
+        """The room of that name, if it has been asked for since the start."""
+        return self._rooms.get(name)
+
+    def find(self, user: User, raw: str, address: str | None = None) -> Room:
+        """The room, made if need be and allowed; :class:`NoSuchRoom` also for one that the user may not see.
+
+        :param address: from where the user asks, so that making rooms is rated by address, too; None: the program itself asks.
+        """
+        room = self._rooms.get(raw)
+        name = room_name(raw) if room is None else room.name
+        # First of all, so that who may not see a room learns nothing of it, and makes none.
+        self._permissions.check_may_see(user, name)
+        return room or self._open(name) or self._make(user, name, address)
+
+    def visible(self, user: User) -> list[Room]:
+        """The rooms that the user may see, by name, at most :data:`LISTED_ROOMS`."""
+        names = (name for name in self._names if self._permissions.may_see(user, name))
+        return [room for name in islice(names, LISTED_ROOMS) if (room := self._open(name)) is not None]
+
+    def learn(self, rooms: Mapping[str, bool]) -> None:
+        """The rooms in the store by name, and whether each is archived: another process makes, archives and opens rooms."""
+        for name, archived in rooms.items():
+            room = self._rooms.get(name)
+            if room is not None and room.archived != archived:
+                room.set_archived(archived)
+            record = self._records.get(name)
+            if record is None:
+                # Whatever its log has was sent through this server, and then the room is in memory and stays so.
+                self._records[name] = RoomRecord(name, archived=archived)
+                if room is None:
+                    self._add_name(name)
+            elif record.archived != archived:
+                self._records[name] = replace(record, archived=archived)
+
+    def forget_empty(self) -> None:
+        """Forget the rooms that nobody is in and in which nothing was said; they are given back to those who made them."""
+        for name, room in list(self._rooms.items()):
+            if not room.in_use and not room.head and name not in self._records and name != LOBBY:
+                del self._rooms[name]
+                self._skeletons.pop(skeleton(name), None)
+                del self._names[bisect_left(self._names, name)]
+                for key in room.charged_to:
+                    self._made.give_back(key, 1)
+        self._made.prune()
+
+    def shrink_caches(self) -> None:
+        """If the caches of all rooms are too large together, the rooms with the fewest members lose theirs."""
+        weight = sum(room.log.cache.weight for room in self._rooms.values())
+        allowed = self._configuration.limits.recent_bytes_total
+        if weight <= allowed:
+            return
+        for room in sorted(self._rooms.values(), key=lambda room: (room.members, room.log.cache.weight)):
+            if room.durable:
+                weight -= room.log.cache.weight
+                room.clear_cache()
+            if weight <= allowed // 2:
+                break
+
+    def _open(self, name: str) -> Room | None:
+        """The room if there is one, in memory or in the store."""
+        room = self._rooms.get(name)
+        if room is None and name in self._records:
+            room = self._rooms[name] = self._make_room(self._records[name])
+        return room
+
+    def _make(self, user: User, name: str, address: str | None) -> Room:
+        configuration = self._configuration
+        configured = name == LOBBY or name in configuration.policies.table
+        if not (configuration.policies.create or configured):
+            raise NoSuchRoom(f"room: there is no {name}")
+        like = self._skeletons.get(skeleton(name))
+        if like is not None:
+            raise Conflict(f"room: {name} looks like {like}")
+        if len(self._skeletons) >= configuration.limits.rooms:
+            raise LimitReached(f"room: there are {configuration.limits.rooms} rooms already")
+        charged_to = [] if configured or address is None else [user.id, address_block(address)]
+        self._charge(charged_to)
+        room = self._rooms[name] = self._make_room(RoomRecord(name))
+        room.charged_to = tuple(charged_to)
+        self._add_name(name)
+        return room
+
+    def _charge(self, keys: Iterable[str]) -> None:
+        buckets = [self._made.bucket(key) for key in keys]
+        for bucket in buckets:
+            if not bucket.available():
+                raise RateLimited(
+                    f"room: too many new rooms, wait {bucket.wait():.0f} s", retry_after_ms=round(bucket.wait() * 1000)
+                )
+        for bucket in buckets:
+            bucket.take(1)
+
+    def _add_name(self, name: str) -> None:
+        self._skeletons.setdefault(skeleton(name), name)
+        insort(self._names, name)
