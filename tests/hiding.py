@@ -24,7 +24,7 @@ def without(kind: Class, *names: str) -> Class:
 
 
 def hide(case: SynchronousTestCase, kind: type, *names: str) -> None:
-    """The same for all objects of ``kind`` until the test ends."""
+    """The same for all objects of ``kind`` until the test ends, or until other names of ``kind`` are hidden."""
     plain: Any = kind.__getattribute__
 
     def __getattribute__(self: Any, name: str) -> Any:

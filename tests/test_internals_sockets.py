@@ -23,7 +23,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.certificates import make_certificate
 from tests.hiding import hide, without
 from tests.http_memory import KEY
-from tests.ws_memory import TEXT, TICKET, Connection, FakeSocket, RecordingSession, server_frames, use_clock
+from tests.ws_memory import ADMISSION, TEXT, Connection, FakeSocket, RecordingSession, server_frames, use_clock
 from twisted_chat.interfaces import Handshake
 from twisted_chat.internals.sockets import (
     SLICE_BYTES,
@@ -58,7 +58,7 @@ class Secured:
         self.reactor: Any = reactor
         self.socket = FakeSocket()
         self.factory = ChatFactory(self._open_session, lambda address: None, Limits(), reactor=reactor)
-        self.protocol = self.factory.open_socket(TICKET, Handshake(KEY))
+        self.protocol = self.factory.open_socket(ADMISSION, Handshake(KEY))
         options = CertificateOptions(
             privateKey=crypto.load_privatekey(crypto.FILETYPE_PEM, key.read_bytes()),
             certificate=crypto.load_certificate(crypto.FILETYPE_PEM, certificate.read_bytes()),

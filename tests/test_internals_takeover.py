@@ -1,4 +1,4 @@
-"""Taking the transport: every private name of Twisted that it touches, and that nothing of HTTP stays behind."""
+"""Taking the transport: each private name of Twisted that it uses, and that nothing of HTTP stays behind."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http import HTTPChannel, Request
 from zope.interface import providedBy
 
+from tests.hiding import hide
 from tests.http_memory import Recorder, Wire, handshake
 from twisted_chat.core.connections import ConnectionLimiter
-from twisted_chat.internals.takeover import give_transport, take_transport
+from twisted_chat.internals.takeover import check, give_transport, take_channel, take_transport
 from twisted_chat.limits import Limits
 from twisted_chat.web.site import ChatChannel, ChatRequest, ChatSite
 
@@ -121,23 +122,81 @@ class TakeoverTests(SynchronousTestCase):
         give_transport(transport, protocol, b"")
         self.assertIs(wire.protocol.wrappedProtocol, protocol)
 
+    def test_earlier_answer_unsent(self) -> None:
+        """A channel that does not read because its answers are not taken: the new owner is read for."""
+        wire, request = self.asked()
+        channel = request.channel
+        channel.pauseProducing()
+        wire.pauseProducing()
+        transport, _ = take_transport(request)
+        self.assertEqual((transport.producer, transport.producerState), (None, "producing"))
+
+    def test_transport_that_cannot_pause(self) -> None:
+        """A transport without backpressure, at which the channel is not registered, is taken as well."""
+        pipe: Any = Pipe()
+        channel: Any = self.site.buildProtocol(None)
+        channel.makeConnection(pipe)
+        self.assertEqual(take_channel(channel), (pipe, b""))
+
+
+class Pipe:
+    """The least that HTTP needs of a transport."""
+
+    def write(self, data: bytes) -> None: ...
+
+
+class FallbackTests(TakeoverTests):
+    """The same on a Twisted that has no ``_dataBuffer``: only bytes from before the answer are gone."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        hide(self, HTTPChannel, "_dataBuffer")
+
+    def asked(self, behind: bytes = b"", wire: Wire | None = None) -> tuple[Wire, Any]:
+        return super().asked(wire=wire)
+
+    def test_check(self) -> None:
+        self.assertEqual(check(), ["HTTPChannel._dataBuffer"])
+
+    def test_leftover(self) -> None:
+        """A client that waits loses nothing: frames in the next reads reach the new owner."""
+        wire, request = self.asked()
+        protocol = Recorder(b"hello")
+        give_transport(*take_transport(request)[:1], protocol, b"")
+        wire.protocol.dataReceived(b"one")
+        self.assertEqual(protocol.received, b"one")
+
+    def test_new_owner(self) -> None:
+        wire, request = self.asked()
+        protocol = Recorder(b"hello")
+        transport, leftover = take_transport(request)
+        give_transport(transport, protocol, leftover)
+        transport.registerProducer(protocol, True)
+        wire.protocol.dataReceived(b"two")
+        self.assertEqual((leftover, protocol.received, wire.value()), (b"", b"two", b"hello"))
+
+    def test_reads_on(self) -> None:
+        """Reading that HTTP has stopped goes on."""
+        wire, request = self.asked()
+        wire.pauseProducing()
+        take_transport(request)
+        self.assertEqual(wire.producerState, "producing")
+
 
 class PinTests(SynchronousTestCase):
-    """What we touch of Twisted and nobody promised us.  A failure here tells what to look at after an upgrade."""
+    """What is used of Twisted and promised by no interface.  A failure here tells what to look at after an upgrade."""
 
     def test_channel(self) -> None:
         channel: Any = HTTPChannel()
         self.assertEqual((channel._dataBuffer, channel.requests), ([], []))
         self.assertFalse(channel._handlingRequest)
         self.assertIsNone(channel._abortingCall)
-        self.assertFalse(channel._waitingForTransport)
         self.assertEqual((channel._receivedHeaderSize, channel._receivedHeaderCount), (0, 0))
         self.assertEqual((channel.persistent, channel.length), (1, 0))
         self.assertTrue(callable(channel.forceAbortClient))
         transport = StringTransport()
         channel.timeOut = None
         channel.makeConnection(transport)
-        self.assertIs(channel._networkProducer, transport)
         self.assertIs(transport.producer, channel)
 
     def test_line_receiver(self) -> None:

@@ -1,6 +1,6 @@
-"""TLS by an endpoint string, with what people use: Chromium, Node, Bun, curl, ``websockets``.
+"""TLS by an endpoint string, with the usual clients: Chromium, Node, Bun, curl, ``websockets``.
 
-``tests/test_live_service.py`` has the certificates and ALPN, ``tests/test_live_slow_reader.py`` the reader who sleeps.
+``tests/test_live_service.py`` tests certificates and ALPN, ``tests/test_live_slow_reader.py`` clients that do not read.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class TlsTests(SynchronousTestCase):
                 self.assertEqual([next(events)["text"] for _ in texts], texts)
 
     def test_lost(self) -> None:
-        """A client that goes without a word, in the middle of a message for it, is nobody's trouble."""
+        """A client whose connection breaks in the middle of a message to it does not disturb the others."""
         with JsonClient(self.url, "stays", options=self.options) as stays:
             stays.ask({"type": "join", "room": "lobby", "presence": True})
             with JsonClient(self.url, "goes", options={**self.options, "max_queue": 1}) as goes:

@@ -9,7 +9,6 @@ from typing import Any
 from OpenSSL import SSL
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IAddress, IReadDescriptor
 from twisted.internet.protocol import Factory
 from twisted.internet.tcp import Port
@@ -18,7 +17,7 @@ from twisted.internet.unix import Port as UnixPort
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.certificates import make_certificate
-from twisted_chat.server.listeners import FreshContext, Listener, ListenError, listen
+from twisted_chat.server.listeners import Listener, ListenError, ReplaceableContext, listen
 
 
 class FakePort:
@@ -110,13 +109,34 @@ class CertificateTests(SynchronousTestCase):
         key, certificate = make_certificate(directory)
         return f"ssl:1:privateKey={key}:certKey={certificate}", key, certificate
 
-    def test_pin(self) -> None:
-        """``SSL4ServerEndpoint._sslContextFactory``: exchanged before listening, asked for a context by each connection."""
+    def test_context_is_replaceable(self) -> None:
+        """The port of an ``ssl:`` endpoint is opened with a context that can be replaced."""
         description, _, _ = self.endpoint()
         reactor = MemoryReactorClock()
-        self.assertTrue(hasattr(serverFromString(reactor, description), "_sslContextFactory"))
         self.successResultOf(listen(reactor, [description], Factory()))
-        self.assertIsInstance(reactor.sslServers[0][2], FreshContext)
+        self.assertIsInstance(reactor.sslServers[0][2], ReplaceableContext)
+
+    def test_behind_a_proxy(self) -> None:
+        """The same where TLS is inside PROXY."""
+        description, _, _ = self.endpoint()
+        reactor = MemoryReactorClock()
+        (one,) = self.successResultOf(listen(reactor, [f"haproxy:{description}"], Factory()))
+        self.assertTrue(one.secure)
+        self.assertTrue(one.renew_certificate())
+
+    def test_options_of_the_endpoint(self) -> None:
+        """Backlog and interface reach the port."""
+        description, _, _ = self.endpoint()
+        reactor = MemoryReactorClock()
+        self.successResultOf(listen(reactor, [f"{description}:interface=127.0.0.1:backlog=7"], Factory()))
+        self.assertEqual(reactor.sslServers[0][3:], (7, "127.0.0.1"))
+
+    def test_renewing_opens_no_port(self) -> None:
+        description, _, _ = self.endpoint()
+        reactor = MemoryReactorClock()
+        (one,) = self.successResultOf(listen(reactor, [description], Factory()))
+        self.assertTrue(one.renew_certificate())
+        self.assertEqual(len(reactor.sslServers), 1)
 
     def test_renewed(self) -> None:
         description, key, certificate = self.endpoint()

@@ -11,12 +11,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.http_memory import KEY, Wire, handshake
 from tests.ws_memory import (
+    ADMISSION,
     BINARY,
     CLOSE,
     PING,
     PONG,
     TEXT,
-    TICKET,
     Connection,
     client_frame,
     close_payload,
@@ -82,7 +82,7 @@ class OpeningTests(ProtocolTests):
                 request.finish()
                 return
             transport, rest = take_transport(request)
-            give_transport(transport, factory.open_socket(TICKET, Handshake(KEY)), rest)
+            give_transport(transport, factory.open_socket(ADMISSION, Handshake(KEY)), rest)
 
         site = ChatSite(answer, ConnectionLimiter(Limits()), self.reactor, body_bytes=1000, observe=lambda *a: None, logger=None)  # type: ignore[arg-type]
         wire = Wire(site)
@@ -121,10 +121,10 @@ class OpeningTests(ProtocolTests):
         self.connection.factory.open_session = open_session
         self.open()
         sent = self.socket.take()
-        # Whatever it sends: nobody is there to take it; then it answers, and is gone.
+        # There is no session to take what it sends; it answers the close frame, and the connection ends.
         self.connection.deliver(client_frame(TEXT, b"hello") + client_frame(CLOSE, close_payload(1000)))
         self.reactor.advance(0)
-        self.assertEqual(self.connection.ended, [TICKET.address])
+        self.assertEqual(self.connection.ended, [ADMISSION.address])
         self.socket.sent = sent
 
     def test_no_socket_without_the_site(self) -> None:
@@ -202,7 +202,7 @@ class ClosingTests(ProtocolTests):
         self.connection.deliver(client_frame(CLOSE, close_payload(1012)))
         self.reactor.advance(0)
         self.assertEqual(self.session.calls, ["congested", "lost"])
-        self.assertEqual(self.connection.ended, [TICKET.address])
+        self.assertEqual(self.connection.ended, [ADMISSION.address])
         self.assertTrue(self.socket.closed)
 
     def test_by_peer(self) -> None:
@@ -265,7 +265,7 @@ class ClosingTests(ProtocolTests):
                 connection.deliver(client_frame(PING))
             connection.lose()
             self.assertEqual(connection.session.calls, ["lost"])
-            self.assertEqual(connection.ended, [TICKET.address])
+            self.assertEqual(connection.ended, [ADMISSION.address])
             self.assertEqual(connection.protocol.state, WebSocketProtocol.STATE_CLOSED)
 
     def test_lost_with_half_a_frame(self) -> None:
@@ -292,7 +292,7 @@ class FactoryTests(SynchronousTestCase):
     def test_one_class_for_all(self) -> None:
         """Each connection has the configuration by its class and copies nothing."""
         factory = ChatFactory(lambda link, admission: None, lambda address: None, Limits())  # type: ignore[arg-type, return-value]
-        one, two = (factory.open_socket(TICKET, Handshake(KEY)) for _ in range(2))
+        one, two = (factory.open_socket(ADMISSION, Handshake(KEY)) for _ in range(2))
         self.assertIs(type(one), type(two))
         self.assertEqual(one.maxFramePayloadSize, Limits().frame_bytes)
         self.assertNotIn("maxFramePayloadSize", vars(one))

@@ -19,6 +19,7 @@ from tests.ws_memory import (
     server_frames,
     use_clock,
 )
+from twisted_chat.protocol.frames import text_frame
 from twisted_chat.websocket.connection import UNUSUAL_FRAMES_PER_TURN
 from twisted_chat.websocket.control_frames import CONTROL_FRAMES_BURST, CONTROL_FRAMES_PER_SECOND
 from twisted_chat.websocket.factory import CLOSE_SECONDS
@@ -68,6 +69,18 @@ class PingTests(ControlFrameTests):
         )
         self.assertEqual(server_frames(sent), [(PONG, b"p")])
         self.assertEqual(self.session.messages, [(False, b"ab")])
+
+    def test_before_the_answer_to_a_later_message(self) -> None:
+        """The pong is sent before what a session says to a message behind the ping, whole or in fragments."""
+        self.session.answer = lambda text: self.link.write(text_frame(text))
+        ping = client_frame(PING, b"p")
+        for message in (
+            client_frame(TEXT, b"ab"),
+            client_frame(TEXT, b"a", fin=False) + ping + client_frame(CONTINUATION, b"b"),
+        ):
+            sent = server_frames(self.connection.deliver(ping + message))
+            self.assertEqual(sent[0], (PONG, b"p"))
+            self.assertEqual(sent[-1], (TEXT, b"ab"))
 
     def test_before_the_close_frame(self) -> None:
         """A ping that comes before the peer's close frame in one read is answered before ours."""

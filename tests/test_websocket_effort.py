@@ -90,7 +90,7 @@ class EffortTests(SynchronousTestCase):
         self.assertLessEqual(calls(10) / 320, CALLS_FOR_ONE_LINE)
 
     def test_slow_member_costs_nobody(self) -> None:
-        """Who takes nothing is asked once, not again for each message."""
+        """A socket that takes nothing is tried once, and not again for each message."""
         members = [self.connect(number) for number in range(10)]
         slow = members[5].transport.socket
         slow.room = 0

@@ -18,13 +18,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.http_memory import KEY, handshake
 from tests.ws_memory import (
+    ADMISSION,
     BINARY,
     CLOSE,
     CONTINUATION,
     PING,
     PONG,
     TEXT,
-    TICKET,
     Connection,
     RecordingSession,
     client_frame,
@@ -98,7 +98,7 @@ class Twins:
 
     def connect(self) -> tuple[Callable[[bytes], Seen], Callable[[bytes], Seen]]:
         """What each end gives for bytes received: messages, bytes sent, state, how the connection was ended."""
-        protocol: Any = self.ours.open_socket(TICKET, Handshake(KEY, self.offer))
+        protocol: Any = self.ours.open_socket(ADMISSION, Handshake(KEY, self.offer))
         self.accepted = protocol.accepted
         ours = Pipe()
         protocol.makeConnection(ours)

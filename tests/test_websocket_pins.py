@@ -21,7 +21,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.http_memory import KEY, handshake
-from tests.ws_memory import PING, TEXT, TICKET, Connection, FakeSocket, client_frame, use_clock
+from tests.ws_memory import ADMISSION, PING, TEXT, Connection, FakeSocket, client_frame, use_clock
 from twisted_chat.interfaces import Handshake
 from twisted_chat.limits import Limits
 from twisted_chat.protocol.frames import DEFLATE_WINDOW_BITS
@@ -241,6 +241,6 @@ class OptionTests(SynchronousTestCase):
 
     def test_all_by_class(self) -> None:
         """Every attribute that Autobahn would copy for each connection is on the class instead."""
-        protocol = Connection(use_clock(self)).factory.open_socket(TICKET, Handshake(KEY))
+        protocol = Connection(use_clock(self)).factory.open_socket(ADMISSION, Handshake(KEY))
         for name in ServerRules.CONFIG_ATTRS:
             self.assertIn(name, vars(type(protocol)))

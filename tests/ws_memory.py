@@ -23,7 +23,7 @@ from twisted_chat.websocket.factory import ChatFactory
 
 MASK = b"\x12\x34\x56\x78"
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
-TICKET = Admission(user=User(id="g1", name="alice", guest=True), dialect=Dialect.TEXT, room="lobby", address="192.0.2.7")
+ADMISSION = Admission(user=User(id="g1", name="alice", guest=True), dialect=Dialect.TEXT, room="lobby", address="192.0.2.7")
 
 
 def masked(payload: bytes, mask: bytes = MASK) -> bytes:
@@ -77,8 +77,9 @@ def server_frames(data: bytes) -> list[tuple[int, bytes]]:
 class FakeSocket:
     """The kernel's side of a connection.
 
-    :ivar room: bytes that ``send`` takes before it refuses; None: all.
-    :ivar sent: what it took, ``sends`` how often it was asked.
+    :ivar room: bytes that ``send`` takes before it raises; None: all.
+    :ivar sent: what it took.
+    :ivar sends: how often it was called.
     """
 
     def __init__(self) -> None:
@@ -126,7 +127,7 @@ class FakeSocket:
 
 
 class RecordingSession:
-    """A session that keeps what the edge tells it; ``answer`` may be replaced to do something with a message."""
+    """A session that records what the edge calls; ``answer`` may be replaced to do something with a message."""
 
     def __init__(self, link: WebSocketLink) -> None:
         self.link = link
@@ -178,9 +179,9 @@ class Connection:
         self.factory = ChatFactory(
             self._open_session, self.ended.append, limits or Limits(), compression=compression, reactor=reactor
         )
-        self.admission = TICKET
+        self.admission = ADMISSION
         self.socket = FakeSocket()
-        self.protocol = self.factory.open_socket(TICKET, Handshake(KEY, (offer,) if offer else ()))
+        self.protocol = self.factory.open_socket(ADMISSION, Handshake(KEY, (offer,) if offer else ()))
         self.transport: Any = transport(self.socket, self.protocol, reactor)  # type: ignore[arg-type]
         self.transport.connected = True
 

@@ -28,6 +28,7 @@ from twisted_chat.core.json_session import JsonSession
 from twisted_chat.core.text_session import TextSession
 from twisted_chat.errors import BadRequest
 from twisted_chat.interfaces import Authenticator, Dialect, Store, TokenRecord
+from twisted_chat.internals.checks import log_fallbacks
 from twisted_chat.server import metrics
 from twisted_chat.server.config import Settings, key_file
 from twisted_chat.stores.urls import make_store
@@ -124,6 +125,7 @@ async def build(
     :param loopback: nobody but this machine can reach the ports.
     :param ways: more ways to prove who one is, looked at before those of the settings.
     """
+    log_fallbacks(RunningChat.log)
     keys = read_keys(settings.jwt_keys)
     store = make_store(store_url, reactor, reactor.callFromThread) if isinstance(store_url, str) else store_url
     opened = await store.open()

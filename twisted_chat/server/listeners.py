@@ -1,7 +1,10 @@
-"""The ports: each a Twisted server endpoint string, opened before anything else so that what is wrong is known at once.
+"""Open the server's ports, each described by a Twisted server endpoint string.
 
-A port is bound first (while twistd may still be root), then held: the kernel queues who comes, and they are let in when the
-logs are open.  ``StreamServerEndpointService`` would only log a port that is taken and live on, deaf.
+In:   endpoint strings (:func:`listen`).
+Out:  open ports (:class:`Listener`), or :class:`ListenError` with cause and cure in one line, and no port open.
+
+Ports are opened before anything else, while twistd may still be root, and accept nobody until the store is open: until then the
+kernel queues the connections.  ``StreamServerEndpointService`` would only log that a port is taken, and run on without it.
 """
 
 from __future__ import annotations
@@ -24,8 +27,10 @@ from twisted.internet.interfaces import (
     IReadDescriptor,
     IStreamServerEndpoint,
 )
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
-from zope.interface import implementer
+from twisted.python.failure import Failure
+from zope.interface import directlyProvides, implementer, providedBy
 
 #: Connections that wait for being accepted, where the endpoint string does not say.  Twisted's 50 are too few when everybody
 #: comes back after a restart: who does not fit tries again only after a second.  The kernel's somaxconn bounds it.
@@ -37,8 +42,11 @@ class ListenError(Exception):
 
 
 @implementer(IOpenSSLContextFactory)
-class FreshContext:
-    """The TLS context of a port, exchangeable while the port is open; Twisted asks for it at each connection."""
+class ReplaceableContext:
+    """The TLS context of a port, which can be replaced while the port is open; Twisted asks for it at each connection.
+
+    :ivar factory: makes the context of new connections.
+    """
 
     def __init__(self, factory: Any) -> None:
         self.factory = factory
@@ -46,6 +54,34 @@ class FreshContext:
     def getContext(self) -> SSL.Context:
         context: SSL.Context = self.factory.getContext()
         return context
+
+
+class TlsReactor:
+    """A reactor for one endpoint: TLS ports that the endpoint opens get a :class:`ReplaceableContext`.
+
+    An ``ssl:`` endpoint reads its key and certificate once and has no public way to replace them; what it gives to ``listenSSL`` is
+    public.
+
+    :param open_ports: whether the port is really opened; otherwise only its context is read.
+    :ivar context: the context of the port; None if it is not a TLS port or not open yet.
+    """
+
+    def __init__(self, reactor: Any, *, open_ports: bool = True) -> None:
+        self._reactor = reactor
+        self._open_ports = open_ports
+        self.context: ReplaceableContext | None = None
+        directlyProvides(self, providedBy(reactor))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def listenSSL(self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = "") -> Any:
+        """Open the port, unless key and certificate do not fit: that shows here, not at the first client."""
+        self.context = ReplaceableContext(contextFactory)
+        self.context.getContext()
+        if self._open_ports:
+            return self._reactor.listenSSL(port, factory, self.context, backlog, interface)
+        return None
 
 
 class Listener:
@@ -56,7 +92,7 @@ class Listener:
 
     log = Logger()
 
-    def __init__(self, reactor: Any, description: str, port: IListeningPort, tls: FreshContext | None) -> None:
+    def __init__(self, reactor: Any, description: str, port: IListeningPort, tls: ReplaceableContext | None) -> None:
         self.description = description
         self.port = port
         self._reactor = reactor
@@ -101,13 +137,11 @@ class Listener:
         if self._tls is None:
             return False
         try:
-            fresh = _context_of(_parsed(self._reactor, self.description))
-            assert fresh is not None
-            fresh.getContext()
+            fresh = _read_context(self._reactor, self.description)
         except _TLS_TROUBLE as error:
             self.log.error("{endpoint}: the old certificate stays: {why}", endpoint=self.description, why=str(error))
         else:
-            self._tls.factory = fresh.factory
+            self._tls.factory = fresh
         return True
 
     def close(self) -> Deferred[object]:
@@ -123,18 +157,16 @@ def listen(reactor: Any, descriptions: Sequence[str], factory: IProtocolFactory)
 
 
 async def _listen(reactor: Any, descriptions: Sequence[str], factory: IProtocolFactory) -> list[Listener]:
-    endpoints = [(description, _endpoint(reactor, description)) for description in descriptions]
+    reactors = [TlsReactor(reactor) for _ in descriptions]
+    endpoints = [_endpoint(*one) for one in zip(reactors, descriptions, strict=True)]
     open_ports: list[Listener] = []
-    for description, endpoint in endpoints:
-        tls = _context_of(endpoint)
+    for description, endpoint, tls in zip(descriptions, endpoints, reactors, strict=True):
         try:
-            if tls is not None:
-                tls.getContext()  # a key that does not fit its certificate shows here, not at the first client
             port = await endpoint.listen(factory)
         except Exception as error:  # each kind of endpoint has its own
             await gatherResults([one.close() for one in open_ports])
             raise ListenError(f"{description}: {_trouble(error)}") from None
-        open_ports.append(Listener(reactor, description, port, tls))
+        open_ports.append(Listener(reactor, description, port, tls.context))
         open_ports[-1].hold()
     return open_ports
 
@@ -173,17 +205,15 @@ def _no_socket(name: str) -> str:
     return f"systemd passed no socket{given}; does the .socket unit run, and does its FileDescriptorName= fit?"
 
 
-_CONTEXT = "_sslContextFactory"
-
-
-def _context_of(endpoint: IStreamServerEndpoint) -> FreshContext | None:
-    """The TLS context of an ``ssl:`` endpoint, made exchangeable (private attribute, pinned by a test)."""
-    factory = getattr(endpoint, _CONTEXT, None)
-    if factory is None:
-        return None
-    fresh = FreshContext(factory)
-    setattr(endpoint, _CONTEXT, fresh)
-    return fresh
+def _read_context(reactor: Any, description: str) -> Any:
+    """The context factory of a TLS endpoint with the key and certificate that are on disk now; raises if they do not fit."""
+    reading = TlsReactor(reactor, open_ports=False)
+    failures: list[Failure] = []
+    _parsed(reading, description).listen(Factory()).addErrback(failures.append)
+    for failure in failures:
+        failure.raiseException()
+    assert reading.context is not None, description
+    return reading.context.factory
 
 
 def _trouble(error: BaseException) -> str:

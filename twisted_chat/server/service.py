@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 import twisted_chat
 from twisted_chat.interfaces import StoreError
-from twisted_chat.internals.reactor import lean
+from twisted_chat.internals.reactor import read_without_log_context
 from twisted_chat.server.build import RunningChat, SetUpError, build
 from twisted_chat.server.config import Settings, SettingsError, store_path
 from twisted_chat.server.listeners import Listener, ListenError, listen
@@ -133,8 +133,7 @@ class Server(MultiService):
         watchdog = watchdog_seconds(self._options.environ, os.getpid())
         if watchdog is not None:
             Watchdog(self._reactor, self._notify, watchdog).setServiceParent(self)
-        if not lean(self._reactor):
-            self.log.info("Reading goes Twisted's own way: the reactor is {reactor}", reactor=type(self._reactor).__name__)
+        read_without_log_context(self._reactor)
         settle()
         self._gate.site = chat.site
         chat.site.noisy = False

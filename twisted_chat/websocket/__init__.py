@@ -1,1 +1,1 @@
-"""The WebSocket edge: Autobahn's protocol with a fast path in front of it."""
+"""WebSockets: Autobahn's protocol with a fast path in front of it, and the link to a session."""

@@ -69,7 +69,7 @@ class ChatWebSocket(WebSocketServerProtocol):
     """Autobahn's protocol, with a fast path in front of it.
 
     :cvar CONFIG_ATTRS: empty, because ``factory.protocol_class`` has the configuration as class attributes: nothing to copy, and
-        no ``pformat`` of it into a debug line that nobody reads (72 % of Autobahn's handshake).
+        no ``pformat`` of it into a debug line (72 % of Autobahn's handshake).
     :ivar link: the way out, from ``connectionMade`` on.
     """
 
@@ -122,7 +122,7 @@ class ChatWebSocket(WebSocketServerProtocol):
         session = self._session
         if session is not None:
             session.heard()
-            # The usual read of somebody who types: one short message.
+            # What a person types comes alone in its read: one short message.
             text = fast_frames.one_text(data)
             if text is not None and not self._partial and self.state == _OPEN and (not self._awake or self._between_messages()):
                 session.received((text,))
@@ -165,6 +165,7 @@ class ChatWebSocket(WebSocketServerProtocol):
         session = self._session
         if session is None or self.state != _OPEN:
             return
+        self._write_pongs()
         if isBinary:
             session.received_binary(payload)
         else:
@@ -251,6 +252,8 @@ class ChatWebSocket(WebSocketServerProtocol):
             start = at
             at = fast_frames.take_texts(data, start, texts, limit)
             if texts:
+                if self._control is not None:
+                    self._write_pongs()  # a ping that came before a message is answered before it
                 if not fast_frames.all_utf8(texts):
                     texts = []
                     at = fast_frames.first_other(data, start, texts, limit)
@@ -269,6 +272,7 @@ class ChatWebSocket(WebSocketServerProtocol):
                 stop, payload = fast_frames.take_binary(data, at, limit)
                 if stop == at:
                     return at
+                self._write_pongs()
                 session.received_binary(payload)
             if self.state != _OPEN:
                 return stop
@@ -288,6 +292,7 @@ class ChatWebSocket(WebSocketServerProtocol):
             self._control.answer_ping(ping)
 
     def _write_pongs(self) -> None:
+        """Answer the pings that have been read, with one write."""
         if self._control is not None and (pongs := self._control.take_pongs()):
             self.link.write_frame(pongs)
 

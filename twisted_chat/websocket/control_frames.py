@@ -1,7 +1,7 @@
 """Bound what pings and pongs of one peer cost.
 
 In:   the pings and pongs of one connection, as they are read.
-Out:  the pongs to write, all of one read together; or the verdict that these are too many.
+Out:  the pongs to write, those of adjacent pings together; or the verdict that these are too many.
 
 A peer may send a ping whenever it likes (RFC 6455 section 5.5.2), and 64 KiB hold 10,000 of them.  Clients send one in 20 seconds.
 """
@@ -39,7 +39,7 @@ class ControlFrames:
         return True
 
     def answer_ping(self, payload: bytes) -> None:
-        """Make the pong (RFC 6455 section 5.5.3), to be written with the others of this read."""
+        """Make the pong (RFC 6455 section 5.5.3), to be written with those of the pings beside it."""
         self._pongs.append(frame(FIN_PONG, payload))
 
     def take_pongs(self) -> bytes:

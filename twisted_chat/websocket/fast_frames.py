@@ -1,8 +1,11 @@
-"""The fast receive path: whole, unfragmented, masked, uncompressed text frames, and nothing else (design decision 7).
+"""Read plain WebSocket frames: whole, unfragmented, masked, uncompressed ones (docs/decisions/07-unusual-goes-to-autobahn.rst).
+
+In:   the bytes of one read and a place in them.
+Out:  the payloads of the plain frames there, and the place of the first frame that is not plain or not whole.
 
 Autobahn's ``processData`` slices the rest of the buffer twice for each frame (95 ms for one read of 2,500 small frames), makes a
-Deferred and formats debug strings for each message.  Here one index runs through the read.  Everything unusual is left where it
-is, for Autobahn, which stays the authority; ``tests/test_websocket_fast_frames.py`` proves with random streams that both give the same.
+Deferred and formats debug strings for each message.  Here one index runs through the read.  Everything else is left for Autobahn,
+which decides what is an error; ``tests/test_websocket_fast_frames.py`` proves with random streams that both give the same.
 
 What each trick buys, for a text of 20 bytes (whole function: 0.45 us a frame; the obvious byte loop: 3.1 us):
 
@@ -34,7 +37,7 @@ _utf8 = getincrementaldecoder("utf-8")
 
 
 def take_texts(data: bytes, at: int, texts: list[bytes], limit: int) -> int:
-    """Append the payloads of the whole text frames from ``at`` on; answers where the first other thing begins.
+    """Append the payloads of the whole text frames from ``at`` on; returns where the first other thing begins.
 
     Payloads are unmasked and not yet known to be UTF-8.
     """
@@ -95,7 +98,7 @@ def all_utf8(texts: list[bytes]) -> bool:
 
 
 def first_other(data: bytes, at: int, texts: list[bytes], limit: int) -> int:
-    """Like :func:`take_texts`, but stops before the first text that is not UTF-8.  The slow way, for reads that have one."""
+    """Like :func:`take_texts`, but stops before the first text that is not UTF-8; slower, for reads that contain one."""
     while True:
         one: list[bytes] = []
         stop = take_texts(data[: frame_end(data, at)], at, one, limit)
@@ -125,10 +128,10 @@ def frame_end(data: bytes, at: int) -> int:
 
 
 def may_wait(data: bytes, at: int, limit: int) -> bool:
-    """Whether what is left is the usual beginning of a frame, so that it can wait here for the rest.
+    """Whether what is left is the beginning of a plain frame, which can be kept until the rest has come.
 
-    Whatever Autobahn would refuse already now (a reserved bit, no mask, too large, text that cannot become UTF-8) may not: it
-    fails fast, and so must we.
+    What Autobahn refuses before a frame is whole (a reserved bit, no mask, a size above the limit, text that cannot become UTF-8)
+    is not kept, so that it is refused as early.
     """
     left = len(data) - at
     if left > PARTIAL_BYTES or data[at] != TEXT:
@@ -179,7 +182,7 @@ def take_control(data: bytes, at: int) -> tuple[int, bytes | None]:
 
 
 def take_binary(data: bytes, at: int, limit: int) -> tuple[int, bytes]:
-    """A whole, usual binary frame at ``at``: its end and payload; ``at`` and nothing if there is none."""
+    """A whole, plain binary frame at ``at``: its end and payload; ``at`` and no bytes if there is none."""
     if len(data) - at < 6 or data[at] != BINARY:
         return at, b""
     texts: list[bytes] = []
