@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import unicodedata
+from typing import Literal
+
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.serving import ROOT
 from twisted_chat.errors import BadRequest
-from twisted_chat.names import PERSON_NAME_MAX, ROOM_NAME_MAX, person_name, room_name, skeleton
+from twisted_chat.names import PERSON_NAME_MAX, RAW_NAME_MAX, ROOM_NAME_MAX, person_name, room_name, skeleton
 
 UNSEEN = {
     "NUL": "\0",
@@ -55,6 +61,22 @@ class PersonNameTests(SynchronousTestCase):
         for raw in ("", "   ", "x" * (PERSON_NAME_MAX + 1)):
             self.assertRaises(BadRequest, person_name, raw)
 
+    def test_length_comes_first(self) -> None:
+        """Composition takes quadratic time, so it never sees more than a bounded number of characters."""
+        seen: list[int] = []
+        real = unicodedata.normalize
+
+        def normalize(form: Literal["NFC", "NFD", "NFKC", "NFKD"], text: str) -> str:
+            seen.append(len(text))
+            return real(form, text)
+
+        self.patch(unicodedata, "normalize", normalize)
+        for check in (person_name, room_name):
+            error = self.assertRaises(BadRequest, check, "\u0300\u0323" * 16_000)
+            self.assertIn("at most", error.message)
+
+        self.assertLessEqual(max(seen, default=0), RAW_NAME_MAX)
+
 
 class RoomNameTests(SynchronousTestCase):
     def test_letters_digits_and_a_little_punctuation(self) -> None:
@@ -103,9 +125,41 @@ class SkeletonTests(SynchronousTestCase):
             ("omega", "οmega"),
             ("bill", "biII"),
             ("straße", "strasse"),
+            ("abba", "ᎪᏴᏴᎪ"),
+            ("peter", "ᑭETEᖇ"),
+            ("lisa", "ꓡІꓢꓮ"),
+            ("anna", "𝒶𝓃𝓃𝒶"),
+            ("нина", "НИНА"),
         ):
             self.assertEqual(skeleton(one), skeleton(other), (one, other))
 
     def test_others_differ(self) -> None:
-        names = ["alice", "bob", "alicia", "bo", "carol", "李", "小", "lobby", "a-b", "a_b", "team1", "team2", "👍", "👎"]
+        names = [
+            "alice",
+            "bob",
+            "alicia",
+            "bo",
+            "carol",
+            "李",
+            "小",
+            "lobby",
+            "a-b",
+            "a_b",
+            "team1",
+            "team2",
+            "👍",
+            "👎",
+            "нина",
+            "анна",
+            "иван",
+            "ивана",
+            "Ελένη",
+            "Ελένα",
+        ]
         self.assertEqual(len({skeleton(name) for name in names}), len(names))
+
+    def test_the_table_is_made_from_the_data(self) -> None:
+        """``tools/make_confusables.py`` makes the very module again."""
+        made = subprocess.run([sys.executable, ROOT / "tools/make_confusables.py"], capture_output=True, text=True, check=True)
+
+        self.assertEqual(made.stdout, (ROOT / "twisted_chat/confusables.py").read_text())

@@ -7,9 +7,9 @@ the event: it belongs to the log that the event is read from, and the JSON diale
 
 from __future__ import annotations
 
-from typing import ClassVar, TypeAlias, Union
+from typing import Annotated, ClassVar, TypeAlias, Union
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 
 class Author(Struct, frozen=True, gc=False):
@@ -104,9 +104,9 @@ class Cursor(Struct, frozen=True):
     :ivar id: the id of the event at ``seq``; absent at 0, the empty beginning.
     """
 
-    epoch: str
-    seq: int
-    id: str | None = None
+    epoch: Annotated[str, Meta(max_length=64)]
+    seq: Annotated[int, Meta(ge=0, le=2**53 - 1)]
+    id: Annotated[str, Meta(max_length=128)] | None = None
 
 
 # What is handed to a store: events that have no number yet.

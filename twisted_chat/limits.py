@@ -6,6 +6,9 @@ from fnmatch import fnmatchcase
 
 from msgspec import Struct
 
+#: Characters of a guest's device, wherever it comes in; long enough for 256 random bits in hexadecimal.
+DEVICE_CHARS = 64
+
 
 class Limits(Struct, frozen=True, kw_only=True):
     """Bounds of one server.  Sizes in bytes, times in seconds unless the name says otherwise."""

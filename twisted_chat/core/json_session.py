@@ -164,11 +164,11 @@ class JsonSession(AnsweringSession):
             wanted = JoinRoom(room=command.room, since=command.since, tail=command.tail, presence=command.presence)
             join_one(self, command.id, wanted)
             return
-        several = [room if isinstance(room, JoinRoom) else JoinRoom(room=room) for room in command.rooms or ()]
-        if not several:
+        if not command.rooms:
             raise BadRequest("rooms: must not be empty")
-        if len(several) > self.core.limits.rooms_per_connection:
+        if len(command.rooms) > self.core.limits.rooms_per_connection:
             raise LimitReached(f"rooms: at most {self.core.limits.rooms_per_connection}")
+        several = [room if isinstance(room, JoinRoom) else JoinRoom(room=room) for room in command.rooms]
         # A client that comes back to all rooms at once must not be refused for it.
         self._count_query(ceil(len(several) / ROOMS_A_QUERY))
         join_all(self, command.id, several)

@@ -11,11 +11,19 @@ from typing import Annotated, TypeAlias, Union
 from msgspec import Meta, Struct
 
 from twisted_chat.events import Cursor
+from twisted_chat.limits import DEVICE_CHARS
+from twisted_chat.names import RAW_NAME_MAX
 
 #: What a client numbers its commands with; every command that has one gets exactly one answer.
 Id: TypeAlias = Union[Annotated[int, Meta(ge=-(2**53) + 1, le=2**53 - 1)], Annotated[str, Meta(max_length=64)]]
 Seq: TypeAlias = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Key: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64)]
+#: A room's name as typed; the rule for names is stricter (``names.py``).
+RoomName: TypeAlias = Annotated[str, Meta(max_length=RAW_NAME_MAX)]
+Tail: TypeAlias = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+
+#: Rooms in one join, whatever the limit of rooms on a connection.
+MAX_JOINED = 4_096
 
 
 class Command(Struct, frozen=True, kw_only=True, tag_field="type", tag=str.lower):
@@ -31,40 +39,40 @@ class Hello(Command, frozen=True):
     """
 
     token: Annotated[str, Meta(max_length=8192)] | None = None
-    name: Annotated[str, Meta(max_length=256)] | None = None
-    device: Annotated[str, Meta(min_length=8, max_length=64)] | None = None
+    name: Annotated[str, Meta(max_length=RAW_NAME_MAX)] | None = None
+    device: Annotated[str, Meta(min_length=8, max_length=DEVICE_CHARS)] | None = None
     capabilities: Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=32)] = ()
 
 
 class JoinRoom(Struct, frozen=True, kw_only=True):
     """Where to read one room from."""
 
-    room: str
+    room: RoomName
     since: Cursor | None = None
-    tail: Annotated[int, Meta(ge=0)] | None = None
+    tail: Tail | None = None
     presence: bool = False
 
 
 class Join(Command, frozen=True):
     """Be in a room, or in several, and read on from a cursor."""
 
-    room: str | None = None
-    rooms: tuple[JoinRoom | str, ...] | None = None
+    room: RoomName | None = None
+    rooms: Annotated[tuple[JoinRoom | RoomName, ...], Meta(max_length=MAX_JOINED)] | None = None
     since: Cursor | None = None
-    tail: Annotated[int, Meta(ge=0)] | None = None
+    tail: Tail | None = None
     presence: bool = False
 
 
 class Leave(Command, frozen=True):
     """Be in the room no more."""
 
-    room: str
+    room: RoomName
 
 
 class Send(Command, frozen=True):
     """Say something: ``text``, or ``data`` (base64)."""
 
-    room: str
+    room: RoomName
     key: Key | None = None
     text: str | None = None
     data: bytes | None = None
@@ -74,9 +82,9 @@ class Send(Command, frozen=True):
 class Edit(Command, frozen=True):
     """Give message ``of`` another text; ``revision`` is the one that the person saw."""
 
-    room: str
+    room: RoomName
     of: Seq
-    revision: Annotated[int, Meta(ge=1)]
+    revision: Annotated[int, Meta(ge=1, le=2**53 - 1)]
     text: str
     key: Key | None = None
 
@@ -84,7 +92,7 @@ class Edit(Command, frozen=True):
 class Delete(Command, frozen=True):
     """Take message ``of`` back."""
 
-    room: str
+    room: RoomName
     of: Seq
     key: Key | None = None
 
@@ -92,7 +100,7 @@ class Delete(Command, frozen=True):
 class React(Command, frozen=True):
     """Put an emoji on message ``of``, or take it away (``on`` false)."""
 
-    room: str
+    room: RoomName
     of: Seq
     emoji: Annotated[str, Meta(min_length=1, max_length=32)]
     on: bool = True
@@ -102,7 +110,7 @@ class React(Command, frozen=True):
 class Topic(Command, frozen=True):
     """Give the room a topic."""
 
-    room: str
+    room: RoomName
     text: Annotated[str, Meta(max_length=512)]
     key: Key | None = None
 
@@ -114,30 +122,30 @@ class Rooms(Command, frozen=True):
 class History(Command, frozen=True):
     """A page of messages by number, in their present state."""
 
-    room: str
+    room: RoomName
     before: Seq | None = None
     after: Seq | None = None
     around: Seq | None = None
-    limit: Annotated[int, Meta(ge=1)] = 50
+    limit: Annotated[int, Meta(ge=1, le=2**53 - 1)] = 50
 
 
 class Presence(Command, frozen=True):
     """Who is in the room; ``on`` asks for changes too, or ends that."""
 
-    room: str
+    room: RoomName
     on: bool | None = None
 
 
 class Typing(Command, frozen=True):
     """The person is writing; passed on at most once per 3 s."""
 
-    room: str
+    room: RoomName
 
 
 class Read(Command, frozen=True):
     """The person has read up to there; a maximum is kept."""
 
-    room: str
+    room: RoomName
     seq: Seq
 
 
