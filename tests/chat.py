@@ -7,7 +7,7 @@ lets the reactor's work of now happen, ``chat.pass_time(5)`` lets five seconds g
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -21,8 +21,8 @@ from twisted_chat.core.chat import Chat, DialectSession
 from twisted_chat.core.json_session import JsonSession
 from twisted_chat.core.text_session import TextSession
 from twisted_chat.errors import Unauthenticated, Unavailable
-from twisted_chat.events import Event
-from twisted_chat.interfaces import Admission, Append, Dialect, LogStore, Outcome, Page, RoomRecord
+from twisted_chat.events import Cursor, Event
+from twisted_chat.interfaces import Admission, Append, Dialect, FollowedStore, Outcome, Page, RoomRecord
 from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
 from twisted_chat.protocol.frames import FIN_BINARY, FIN_TEXT
 from twisted_chat.stores.memory import MemoryStore
@@ -280,6 +280,7 @@ class HeldStore:
 
     :ivar holding: while false, everything is done and answered at once.
     :ivar down: appends fail with ``Unavailable``; ``deaf``: reads do.
+    :ivar followed: false: no hint about commits ever comes.
     """
 
     def __init__(self, inner: MemoryStore, clock: Clock) -> None:
@@ -288,6 +289,7 @@ class HeldStore:
         self.holding = False
         self.down = False
         self.deaf = False
+        self.followed = True
         self._held: list[tuple[str, Callable[[], None]]] = []
         self._done: list[Callable[[], object]] = []
         self.appends = 0
@@ -365,6 +367,19 @@ class HeldStore:
     def open(self) -> Deferred[Any]:
         return self.inner.open()
 
+    def follow(self, on_news: Callable[[Mapping[str, int]], None]) -> None:
+        if self.followed:
+            self.inner.follow(on_news)
+
+    def load_cursors(self, reader: str) -> Deferred[dict[str, Cursor]]:
+        return self._hold("load_cursors", lambda: _down() if self.deaf else self.inner.load_cursors(reader))
+
+    def save_cursor(self, reader: str, room: str, cursor: Cursor) -> Deferred[None]:
+        return self._hold("save_cursor", lambda: _down() if self.down else self.inner.save_cursor(reader, room, cursor))
+
+    def delete_cursors(self, reader: str) -> Deferred[None]:
+        return self.inner.delete_cursors(reader)
+
     def close(self) -> Deferred[None]:
         return self.inner.close()
 
@@ -407,7 +422,7 @@ class ChatHarness:
         self.store = store
         self.clock = clock = store.clock
         opened = case.successResultOf(store.open())
-        log_store: LogStore = store
+        log_store: FollowedStore = store
         self.core = Chat(
             log_store,
             opened,

@@ -15,6 +15,7 @@ from twisted_chat.core import amendments
 from twisted_chat.errors import ChatError, Conflict, Forbidden, Gone, LimitReached, NoSuchEvent, Unavailable
 from twisted_chat.events import (
     Author,
+    Cursor,
     Deleted,
     Edited,
     Event,
@@ -508,6 +509,22 @@ class StoreContract(StoreCase):
         self.assertEqual(self.successResultOf(self.store.archive("new", True)), RoomRecord("new", archived=True))
         self.assertEqual(self.successResultOf(self.store.rooms()), {"lobby": False, "new": True})
 
+    def test_cursors_of_readers(self) -> None:
+        """Each reader has one cursor for each room; the last that was saved counts, and deleting concerns one reader."""
+        one, two = Cursor("epoch", 3, "x-3"), Cursor("epoch", 5, "x-5")
+        for reader, room, cursor in (
+            ("hook", "a", one),
+            ("hook", "a", two),
+            ("hook", "b", Cursor("epoch", 0)),
+            ("index", "a", one),
+        ):
+            self.successResultOf(self.store.save_cursor(reader, room, cursor))
+
+        self.assertEqual(self.successResultOf(self.store.load_cursors("hook")), {"a": two, "b": Cursor("epoch", 0)})
+        self.successResultOf(self.store.delete_cursors("hook"))
+        self.assertEqual(self.successResultOf(self.store.load_cursors("hook")), {})
+        self.assertEqual(self.successResultOf(self.store.load_cursors("index")), {"a": one})
+
     def test_probe(self) -> None:
         self.assertIsNone(self.successResultOf(self.store.probe()))
 
@@ -724,8 +741,11 @@ class DurableContract(StoreContract):
         logs, pages = [self.log(room) for room in "ab"], [self.page(room) for room in "ab"]
         records = [self.purge(room) for room in "ab"]
 
+        self.successResultOf(self.store.save_cursor("hook", "a", Cursor(self.opened.epoch, 2, "x-2")))
+
         opened = self.restart()
 
+        self.assertEqual(self.successResultOf(self.store.load_cursors("hook")), {"a": Cursor(self.opened.epoch, 2, "x-2")})
         self.assertEqual((opened.epoch, opened.secret), (self.opened.epoch, self.opened.secret))
         self.assertEqual(sorted(opened.rooms, key=lambda room: room.name), records)
         self.assertEqual([self.log(room) for room in "ab"], logs)

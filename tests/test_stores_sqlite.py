@@ -18,11 +18,12 @@ from twisted.logger import ILogObserver, LogEvent, Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests import store_contract
-from tests.store_contract import BOB, delete, edit, raw, reaction, say, token
+from tests.store_contract import ALICE, BOB, delete, edit, raw, reaction, say, token
 from twisted_chat.errors import Conflict, Unavailable
-from twisted_chat.events import NewMessage
+from twisted_chat.events import NewMessage, NewReaction
 from twisted_chat.interfaces import Append, Appended, Duplicate, StoreError
-from twisted_chat.stores.sqlite import SQLiteStore, append, connection, database, writer
+from twisted_chat.stores import common
+from twisted_chat.stores.sqlite import SQLiteStore, append, connection, database, queries, writer
 from twisted_chat.stores.sqlite.admin import SharedTokens
 from twisted_chat.stores.sqlite.backup import backup
 from twisted_chat.stores.sqlite.upgrade import schema_steps
@@ -624,3 +625,43 @@ class SharedTokensTests(SQLiteCase):
         self.failureResultOf(SharedTokens(self.path).open(), StoreError)
         self.failureResultOf(SharedTokens("/sys/chat.db").open(), StoreError)
         self.failureResultOf(SharedTokens(self.path).list_tokens(), StoreError)
+
+
+class PageTests(SQLiteCase):
+    def steps_of_a_page(self, amendments: int) -> int:
+        """Instructions of SQLite's machine for the newest page of 10 messages with that many reactions behind them."""
+        path = os.path.join(self.directory, f"{amendments}.db")
+        store = self.store(path)
+        self.successResultOf(store.open())
+        self.say(store, *(str(number) for number in range(20)))
+        reactions = [NewReaction(ALICE, None, 1, "x", number % 2 == 0) for number in range(amendments)]
+        self.successResultOf(store.append([Append("lobby", reactions)]))
+        steps = 0
+
+        def count() -> None:
+            nonlocal steps
+            steps += 1
+
+        with closing(connection.connect(path, "rw")) as reader:
+            reader.set_progress_handler(count, 1)
+            page = queries.page(reader, "lobby", 10, common.place(10, None, None, None))
+        self.assertEqual(len(page.events), 10)
+        self.successResultOf(store.close())
+        return steps
+
+    def test_amendments_cost_a_page_nothing(self) -> None:
+        """A page reads the messages on it, however many reactions lie between them and the head."""
+        self.assertLess(self.steps_of_a_page(5_000), 1.1 * self.steps_of_a_page(50))
+
+    def test_a_database_of_before_gets_the_index(self) -> None:
+        """Opening one upgrades it, and it shows the same page."""
+        store = self.opened(schema_steps()[:1])
+        self.say(store, "one", "two")
+        self.successResultOf(store.close())
+
+        store = self.opened()
+
+        self.assertEqual(self.texts(store), ["one", "two"])
+        self.successResultOf(store.close())
+        with closing(sqlite3.connect(self.path)) as other:
+            self.assertIn(("event_shown",), other.execute("SELECT name FROM sqlite_schema WHERE type = 'index'").fetchall())

@@ -7,7 +7,7 @@ reactor's thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Protocol, TypeAlias, Union
 
@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
 
 from twisted_chat.errors import ChatError
-from twisted_chat.events import Author, Event, NewEvent
+from twisted_chat.events import Author, Cursor, Event, NewEvent
 from twisted_chat.users import Credential, User
 
 # Stores
@@ -144,6 +144,13 @@ class LogStore(Protocol):
     def archive(self, room: str, archived: bool) -> Deferred[RoomRecord]:
         """Close the room for writing (or open it again); it is made if it is not there."""
 
+    def follow(self, on_news: Callable[[Mapping[str, int]], None]) -> None:
+        """Call ``on_news`` with room names and heads when logs have grown by commits of others, in the reactor's thread.
+
+        It is a hint: it may be lost, come twice, or be about the caller's own commits.  Who follows reads the log on from the
+        number that it has.  A store that one server has for itself has no news.
+        """
+
     def probe(self) -> Deferred[None]:
         """Commit something small: fails with ``Unavailable`` when a message could not be kept now."""
 
@@ -167,6 +174,19 @@ class TokenStore(Protocol):
         """The ids of the tokens revoked at or after that time, also by another process."""
 
 
+class CursorStore(Protocol):
+    """How far readers that are programs (webhooks, an index) have come; each has a name and a cursor for each room."""
+
+    def load_cursors(self, reader: str) -> Deferred[dict[str, Cursor]]:
+        """The reader's cursors by room."""
+
+    def save_cursor(self, reader: str, room: str, cursor: Cursor) -> Deferred[None]:
+        """Keep a cursor in the place of the one before; it is on disk when the Deferred fires."""
+
+    def delete_cursors(self, reader: str) -> Deferred[None]:
+        """Forget the reader."""
+
+
 class RoomStore(Protocol):
     """What another process may change of rooms while the server runs: it makes empty ones, archives them and opens them again."""
 
@@ -174,7 +194,11 @@ class RoomStore(Protocol):
         """The names of all rooms, and whether each is archived."""
 
 
-class Store(LogStore, TokenStore, RoomStore, Protocol):
+class FollowedStore(LogStore, CursorStore, Protocol):
+    """What the core needs: the logs, and the cursors of programs that follow them."""
+
+
+class Store(FollowedStore, TokenStore, RoomStore, Protocol):
     """Everything a server keeps."""
 
 

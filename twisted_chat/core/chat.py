@@ -20,6 +20,7 @@ from twisted_chat.core.configuration import Configuration
 from twisted_chat.core.connections import ChatSession, Sessions
 from twisted_chat.core.drain import Drain
 from twisted_chat.core.ephemeral import EphemeralLog
+from twisted_chat.core.follow import Deliver, Follower, OnReset
 from twisted_chat.core.history import History
 from twisted_chat.core.log import RoomLog
 from twisted_chat.core.notices import LocalBus, Notices
@@ -31,7 +32,7 @@ from twisted_chat.core.room import Room
 from twisted_chat.core.rooms import Rooms
 from twisted_chat.core.scheduler import CallLater, Scheduler, TimingWheel
 from twisted_chat.errors import ChatError, Unauthenticated
-from twisted_chat.events import Event, NewEvent, NewMessage
+from twisted_chat.events import Cursor, Event, NewEvent, NewMessage
 from twisted_chat.interfaces import (
     Admission,
     Appended,
@@ -39,7 +40,7 @@ from twisted_chat.interfaces import (
     Connection,
     Dialect,
     Duplicate,
-    LogStore,
+    FollowedStore,
     Opened,
     Outcome,
     Page,
@@ -103,7 +104,7 @@ class Chat:
 
     def __init__(
         self,
-        store: LogStore,
+        store: FollowedStore,
         opened: Opened,
         clock: Clock,
         *,
@@ -150,6 +151,7 @@ class Chat:
         """Begin the timers, and follow what others write to the store."""
         self.timers.start()
         self.timers.schedule(TIDY_SECONDS, self)
+        self.store.follow(self._logs_grew)
 
     def configure(self, limits: Limits, policies: RoomPolicies) -> None:
         """Replace the limits and policies; connections keep what they were told, and a room stays durable or ephemeral."""
@@ -230,6 +232,33 @@ class Chat:
         log = self.rooms.find(user, raw_room).log
         return self.history.page(log, limit, before=before, after=after, around=around)
 
+    def follow(
+        self,
+        user: User,
+        raw_room: str,
+        deliver: Deliver,
+        *,
+        name: str | None = None,
+        since: Cursor | None = None,
+        on_reset: OnReset | None = None,
+    ) -> Follower:
+        """Deliver every event of the room to a program, in order and at least once, as fast as the program takes them.
+
+        :param name: keeps the cursor in the store under this name, so that a restart goes on there.
+        :param since: where to start when no cursor is kept; None: with what comes from now on.
+        :param on_reset: called when the cursor cannot be resumed; delivery goes on with the first event that is kept.
+        """
+        return Follower(
+            self.rooms.find(user, raw_room),
+            deliver,
+            history=self.history,
+            cursors=self.store,
+            call_later=self.call_later,
+            name=name,
+            since=since,
+            on_reset=on_reset,
+        )
+
     def read(self, user: User, raw_room: str, after: int, limit: int) -> Deferred[list[Event]]:
         """The log after a number, as it is."""
         return self.history.read(self.rooms.find(user, raw_room).log, after, limit)
@@ -245,6 +274,12 @@ class Chat:
             # An event on its way to the log of a room must find the room when it comes back.
             self.rooms.forget_empty()
         return TIDY_SECONDS
+
+    def _logs_grew(self, heads: Mapping[str, int]) -> None:
+        for name, head in heads.items():
+            room = self.rooms.in_memory(name)
+            if room is not None and room.durable:
+                self.announcer.hint(room, head)
 
     def _make_room(self, record: RoomRecord) -> Room:
         policy = self.configuration.policy(record.name)

@@ -47,16 +47,19 @@ class TextSession(Session):
         configuration = core.configuration
         limit = configuration.limits.text_bytes
         new_events: list[NewEvent] = []
+        size = 0
         for text in texts:
-            if len(text) > limit:
+            length = len(text)
+            if length > limit:
                 self._refuse_long(texts)
                 return
-            if text:
+            if length:
+                size += length
                 new_events.append(NewMessage(by, None, text.decode()))
         if self._throttled or configuration.metered or not self._room.open_to_all:
             self._post(new_events)
         elif new_events:
-            self._append(new_events, sum(map(len, texts)))
+            self._append(new_events, size)
 
     def received_binary(self, data: bytes) -> None:
         """One binary message."""

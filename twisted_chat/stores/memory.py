@@ -6,7 +6,7 @@ It is the store contract in its plainest form; every Deferred that it answers ha
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted_chat.core import amendments
 from twisted_chat.errors import ChatError, Conflict, Unavailable
 from twisted_chat.events import (
+    Cursor,
     Deleted,
     Edited,
     Event,
@@ -52,6 +53,8 @@ class MemoryStore:
         self._marks: dict[str, dict[str, int]] = {}
         self._tokens: dict[str, TokenRecord] = {}
         self._token_ids: dict[bytes, str] = {}
+        self._cursors: dict[str, dict[str, Cursor]] = {}
+        self._followers: list[Callable[[Mapping[str, int]], None]] = []
 
     def open(self) -> Deferred[Opened]:
         self._open = True
@@ -62,7 +65,16 @@ class MemoryStore:
         return succeed(None)
 
     def append(self, batch: Sequence[Append]) -> Deferred[list[list[Outcome]]]:
-        return self._answer(lambda: [self._append(append) for append in batch])
+        outcomes = self._answer(lambda: [self._append(append) for append in batch])
+        if self._followers:
+            heads = {append.room: self._seen(append.room).head for append in batch}
+            for follower in self._followers:
+                # In the next turn: by then who has committed this knows it.
+                self._clock.callLater(0, follower, heads)
+        return outcomes
+
+    def follow(self, on_news: Callable[[Mapping[str, int]], None]) -> None:
+        self._followers.append(on_news)
 
     def _append(self, append: Append) -> list[Outcome]:
         at = int(self._clock.seconds() * 1000)
@@ -133,6 +145,18 @@ class MemoryStore:
         return self._answer(
             lambda: [token.id for token in self._tokens.values() if token.revoked is not None and token.revoked >= since_ms]
         )
+
+    def load_cursors(self, reader: str) -> Deferred[dict[str, Cursor]]:
+        return self._answer(lambda: dict(self._cursors.get(reader, {})))
+
+    def save_cursor(self, reader: str, room: str, cursor: Cursor) -> Deferred[None]:
+        return self._answer(lambda: self._cursors.setdefault(reader, {}).update({room: cursor}))
+
+    def delete_cursors(self, reader: str) -> Deferred[None]:
+        return self._answer(lambda: self._delete_cursors(reader))
+
+    def _delete_cursors(self, reader: str) -> None:
+        self._cursors.pop(reader, None)
 
     def _made(self, room: str) -> _Log:
         log = self._logs.get(room)

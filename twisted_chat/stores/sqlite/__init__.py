@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -17,11 +17,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_chat.errors import Unavailable
-from twisted_chat.events import Event
+from twisted_chat.events import Cursor, Event
 from twisted_chat.interfaces import Append, Opened, Outcome, Page, RoomRecord, TokenRecord
 from twisted_chat.stores import common
 from twisted_chat.stores.ids import RandomBytes
-from twisted_chat.stores.sqlite import queries, tokens
+from twisted_chat.stores.sqlite import cursors, queries, tokens
 from twisted_chat.stores.sqlite.connection import describe
 from twisted_chat.stores.sqlite.database import Database
 from twisted_chat.stores.sqlite.readers import Readers
@@ -124,6 +124,18 @@ class SQLiteStore:
 
     def rooms(self) -> Deferred[dict[str, bool]]:
         return self._ask(queries.rooms)
+
+    def follow(self, on_news: Callable[[Mapping[str, int]], None]) -> None:
+        """There are no news: the lock of the file keeps every other server away, and the command line writes no events."""
+
+    def load_cursors(self, reader: str) -> Deferred[dict[str, Cursor]]:
+        return self._ask(lambda connection: cursors.load(connection, reader))
+
+    def save_cursor(self, reader: str, room: str, cursor: Cursor) -> Deferred[None]:
+        return self._write(lambda connection, _: cursors.save(connection, reader, room, cursor))
+
+    def delete_cursors(self, reader: str) -> Deferred[None]:
+        return self._write(lambda connection, _: cursors.delete(connection, reader))
 
     def probe(self) -> Deferred[None]:
         return self._write(lambda connection, _: _commit_something(connection))
