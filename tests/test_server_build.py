@@ -58,7 +58,7 @@ class BuildTests(SynchronousTestCase):
     def test_first_token(self) -> None:
         """With the first token that somebody makes while it runs the out-of-the-box state ends, and its name is taken."""
         chat = self.build()
-        chat.meet([TokenRecord("t1", "u1", "Alice", 0)])
+        chat.tokens_seen([TokenRecord("t1", "u1", "Alice", 0)])
         self.assertFalse(chat.null_origin)
         guest = chat.request_auth.user(None, "alice", None)
         assert not isinstance(guest, Deferred)

@@ -94,7 +94,7 @@ class Case(SynchronousTestCase):
         self.sockets.append(Recorder(KNOCK))
         return self.sockets[-1]
 
-    def may_enter(self, user: User, room: str | None) -> None:
+    def may_enter(self, user: User, room: str | None, address: str | None) -> None:
         if room in self.secret_rooms:
             raise NoSuchRoom(f"room: there is no {room}")
 

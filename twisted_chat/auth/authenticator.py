@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 from twisted_chat.errors import BadRequest, Unauthenticated
 from twisted_chat.interfaces import Authenticator
+from twisted_chat.limits import DEVICE_CHARS
 from twisted_chat.names import person_name
 from twisted_chat.users import Credential, User
 
@@ -43,10 +44,8 @@ class AuthenticatorChain:
         return self._guests.user(name, device)
 
 
-#: Characters.  Shorter ones could be hit upon by trying, and who has the device has the guest's id.
+#: Characters.  A shorter device could be guessed, and who has the device has the guest's id.
 DEVICE_MIN = 8
-#: Characters.  A UUID has 36; the bound keeps what we hash small.
-DEVICE_MAX = 128
 #: Bytes of an id: 96 bits make a chance meeting of two guests unthinkable.
 _ID_BYTES = 12
 
@@ -68,8 +67,8 @@ class GuestFactory:
         return User(id=identity, name=f"guest-{identity[-4:]}" if name is None else person_name(name), guest=True)
 
     def _of_device(self, device: str) -> bytes:
-        if not DEVICE_MIN <= len(device) <= DEVICE_MAX:
-            raise BadRequest(f"device: {DEVICE_MIN} to {DEVICE_MAX} characters, this has {len(device)}")
+        if not DEVICE_MIN <= len(device) <= DEVICE_CHARS:
+            raise BadRequest(f"device: {DEVICE_MIN} to {DEVICE_CHARS} characters, this has {len(device)}")
         try:
             held = device.encode()
         except UnicodeEncodeError:

@@ -127,17 +127,23 @@ class Announcer:
                 # Retention removed what lies between.
                 room.skip_to(events[0].seq)
             self._announce(room, events)
+            if room.log.head == head:
+                # A bug, which is logged: reading the same events again would never end.
+                gap.target = head
         elif gap.committed and gap.target > head:
             # Retention has removed even what this server committed.
             room.skip_to(gap.target + 1)
         else:
             # The hint was wrong, or retention removed what it announced.
             gap.target = head
-        self._call_announced(room, gap)
+        due = [(seq, work) for seq, work in gap.waiting if seq <= room.log.head]
+        gap.waiting = [(seq, work) for seq, work in gap.waiting if seq > room.log.head]
+        self._call_announced(due, room)
         if gap.target > room.log.head:
             self._scheduler.at_next(lambda: self._read(room))
         else:
             del self._gaps[room]
+            self._call_announced(gap.waiting, room)
 
     def _store_failed(self, failure: object, room: Room) -> None:
         self.log.error("Could not read room {room}: {reason}", room=room.name, reason=str(failure))
@@ -149,11 +155,8 @@ class Announcer:
         except Exception:
             self.log.failure("Announcing in {room} failed", room=room.name)
 
-    def _call_announced(self, room: Room, gap: _Gap) -> None:
-        head = room.log.head
-        due = [work for seq, work in gap.waiting if seq <= head]
-        gap.waiting = [(seq, work) for seq, work in gap.waiting if seq > head]
-        for work in due:
+    def _call_announced(self, waiting: list[tuple[int, Callable[[], None]]], room: Room) -> None:
+        for _, work in waiting:
             try:
                 work()
             except Exception:

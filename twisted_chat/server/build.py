@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import secrets
+import socket
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +28,7 @@ from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.core.json_session import JsonSession
 from twisted_chat.core.text_session import TextSession
 from twisted_chat.errors import BadRequest
-from twisted_chat.interfaces import Authenticator, Dialect, Store, TokenRecord
+from twisted_chat.interfaces import Authenticator, Dialect, Opened, Store, TokenRecord
 from twisted_chat.internals.checks import log_fallbacks
 from twisted_chat.server import metrics
 from twisted_chat.server.config import Settings, key_file
@@ -37,7 +38,7 @@ from twisted_chat.web.auth import RequestAuth
 from twisted_chat.web.health import Readiness, WebMetrics, health_routes
 from twisted_chat.web.log import observer
 from twisted_chat.web.openapi import openapi_route
-from twisted_chat.web.origins import Origins, TrustedProxies, parse_origin
+from twisted_chat.web.origins import Hosts, Origins, TrustedProxies, parse_host, parse_origin
 from twisted_chat.web.routing import Router
 from twisted_chat.web.site import ChatSite
 from twisted_chat.web.static import page_routes
@@ -84,8 +85,8 @@ class RunningChat:
     def null_origin(self) -> bool:
         return self.request_auth.origins.null
 
-    def meet(self, tokens: Sequence[TokenRecord]) -> None:
-        """Who has a token: nobody else may have their names, and with tokens this is no longer the out-of-the-box state."""
+    def tokens_seen(self, tokens: Sequence[TokenRecord]) -> None:
+        """These tokens exist: their names are reserved, and with tokens this is no longer the out-of-the-box state."""
         self.core.sessions.reserve_names((token.user, token.name) for token in tokens if token.revoked is None)
         if tokens and self.null_origin:
             self.request_auth.origins = Origins(self.request_auth.origins.allowed)
@@ -98,6 +99,8 @@ class RunningChat:
             frozenset(map(parse_origin, settings.allowed_origins)), self.request_auth.origins.null
         )
         self.request_auth.proxies = TrustedProxies(settings.trusted_proxies)
+        if self.request_auth.hosts is not None:
+            self.request_auth.hosts = known_hosts(settings)
 
     async def drain(self, clock: IReactorTime, seconds: float) -> None:
         """Take nothing new, say goodbye to everybody, and wait for them, not for ever."""
@@ -117,26 +120,58 @@ class RunningChat:
 
 
 async def build(
-    reactor: Any, settings: Settings, store_url: str | Store, *, loopback: bool, ways: Sequence[Authenticator] = ()
+    reactor: Any,
+    settings: Settings,
+    store_url: str | Store,
+    *,
+    loopback: bool,
+    authenticators: Sequence[Authenticator] = (),
+    check_hosts: bool = True,
 ) -> RunningChat:
     """Open the store and build the chat on it.
 
     :param store_url: or a store, for programs that have one.
     :param loopback: nobody but this machine can reach the ports.
-    :param ways: more ways to prove who one is, looked at before those of the settings.
+    :param authenticators: more ways to authenticate, asked before those of the settings.
+    :param check_hosts: False: whoever serves the chat decides under which names.
     """
     log_fallbacks(RunningChat.log)
     keys = read_keys(settings.jwt_keys)
     store = make_store(store_url, reactor, reactor.callFromThread) if isinstance(store_url, str) else store_url
     opened = await store.open()
     tokens = await store.list_tokens()
-    out_of_the_box = (
-        loopback
-        and settings.guests
-        and not (ways or keys or tokens or settings.public_url or settings.trusted_proxies or settings.allowed_origins)
+    restricted = settings.public_url or settings.trusted_proxies or settings.allowed_origins
+    out_of_the_box = loopback and settings.guests and not (authenticators or keys or tokens or restricted)
+    authentication = AuthenticatorChain(
+        [*authenticators, *_authenticators(settings, keys, store)],
+        GuestFactory(opened.secret, os.urandom) if settings.guests else None,
     )
-    guests = GuestFactory(opened.secret, os.urandom) if settings.guests else None
-    identities = AuthenticatorChain([*ways, *_ways(settings, keys, store)], guests)
+    core = _build_core(reactor, settings, store, opened, authentication)
+    limiter = ConnectionLimiter(settings.limits)
+    request_auth = RequestAuth(
+        limiter,
+        authentication,
+        reactor,
+        origins=Origins(frozenset(map(parse_origin, settings.allowed_origins)), null=out_of_the_box),
+        proxies=TrustedProxies(settings.trusted_proxies),
+        hosts=known_hosts(settings) if check_hosts else None,
+        cookie=settings.token_cookie,
+    )
+    sockets = ChatFactory(core.open_session, limiter.ended, settings.limits, compression=settings.compression, reactor=reactor)
+    site = _build_site(reactor, settings, store, core, request_auth, sockets)
+    chat = RunningChat(store, core, limiter, request_auth, site, sockets)
+    chat.tokens_seen(tokens)
+    return chat
+
+
+def known_hosts(settings: Settings) -> Hosts:
+    """The names under which pages may reach the server: those of the settings, and this machine's own."""
+    own = socket.gethostname().lower()
+    named = [url.hostname for url in map(urlsplit, (settings.public_url, *settings.allowed_origins)) if url.hostname]
+    return Hosts(frozenset({own, f"{own}.local", *named, *map(parse_host, settings.allowed_hosts)}))
+
+
+def _build_core(reactor: Any, settings: Settings, store: Store, opened: Opened, authentication: AuthenticatorChain) -> Chat:
     core = Chat(
         store,
         opened,
@@ -147,21 +182,17 @@ async def build(
         dialects=DIALECTS,
         limits=settings.limits,
         policies=settings.policies(),
-        identify=identities.identify,
-        guest=identities.guest,
+        identify=authentication.identify,
+        guest=authentication.guest,
     )
     core.start()
-    limiter = ConnectionLimiter(settings.limits)
-    request_auth = RequestAuth(
-        limiter,
-        identities,
-        reactor,
-        origins=Origins(frozenset(map(parse_origin, settings.allowed_origins)), null=out_of_the_box),
-        proxies=TrustedProxies(settings.trusted_proxies),
-        cookie=settings.token_cookie,
-    )
-    sockets = ChatFactory(core.open_session, limiter.ended, settings.limits, compression=settings.compression, reactor=reactor)
+    return core
 
+
+def _build_site(
+    reactor: Any, settings: Settings, store: Store, core: Chat, request_auth: RequestAuth, sockets: ChatFactory
+) -> ChatSite:
+    limiter = request_auth.limiter
     registry = CollectorRegistry()
     metrics.register(registry, core)
     web_metrics = WebMetrics(registry, limiter)
@@ -169,15 +200,14 @@ async def build(
     upgrades = Upgrades(
         request_auth, sockets.open_socket, may_enter=core.check_may_enter, count=web_metrics.handshake, logger=logger
     )
-    api = Api(core, limiter)
     routes = [
         *page_routes(),
-        *api.routes(),
+        *Api(core, limiter).routes(),
         *health_routes(Readiness(limiter, store.probe, reactor), registry, settings.metrics),
     ]
     routes.append(openapi_route(routes))
     router = Router(request_auth, upgrades, routes, logger, prefix=urlsplit(settings.public_url).path)
-    site = ChatSite(
+    return ChatSite(
         router.answer,
         limiter,
         reactor,
@@ -186,9 +216,6 @@ async def build(
         logger=logger,
         quick=router.quick,
     )
-    chat = RunningChat(store, core, limiter, request_auth, site, sockets)
-    chat.meet(tokens)
-    return chat
 
 
 def read_keys(entries: Sequence[str]) -> list[JwtKey]:
@@ -208,10 +235,10 @@ def read_keys(entries: Sequence[str]) -> list[JwtKey]:
     return keys
 
 
-def _ways(settings: Settings, keys: Sequence[JwtKey], store: Store) -> list[Authenticator]:
-    """One row for each way to prove who one is."""
-    ways: list[Authenticator] = [OpaqueTokens(store, time.time)]
+def _authenticators(settings: Settings, keys: Sequence[JwtKey], store: Store) -> list[Authenticator]:
+    """One row for each way to authenticate."""
+    found: list[Authenticator] = [OpaqueTokens(store, time.time)]
     if keys:
         issuer, audience = settings.jwt_issuer or None, settings.jwt_audience or None
-        ways.append(JsonWebTokens(keys, time.time, issuer=issuer, audience=audience))
-    return ways
+        found.append(JsonWebTokens(keys, time.time, issuer=issuer, audience=audience))
+    return found

@@ -22,7 +22,7 @@ from msgspec import Struct
 from twisted_chat.errors import BadRequest
 from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
 from twisted_chat.names import room_name
-from twisted_chat.web.origins import TrustedProxies, parse_origin
+from twisted_chat.web.origins import TrustedProxies, parse_host, parse_origin
 
 #: What the variables of the environment begin with.
 PREFIX = "TWISTED_CHAT_"
@@ -46,6 +46,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     guests: bool = True
     #: Web pages that may connect besides the server's own: exact scheme, host and port, such as ``https://www.example.org``.
     allowed_origins: tuple[str, ...] = ()
+    #: Host names under which web pages may reach this server, besides ``localhost``, addresses, this machine's own name and that of
+    #: ``public_url``: exact, ``*.example.org`` for all below, or ``*`` for any.  Another name is refused, because its owner could
+    #: point it at this machine.
+    allowed_hosts: tuple[str, ...] = ()
     #: Addresses or networks of reverse proxies, whose ``X-Forwarded-*`` headers are believed, and nobody else's; ``unix`` for
     #: whoever can open a Unix socket of ours.
     trusted_proxies: tuple[str, ...] = ()
@@ -328,6 +332,14 @@ def _cookie_name(value: str) -> None:
         raise ValueError(f"{value!a} is no name of a cookie (RFC 6265)")
 
 
+def _hosts(value: tuple[str, ...]) -> None:
+    for host in value:
+        try:
+            parse_host(host)
+        except BadRequest as error:
+            raise ValueError(error.message) from None
+
+
 def _room_policies(value: dict[str, RoomPolicy]) -> None:
     for room, policy in value.items():
         if not re.search(r"[*?\[]", room):
@@ -347,6 +359,7 @@ def _room_policies(value: dict[str, RoomPolicy]) -> None:
 _CHECKS: dict[str, Callable[[Any], None]] = {
     "listen": _not_empty,
     "allowed_origins": _origins,
+    "allowed_hosts": _hosts,
     "trusted_proxies": _proxies,
     "jwt_keys": _jwt_keys,
     "public_url": _public_url,

@@ -58,9 +58,9 @@ class EmbeddedChat(Service):
         self, reactor: Any, store: str | Store = "memory:", *, identify: Identify | None = None, settings: Settings | None = None
     ) -> None:
         self.resource = ChatResource()
-        self._reactor: Any = _Calls(reactor)
+        self._reactor: Any = _TrackedReactor(reactor)
         self._store = store
-        self._ways = [] if identify is None else [_Way(identify)]
+        self._authenticators = [] if identify is None else [_ProgramAuthenticator(identify)]
         self._settings = Settings() if settings is None else settings
         self._chat: RunningChat | None = None
         self._starting: Deferred[None] | None = None
@@ -74,7 +74,14 @@ class EmbeddedChat(Service):
 
     def startService(self) -> None:
         super().startService()
-        building = build(self._reactor, self._settings, self._store, loopback=False, ways=self._ways)
+        building = build(
+            self._reactor,
+            self._settings,
+            self._store,
+            loopback=False,
+            authenticators=self._authenticators,
+            check_hosts=bool(self._settings.allowed_hosts),
+        )
         self._starting = Deferred.fromCoroutine(building).addCallbacks(self._started, self._failed)
 
     async def _stop(self) -> None:
@@ -156,7 +163,7 @@ class ChatResource(Resource):
         return NOT_DONE_YET
 
 
-class _Calls:
+class _TrackedReactor:
     """The reactor, with a list of the delayed calls, so that a program whose chat has stopped has none of them left."""
 
     def __init__(self, reactor: Any) -> None:
@@ -183,7 +190,7 @@ class _Calls:
                 call.cancel()
 
 
-class _Way:
+class _ProgramAuthenticator:
     """The program's check as a way to prove who one is."""
 
     def __init__(self, identify: Identify) -> None:

@@ -33,7 +33,7 @@ from twisted_chat.server.process import Signals, exit_status_at_end, say_error, 
 from twisted_chat.server.systemd import Notifier, Watchdog, watchdog_seconds
 
 #: What a reload may change; all else is built into what runs.
-_RELOADABLE = {"limits", "rooms", "create_rooms", "allowed_origins", "trusted_proxies"}
+_RELOADABLE = {"limits", "rooms", "create_rooms", "allowed_origins", "allowed_hosts", "trusted_proxies"}
 
 
 @implementer(IProtocolFactory, IProtocolNegotiationFactory, ILoggingContext)
@@ -127,7 +127,7 @@ class Server(MultiService):
         url = store_path(self.settings.store, directory)
         chat = self.chat = await build(self._reactor, self.settings, url, loopback=only_here)
         retention(chat.core, self._reactor).setServiceParent(self)
-        bearers(chat.store, self._reactor, chat.meet).setServiceParent(self)
+        bearers(chat.store, self._reactor, chat.tokens_seen).setServiceParent(self)
         rooms(chat.store, chat.core, self._reactor).setServiceParent(self)
         revocation(chat.store, chat.core, self._reactor, time.time).setServiceParent(self)
         watchdog = watchdog_seconds(self._options.environ, os.getpid())

@@ -66,7 +66,8 @@ class MemoryStore:
 
     def append(self, batch: Sequence[Append]) -> Deferred[list[list[Outcome]]]:
         outcomes = self._answer(lambda: [self._append(append) for append in batch])
-        if self._followers:
+        if len(self._followers) > 1:
+            # A single server has no news but its own.
             heads = {append.room: self._seen(append.room).head for append in batch}
             for follower in self._followers:
                 # In the next turn: by then who has committed this knows it.

@@ -127,7 +127,7 @@ class MemoryChat:
     def start(self) -> None:
         """Start the server, again after :meth:`stop` or :meth:`kill`: the logs are still there."""
         assert self.chat is None, "it runs"
-        starting = Deferred.fromCoroutine(build(self.clock, self.settings, self.store, loopback=True, ways=[self]))
+        starting = Deferred.fromCoroutine(build(self.clock, self.settings, self.store, loopback=True, authenticators=[self]))
         starting.addCallback(self._started)
         self.settle()
         assert self.chat is not None, "a store in memory opens at once"

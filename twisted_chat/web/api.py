@@ -12,8 +12,8 @@ from typing import Annotated
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from twisted_chat.core.chat import Chat
-from twisted_chat.core.connections import ConnectionLimiter
-from twisted_chat.core.ratelimit import TokenBucket
+from twisted_chat.core.connections import ConnectionLimiter, address_block
+from twisted_chat.core.ratelimit import BucketTable, TokenBucket
 from twisted_chat.core.room import Room
 from twisted_chat.errors import BadRequest, RateLimited, TooBig
 from twisted_chat.events import Event, NewMessage
@@ -28,8 +28,6 @@ from twisted_chat.web.upgrade import decoded_room
 
 #: Events in an answer when nobody says how many.
 _PAGE = 50
-#: Addresses whose rate is remembered; the quietest are forgotten first.
-_BUCKETS = 4_096
 #: Bytes that JSON and base64 may add to a text.
 _AROUND_TEXT = 1_024
 
@@ -138,8 +136,8 @@ class Api:
     def __init__(self, core: Chat, limiter: ConnectionLimiter) -> None:
         self._core = core
         self._limiter = limiter
-        self._asking = Rates(core.now)
-        self._saying = Rates(core.now)
+        self._reads = BucketTable(core.configuration, lambda limits: (limits.query_burst, limits.query_per_second), core.now)
+        self._sends = BucketTable(core.configuration, lambda limits: (limits.person_burst, limits.person_per_second), core.now)
 
     def routes(self) -> list[Route]:
         """The rows of the table."""
@@ -180,7 +178,7 @@ class Api:
         """A part of a room's log; with ``Accept: text/event-stream`` everything from there on, as it happens."""
         user = await self._asker(call)
         query = call.query(EventsQuery)
-        room = self._core.rooms.find(user, decoded_room(call.segments[0]))
+        room = self._core.rooms.find(user, decoded_room(call.segments[0]), call.arrival.address)
         if _wants_stream(call):
             await self._stream(call, user, room, query)
             return None
@@ -192,7 +190,7 @@ class Api:
         """Say something in a room.  With an ``Idempotency-Key`` it is said once, however often it is sent."""
         user = await call.user()
         core = self._core
-        room = core.rooms.find(user, decoded_room(call.segments[0]))
+        room = core.rooms.find(user, decoded_room(call.segments[0]), call.arrival.address)
         key = _key(call, user)
         said = self._said(call)
         self._check_rate(call.arrival.address, user)
@@ -204,8 +202,7 @@ class Api:
         return json_answer(answer, 200 if repeated else 201)
 
     async def _asker(self, call: ApiRequest) -> User:
-        limits = self._core.limits
-        self._asking.take(call.arrival.address, limits.query_burst, limits.query_per_second)
+        _take(self._reads.bucket(address_block(call.arrival.address)))
         return await call.user()
 
     async def _part(self, user: User, room: Room, query: EventsQuery) -> Events:
@@ -220,8 +217,8 @@ class Api:
     async def _stream(self, call: ApiRequest, user: User, room: Room, query: EventsQuery) -> None:
         last = single(call.headers, b"Last-Event-Id")
         since = read_event_id(last.decode("latin-1")) if last else None
-        self._core.check_may_enter(user, room.name)
         address = call.arrival.address
+        self._core.check_may_enter(user, room.name, address)
         self._limiter.admit(address)
         ended = _once(lambda: self._limiter.ended(address))
         try:
@@ -263,13 +260,9 @@ class Api:
         return said
 
     def _check_rate(self, address: str, user: User) -> None:
-        """By address and by person: a guest without a device is a new person each time."""
-        limits = self._core.limits
-        shared = self._core.rates.users.bucket(user.id)
-        if not shared.available():
-            raise _too_fast(shared.wait())
-        self._saying.take(address, limits.person_burst, limits.person_per_second)
-        shared.take(1)
+        """By address, by user, and by all guests of the address: a guest without a device is a new user each time."""
+        _take(self._sends.bucket(address_block(address)))
+        self._core.rates.check(user, address)
 
 
 def body_bytes(text_bytes: int) -> int:
@@ -277,29 +270,11 @@ def body_bytes(text_bytes: int) -> int:
     return 6 * text_bytes + _AROUND_TEXT
 
 
-class Rates:
-    """A token bucket for each address."""
-
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
-        self._buckets: dict[str, TokenBucket] = {}
-
-    def take(self, address: str, burst: int, per_second: float) -> None:
-        """One more from there, or :class:`RateLimited`."""
-        bucket = self._buckets.pop(address, None)
-        if bucket is None:
-            bucket = TokenBucket(burst, per_second, self._now)
-            if len(self._buckets) >= _BUCKETS:
-                # The order is that of use: the first has been quiet for the longest time.
-                del self._buckets[next(iter(self._buckets))]
-        self._buckets[address] = bucket
-        if not bucket.available():
-            raise _too_fast(bucket.wait())
-        bucket.take(1)
-
-
-def _too_fast(wait: float) -> RateLimited:
-    return RateLimited(f"too fast, wait {wait:.1f} s", retry_after_ms=ceil(wait * 1000))
+def _take(bucket: TokenBucket) -> None:
+    if not bucket.available():
+        wait = bucket.wait()
+        raise RateLimited(f"too fast, wait {wait:.1f} s", retry_after_ms=ceil(wait * 1000))
+    bucket.take(1)
 
 
 def _info(room: Room, can: tuple[str, ...]) -> RoomInfo:

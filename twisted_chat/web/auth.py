@@ -1,4 +1,4 @@
-"""The door that sockets and the HTTP API share: the origin is looked at, then the proof, in that order."""
+"""Authentication of requests, for sockets and the HTTP API alike: host, then origin, then credential, in that order."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.errors import LimitReached, Unavailable
 from twisted_chat.interfaces import Authentication
 from twisted_chat.users import Credential, Source, User
-from twisted_chat.web.arrival import ClientInfo, Headers, read_arrival
-from twisted_chat.web.origins import Origins, TrustedProxies
+from twisted_chat.web.arrival import ClientInfo, Headers, peer_name, read_arrival, single
+from twisted_chat.web.origins import Hosts, Origins, TrustedProxies
 from twisted_chat.web.site import ChatRequest
 
 #: Milliseconds.  Proofs are looked up in a moment, or the store hangs.
 _RETRY_MS = 2_000
+#: Headers by which a request may come from a page.
+_SENT_BY_BROWSERS = (b"Origin", b"Accept-Language", b"Sec-Fetch-Site")
 
 
 class RequestAuth:
-    """Lets nobody through unknown.
+    """Authenticates each request: is its host known, may its origin, who is it.
 
-    :ivar origins: may be replaced while running, likewise ``proxies``.
+    :ivar origins: may be replaced while running, likewise ``proxies`` and ``hosts``.
+    :ivar hosts: the names under which pages may reach this server; None: any, because somebody else checks them.
     :param cookie: the name of the cookie that may carry a token.
     """
 
@@ -33,11 +36,13 @@ class RequestAuth:
         *,
         origins: Origins | None = None,
         proxies: TrustedProxies | None = None,
+        hosts: Hosts | None = None,
         cookie: str = "chat_token",
     ) -> None:
         self.limiter = limiter
         self.origins = origins or Origins()
         self.proxies = proxies or TrustedProxies()
+        self.hosts = hosts
         self._cookie = cookie.encode()
         self._identities = identities
         self._clock = clock
@@ -53,6 +58,18 @@ class RequestAuth:
         """Who comes from that peer with these headers."""
         return read_arrival(headers, peer, secure, self.proxies, self._cookie)
 
+    def check_host(self, headers: Headers, peer: IAddress) -> None:
+        """Raise ``Forbidden`` if a page sent this to a name that is not known.
+
+        Programs may use any name.  A page cannot leave out ``Accept-Language`` or, in a WebSocket or a request that changes something,
+        ``Origin``.  What comes from a trusted proxy was routed by its host already.
+        """
+        if self.hosts is None or not any(name in headers for name in _SENT_BY_BROWSERS) or self.proxies.trusts(peer_name(peer)):
+            return
+        host = single(headers, b"Host")
+        if host is not None:
+            self.hosts.check(host.decode("latin-1").lower())
+
     def check_origin(self, arrival: ClientInfo, credential: Credential | None) -> None:
         """Raise ``Forbidden`` if the page that sent this may not, or if nothing says which page did and a cookie is the proof."""
         with_cookie = credential is not None and credential.source is Source.COOKIE
@@ -67,7 +84,7 @@ class RequestAuth:
             return self._identities.guest(name, device)
         limits = self.limiter.limits
         if self._looked_up >= limits.handshakes_pending:
-            raise LimitReached("handshakes: too many proofs are being looked at", retry_after_ms=_RETRY_MS)
+            raise LimitReached("handshakes: too many logins in progress", retry_after_ms=_RETRY_MS)
         self._looked_up += 1
         looking = self._identities.identify(credential)
         looking.addTimeout(limits.handshake_seconds, self._clock)

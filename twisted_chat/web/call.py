@@ -8,13 +8,15 @@ is made from them.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from twisted.internet.defer import Deferred
 
 from twisted_chat.errors import BadRequest, ChatError
+from twisted_chat.limits import DEVICE_CHARS
+from twisted_chat.names import RAW_NAME_MAX
 from twisted_chat.users import User
 from twisted_chat.web.arrival import ClientInfo, Headers, single
 from twisted_chat.web.auth import RequestAuth
@@ -31,11 +33,11 @@ class Who(Struct, frozen=True, kw_only=True):
     """What a guest may say of themselves in any query.
 
     :ivar name: the name to be shown.
-    :ivar device: a random string that the client keeps (8 to 128 characters): the same guest the next time.
+    :ivar device: a random string that the client keeps (8 to 64 characters): the same guest the next time.
     """
 
-    name: str | None = None
-    device: str | None = None
+    name: Annotated[str, Meta(max_length=RAW_NAME_MAX)] | None = None
+    device: Annotated[str, Meta(max_length=DEVICE_CHARS)] | None = None
 
 
 class ApiRequest:

@@ -19,6 +19,7 @@ UNIX = "unix"
 _DEFAULT_PORT = {"http": ":80", "https": ":443"}
 _ORIGIN = re.compile(r"(https?)://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _NULL = "null"
+_HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
 
 def parse_origin(text: str) -> str:
@@ -67,6 +68,50 @@ def own_origin(scheme: str, host: str) -> str | None:
         return parse_origin(f"{scheme}://{host}")
     except BadRequest:
         return None
+
+
+class Hosts(Struct, frozen=True):
+    """The names under which pages may reach this server.
+
+    A page under a name that its owner points at this machine (DNS rebinding) has that name as its own origin, so comparing ``Origin``
+    with ``Host`` proves nothing unless the name is known.  Addresses and the names of this very machine cannot be pointed elsewhere.
+
+    :ivar names: host names in lower case; ``*.example.org`` for every name below it, ``*`` for any.
+    """
+
+    names: frozenset[str] = frozenset()
+
+    def check(self, host: str) -> None:
+        """Raise ``Forbidden`` unless the value of a ``Host`` header is an address or a known name."""
+        name = _host_name(host)
+        if "*" in self.names or name in self.names or name == "localhost" or name.endswith(".localhost") or _is_address(name):
+            return
+        if any(pattern.startswith("*.") and name.endswith(pattern[1:]) for pattern in self.names):
+            return
+        raise Forbidden(f"Host: {name!a} is not a known name of this server; add it to allowed_hosts, or set public_url")
+
+
+def parse_host(text: str) -> str:
+    """A host name or pattern for :class:`Hosts`; :class:`BadRequest` if it is none."""
+    name = text.lower().removesuffix(".")
+    if name != "*" and not _HOST.fullmatch(name):
+        raise BadRequest(f"host: {text!a} is not a host name, *.NAME or *")
+    return name
+
+
+def _host_name(host: str) -> str:
+    """A ``Host`` header without the port."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].removesuffix(".")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 class TrustedProxies:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from http import HTTPStatus
 
 from msgspec import Struct
 from twisted.web.http import Request, datetimeToString
@@ -31,7 +32,7 @@ def error_answer(error: ChatError, *headers: tuple[bytes, bytes]) -> Response:
 
 def write_head(request: Request, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
     """Set status and headers; they leave with the first byte of the body."""
-    request.setResponseCode(status)
+    request.setResponseCode(status, HTTPStatus(status).phrase.encode())
     set_header = request.responseHeaders.setRawHeaders
     set_header(b"Server", [b"twisted_chat"])
     set_header(b"Date", [datetimeToString()])

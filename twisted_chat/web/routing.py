@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_chat.errors import ChatError, InternalError
+from twisted_chat.errors import ChatError, as_chat_error
 from twisted_chat.web.arrival import Headers
 from twisted_chat.web.auth import RequestAuth
 from twisted_chat.web.call import ApiRequest, Route, for_pages
@@ -65,6 +65,7 @@ class Router:
             self._upgrades.upgrade(request)
             return
         try:
+            self._request_auth.check_host(headers, request.client)
             answer = self._ask(request, headers, path)
         except ChatError as error:
             answer = error_answer(error)
@@ -139,10 +140,7 @@ class Router:
         def failed(failure: Failure) -> None:
             if not present:
                 return
-            error = failure.value
-            if not isinstance(error, ChatError):
-                self._logger.failure("an HTTP request could not be answered", failure)
-                error = InternalError("the server failed; its log says more")
+            error = as_chat_error(failure, self._logger, "answering an HTTP request")
             if request.startedWriting:
                 request.channel.abort()
                 return

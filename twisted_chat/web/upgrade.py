@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import parse_qs
 
-from twisted_chat.errors import BadRequest, ChatError, InternalError
+from twisted_chat.errors import BadRequest, ChatError, as_chat_error
 from twisted_chat.interfaces import Admission, Dialect, Handshake, OpenSocket
 from twisted_chat.internals.takeover import give_transport, take_channel, take_transport
 from twisted_chat.names import room_name
@@ -89,7 +89,7 @@ class Upgrades:
         request_auth: RequestAuth,
         open_socket: OpenSocket,
         *,
-        may_enter: Callable[[User, str | None], None],
+        may_enter: Callable[[User, str | None, str | None], None],
         count: Count = lambda outcome: None,
         logger: Logger | None = None,
     ) -> None:
@@ -103,7 +103,9 @@ class Upgrades:
         """Answer the handshake, now or when it is known who sent it."""
         try:
             self._request_auth.limiter.check_open()
-            wish = read_wish(asked_by(request), self._request_auth)
+            raw = asked_by(request)
+            self._request_auth.check_host(raw.headers, raw.peer)
+            wish = read_wish(raw, self._request_auth)
             request.address = wish.arrival.address
             self._request_auth.check_origin(wish.arrival, wish.credential)
             user = self._request_auth.user(wish.credential, wish.query.name, wish.query.device)
@@ -130,6 +132,7 @@ class Upgrades:
         asked = RawHandshake(b"GET", path, b"HTTP/1.1", arguments, headers, channel.getPeer(), channel.isSecure())
         try:
             request_auth.limiter.check_open()
+            request_auth.check_host(headers, asked.peer)
             wish = read_wish(asked, request_auth)
             if wish.credential is not None:
                 return False
@@ -161,11 +164,7 @@ class Upgrades:
         def unknown(failure: Failure) -> None:
             if not present:
                 return
-            error = failure.value
-            if not isinstance(error, ChatError):
-                self._logger.failure("a credential could not be checked", failure)
-                error = InternalError("the server failed; its log says more")
-            self._refuse(request, error)
+            self._refuse(request, as_chat_error(failure, self._logger, "checking a credential"))
 
         request.notifyFinish().addErrback(left)
         looking.addCallback(known).addErrback(unknown)
@@ -177,7 +176,7 @@ class Upgrades:
 
     def _admit(self, wish: HandshakeRequest, user: User) -> IProtocol:
         # A rich client joins by command; only a plain one is in the room of its path.
-        self._may_enter(user, None if wish.dialect is Dialect.JSON else wish.room)
+        self._may_enter(user, None if wish.dialect is Dialect.JSON else wish.room, wish.arrival.address)
         address = wish.arrival.address
         limiter = self._request_auth.limiter
         limiter.admit(address)
