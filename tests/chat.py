@@ -71,7 +71,11 @@ class MemoryConnection:
         self.session: DialectSession | None = None
         self._read = 0
 
-    # Link
+    @property
+    def unsent_bytes(self) -> int:
+        return len(self.unsent)
+
+    # Connection
 
     def send(self, data: bytes) -> int:
         if self.congested or self.closed or self.aborted:

@@ -150,7 +150,7 @@ class FanOutTests(SynchronousTestCase):
         def fail(data: bytes) -> int:
             raise ValueError("unforeseen")
 
-        self.members[3].session.memberships["lobby"].shard.sends[1] = fail  # type: ignore[attr-defined]
+        self.members[3].session.memberships["lobby"].shard.sends[1] = fail  # type: ignore[union-attr]
         self.say("one")
         self.settle()
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)

@@ -54,7 +54,7 @@ class RebindingTests(HttpCase):
         self.request_auth.hosts = Hosts()
 
     def refused(self, path: str, *headers: tuple[str, str], **options: object) -> None:
-        reply = self.ask(path, *headers, host=b"evil.test", **options)  # type: ignore[arg-type]
+        reply = self.ask(path, *headers, host=b"evil.test", **options)
         self.assertEqual((reply.status, reply.error["code"]), (403, "forbidden"))
         self.assertIn("allowed_hosts", reply.error["message"])
 

@@ -300,6 +300,10 @@ class Connection(Protocol):
     deflated: bool
 
     @property
+    def unsent_bytes(self) -> int:
+        """Bytes that wait to be sent; 0 also where the transport does not say."""
+
+    @property
     def send(self) -> Send:
         """The same function for as long as the link is open."""
 

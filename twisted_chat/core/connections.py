@@ -8,11 +8,14 @@ It knows a session only as a small interface (:class:`ChatSession`), and no dial
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from ipaddress import IPv6Network
 from typing import Protocol
 
+from msgspec import Struct
+
+from twisted_chat.core.subscription import Subscription
 from twisted_chat.errors import ChatError, CloseCode, Conflict, LimitReached, Restarting, Unauthenticated
 from twisted_chat.interfaces import Connection
 from twisted_chat.limits import Limits
@@ -83,12 +86,29 @@ def address_block(address: str) -> str:
         return address
 
 
+class Lag(Struct, frozen=True):
+    """How far slow clients are behind.
+
+    :ivar behind: sessions whose connection is congested or that are not at the head of each of their rooms.
+    :ivar furthest: events between the oldest position and the head of its room.
+    :ivar unsent: bytes that wait to be sent, of all connections.
+    """
+
+    behind: int
+    furthest: int
+    unsent: int
+
+
 class ChatSession(Protocol):
     """A session as the core sees it, whatever its dialect."""
 
     user: User
     device: str | None
     connection: Connection
+
+    @property
+    def memberships(self) -> Mapping[str, Subscription]:
+        """The rooms that the connection is in, by name."""
 
     def congested(self) -> None:
         """The connection has unsent bytes."""
@@ -147,6 +167,17 @@ class Sessions:
     def names_in_use(self) -> list[str]:
         """The look-alike forms of the names of connected users."""
         return sorted(self._names)
+
+    def lag(self) -> Lag:
+        """How far the sessions are behind the logs that they read, for metrics."""
+        behind = furthest = unsent = 0
+        for session in self._sessions:
+            unsent += session.connection.unsent_bytes
+            lag = max((membership.lag for membership in session.memberships.values()), default=0)
+            if lag or session.connection.congested:
+                behind += 1
+                furthest = max(furthest, lag)
+        return Lag(behind, furthest, unsent)
 
     def of_user(self, user: str) -> list[ChatSession]:
         """The sessions of the user of that id."""

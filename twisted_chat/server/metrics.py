@@ -1,4 +1,4 @@
-"""What the chat counts, for Prometheus; read from the hub when somebody asks, so that the hot path counts nothing extra."""
+"""The metrics of the core, for Prometheus; read from the core when they are asked for, so that the hot path counts nothing extra."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twisted_chat.core.chat import Chat
 
 
 class ChatCollector(Collector):
-    """The hub's numbers.  Rooms are not labels: people invent their names, and each label value is kept for ever."""
+    """The core's numbers.  Rooms are not labels: users invent their names, and each label value is kept for ever."""
 
     def __init__(self, core: Chat) -> None:
         self._core = core
@@ -29,13 +29,23 @@ class ChatCollector(Collector):
             "twisted_chat_uncommitted", "Messages that wait for the store.", self._core.commits.waiting_events
         )
         yield GaugeMetricFamily("twisted_chat_store_healthy", "1 while commits succeed.", int(self._core.commits.healthy))
+        lag = self._core.sessions.lag()
+        yield GaugeMetricFamily(
+            "twisted_chat_clients_behind", "Connections that are congested or not at the head of each of their rooms.", lag.behind
+        )
+        yield GaugeMetricFamily(
+            "twisted_chat_lag_events",
+            "Events between the oldest position of a connection and the head of its room.",
+            lag.furthest,
+        )
+        yield GaugeMetricFamily("twisted_chat_unsent_bytes", "Bytes that wait to be sent, of all connections.", lag.unsent)
         yield CounterMetricFamily(
             "twisted_chat_ephemeral_dropped",
-            "Deliveries that ephemeral rooms let go because a reader was slow.",
+            "Deliveries that ephemeral rooms lost because a reader was slow.",
             sum(room.log.dropped for room in rooms),
         )
 
 
 def register(registry: CollectorRegistry, core: Chat) -> None:
-    """Have the hub's numbers shown."""
+    """Register the core's metrics."""
     registry.register(ChatCollector(core))

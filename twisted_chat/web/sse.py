@@ -88,6 +88,8 @@ class StreamConnection:
 
     paused = False
     deflated = False
+    #: The transport of a stream does not say.
+    unsent_bytes = 0
 
     def __init__(self, request: ChatRequest) -> None:
         self.congested = False

@@ -106,6 +106,11 @@ class SocketLink:
             pass  # a UNIX socket
         transport.registerProducer(self, True)
 
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that wait in the transport; 0 also if it does not say."""
+        return self._output.unsent() or 0
+
     # The session calls
 
     def write(self, data: bytes) -> None:
