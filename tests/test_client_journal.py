@@ -156,3 +156,26 @@ class JournalTests(SynchronousTestCase):
         self.put(journal, "c")
         self.killed(journal)
         self.assertEqual([post.key for post in self.journal().open("x")], ["a", "c"])
+
+    def test_only_the_owner_may_read(self) -> None:
+        """The file holds the guest's secret: whatever the umask is, also one that was there, and the one it is rewritten to."""
+        self.addCleanup(os.umask, os.umask(0))
+        with open(self.path, "wb"):
+            os.chmod(self.path, 0o644)
+        journal = self.journal()
+        journal.open("device-1")
+        self.assertEqual(os.stat(self.path).st_mode & 0o777, 0o600)
+
+        self.patch(journal_module, "SLACK_BYTES", -1)
+        seen: list[int] = []
+        real = os.replace
+
+        def replace(source: str, target: str) -> None:
+            seen.append(os.stat(source).st_mode & 0o777)
+            real(source, target)
+
+        self.patch(os, "replace", replace)
+        self.put(journal, "k")
+        journal.sync()
+
+        self.assertEqual([*seen, os.stat(self.path).st_mode & 0o777], [0o600, 0o600])

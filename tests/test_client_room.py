@@ -26,9 +26,11 @@ from twisted_chat.client import (
     State,
     TopicSet,
     TypingPush,
+    delivery,
 )
-from twisted_chat.client import room as room_module
 from twisted_chat.client.connection import UnknownEvent
+from twisted_chat.client.sending import Sender
+from twisted_chat.client.subscription import RoomSubscription
 from twisted_chat.errors import BadRequest, Conflict, Forbidden, InternalError, NoSuchRoom, SlowMode, TooBig
 from twisted_chat.events import Author, Cursor, Event
 from twisted_chat.limits import Limits, RoomPolicy
@@ -75,7 +77,7 @@ class JoinTests(RoomTests):
         texts = self.seen(room)
         self.say("new")
         self.assertEqual([event.text for event in texts], ["new"])
-        self.assertIs(room.standing, RoomState.LIVE)
+        self.assertIs(room.state, RoomState.LIVE)
 
     def test_history_first(self) -> None:
         """So many of the last, or all of them, come first."""
@@ -109,7 +111,7 @@ class JoinTests(RoomTests):
             room = self.chat.client("reader").room("lobby", history=history)
             texts = self.seen(room)
             with self.subTest(history), MonkeyPatch.context() as patched:
-                patched.setattr(ClientRoom, "event", lambda *args: None)
+                patched.setattr(RoomSubscription, "receive_event", lambda *args: None)
                 self.chat.settle()
                 self.chat.cut()
             self.say(f"new {number}")
@@ -132,11 +134,11 @@ class JoinTests(RoomTests):
         self.failureResultOf(history, NoSuchRoom)
         self.failureResultOf(room.send("again"), NoSuchRoom)
         self.failureResultOf(room.when_joined(), NoSuchRoom)
-        self.assertIs(room.standing, RoomState.REFUSED)
+        self.assertIs(room.state, RoomState.REFUSED)
         self.assertIs(guest.state, State.ONLINE)
         self.chat.cut()
         self.chat.pass_time(1)
-        self.assertIs(room.standing, RoomState.REFUSED)
+        self.assertIs(room.state, RoomState.REFUSED)
 
     def test_too_many_questions(self) -> None:
         """More rooms, one by one, than the server answers at once: the rest is joined a little later."""
@@ -146,9 +148,9 @@ class JoinTests(RoomTests):
         for number in range(40):
             rooms.append(client.room(f"room{number}"))
             self.chat.settle()
-        self.assertEqual(sum(room.standing is RoomState.LIVE for room in rooms), 10)
+        self.assertEqual(sum(room.state is RoomState.LIVE for room in rooms), 10)
         self.chat.pass_time(60)
-        self.assertEqual({room.standing for room in rooms}, {RoomState.LIVE})
+        self.assertEqual({room.state for room in rooms}, {RoomState.LIVE})
 
     def test_when_joined(self) -> None:
         room = self.alice.room("lobby")
@@ -236,13 +238,13 @@ class SayingTests(RoomTests):
         """In slow mode messages go out one by one, in order, and the connection is kept."""
         room = self.room(self.alice, "slow")
         refused: list[type[Any]] = []
-        real = ClientRoom.post_refused
+        real = Sender.post_refused
 
-        def post_refused(room: ClientRoom, pending: Any, error: Any) -> bool:
+        def post_refused(sender: Sender, pending: Any, error: Any) -> bool:
             refused.append(type(error))
-            return real(room, pending, error)
+            return real(sender, pending, error)
 
-        self.patch(ClientRoom, "post_refused", post_refused)
+        self.patch(Sender, "post_refused", post_refused)
         for number in range(12):
             room.send(str(number))
         self.chat.pass_time(120)
@@ -389,7 +391,7 @@ class AskingTests(RoomTests):
     def test_missed_presence(self) -> None:
         """A change that was missed shows in the version, and the list is asked for again."""
         room = self.room(self.alice, presence=True)
-        room.push(PresencePush(room="lobby", version=99, previous=98, count=7))
+        room.subscription.receive_push(PresencePush(room="lobby", version=99, previous=98, count=7))
         self.chat.settle()
         self.assertEqual((room.count, [user.name for user in room.people.values()]), (1, ["alice"]))
 
@@ -438,14 +440,14 @@ class HandlerTests(RoomTests):
         """Everything that is in no log comes to handlers, too."""
         room = self.room(self.alice)
         notices = self.seen(room, object)
-        room.push(GapPush(room="lobby", dropped=3))
+        room.subscription.receive_push(GapPush(room="lobby", dropped=3))
         self.assertEqual(notices, [GapPush(room="lobby", dropped=3)])
 
     def test_unknown_kind(self) -> None:
         """An event of a kind of the future has its place in the log."""
         room = self.room(self.alice)
         events = self.seen(room, UnknownEvent)
-        room.event(UnknownEvent(seq=1, id="e1", at=1, by=Author("u9", "x"), kind="poll"))
+        room.subscription.receive_event(UnknownEvent(seq=1, id="e1", at=1, by=Author("u9", "x"), kind="poll"))
         self.assertEqual(len(events), 1)
         assert room.cursor is not None
         self.assertEqual(room.cursor, Cursor(room.cursor.epoch, 1, "e1"))
@@ -491,7 +493,7 @@ class ReadingTests(RoomTests):
         self.chat.settle()
         self.say("one", "two")
         self.successResultOf(done)
-        self.assertEqual(len(room._readings), 0)
+        self.assertEqual(room.waiting, [])
 
     def test_refused(self) -> None:
         """A loop over a room that one may not be in fails with the reason."""
@@ -501,7 +503,7 @@ class ReadingTests(RoomTests):
 
     def test_slow(self) -> None:
         """A loop that does not keep up costs a bounded inbox; what did not fit is read from the server when there is space."""
-        self.patch(room_module, "INBOX_EVENTS", 10)
+        self.patch(delivery, "INBOX_EVENTS", 10)
         room = self.alice.room("lobby")
         found: list[int] = []
         gates: list[Deferred[None]] = []
@@ -518,7 +520,7 @@ class ReadingTests(RoomTests):
         for number in range(100):
             self.chat.say("lobby", str(number))
             self.chat.settle()
-        self.assertLess(max(len(reading) for reading in room._readings), 20)
+        self.assertLess(max(room.waiting), 20)
         while len(found) < 100:
             gates[-1].callback(None)
             self.chat.settle()
@@ -527,7 +529,7 @@ class ReadingTests(RoomTests):
 
     def test_slow_bot(self) -> None:
         """It may await its own sends meanwhile: nothing waits for anything in a circle."""
-        self.patch(room_module, "INBOX_EVENTS", 10)
+        self.patch(delivery, "INBOX_EVENTS", 10)
         room = self.alice.room("lobby")
 
         async def run() -> None:

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_chat.client import ChatClient, ClientRoom, ClientStopped, Message, Postponed, QueueFull, Reset, State
+from twisted_chat.client.sending import Sender
 from twisted_chat.limits import Limits
 from twisted_chat.testing import MemoryChat
 from twisted_chat.users import User
@@ -104,7 +105,7 @@ class ConnectionTests(ClientTests):
         answers = iter([fail(OSError("no network")), succeed("tc_alice")])
         client = self.client(None, token=lambda: next(answers))
         self.assertIs(client.state, State.WAITING)
-        self.assertEqual(str(client.problem), "no token could be had: OSError: no network")
+        self.assertEqual(str(client.problem), "no token could be fetched: OSError: no network")
         self.chat.pass_time(1)
         self.assertIs(client.state, State.ONLINE)
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
@@ -314,7 +315,7 @@ class QueueTests(ClientTests):
         client = self.client()
         room = client.room("lobby")
         refused: list[object] = []
-        self.patch(ClientRoom, "post_refused", lambda *args: refused.append(args))
+        self.patch(Sender, "post_refused", lambda *args: refused.append(args))
         for number in range(50):
             room.send(str(number))
         self.chat.pass_time(2)
@@ -365,8 +366,7 @@ class JournalTests(ClientTests):
         for wire in self.chat.wires:
             wire.client.protocol = None
             wire.cut()
-        assert client._journal is not None
-        client._journal.close()
+        client.kept.close()
 
     def test_cursor(self) -> None:
         """Reading goes on where the last run stopped; what it had not finished comes again."""

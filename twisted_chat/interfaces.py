@@ -1,7 +1,6 @@
 """The interfaces between the parts: the store contract, how a connection looks to a session, how edges hand over to one another.
 
-Each is a :class:`typing.Protocol`; implementations import this module, never one another.  One suite of contract tests runs on every
-store (``tests/store_contract.py``): a store numbers and keeps events, and decides nothing about users.  All Deferreds fire in the
+Implementations import this module, never one another.  ``tests/store_contract.py`` runs on every store.  All Deferreds fire in the
 reactor's thread.
 """
 
@@ -18,8 +17,6 @@ from twisted.internet.interfaces import IProtocol
 from twisted_chat.errors import ChatError
 from twisted_chat.events import Author, Cursor, Event, NewEvent
 from twisted_chat.users import Credential, User
-
-# Stores
 
 
 class RoomRecord(Struct, frozen=True):
@@ -206,9 +203,6 @@ class StoreError(Exception):
     """The store cannot be opened: one line for the operator, cause and cure."""
 
 
-# Authentication
-
-
 class Authenticator(Protocol):
     """A way to prove who one is."""
 
@@ -224,9 +218,6 @@ class Authentication(Protocol):
 
     def guest(self, name: str | None = None, device: str | None = None) -> User:
         """A person without proof; raises ``Unauthenticated`` where guests are off, ``BadRequest`` naming the field."""
-
-
-# From the HTTP edge to the WebSocket edge
 
 
 class Dialect(Enum):
@@ -278,8 +269,6 @@ class OpenSocket(Protocol):
         connection it says so to the admission (``ended(admission.address)``).
         """
 
-
-# Connections
 
 #: Gives bytes to the socket and answers how many it took; raises ``BlockingIOError`` if none, ``OSError`` if it is broken.
 #: A transport that buffers by itself (TLS, HTTP) answers ``len(data)`` and says ``congested`` when it is full.
@@ -357,9 +346,6 @@ class SocketSession(ConnectionListener, Protocol):
 
     def heard(self) -> None:
         """Anything at all came from the peer."""
-
-
-# Between nodes
 
 
 class PresenceChanged(Struct, frozen=True, gc=False):

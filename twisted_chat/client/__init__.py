@@ -14,8 +14,9 @@ from twisted_chat.client.errors import (
     StateError,
 )
 from twisted_chat.client.factory import ReconnectingChatClientFactory
-from twisted_chat.client.room import ClientRoom, HistoryPage, Reset, RoomState
+from twisted_chat.client.room import ClientRoom, HistoryPage
 from twisted_chat.client.service import ChatClient, State
+from twisted_chat.client.subscription import Reset, RoomState
 from twisted_chat.events import Cursor, Deleted, Edited, Event, Message, Reacted, TopicSet
 from twisted_chat.protocol.replies import GapPush, LivePush, PresencePush, ReadPush, TypingPush
 

@@ -129,7 +129,7 @@ class Journal:
         self._file = self._lock = None
 
     def _take(self) -> None:
-        self._lock = open(self.path + ".lock", "ab")  # noqa: SIM115
+        self._lock = open(self.path + ".lock", "ab", opener=_open_private)  # noqa: SIM115
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -185,7 +185,7 @@ class Journal:
     def _write_anew(self) -> None:
         lines = b"".join(self._lines())
         temporary = self.path + ".new"
-        with open(temporary, "wb") as file:
+        with open(temporary, "wb", opener=_open_private) as file:
             file.write(lines)
             file.flush()
             os.fsync(file.fileno())
@@ -193,7 +193,7 @@ class Journal:
         _sync_directory(self.path)
         if self._file is not None:
             self._file.close()
-        self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
+        self._file = open(self.path, "ab", buffering=0, opener=_open_private)  # noqa: SIM115
         self._size = self._needed = len(lines)
         self._unsynced = False
 
@@ -202,6 +202,13 @@ class Journal:
         for room, cursor in self.cursors.items():
             yield _encode({"at": (room, cursor)}) + b"\n"
         yield from self._pending.values()
+
+
+def _open_private(path: str, flags: int) -> int:
+    """Open a file that only its owner may read, also one that was there: it holds the guest's secret and what was said."""
+    descriptor = os.open(path, flags, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return descriptor
 
 
 def _sync_directory(path: str) -> None:

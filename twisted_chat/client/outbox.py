@@ -107,6 +107,22 @@ class Outbox:
         return group
 
 
+class KeyMaker:
+    """Makes keys that were never used.
+
+    :param start: random, so that no other run of a program makes the same keys.
+    """
+
+    def __init__(self, start: str) -> None:
+        self._start = start
+        self._number = 0
+
+    def new_key(self) -> str:
+        """The next key."""
+        self._number += 1
+        return f"{self._start}-{self._number}"
+
+
 class Pace:
     """How many commands of one room may leave together.
 

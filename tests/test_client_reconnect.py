@@ -6,7 +6,7 @@ import random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.client.backoff import Backoff
+from twisted_chat.client.reconnect import Backoff
 
 
 class BackoffTests(SynchronousTestCase):
