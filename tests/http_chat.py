@@ -24,8 +24,7 @@ from twisted_chat.stores.memory import MemoryStore
 from twisted_chat.users import Credential, User
 from twisted_chat.web.api import Api, body_bytes
 from twisted_chat.web.auth import RequestAuth
-from twisted_chat.web.health import MetricsFor, Readiness, WebMetrics, health_routes
-from twisted_chat.web.log import observer
+from twisted_chat.web.health import MetricsFor, Readiness, WebMetrics, health_routes, observer
 from twisted_chat.web.openapi import openapi_route
 from twisted_chat.web.origins import Origins
 from twisted_chat.web.routing import Router

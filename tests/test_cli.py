@@ -15,11 +15,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_chat.cli import connect
 from twisted_chat.cli.main import ended
 from twisted_chat.cli.options import parser
-from twisted_chat.cli.output import as_json, shown
+from twisted_chat.cli.output import ShellError, Status, World, as_json, shown
 from twisted_chat.cli.send import WINDOW, send
 from twisted_chat.cli.tail import tail
 from twisted_chat.cli.talk import talk
-from twisted_chat.cli.world import ShellError, Status, World
 from twisted_chat.client import ChatClient, Message
 from twisted_chat.errors import Forbidden
 from twisted_chat.events import Author

@@ -23,7 +23,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.certificates import make_certificate
 from tests.servers import JsonClient, Server, free_port
 from tests.serving import PATIENCE, ROOT, environment
-from twisted_chat.cli.world import Status
+from twisted_chat.cli.output import Status
 
 COMMAND = [sys.executable, "-m", "twisted_chat.cli"]
 

@@ -8,7 +8,7 @@ import socket
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.server.systemd import Notifier, Watchdog, watchdog_seconds
+from twisted_chat.server.process import Notifier, Watchdog, watchdog_seconds
 
 
 class Heard:

@@ -23,7 +23,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from twisted_chat.auth.tokens import mint
-from twisted_chat.cli.world import ShellError, Status, World
+from twisted_chat.cli.output import ShellError, Status, World
 from twisted_chat.errors import ChatError
 from twisted_chat.events import Event
 from twisted_chat.interfaces import RoomRecord, StoreError, TokenRecord

@@ -18,7 +18,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
 
 from twisted_chat.cli.options import DEFAULT_URL, TOKEN, URL
-from twisted_chat.cli.world import ShellError, Status, World
+from twisted_chat.cli.output import ShellError, Status, World
 from twisted_chat.client import ChatClient, ClientEnded, ClientError, ConnectionProblem, HandshakeRefused, State
 from twisted_chat.errors import ChatError, RateLimited
 

@@ -23,13 +23,12 @@ from OpenSSL import crypto
 
 from twisted_chat.cli.admin import settings_of, store_url
 from twisted_chat.cli.connect import with_client
-from twisted_chat.cli.world import ShellError, Status, World
+from twisted_chat.cli.output import ShellError, Status, World
 from twisted_chat.client import ChatClient
 from twisted_chat.interfaces import StoreError
 from twisted_chat.server.config import Settings, key_file
 from twisted_chat.server.logging import visible
-from twisted_chat.stores.sqlite.connection import connect, explain
-from twisted_chat.stores.sqlite.lock import FileLock, InUse
+from twisted_chat.stores.sqlite.connection import FileLock, InUse, connect, explain
 from twisted_chat.stores.sqlite.transfer import holes, outgoing
 from twisted_chat.stores.sqlite.upgrade import schema_steps, steps_taken
 from twisted_chat.stores.urls import store_file

@@ -1,6 +1,6 @@
 """The command: options to a verb, the verb's end to an exit status.
 
-``twisted-chat VERB --help`` explains each verb; :class:`~twisted_chat.cli.world.Status` has the exit statuses.
+``twisted-chat VERB --help`` explains each verb; :class:`~twisted_chat.cli.output.Status` has the exit statuses.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_chat.cli.options import parser
-from twisted_chat.cli.world import ShellError, Status, World
+from twisted_chat.cli.output import ShellError, Status, World
 from twisted_chat.errors import ChatError
 from twisted_chat.interfaces import StoreError
 from twisted_chat.server.logging import text_line, without_secrets

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import twisted_chat
-from twisted_chat.cli.world import Status
+from twisted_chat.cli.output import Status
 from twisted_chat.errors import ChatError
 from twisted_chat.names import room_name
 from twisted_chat.server.logging import visible, without_secrets

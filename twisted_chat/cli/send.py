@@ -14,7 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from twisted_chat.cli.connect import guest_device, token_of, url_of, with_client
-from twisted_chat.cli.world import ShellError, Status, World
+from twisted_chat.cli.output import ShellError, Status, World
 from twisted_chat.client import ChatClient, ClientRoom, Message
 from twisted_chat.errors import ChatError
 

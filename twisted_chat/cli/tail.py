@@ -8,8 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from twisted_chat.cli.connect import with_client
-from twisted_chat.cli.output import as_json, shown
-from twisted_chat.cli.world import Status, World
+from twisted_chat.cli.output import Status, World, as_json, shown
 from twisted_chat.client import ChatClient, ClientRoom, GapPush, LivePush, Reset, State
 from twisted_chat.client.connection import AnyEvent
 

@@ -21,9 +21,9 @@ from zope.interface import implementer
 
 from twisted_chat.cli.connect import with_client
 from twisted_chat.cli.line_editor import Ended, LineEditor, LineEntered
+from twisted_chat.cli.output import Status, World
 from twisted_chat.cli.send import lines_of
 from twisted_chat.cli.tail import Printing
-from twisted_chat.cli.world import Status, World
 from twisted_chat.client import ChatClient, ClientError, ClientRoom, Message
 from twisted_chat.errors import ChatError
 

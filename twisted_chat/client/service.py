@@ -50,7 +50,10 @@ FLUSH_SECONDS = 5.0
 STABLE_SECONDS = 10.0
 
 
-_OTHER_USER = "{where}: the server takes this client for {now}, before it was {before}; what was not acknowledged may be kept under both names"
+_OTHER_USER = (
+    "{where}: the server takes this client for {now}, before it was {before}; "
+    "what was not acknowledged may be kept under both names"
+)
 
 
 class State(Enum):

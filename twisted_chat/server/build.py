@@ -35,8 +35,7 @@ from twisted_chat.server.config import Settings, key_file
 from twisted_chat.stores.urls import make_store
 from twisted_chat.web.api import Api, body_bytes
 from twisted_chat.web.auth import RequestAuth
-from twisted_chat.web.health import Readiness, WebMetrics, health_routes
-from twisted_chat.web.log import observer
+from twisted_chat.web.health import Readiness, WebMetrics, health_routes, observer
 from twisted_chat.web.openapi import openapi_route
 from twisted_chat.web.origins import Hosts, Origins, TrustedProxies, parse_host, parse_origin
 from twisted_chat.web.routing import Router

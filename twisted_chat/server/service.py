@@ -29,8 +29,7 @@ from twisted_chat.server.config import Settings, SettingsError, store_path
 from twisted_chat.server.listeners import Listener, ListenError, listen
 from twisted_chat.server.maintenance import bearers, retention, revocation, rooms
 from twisted_chat.server.options import Options
-from twisted_chat.server.process import Signals, exit_status_at_end, say_error, settle, tune
-from twisted_chat.server.systemd import Notifier, Watchdog, watchdog_seconds
+from twisted_chat.server.process import Notifier, Signals, Watchdog, exit_status_at_end, say_error, settle, tune, watchdog_seconds
 
 #: What a reload may change; all else is built into what runs.
 _RELOADABLE = {"limits", "rooms", "create_rooms", "allowed_origins", "allowed_hosts", "trusted_proxies"}

@@ -32,7 +32,7 @@ from twisted_chat.events import (
 )
 from twisted_chat.interfaces import Append, Appended, Duplicate, Opened, Outcome, Page, RoomRecord, TokenRecord
 from twisted_chat.stores import common
-from twisted_chat.stores.ids import BATCH_LENGTH, EPOCH_LENGTH, RandomBytes, crockford
+from twisted_chat.stores.common import BATCH_LENGTH, EPOCH_LENGTH, RandomBytes, crockford
 
 T = TypeVar("T")
 

@@ -20,9 +20,9 @@ from twisted_chat.events import Event, NewMessage
 from twisted_chat.interfaces import Duplicate
 from twisted_chat.protocol.commands import Seq
 from twisted_chat.users import User
-from twisted_chat.web.arrival import single
-from twisted_chat.web.call import ApiRequest, Route, Who, json_answer
+from twisted_chat.web.auth import single
 from twisted_chat.web.responses import Response
+from twisted_chat.web.routing import ApiRequest, Route, Who, json_answer
 from twisted_chat.web.sse import read_event_id, stream
 from twisted_chat.web.upgrade import decoded_room
 

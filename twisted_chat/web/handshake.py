@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from twisted_chat.web.arrival import Headers
+from twisted_chat.web.auth import Headers
 
 #: Bytes.  Longer heads are not usual; ``twisted.web`` knows what to do with them.
 _HEAD_MAX = 4_096

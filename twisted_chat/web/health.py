@@ -9,13 +9,15 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.errors import ChatError, Forbidden, Unavailable
-from twisted_chat.web.call import ApiRequest, Route
 from twisted_chat.web.origins import is_loopback
 from twisted_chat.web.responses import Response
+from twisted_chat.web.routing import ApiRequest, Route
+from twisted_chat.web.site import Observe
 
 #: Who may read ``/metrics``: this machine, a bearer of the right ``metrics``, everybody, nobody.
 MetricsFor = Literal["loopback", "right", "all", "off"]
@@ -138,3 +140,25 @@ async def _check_reader(call: ApiRequest, metrics_for: MetricsFor) -> None:
     if arrival.credential is not None and "metrics" in (await call.user()).rights:
         return
     raise Forbidden("metrics: only for this machine or with a token that has the right metrics")
+
+
+#: Asked every few seconds by machines; nobody wants to read that.
+_QUIET = frozenset({b"/healthz", b"/readyz", b"/metrics"})
+
+
+def observer(logger: Logger, count: Callable[[int], None]) -> Observe:
+    """Writes the line and counts the status."""
+
+    def observe(method: bytes, path: bytes, status: int, size: int, address: str) -> None:
+        count(status)
+        logger.emit(
+            LogLevel.debug if path in _QUIET and status < 500 else LogLevel.info,
+            "{address} {method} {path} {status} {size}",
+            address=address,
+            method=method.decode("latin-1") or "-",
+            path=path.decode("latin-1") or "-",
+            status=status,
+            size=size,
+        )
+
+    return observe

@@ -10,9 +10,8 @@ import msgspec
 from msgspec import Struct
 
 import twisted_chat
-from twisted_chat.web.call import ApiRequest, Route
-from twisted_chat.web.refusal import Refusal
-from twisted_chat.web.responses import Response
+from twisted_chat.web.responses import Refusal, Response
+from twisted_chat.web.routing import ApiRequest, Route
 
 _REF = "#/components/schemas/{name}"
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from ipaddress import AddressValueError, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from msgspec import Struct
+from twisted.internet.interfaces import IAddress
 
 from twisted_chat.errors import BadRequest, Forbidden
 
@@ -158,6 +159,12 @@ class TrustedProxies:
             if not self.trusts(client):
                 return client
         return client
+
+
+def peer_name(peer: IAddress) -> str:
+    """The peer's address as text; all peers at UNIX sockets have one name."""
+    host = getattr(peer, "host", None)
+    return UNIX if host is None else plain_address(host)
 
 
 def plain_address(address: str) -> str:

@@ -5,11 +5,107 @@ from __future__ import annotations
 from collections.abc import Iterable
 from http import HTTPStatus
 
-from msgspec import Struct
+import msgspec
+from msgspec import UNSET, Struct
 from twisted.web.http import Request, datetimeToString
 
-from twisted_chat.errors import ChatError
-from twisted_chat.web.refusal import SECURITY_HEADERS, body_of, headers_of
+from twisted_chat.errors import BadRequest, ChatError, TooBig, Unauthenticated, Unavailable
+from twisted_chat.protocol.replies import ErrorBody
+
+#: Seconds to wait when an error that may pass does not say how long.
+_RETRY_AFTER = 2
+
+#: On every answer.  The page needs nothing but itself; whoever frames it, sniffs it or opens it from another page gets nothing.
+SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
+    (
+        b"Content-Security-Policy",
+        b"default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'; "
+        b"require-trusted-types-for 'script'; trusted-types 'none'",
+    ),
+    (b"X-Content-Type-Options", b"nosniff"),
+    (b"X-Frame-Options", b"DENY"),
+    (b"Referrer-Policy", b"no-referrer"),
+    (b"Cross-Origin-Opener-Policy", b"same-origin"),
+    (b"Cross-Origin-Resource-Policy", b"same-origin"),
+)
+
+
+class UpgradeRequired(BadRequest):
+    """Here only WebSocket is spoken, and only its version 13."""
+
+    http_status = 426
+
+
+class NoSuchPath(ChatError):
+    """Nothing is served under that path."""
+
+    code, http_status, retry = "not_found", 404, False
+
+
+class MethodNotAllowed(BadRequest):
+    """The path is there, for other methods."""
+
+    code, http_status = "method_not_allowed", 405
+
+    def __init__(self, allowed: tuple[bytes, ...]) -> None:
+        super().__init__(f"method: only {', '.join(map(bytes.decode, allowed))}")
+        self.allowed = allowed
+
+
+class HeadTooLarge(TooBig):
+    """The request line or a header is longer, or the headers are more, than anybody needs."""
+
+    http_status = 431
+
+
+class RequestTimeout(ChatError):
+    """The request did not arrive in time."""
+
+    code, http_status = "timeout", 408
+
+
+class CrowdedOut(Unavailable):
+    """Too many requests are being read at once, and this one was the slowest."""
+
+
+class Refusal(Struct, frozen=True):
+    """The body of every answer that is not a success."""
+
+    error: ErrorBody
+
+
+def body_of(error: ChatError) -> bytes:
+    """The JSON body."""
+    after = UNSET if error.retry_after_ms is None else error.retry_after_ms
+    body = ErrorBody(code=error.code, message=error.message, retry=error.retry, retry_after_ms=after)
+    return msgspec.json.encode(Refusal(body)) + b"\n"
+
+
+def headers_of(error: ChatError) -> list[tuple[bytes, bytes]]:
+    """The headers that the status asks for (RFC 9110 sections 10.2.3, 11.6.1, 15.5.6, 15.5.22)."""
+    headers = [(b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store")]
+    status = error.http_status
+    if isinstance(error, Unauthenticated):
+        headers.append((b"WWW-Authenticate", b'Bearer realm="twisted_chat"'))
+    if isinstance(error, UpgradeRequired):
+        headers += [(b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"), (b"Sec-WebSocket-Version", b"13")]
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"Allow", b", ".join(error.allowed)))
+    if status in (429, 503):
+        seconds = _RETRY_AFTER if error.retry_after_ms is None else -(-error.retry_after_ms // 1000)
+        headers.append((b"Retry-After", b"%d" % max(1, seconds)))
+    return headers
+
+
+def whole_answer(error: ChatError) -> bytes:
+    """The error as a complete HTTP/1.1 answer that ends the connection, where there is no request to answer."""
+    body = body_of(error)
+    lines = [b"HTTP/1.1 %d %s" % (error.http_status, HTTPStatus(error.http_status).phrase.encode())]
+    headers = [header for header in headers_of(error) if header[0] != b"Connection"]
+    lines += [name + b": " + value for name, value in (*headers, *SECURITY_HEADERS)]
+    lines += [b"Content-Length: %d" % len(body), b"Connection: close", b"", body]
+    return b"\r\n".join(lines)
+
 
 _SECURITY = [(name, [value]) for name, value in SECURITY_HEADERS]
 

@@ -23,8 +23,8 @@ from twisted.web.server import Request, Site
 
 from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.errors import BadRequest, ChatError, InternalError, TooBig
-from twisted_chat.web.arrival import peer_name
-from twisted_chat.web.refusal import CrowdedOut, HeadTooLarge, RequestTimeout, whole_answer
+from twisted_chat.web.origins import peer_name
+from twisted_chat.web.responses import CrowdedOut, HeadTooLarge, RequestTimeout, whole_answer
 
 #: Bytes of a request line and its headers together.  A JWT and the cookies of a shared host fit; more is an attack.
 HEAD_BYTES = 16_384

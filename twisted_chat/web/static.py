@@ -18,9 +18,9 @@ from pathlib import PurePosixPath
 
 from msgspec import Struct
 
-from twisted_chat.web.arrival import Headers
-from twisted_chat.web.call import Route
+from twisted_chat.web.auth import Headers
 from twisted_chat.web.responses import Response
+from twisted_chat.web.routing import Route
 
 #: By the end of the name; a file of another kind is not served.
 TYPES = {

@@ -26,11 +26,9 @@ from twisted_chat.internals.takeover import give_transport, take_channel, take_t
 from twisted_chat.names import room_name
 from twisted_chat.protocol.frames import is_key
 from twisted_chat.users import Credential, Source, User
-from twisted_chat.web.arrival import ClientInfo, Headers, credential, refuse_controls, single
-from twisted_chat.web.auth import RequestAuth
+from twisted_chat.web.auth import ClientInfo, Headers, RequestAuth, credential, refuse_controls, single
 from twisted_chat.web.handshake import read_head
-from twisted_chat.web.refusal import MethodNotAllowed, NoSuchPath, UpgradeRequired
-from twisted_chat.web.responses import error_answer, write_answer
+from twisted_chat.web.responses import MethodNotAllowed, NoSuchPath, UpgradeRequired, error_answer, write_answer
 from twisted_chat.web.site import ChatChannel, ChatRequest
 
 LOBBY = "lobby"

@@ -20,11 +20,10 @@ from twisted_chat.errors import Unavailable
 from twisted_chat.events import Cursor, Event
 from twisted_chat.interfaces import Append, Opened, Outcome, Page, RoomRecord, TokenRecord
 from twisted_chat.stores import common
-from twisted_chat.stores.ids import RandomBytes
+from twisted_chat.stores.common import RandomBytes
 from twisted_chat.stores.sqlite import cursors, queries, tokens
-from twisted_chat.stores.sqlite.connection import describe
+from twisted_chat.stores.sqlite.connection import Readers, describe
 from twisted_chat.stores.sqlite.database import Database
-from twisted_chat.stores.sqlite.readers import Readers
 from twisted_chat.stores.sqlite.upgrade import schema_steps
 from twisted_chat.stores.sqlite.writer import Log
 from twisted_chat.stores.workers import CallInReactor, Worker

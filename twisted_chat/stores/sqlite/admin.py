@@ -16,9 +16,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted_chat.errors import ChatError
 from twisted_chat.interfaces import RoomRecord, StoreError, TokenRecord
 from twisted_chat.stores.sqlite import tokens
-from twisted_chat.stores.sqlite.connection import check_version, connect, explain
+from twisted_chat.stores.sqlite.connection import FileLock, InUse, check_version, connect, explain
 from twisted_chat.stores.sqlite.database import prepare, unwritable
-from twisted_chat.stores.sqlite.lock import FileLock, InUse
 from twisted_chat.stores.sqlite.rooms import load_rooms
 from twisted_chat.stores.sqlite.upgrade import schema_steps, steps_taken
 

@@ -30,10 +30,23 @@ from twisted_chat.events import (
     TopicSet,
 )
 from twisted_chat.interfaces import Append, Appended, Duplicate, Outcome
-from twisted_chat.stores.ids import BATCH_LENGTH, RandomBytes, crockford
-from twisted_chat.stores.sqlite.entries import DELETE, EDIT, ENTRY, MESSAGE, REACTION, TOPIC, json_array
+from twisted_chat.stores.common import BATCH_LENGTH, RandomBytes, crockford
 from twisted_chat.stores.sqlite.rooms import RoomRow, make_rooms
-from twisted_chat.stores.sqlite.rows import STATEMENT_ROWS, Run, insert, pack, row, text_piece
+from twisted_chat.stores.sqlite.rows import (
+    DELETE,
+    EDIT,
+    ENTRY,
+    MESSAGE,
+    REACTION,
+    STATEMENT_ROWS,
+    TOPIC,
+    Run,
+    insert,
+    json_array,
+    pack,
+    row,
+    text_piece,
+)
 
 #: (room, author, key)
 Key: TypeAlias = tuple[int, str, str]

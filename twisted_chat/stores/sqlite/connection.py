@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 from binascii import b2a_base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock
+from typing import TypeVar
 from urllib.parse import quote
 
 from twisted_chat.interfaces import StoreError
@@ -121,3 +125,74 @@ def explain(path: str, error: sqlite3.Error) -> StoreError:
 
 def damaged(path: str, found: str) -> StoreError:
     return StoreError(f"{path} is damaged ({found}); restore a backup, or save what is left with: sqlite3 {path} .recover")
+
+
+class InUse(StoreError):
+    """Another process has the lock."""
+
+
+class FileLock:
+    """Held from construction to :meth:`release`; :class:`InUse` if somebody else has it."""
+
+    def __init__(self, database: str) -> None:
+        self._file = os.open(database + ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(self._file, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(self._file)
+            raise InUse(f"{database} is in use by another server (pid {owner}); stop it or use another --store") from None
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, b"%d\n" % os.getpid(), 0)
+
+    def release(self) -> None:
+        """Let go; the file stays, because removing it would race with the next server's opening it."""
+        os.ftruncate(self._file, 0)
+        os.close(self._file)
+
+
+T = TypeVar("T")
+
+
+class Readers:
+    """Called by any number of threads; a connection is used by one at a time."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lock = Lock()
+        self._idle: list[sqlite3.Connection] = []
+        self._closed = False
+
+    def ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        """Ask over an idle connection or a new one; one that met an error is not used again."""
+        connection = self._take()
+        try:
+            answer = question(connection)
+        except sqlite3.Error:
+            connection.close()
+            raise
+        except BaseException:
+            self._give_back(connection)
+            raise
+        self._give_back(connection)
+        return answer
+
+    def _take(self) -> sqlite3.Connection:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return connect_reader(self._path)
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        with self._lock:
+            if not self._closed:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()

@@ -11,9 +11,15 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from twisted_chat.interfaces import Opened, StoreError
-from twisted_chat.stores.ids import EPOCH_LENGTH, RandomBytes, crockford
-from twisted_chat.stores.sqlite.connection import check_version, connect_writer, damaged, explain, leaves_connection_usable
-from twisted_chat.stores.sqlite.lock import FileLock
+from twisted_chat.stores.common import EPOCH_LENGTH, RandomBytes, crockford
+from twisted_chat.stores.sqlite.connection import (
+    FileLock,
+    check_version,
+    connect_writer,
+    damaged,
+    explain,
+    leaves_connection_usable,
+)
 from twisted_chat.stores.sqlite.upgrade import upgrade
 from twisted_chat.stores.sqlite.writer import Log
 

@@ -9,7 +9,7 @@ from msgspec.json import Decoder
 from twisted_chat.events import Event, Message, Reaction
 from twisted_chat.interfaces import Page
 from twisted_chat.stores import common
-from twisted_chat.stores.sqlite.entries import ENTRY, MESSAGE, TOPIC, decode_event, decode_events, json_array
+from twisted_chat.stores.sqlite.rows import ENTRY, MESSAGE, TOPIC, decode_event, decode_events, json_array
 
 _ROOM = "(SELECT id FROM room WHERE name = :room)"
 

@@ -15,12 +15,11 @@ from msgspec.json import encode
 
 from twisted_chat.events import Deleted, Edited, Event, Message, Reacted, TopicSet
 from twisted_chat.interfaces import RoomRecord, StoreError
-from twisted_chat.stores.ids import BATCH_LENGTH
-from twisted_chat.stores.sqlite.connection import connect, connect_writer, explain, transaction
+from twisted_chat.stores.common import BATCH_LENGTH
+from twisted_chat.stores.sqlite.connection import FileLock, connect, connect_writer, explain, transaction
 from twisted_chat.stores.sqlite.database import prepare, unwritable
-from twisted_chat.stores.sqlite.entries import DELETE, EDIT, ENTRY, MESSAGE, REACTION, TOPIC, decode_event
-from twisted_chat.stores.sqlite.lock import FileLock
 from twisted_chat.stores.sqlite.rooms import RoomRow, load_rooms
+from twisted_chat.stores.sqlite.rows import DELETE, EDIT, ENTRY, MESSAGE, REACTION, TOPIC, decode_event
 from twisted_chat.stores.sqlite.upgrade import schema_steps, steps_taken
 
 

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from twisted_chat.events import Message, NewMessage
 from twisted_chat.interfaces import Append, Appended, Outcome, RoomRecord
-from twisted_chat.stores.ids import BATCH_LENGTH, RandomBytes, crockford
+from twisted_chat.stores.common import BATCH_LENGTH, RandomBytes, crockford
 from twisted_chat.stores.sqlite.append import CarefulAppend
 from twisted_chat.stores.sqlite.connection import transaction
 from twisted_chat.stores.sqlite.rooms import RoomRow, load_rooms, make_rooms
