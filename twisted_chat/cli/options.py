@@ -10,7 +10,7 @@ from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormat
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import twisted_chat
+from twisted_chat._version import __version__
 from twisted_chat.cli.output import Status
 from twisted_chat.errors import ChatError
 from twisted_chat.names import room_name
@@ -45,7 +45,7 @@ def parser() -> ArgumentParser:
         epilog=STATUSES,
         formatter_class=RawDescriptionHelpFormatter,
     )
-    top.add_argument("--version", action="version", version=f"twisted_chat {twisted_chat.__version__}")
+    top.add_argument("--version", action="version", version=f"twisted_chat {__version__}")
     verbs = top.add_subparsers(metavar="VERB", required=True, parser_class=_Parser)
     _client_verbs(verbs)
     _token_verbs(verbs)
