@@ -21,7 +21,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from twisted_chat._version import __version__
+from twisted_chat.version import __version__
 
 if TYPE_CHECKING:
     from twisted_chat.client import (
