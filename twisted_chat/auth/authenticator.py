@@ -1,7 +1,7 @@
-"""All the ways to prove who one is, tried in order: one row per way.
+"""Authentication: every authenticator is asked in order; who shows no credential is a guest.
 
-A credential that no way knows, or that its way refuses, is refused, even where guests are welcome: somebody who shows a bad
-token wants to know that, and is not to be let in as somebody else.
+A credential that no authenticator knows, or that one refuses, is refused, even where guests are allowed: somebody with a bad token
+needs to know that, and must not become somebody else.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from twisted_chat.users import Credential, User
 
 
 class AuthenticatorChain:
-    """Everybody who may be here.
+    """Asks the authenticators one after the other, and makes guests.
 
-    :param guests: None: nobody without a proof.
+    :param guests: None: every request needs a credential.
     """
 
     def __init__(self, ways: Sequence[Authenticator], guests: GuestFactory | None) -> None:

@@ -94,7 +94,7 @@ def _fitting(algorithm: str, key: object) -> _PublicKey:
 
 
 class JsonWebTokens:
-    """Who a JWT speaks for: ``sub`` is the person's id, ``name`` the name, ``rooms`` and ``rights`` what they may.
+    """Who a JWT speaks for: ``sub`` is the user's id, ``name`` the name, ``rooms`` and ``rights`` the permissions.
 
     :param issuer: what ``iss`` must be; None: not looked at.
     :param audience: what ``aud`` must have; None: a token made for somebody in particular is refused.

@@ -1,7 +1,7 @@
 """Opaque bearer tokens: ``tc_`` and 32 random bytes.
 
-Only the SHA-256 of a token is kept, so a stolen database lets nobody in; a slow password hash would gain nothing, since 256
-random bits cannot be tried out.  Unlike a JWT, such a token can be revoked at once.
+Only the SHA-256 of a token is kept, so a stolen database is of no use to log in; a slow password hash would gain nothing, since 256
+random bits cannot be guessed.  Unlike a JWT, such a token can be revoked at once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The same log by plain HTTP: read it, page through it, stream it, write to it.
+"""The JSON API over HTTP: read a room's log, page through it, stream it, append to it.
 
 One shape of an event everywhere.  ``/api/v1/openapi.json`` is made from the structs here.
 """
@@ -73,7 +73,7 @@ class RoomInfo(Struct, frozen=True, kw_only=True):
 
 
 class RoomList(Struct, frozen=True, kw_only=True):
-    """The rooms that the asker may see."""
+    """The rooms that the user may see."""
 
     rooms: tuple[RoomInfo, ...]
 

@@ -32,12 +32,12 @@ _CONTROL_CHARACTERS = re.compile("[\x80-\x9f\u2028\u2029]")
 
 
 class ClientInfo(Struct, frozen=True, gc=False):
-    """What is known of whoever sent a request before anybody asked for a name.
+    """Where a request comes from and with which credential, before it is authenticated.
 
-    :ivar address: whom the limits count.
-    :ivar forwarded: somebody else stands between (or says so); then ``address`` being our own machine's proves nothing.
+    :ivar address: the address that the limits count.
+    :ivar forwarded: the request came through a proxy, or claims to; then a loopback ``address`` proves nothing.
     :ivar scheme: ``http`` or ``https``, as the client sees it.
-    :ivar host: as the client calls us, lower case, with the port if it gave one.
+    :ivar host: the server's name as the client wrote it, lower case, with the port if it gave one.
     """
 
     address: str
@@ -49,7 +49,7 @@ class ClientInfo(Struct, frozen=True, gc=False):
 
 
 def read_arrival(headers: Headers, peer: IAddress, secure: bool, proxies: TrustedProxies, cookie: bytes) -> ClientInfo:
-    """Read the headers that tell who comes; ``BadRequest`` or ``Unauthenticated`` name the one that is wrong.
+    """Read address, origin and credential from the headers; ``BadRequest`` or ``Unauthenticated`` names the header that is wrong.
 
     :param cookie: the name of the cookie that may carry a token.
     """
@@ -108,7 +108,7 @@ def _cookie(lines: Sequence[bytes], wanted: bytes) -> Credential | None:
 
 
 def single(headers: Headers, name: bytes) -> bytes | None:
-    """The value of a header that may be there once; two are two opinions, and parsers differ in which one counts."""
+    """The value of a header that may be there once; a repeated header is ambiguous, because parsers differ in which one counts."""
     values = headers.get(name)
     if values is None:
         return None
@@ -170,13 +170,13 @@ class RequestAuth:
         self._looked_up = 0
 
     def arrival(self, request: ChatRequest, headers: Headers) -> ClientInfo:
-        """Who comes with this request."""
+        """Where this request comes from."""
         arrival = self.arrive(headers, request.client, request.channel.isSecure())
         request.address = arrival.address
         return arrival
 
     def arrive(self, headers: Headers, peer: IAddress, secure: bool) -> ClientInfo:
-        """Who comes from that peer with these headers."""
+        """Where a request from that peer with these headers comes from."""
         return read_arrival(headers, peer, secure, self.proxies, self._cookie)
 
     def check_host(self, headers: Headers, peer: IAddress) -> None:
@@ -192,14 +192,14 @@ class RequestAuth:
             self.hosts.check(host.decode("latin-1").lower())
 
     def check_origin(self, arrival: ClientInfo, credential: Credential | None) -> None:
-        """Raise ``Forbidden`` if the page that sent this may not, or if nothing says which page did and a cookie is the proof."""
+        """Raise ``Forbidden`` if the page that sent this is not allowed, or if the credential is a cookie and no origin is given."""
         with_cookie = credential is not None and credential.source is Source.COOKIE
         self.origins.check(arrival.origin, arrival.scheme, arrival.host, with_cookie=with_cookie)
 
     def user(self, credential: Credential | None, name: str | None, device: str | None) -> User | Deferred[User]:
         """Whoever the credential speaks for, else a guest; raises or fails with an error of the table.
 
-        A look-up that takes longer than a handshake may is given up: the request must not wait for a hanging store for ever.
+        A look-up is given up after ``handshake_seconds``, so that a request does not wait for ever for a store that hangs.
         """
         if credential is None:
             return self._identities.guest(name, device)

@@ -1,4 +1,4 @@
-"""A request head in one look: the usual case, without splitting it line by line.
+"""Read the usual request head with one regular expression, without splitting it line by line.
 
 ``twisted.web`` takes some 30 of the 50 microseconds of a handshake for its lines, headers and objects.  What is read here is a
 strict part of what it reads: GET, a path, HTTP/1.1, headers of visible ASCII, nothing folded, everything in one piece.  What does

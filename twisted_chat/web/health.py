@@ -1,4 +1,4 @@
-"""For whoever runs the server: is it alive, may it get traffic, what does it count."""
+"""Health, readiness, metrics and the access log, for operators."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def health_routes(readiness: Readiness, registry: CollectorRegistry, metrics_for
 
 
 async def _check_reader(call: ApiRequest, metrics_for: MetricsFor) -> None:
-    """This machine may read, unless it only speaks for somebody else; a bearer of the right ``metrics`` always may."""
+    """Loopback clients may read, unless the request was forwarded; a user with the right ``metrics`` always may."""
     arrival = call.arrival
     if metrics_for == "all":
         return

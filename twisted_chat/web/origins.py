@@ -116,7 +116,7 @@ def _is_address(name: str) -> bool:
 
 
 class TrustedProxies:
-    """The peers whose word is taken for whom they speak for.
+    """The peers whose ``X-Forwarded-*`` headers are trusted.
 
     :param entries: addresses, networks (``10.0.0.0/8``), or ``unix`` for whoever can open our UNIX sockets.
     """
@@ -142,9 +142,9 @@ class TrustedProxies:
         return any(address in network for network in self._networks)
 
     def client(self, peer: str, forwarded: Sequence[str]) -> str:
-        """Whom the connection is from: the peer, or behind trusted proxies the right-most address that is not one of them.
+        """The client's address: the peer, or behind trusted proxies the right-most address that is not one of them.
 
-        What stands further left was written by somebody whom nobody here trusts.
+        Addresses further left were written by peers that are not trusted.
 
         :param forwarded: the lines of ``X-Forwarded-For``.
         """
@@ -179,7 +179,7 @@ def plain_address(address: str) -> str:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether this is an address of this very machine."""
+    """Whether this is a loopback address."""
     try:
         return ip_address(address).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""Writes answers: the headers that every one of them has, in one place."""
+"""HTTP responses and HTTP error responses, with the headers that all of them have."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
 
 
 class UpgradeRequired(BadRequest):
-    """Here only WebSocket is spoken, and only its version 13."""
+    """The path only serves WebSocket, version 13."""
 
     http_status = 426
 
@@ -53,7 +53,7 @@ class MethodNotAllowed(BadRequest):
 
 
 class HeadTooLarge(TooBig):
-    """The request line or a header is longer, or the headers are more, than anybody needs."""
+    """The request line, a header, or the number of headers is over its limit."""
 
     http_status = 431
 
@@ -65,7 +65,7 @@ class RequestTimeout(ChatError):
 
 
 class CrowdedOut(Unavailable):
-    """Too many requests are being read at once, and this one was the slowest."""
+    """Too many request heads are being read at once, and this one was the slowest."""
 
 
 class Refusal(Struct, frozen=True):

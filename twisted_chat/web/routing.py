@@ -1,4 +1,4 @@
-"""Where whole requests go: a handshake to the upgrades, everything else down the table of routes.
+"""Route each request: a handshake to the upgrades, everything else by the table of routes.
 
 What all answers have in common is done here: errors in their one shape, HEAD, OPTIONS and 405 from the table, pages of allowed
 origins (CORS), the prefix of a proxy.
@@ -30,7 +30,7 @@ _JSON = ((b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store")
 
 
 class Who(Struct, frozen=True, kw_only=True):
-    """What a guest may say of themselves in any query.
+    """Name and device of a guest, in the query of any request.
 
     :ivar name: the name to be shown.
     :ivar device: a random string that the client keeps (8 to 64 characters): the same guest the next time.
@@ -57,7 +57,7 @@ class ApiRequest:
 
     @property
     def arrival(self) -> ClientInfo:
-        """Who comes, whose origin has been looked at."""
+        """Where the request comes from; its origin has been checked."""
         if self._arrival is None:
             arrival = self._request_auth.arrival(self.request, self.headers)
             if arrival.origin is None and self.headers.get(b"Sec-Fetch-Site") == [b"same-origin"]:
@@ -68,13 +68,13 @@ class ApiRequest:
         return self._arrival
 
     async def user(self) -> User:
-        """Whoever is asking."""
+        """The authenticated user."""
         who = self.query(Who)
         user = self._request_auth.user(self.arrival.credential, who.name, who.device)
         return await user if isinstance(user, Deferred) else user
 
     def query(self, kind: type[T]) -> T:
-        """The part behind the ``?``; ``BadRequest`` names the field.  What nobody knows is ignored."""
+        """The part behind the ``?``; ``BadRequest`` names the field.  Unknown names are ignored."""
         arguments = self.request.args or {}
         names = {field.encode_name for field in msgspec.structs.fields(kind)}  # type: ignore[arg-type]
         given = {name: single_argument(arguments, name.encode()) for name in names if name.encode() in arguments}
@@ -106,7 +106,7 @@ Endpoint: TypeAlias = Callable[[ApiRequest], Response | Awaitable[Response | Non
 
 
 class Route(Struct, frozen=True, kw_only=True):
-    """One row: a method, a path, and who answers.
+    """One row of the table: a method, a path, and its endpoint.
 
     :ivar path: with ``{name}`` for a segment that is open.
     :ivar query: what may stand behind the ``?``; ``body``: what comes in JSON; ``answers``: what goes out in JSON.
@@ -164,7 +164,7 @@ _PREFLIGHT_AGE = b"600"
 class Router:
     """Answers every whole request.
 
-    :param prefix: of all paths, without a slash at the end: where a proxy has put us.
+    :param prefix: of all paths, without a slash at the end: the path below which a proxy serves the chat.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class Router:
             self._add(route)
 
     def quick(self, channel: ChatChannel, data: bytes) -> bool:
-        """The site's short way for handshakes; behind a prefix paths mean something else."""
+        """The fast reader of handshakes; it is not used behind a prefix, which changes the paths."""
         return not self._prefix and self._upgrades.quick(channel, data)
 
     def answer(self, request: ChatRequest) -> None:

@@ -1,9 +1,10 @@
 """The HTTP server on every listener: ``twisted.web``'s parser under our bounds.
 
-Bytes come in, whole requests go to the injected ``answer``.  What cannot be a request is refused here, in the shape of every
-other refusal, and the connection ends: after a broken head nobody knows where the next request would begin.
+In:   bytes.
+Out:  whole requests, to the injected ``answer``.  A malformed one is refused here, with the same body as every other error, and the
+      connection ends: after a malformed head it is not known where the next request begins.
 
-Time: one deadline for a connection to deliver its next whole request, however busily it trickles, and none of the timers that
+A connection has one deadline for its next whole request, however slowly it sends, instead of the timers that
 Twisted would start per connection (two calls to the reactor each, one reset per read).  All deadlines are equally long, so the
 order of arrival is the order of expiry, and one dict and one call per second watch over all connections.
 """
@@ -30,9 +31,9 @@ from twisted_chat.web.responses import CrowdedOut, HeadTooLarge, RequestTimeout,
 HEAD_BYTES = 16_384
 #: Browsers send some 20.
 HEADERS = 100
-#: Seconds in which a peer must take the last bytes of an answer once its time is over.
+#: Seconds in which a peer must take the last bytes of an answer after the deadline.
 _ABORT_SECONDS = 60
-#: Seconds between two looks for connections whose time is over.
+#: Seconds between two looks for connections whose deadline has passed.
 _SWEEP_SECONDS = 1.0
 
 Answer = Callable[["ChatRequest"], None]
@@ -44,7 +45,7 @@ Observe = Callable[[bytes, bytes, int, int, str], None]
 class ChatRequest(Request):
     """A request that knows whom to ask for an answer.
 
-    :ivar address: whom it is from, once that is known: the peer, or whom a trusted proxy speaks for.
+    :ivar address: the client's address, once it is known: the peer's, or the one that a trusted proxy names.
     """
 
     channel: ChatChannel
@@ -132,11 +133,11 @@ class ChatChannel(HTTPChannel):
         self.refuse(HeadTooLarge(f"head: a line is longer than {HEAD_BYTES} bytes"))
 
     def refuse_body(self) -> None:
-        """Somebody sends more than any request of ours has."""
+        """The body is larger than that of any request."""
         self.refuse(TooBig(f"body: at most {self.site.body_bytes} bytes"))
 
     def refuse(self, error: ChatError) -> None:
-        """Say why, and end the connection; whatever else comes is not looked at."""
+        """Answer with the error and end the connection; further bytes are ignored."""
         if self.refused:
             return
         self.site.refusing(self, error)
@@ -144,7 +145,7 @@ class ChatChannel(HTTPChannel):
         self.end()
 
     def give_up(self, error: ChatError) -> None:
-        """Its time is over: say so if it had begun to ask; a connection kept open for later use just ends."""
+        """The deadline has passed: answer 408 if a request had begun; an idle connection is closed."""
         if self._receivedHeaderSize or self._buffer:
             self.refuse(error)
         else:
@@ -167,12 +168,12 @@ class ChatChannel(HTTPChannel):
         self.transport.abortConnection()
 
     def _abort_later(self) -> None:
-        """Whoever does not take the last bytes may not keep the connection for that."""
+        """Abort later if the peer does not read the last bytes."""
         if self._abortingCall is None:
             self._abortingCall = self.callLater(self.abortTimeout, self.forceAbortClient)
 
     def _respondToBadRequestAndDisconnect(self) -> None:
-        """Twisted's own, which is without body and headers, for all that its parser does not take."""
+        """Replaces Twisted's error response for what its parser refuses, which has no body and no headers."""
         if self._receivedHeaderSize > self.totalHeadersSize or self._receivedHeaderCount > self.maxHeaders:
             self.refuse(HeadTooLarge(f"head: at most {HEAD_BYTES} bytes and {HEADERS} headers"))
         else:
@@ -182,11 +183,11 @@ class ChatChannel(HTTPChannel):
 class ChatSite(Site):
     """What listens.
 
-    :param answer: gets each whole request and sees to it that it is answered.
+    :param answer: receives each whole request and answers it.
     :param admission: whose limits hold for the heads being read.
     :param body_bytes: the largest body of any endpoint.
     :param observe: is told of each answer, for log and metrics.
-    :param quick: is shown the first bytes of each connection and may deal with all of it, answering True.
+    :param quick: receives the first bytes of each connection, and answers True if it has handled all of it.
     """
 
     displayTracebacks = False
@@ -240,10 +241,10 @@ class ChatSite(Site):
         self._observe(b"", b"", error.http_status, 0, peer_name(channel.getPeer()))
 
     def expect(self, channel: ChatChannel) -> None:
-        """A whole request has to come from there in time.  If too many are awaited, the slowest one makes room.
+        """A whole request has to arrive from there before the deadline.  If too many are awaited, the slowest one is dropped.
 
-        Who sends a request is through in a round trip, so the slowest ones are those who mean to be slow.  Refusing the newest
-        instead would let a thousand silent connections keep everybody out.
+        An honest client needs one round trip, so the slowest are the attackers.  Refusing the newest instead would let a thousand
+        silent connections keep everybody out.
         """
         limits = self._limiter.limits
         if len(self._expected) >= limits.handshakes_pending:
@@ -253,7 +254,7 @@ class ChatSite(Site):
             self._sweep = self.reactor.callLater(_SWEEP_SECONDS, self._end_the_late)
 
     def expect_no_more(self, channel: ChatChannel) -> None:
-        """The request is there, or the connection is gone."""
+        """The request has arrived, or the connection has ended."""
         self._expected.pop(channel, None)
 
     def _end_the_late(self) -> None:

@@ -1,7 +1,7 @@
 """A room's log as Server-Sent Events: ``curl -N`` is a full reader, and a browser resumes by itself.
 
 Each event of the log has the id ``epoch:seq:id``, which is a cursor; a browser says it in ``Last-Event-ID`` when it comes back.
-The stream is a reader of the room like any other (design decision 4): one who does not take what is sent is left behind with
+The stream is a subscription like any other (``docs/decisions/04-live-is-not-a-second-path.rst``): a slow reader keeps
 nothing but a position, and reads on from there when the connection has drained.
 
 .. code-block:: text
@@ -84,7 +84,7 @@ def named(event: str, data: object) -> bytes:
 
 @implementer(IPushProducer)
 class StreamConnection:
-    """The request as a link: what is written is buffered by the transport, which says when it is full."""
+    """A request as a :class:`~twisted_chat.interfaces.Connection`: the transport buffers what is written, and says when it is full."""
 
     paused = False
     deflated = False
@@ -161,7 +161,7 @@ class StreamConnection:
 
 
 class StreamSession(Session):
-    """Somebody who reads one room and says nothing."""
+    """A client that reads one room and sends nothing."""
 
     __slots__ = ()
 
@@ -185,7 +185,7 @@ class StreamSession(Session):
         self.connection.write(named("gap", GapPush(room=subscription.log.name, dropped=count)))
 
     def on_timer(self, tick: int) -> int:
-        """A comment now and then keeps proxies from ending the stream.  A reader says nothing, so its silence means nothing."""
+        """Send a comment at each interval, so that proxies keep the stream open.  A reader sends nothing, so silence means nothing."""
         if self.state is not SessionState.OPEN:
             return 0
         expires = self.user.expires

@@ -1,10 +1,11 @@
-"""The WebSocket handshake (RFC 6455 section 4.2) and everything that is settled before the 101 (design decision 8).
+"""The WebSocket handshake (RFC 6455 section 4.2) and what is checked before the 101 (``docs/decisions/08-identity-before-upgrade.rst``).
 
-A request comes in; out goes a :class:`~twisted_chat.admission.Admission` and the naked transport to the WebSocket edge, or a
-refusal with status, headers and body.  The order: is it a handshake, may its origin, who is it, is there room.
+In:   a request.
+Out:  an :class:`~twisted_chat.interfaces.Admission` and the bare transport for the WebSocket edge, or an error response.  The order of
+      the checks: host, handshake, origin, user, limits.
 
 The headers are read from what ``twisted.web`` parsed.  Autobahn never sees them: it splits header text at bytes that are no line
-ends in HTTP, so that a value could smuggle in a second ``Origin``.  Such bytes are refused outright.
+ends in HTTP, so that a value could smuggle in a second ``Origin``.  Such bytes are refused.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class RawHandshake(Struct, frozen=True, gc=False):
 
 
 class HandshakeRequest(Struct, frozen=True, gc=False):
-    """A handshake that is well-formed; who sent it is not yet known."""
+    """A well-formed handshake that is not authenticated yet."""
 
     arrival: ClientInfo
     credential: Credential | None
@@ -79,7 +80,7 @@ class Query(Struct, frozen=True, gc=False):
 class Upgrades:
     """Turns handshakes into sockets.
 
-    :param may_enter: raises the error of the table if the person may not be here, or not in that room.
+    :param may_enter: raises the error of the table if the user may not connect, or not to that room.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class Upgrades:
     def quick(self, channel: ChatChannel, data: bytes) -> bool:
         """The usual case, a guest's handshake that came in one piece and is let in, at half the cost: without ``twisted.web``.
 
-        Everything else is answered False, and nothing has happened: the long way will do it, refuse it, or wait for it.
+        For everything else the answer is False, and nothing has happened: ``twisted.web`` reads it again.
         """
         read = read_head(data)
         if read is None:
@@ -147,7 +148,7 @@ class Upgrades:
         return True
 
     def _wait(self, request: ChatRequest, wish: HandshakeRequest, looking: Deferred[User]) -> None:
-        """The peer may leave meanwhile: then nobody is let in, and there is nobody to answer."""
+        """Wait for authentication; if the peer leaves meanwhile, nothing is opened and nothing is answered."""
         present = True
 
         def left(reason: Failure) -> None:
@@ -209,7 +210,7 @@ class Upgrades:
 
 
 def is_upgrade(headers: Headers) -> bool:
-    """Whether the client asks for a WebSocket, well or badly."""
+    """Whether the request asks for a WebSocket, well-formed or not."""
     return b"Upgrade" in headers and b"websocket" in _tokens(headers[b"Upgrade"])
 
 
@@ -300,7 +301,7 @@ def read_subprotocols(lines: Sequence[bytes]) -> tuple[Credential | None, Dialec
 
 
 def read_query(arguments: dict[bytes, list[bytes]], history_max: int) -> Query:
-    """The part behind the ``?``; what nobody knows is ignored."""
+    """The part behind the ``?``; unknown names are ignored."""
     if not arguments:
         return _NO_QUERY
     history = single_argument(arguments, b"history")
