@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 from twisted_chat.errors import Unavailable
 from twisted_chat.events import Author, NewMessage
 from twisted_chat.interfaces import Append, Appended, Duplicate
-from twisted_chat.stores.sqlite import SQLiteStore
+from twisted_chat.stores.sqlite.store import SQLiteStore
 from twisted_chat.stores.workers import Threads
 
 ALICE = Author("u1", "alice")

@@ -16,7 +16,7 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from twisted_chat.stores.sqlite import SQLiteStore
+from twisted_chat.stores.sqlite.store import SQLiteStore
 from twisted_chat.stores.workers import AtOnce, call_at_once
 
 ROOT = Path(__file__).resolve().parent.parent

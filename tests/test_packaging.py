@@ -53,7 +53,7 @@ class PackagingTests(SynchronousTestCase):
         self.assertRegex(self.run_python(python, "-c", run, "--help"), r"\n +chat +A durable chat")
         self.assertIn("--listen=", self.run_python(python, "-c", run, "-n", "chat", "--help"))
         read = (
-            "import asyncio; from importlib.resources import files; from twisted_chat.stores.sqlite.upgrade import schema_steps;"
+            "import asyncio; from importlib.resources import files; from twisted_chat.stores.sqlite.database import schema_steps;"
             "from twisted_chat.web.static import page_routes;"
             "assert schema_steps(), 'no schema'; assert any(route.path == '/' for route in page_routes()), 'no page';"
             "assert files('twisted_chat').joinpath('py.typed').is_file(); import twisted_chat; print(twisted_chat.__file__)"

@@ -23,10 +23,11 @@ from twisted_chat.errors import Conflict, Unavailable
 from twisted_chat.events import NewMessage, NewReaction
 from twisted_chat.interfaces import Append, Appended, Duplicate, StoreError
 from twisted_chat.stores import common
-from twisted_chat.stores.sqlite import SQLiteStore, append, connection, database, queries, writer
+from twisted_chat.stores.sqlite import append, connection, database, queries, writer
 from twisted_chat.stores.sqlite.admin import SharedTokens
 from twisted_chat.stores.sqlite.backup import backup
-from twisted_chat.stores.sqlite.upgrade import schema_steps
+from twisted_chat.stores.sqlite.database import schema_steps
+from twisted_chat.stores.sqlite.store import SQLiteStore
 from twisted_chat.stores.workers import AtOnce, Work, Worker, call_at_once
 
 T = TypeVar("T")

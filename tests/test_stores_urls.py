@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_chat.interfaces import Opened, Store, StoreError
 from twisted_chat.stores.memory import MemoryStore
-from twisted_chat.stores.sqlite import SQLiteStore
+from twisted_chat.stores.sqlite.store import SQLiteStore
 from twisted_chat.stores.urls import make_shared_tokens, make_store
 from twisted_chat.stores.workers import call_at_once
 

@@ -29,8 +29,8 @@ from twisted_chat.interfaces import StoreError
 from twisted_chat.server.config import Settings, key_file
 from twisted_chat.server.logging import visible
 from twisted_chat.stores.sqlite.connection import FileLock, InUse, connect, explain
+from twisted_chat.stores.sqlite.database import schema_steps, steps_taken
 from twisted_chat.stores.sqlite.transfer import holes, outgoing
-from twisted_chat.stores.sqlite.upgrade import schema_steps, steps_taken
 from twisted_chat.stores.urls import store_file
 
 #: Bytes free on the disk of the store: below the first it is a matter of hours, below the second of days.

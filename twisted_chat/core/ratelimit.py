@@ -79,6 +79,8 @@ class BucketTable:
         self._now = now
         self._limits = configuration.limits
         self._buckets: dict[str, TokenBucket] = {}
+        #: Counts the times that buckets were forgotten, so that nobody goes on with one that is not in the table.
+        self.generation = 0
 
     def __len__(self) -> int:
         return len(self._buckets)
@@ -90,6 +92,7 @@ class BucketTable:
         bucket = self._buckets.get(key)
         if bucket is None:
             if len(self._buckets) >= MAX_BUCKETS:
+                self.generation += 1
                 del self._buckets[next(iter(self._buckets))]
             bucket = self._buckets[key] = TokenBucket(*self._bounds(self._limits), self._now)
         return bucket
@@ -101,6 +104,7 @@ class BucketTable:
 
     def prune(self, keep: Container[str] = ()) -> None:
         """Forget the buckets that are full, except those of the keys to keep."""
+        self.generation += 1
         self._buckets = {key: bucket for key, bucket in self._buckets.items() if key in keep or not bucket.full}
 
     def _configure(self) -> None:
@@ -143,43 +147,55 @@ class SendRates:
 class ConnectionRate:
     """How fast one connection may send: its own bucket, and those that it shares with others of the same user or address."""
 
-    __slots__ = ("_limits", "_own", "_rates")
+    __slots__ = ("_buckets", "_generation", "_limits", "_own", "_rates", "_user")
 
     def __init__(self, rates: SendRates) -> None:
         self._rates = rates
         self._own: TokenBucket | None = None
+        #: Those that count a message of ``_user`` under ``_limits``; looked up again when anything of it has changed.
+        self._buckets: list[TokenBucket] = []
         self._limits: Limits | None = None
+        self._user: User | None = None
+        self._generation = -1
 
     def take(self, user: User, address: str, wanted: int) -> int:
         """How many of ``wanted`` messages may be sent now; they are taken from every bucket."""
-        return take_from_all(self._buckets(user, address), wanted)
+        return take_from_all(self._current(user, address), wanted)
 
     def wait(self, user: User, address: str) -> float:
         """Seconds until one message may be sent."""
-        return max(bucket.wait() for bucket in self._buckets(user, address))
+        return max(bucket.wait() for bucket in self._current(user, address))
 
     def check(self, user: User, address: str) -> None:
         """Take one message, or raise :class:`RateLimited`."""
-        buckets = self._buckets(user, address)
+        buckets = self._current(user, address)
         if take_from_all(buckets, 1) == 0:
             raise too_fast(buckets)
 
-    def _buckets(self, user: User, address: str) -> list[TokenBucket]:
-        limits = self._rates.configuration.limits
+    def _current(self, user: User, address: str) -> list[TokenBucket]:
+        rates = self._rates
+        limits, generation = rates.configuration.limits, rates.users.generation + rates.guests.generation
+        if limits is self._limits and user is self._user and generation == self._generation:
+            return self._buckets
         if self._own is None:
-            self._own = TokenBucket(limits.send_burst, limits.send_per_second, self._rates.now)
+            self._own = TokenBucket(limits.send_burst, limits.send_per_second, rates.now)
         elif limits is not self._limits:
             self._own.configure(limits.send_burst, limits.send_per_second)
-        self._limits = limits
-        return [self._own, *self._rates.buckets(user, address)]
+        self._buckets = [self._own, *rates.buckets(user, address)]
+        self._limits, self._user = limits, user
+        self._generation = rates.users.generation + rates.guests.generation
+        return self._buckets
 
 
 def take_from_all(buckets: list[TokenBucket], wanted: int) -> int:
     """Take up to ``wanted`` tokens, the same number from each bucket; answers how many."""
-    count = min(wanted, *(bucket.available() for bucket in buckets))
     for bucket in buckets:
-        bucket.take(count)
-    return count
+        available = bucket.available()
+        if available < wanted:
+            wanted = available
+    for bucket in buckets:
+        bucket.take(wanted)
+    return wanted
 
 
 def too_fast(buckets: list[TokenBucket]) -> RateLimited:

@@ -57,7 +57,7 @@ class TextSession(Session):
                 size += length
                 new_events.append(NewMessage(by, None, text.decode()))
         if self._throttled or configuration.metered or not self._room.open_to_all:
-            self._post(new_events)
+            self._post(new_events, size)
         elif new_events:
             self._append(new_events, size)
 
@@ -66,14 +66,14 @@ class TextSession(Session):
         if len(data) > self.core.limits.text_bytes:
             self._refuse_long([data])
         elif data:
-            self._post([NewMessage(self.author, None, None, data)])
+            self._post([NewMessage(self.author, None, None, data)], len(data))
 
     def send_waiting(self) -> None:
         # Not when the connection is lost: a client that resets its connection loses what was not yet appended, as with what the
         # kernel holds; one that closes is heard to the end, because the close is behind it.
         waiting, self._waiting = self._waiting, []
         if waiting:
-            self._submit(waiting)
+            self._submit(waiting, _size(waiting))
 
     def _refuse_long(self, messages: Sequence[bytes]) -> None:
         limit = self.core.limits.text_bytes
@@ -84,7 +84,7 @@ class TextSession(Session):
                 self.end(TooBig(f"message: at most {limit} bytes"))
                 return
 
-    def _post(self, new_events: list[NewEvent]) -> None:
+    def _post(self, new_events: list[NewEvent], size: int) -> None:
         if self._throttled:
             self._waiting.extend(new_events)
             return
@@ -92,9 +92,10 @@ class TextSession(Session):
         if count < len(new_events):
             self._waiting = new_events[count:]
             new_events = new_events[:count]
+            size = _size(new_events)
             self._throttle()
         if new_events:
-            self._submit(new_events)
+            self._submit(new_events, size)
 
     def _allowed_now(self, wanted: int) -> int:
         permissions = self.core.permissions
@@ -117,17 +118,18 @@ class TextSession(Session):
             return
         waiting, self._waiting = self._waiting, []
         if waiting:
-            self._post(waiting)
+            self._post(waiting, _size(waiting))
         if not self._throttled:
             self.connection.resume()
 
-    def _submit(self, new_events: list[NewEvent]) -> None:
-        try:
-            self.core.permissions.check(self.user, Action.SEND, self._room)
-        except ChatError as error:
-            self.end(error)
-        else:
-            self._append(new_events, sum(_size(each) for each in new_events))
+    def _submit(self, new_events: list[NewEvent], size: int) -> None:
+        if not self._room.open_to_all:
+            try:
+                self.core.permissions.check(self.user, Action.SEND, self._room)
+            except ChatError as error:
+                self.end(error)
+                return
+        self._append(new_events, size)
 
     def _append(self, new_events: list[NewEvent], size: int) -> None:
         # There is no way to tell a plain client that its message was not kept, except to end.
@@ -137,6 +139,5 @@ class TextSession(Session):
             self.end(error)
 
 
-def _size(new_event: NewEvent) -> int:
-    assert isinstance(new_event, NewMessage)
-    return len(new_event.text or new_event.data or b"")
+def _size(new_events: Sequence[NewEvent]) -> int:
+    return sum(len(event.text or event.data or b"") for event in new_events if isinstance(event, NewMessage))

@@ -8,8 +8,8 @@ from twisted.internet.interfaces import IReactorTime
 
 from twisted_chat.interfaces import Store, StoreError
 from twisted_chat.stores.memory import MemoryStore
-from twisted_chat.stores.sqlite import SQLiteStore
 from twisted_chat.stores.sqlite.admin import SharedRooms, SharedTokens
+from twisted_chat.stores.sqlite.store import SQLiteStore
 from twisted_chat.stores.workers import CallInReactor, Threads
 
 #: Threads that read: with two, a long page does not hold up the short ones.

@@ -17,9 +17,8 @@ from twisted_chat.errors import ChatError
 from twisted_chat.interfaces import RoomRecord, StoreError, TokenRecord
 from twisted_chat.stores.sqlite import tokens
 from twisted_chat.stores.sqlite.connection import FileLock, InUse, check_version, connect, explain
-from twisted_chat.stores.sqlite.database import prepare, unwritable
-from twisted_chat.stores.sqlite.rooms import load_rooms
-from twisted_chat.stores.sqlite.upgrade import schema_steps, steps_taken
+from twisted_chat.stores.sqlite.database import prepare, schema_steps, steps_taken, unwritable
+from twisted_chat.stores.sqlite.rows import load_rooms
 
 T = TypeVar("T")
 

@@ -31,7 +31,6 @@ from twisted_chat.events import (
 )
 from twisted_chat.interfaces import Append, Appended, Duplicate, Outcome
 from twisted_chat.stores.common import BATCH_LENGTH, RandomBytes, crockford
-from twisted_chat.stores.sqlite.rooms import RoomRow, make_rooms
 from twisted_chat.stores.sqlite.rows import (
     DELETE,
     EDIT,
@@ -40,9 +39,11 @@ from twisted_chat.stores.sqlite.rows import (
     REACTION,
     STATEMENT_ROWS,
     TOPIC,
+    RoomRow,
     Run,
     insert,
     json_array,
+    make_rooms,
     pack,
     row,
     text_piece,
@@ -67,7 +68,7 @@ FROM event e WHERE room = ? AND seq = ? AND kind = {MESSAGE}"""
 _decode_found = Decoder(list[tuple[int, Event]]).decode
 
 
-class CarefulAppend:
+class AppendAny:
     """One batch.
 
     :param changed: takes the rooms that are new or have another head or topic; in force once the transaction is committed.

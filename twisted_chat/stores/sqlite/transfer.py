@@ -17,10 +17,8 @@ from twisted_chat.events import Deleted, Edited, Event, Message, Reacted, TopicS
 from twisted_chat.interfaces import RoomRecord, StoreError
 from twisted_chat.stores.common import BATCH_LENGTH
 from twisted_chat.stores.sqlite.connection import FileLock, connect, connect_writer, explain, transaction
-from twisted_chat.stores.sqlite.database import prepare, unwritable
-from twisted_chat.stores.sqlite.rooms import RoomRow, load_rooms
-from twisted_chat.stores.sqlite.rows import DELETE, EDIT, ENTRY, MESSAGE, REACTION, TOPIC, decode_event
-from twisted_chat.stores.sqlite.upgrade import schema_steps, steps_taken
+from twisted_chat.stores.sqlite.database import prepare, schema_steps, steps_taken, unwritable
+from twisted_chat.stores.sqlite.rows import DELETE, EDIT, ENTRY, MESSAGE, REACTION, TOPIC, RoomRow, decode_event, load_rooms
 
 
 class Outgoing:

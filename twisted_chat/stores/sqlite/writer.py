@@ -21,10 +21,9 @@ from msgspec.structs import replace
 from twisted_chat.events import Message, NewMessage
 from twisted_chat.interfaces import Append, Appended, Outcome, RoomRecord
 from twisted_chat.stores.common import BATCH_LENGTH, RandomBytes, crockford
-from twisted_chat.stores.sqlite.append import CarefulAppend
+from twisted_chat.stores.sqlite.append import AppendAny
 from twisted_chat.stores.sqlite.connection import transaction
-from twisted_chat.stores.sqlite.rooms import RoomRow, load_rooms, make_rooms
-from twisted_chat.stores.sqlite.rows import STATEMENT_ROWS, Row, Run, insert
+from twisted_chat.stores.sqlite.rows import STATEMENT_ROWS, RoomRow, Row, Run, insert, load_rooms, make_rooms
 
 #: Events forgotten in one transaction, some 5 ms: appends wait for no more than that.
 PURGE_EVENTS = 1_000
@@ -46,7 +45,7 @@ class Log:
             answer = None  # a key is repeated
         if answer is None:
             with self._transaction() as changed:
-                answer = CarefulAppend(self._connection, self._random_bytes, self.rooms, changed, at).append(batch)
+                answer = AppendAny(self._connection, self._random_bytes, self.rooms, changed, at).append(batch)
         return answer
 
     def _append_new_messages(self, batch: Sequence[Append], at: int) -> list[list[Outcome]] | None:

@@ -1,0 +1,243 @@
+"""The embedded store: one SQLite file, one thread that writes, others that read, as docs/decisions/03-group-commit.rst says.
+
+Reading never waits for a commit: each reader has its own connection, and the write-ahead log lets it see the last committed
+state meanwhile.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias, TypeVar
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_chat.errors import Unavailable
+from twisted_chat.events import Cursor, Event
+from twisted_chat.interfaces import Append, Opened, Outcome, Page, RoomRecord, TokenRecord
+from twisted_chat.stores import common
+from twisted_chat.stores.common import RandomBytes
+from twisted_chat.stores.sqlite import cursors, queries, tokens
+from twisted_chat.stores.sqlite.connection import Readers, describe
+from twisted_chat.stores.sqlite.database import Database, schema_steps
+from twisted_chat.stores.sqlite.writer import Log
+from twisted_chat.stores.workers import CallInReactor, Worker
+
+T = TypeVar("T")
+
+#: A read mark that waits to be written: person and room, number, and who waits for it.
+Mark: TypeAlias = tuple[tuple[str, str], int, Deferred[int]]
+
+
+class SQLiteStore:
+    """The store contract over one file.  It ends its workers when it is closed or cannot be opened.
+
+    :param clock: gives events their time.
+    :param writer: a worker with one thread.
+    :param readers: a worker with any number of threads.
+    :param steps: the SQL of the schema; only tests have another than the project's own.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        path: str,
+        clock: IReactorTime,
+        writer: Worker,
+        readers: Worker,
+        call_in_reactor: CallInReactor,
+        random_bytes: RandomBytes = secrets.token_bytes,
+        steps: Sequence[str] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._writer = writer
+        self._readers = readers
+        self._call_in_reactor = call_in_reactor
+        self._database = Database(path, random_bytes, schema_steps() if steps is None else steps)
+        self._connections = Readers(self._database.path)
+        self._open = False
+        self._keeping = True
+        self._marks: list[Mark] = []
+        self._marking = False
+
+    # -- beginning and end
+
+    def open(self) -> Deferred[Opened]:
+        return self._in(self._writer, self._database.open).addCallbacks(self._opened, self._not_opened)
+
+    def _opened(self, opened: Opened) -> Opened:
+        self._open = True
+        return opened
+
+    def _not_opened(self, failure: Failure) -> Failure:
+        self._quit(None)
+        return failure
+
+    def close(self) -> Deferred[None]:
+        if not self._open:
+            return succeed(None)
+        self._open = False
+        closing = self._in(self._readers, self._connections.close)
+        return closing.addCallback(lambda _: self._in(self._writer, self._database.close)).addBoth(self._quit)
+
+    def _quit(self, result: T) -> T:
+        self._readers.quit()
+        self._writer.quit()
+        return result
+
+    # -- the logs
+
+    def append(self, batch: Sequence[Append]) -> Deferred[list[list[Outcome]]]:
+        at = int(self._clock.seconds() * 1000)
+        return self._write(lambda _, log: log.append(batch, at))
+
+    def read(self, room: str, after: int, limit: int, max_bytes: int) -> Deferred[list[Event]]:
+        return self._ask(lambda connection: queries.read(connection, room, after, limit, max_bytes))
+
+    def page(
+        self, room: str, limit: int, *, before: int | None = None, after: int | None = None, around: int | None = None
+    ) -> Deferred[Page]:
+        where = common.place(limit, before, after, around)
+        return self._ask(lambda connection: queries.page(connection, room, limit, where))
+
+    def event(self, room: str, seq: int) -> Deferred[Event | None]:
+        return self._ask(lambda connection: queries.event(connection, room, seq))
+
+    def purge(self, room: str, keep_events: int | None, keep_after_ms: int | None) -> Deferred[RoomRecord]:
+        return Deferred.fromCoroutine(self._purge(room, keep_events, keep_after_ms))
+
+    async def _purge(self, room: str, keep_events: int | None, keep_after_ms: int | None) -> RoomRecord:
+        # One transaction for each step, and appends come in between.
+        while await self._write(lambda _, log: log.purge(room, keep_events, keep_after_ms)):
+            pass
+        return await self._write(lambda _, log: log.record(room))
+
+    def archive(self, room: str, archived: bool) -> Deferred[RoomRecord]:
+        return self._write(lambda _, log: log.archive(room, archived))
+
+    def rooms(self) -> Deferred[dict[str, bool]]:
+        return self._ask(queries.rooms)
+
+    def follow(self, on_news: Callable[[Mapping[str, int]], None]) -> None:
+        """There are no news: the lock of the file keeps every other server away, and the command line writes no events."""
+
+    def load_cursors(self, reader: str) -> Deferred[dict[str, Cursor]]:
+        return self._ask(lambda connection: cursors.load(connection, reader))
+
+    def save_cursor(self, reader: str, room: str, cursor: Cursor) -> Deferred[None]:
+        return self._write(lambda connection, _: cursors.save(connection, reader, room, cursor))
+
+    def delete_cursors(self, reader: str) -> Deferred[None]:
+        return self._write(lambda connection, _: cursors.delete(connection, reader))
+
+    def probe(self) -> Deferred[None]:
+        return self._write(lambda connection, _: _commit_something(connection))
+
+    # -- read marks: those that come while others are being written are the next transaction
+
+    def mark_read(self, user: str, room: str, seq: int) -> Deferred[int]:
+        mark: Deferred[int] = Deferred()
+        self._marks.append(((user, room), seq, mark))
+        if not self._marking:
+            self._write_marks()
+        return mark
+
+    def _write_marks(self) -> None:
+        waiting, self._marks = self._marks, []
+        self._marking = bool(waiting)
+        if not waiting:
+            return
+        marks: dict[tuple[str, str], int] = {}
+        for place, seq, _ in waiting:
+            marks[place] = max(seq, marks.get(place, 0))
+        self._write(lambda _, log: log.mark_read(marks)).addCallbacks(
+            self._wrote_marks, self._wrote_no_marks, callbackArgs=(waiting,), errbackArgs=(waiting,)
+        )
+
+    def _wrote_marks(self, marks: dict[tuple[str, str], int], waiting: list[Mark]) -> None:
+        self._write_marks()
+        for place, _, mark in waiting:
+            mark.callback(marks[place])
+
+    def _wrote_no_marks(self, failure: Failure, waiting: list[Mark]) -> None:
+        self._write_marks()
+        for _, _, mark in waiting:
+            mark.errback(failure)
+
+    def read_marks(self, user: str) -> Deferred[dict[str, int]]:
+        return self._ask(lambda connection: queries.read_marks(connection, user))
+
+    # -- tokens
+
+    def create_token(self, record: TokenRecord, secret_hash: bytes) -> Deferred[None]:
+        return self._write(lambda connection, _: tokens.create(connection, record, secret_hash))
+
+    def find_token(self, secret_hash: bytes) -> Deferred[TokenRecord | None]:
+        return self._ask(lambda connection: tokens.find(connection, secret_hash))
+
+    def list_tokens(self) -> Deferred[list[TokenRecord]]:
+        return self._ask(tokens.every)
+
+    def revoke_token(self, token_id: str, now_ms: int) -> Deferred[TokenRecord | None]:
+        return self._write(lambda connection, _: tokens.revoke(connection, token_id, now_ms))
+
+    def revoked_since(self, since_ms: int) -> Deferred[list[str]]:
+        return self._ask(lambda connection: tokens.revoked_since(connection, since_ms))
+
+    # -- there and back
+
+    def _write(self, work: Callable[[sqlite3.Connection, Log], T]) -> Deferred[T]:
+        if not self._open:
+            return fail(Unavailable("the store is closed"))
+        return self._in(self._writer, lambda: self._database.use(work)).addCallbacks(self._kept, self._not_kept)
+
+    def _kept(self, result: T) -> T:
+        if not self._keeping:
+            self._keeping = True
+            self.log.info("{path} keeps messages again", path=self._database.path)
+        return result
+
+    def _not_kept(self, failure: Failure) -> Failure:
+        error = failure.value
+        if not isinstance(error, sqlite3.Error):
+            return failure
+        if self._keeping:
+            self._keeping = False
+            self.log.error("Nothing can be kept in {path}: {cause}", path=self._database.path, cause=describe(error))
+        return Failure(Unavailable("the store cannot keep messages now; try again with the same key"))
+
+    def _ask(self, question: Callable[[sqlite3.Connection], T]) -> Deferred[T]:
+        if not self._open:
+            return fail(Unavailable("the store is closed"))
+        return self._in(self._readers, lambda: self._connections.ask(question)).addErrback(self._not_read)
+
+    def _not_read(self, failure: Failure) -> Failure:
+        error = failure.value
+        if not isinstance(error, sqlite3.Error):
+            return failure
+        self.log.error("{path} cannot be read: {cause}", path=self._database.path, cause=describe(error))
+        return Failure(Unavailable("the store cannot be read now; try again"))
+
+    def _in(self, worker: Worker, work: Callable[[], T]) -> Deferred[T]:
+        """Do it in the worker's thread; the answer comes in the reactor's."""
+        answer: Deferred[T] = Deferred()
+
+        def do() -> None:
+            try:
+                result = work()
+            except BaseException:
+                self._call_in_reactor(answer.errback, Failure())
+            else:
+                self._call_in_reactor(answer.callback, result)
+
+        worker.do(do)
+        return answer
+
+
+def _commit_something(connection: sqlite3.Connection) -> None:
+    connection.execute("INSERT INTO meta VALUES ('probe', 1) ON CONFLICT DO UPDATE SET value = value + 1")
