@@ -21,10 +21,10 @@ from twisted_chat.interfaces import Duplicate
 from twisted_chat.protocol.commands import Seq
 from twisted_chat.users import User
 from twisted_chat.web.auth import single
+from twisted_chat.web.handshake import decoded_room
 from twisted_chat.web.responses import Response
 from twisted_chat.web.routing import ApiRequest, Route, Who, json_answer
 from twisted_chat.web.sse import read_event_id, stream
-from twisted_chat.web.upgrade import decoded_room
 
 #: Events in an answer when nobody says how many.
 _PAGE = 50
@@ -178,7 +178,7 @@ class Api:
         """A part of a room's log; with ``Accept: text/event-stream`` everything from there on, as it happens."""
         user = await self._asker(call)
         query = call.query(EventsQuery)
-        room = self._core.rooms.find(user, decoded_room(call.segments[0]), call.arrival.address)
+        room = self._core.rooms.find(user, decoded_room(call.segments[0]), call.client.address)
         if _wants_stream(call):
             await self._stream(call, user, room, query)
             return None
@@ -190,10 +190,10 @@ class Api:
         """Say something in a room.  With an ``Idempotency-Key`` it is said once, however often it is sent."""
         user = await call.user()
         core = self._core
-        room = core.rooms.find(user, decoded_room(call.segments[0]), call.arrival.address)
+        room = core.rooms.find(user, decoded_room(call.segments[0]), call.client.address)
         key = _key(call, user)
         said = self._said(call)
-        self._check_rate(call.arrival.address, user)
+        self._check_rate(call.client.address, user)
         new_event = NewMessage(user.author, key, said.text, said.data, said.reply_to)
         outcome = await core.post(user, room.name, new_event)
         repeated = isinstance(outcome, Duplicate)
@@ -202,7 +202,7 @@ class Api:
         return json_answer(answer, 200 if repeated else 201)
 
     async def _asker(self, call: ApiRequest) -> User:
-        _take(self._reads.bucket(address_block(call.arrival.address)))
+        _take(self._reads.bucket(address_block(call.client.address)))
         return await call.user()
 
     async def _part(self, user: User, room: Room, query: EventsQuery) -> Events:
@@ -217,7 +217,7 @@ class Api:
     async def _stream(self, call: ApiRequest, user: User, room: Room, query: EventsQuery) -> None:
         last = single(call.headers, b"Last-Event-Id")
         since = read_event_id(last.decode("latin-1")) if last else None
-        address = call.arrival.address
+        address = call.client.address
         self._core.check_may_enter(user, room.name, address)
         self._limiter.admit(address)
         ended = _once(lambda: self._limiter.ended(address))

@@ -132,12 +132,12 @@ def health_routes(readiness: Readiness, registry: CollectorRegistry, metrics_for
 
 async def _check_reader(call: ApiRequest, metrics_for: MetricsFor) -> None:
     """This machine may read, unless it only speaks for somebody else; a bearer of the right ``metrics`` always may."""
-    arrival = call.arrival
+    client = call.client
     if metrics_for == "all":
         return
-    if metrics_for == "loopback" and arrival.credential is None and is_loopback(arrival.address) and not arrival.forwarded:
+    if metrics_for == "loopback" and client.credential is None and is_loopback(client.address) and not client.forwarded:
         return
-    if arrival.credential is not None and "metrics" in (await call.user()).rights:
+    if client.credential is not None and "metrics" in (await call.user()).rights:
         return
     raise Forbidden("metrics: only for this machine or with a token that has the right metrics")
 

@@ -20,7 +20,8 @@ UNIX = "unix"
 _DEFAULT_PORT = {"http": ":80", "https": ":443"}
 _ORIGIN = re.compile(r"(https?)://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _NULL = "null"
-_HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+_HOST = re.compile(r"(\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?))(:[0-9]*)?")
+_HOST_PATTERN = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
 
 def parse_origin(text: str) -> str:
@@ -75,7 +76,7 @@ class Hosts(Struct, frozen=True):
     """The names under which pages may reach this server.
 
     A page under a name that its owner points at this machine (DNS rebinding) has that name as its own origin, so comparing ``Origin``
-    with ``Host`` proves nothing unless the name is known.  Addresses and the names of this very machine cannot be pointed elsewhere.
+    with ``Host`` proves nothing unless the name is known.  Addresses and the loopback names cannot be pointed elsewhere.
 
     :ivar names: host names in lower case; ``*.example.org`` for every name below it, ``*`` for any.
     """
@@ -84,27 +85,33 @@ class Hosts(Struct, frozen=True):
 
     def check(self, host: str) -> None:
         """Raise ``Forbidden`` unless the value of a ``Host`` header is an address or a known name."""
-        name = _host_name(host)
-        if "*" in self.names or name in self.names or name == "localhost" or name.endswith(".localhost") or _is_address(name):
+        name = _host_name(host.lower())
+        if name is not None and (_is_loopback_name(name) or _is_address(name) or self._is_known(name)):
             return
-        if any(pattern.startswith("*.") and name.endswith(pattern[1:]) for pattern in self.names):
-            return
-        raise Forbidden(f"Host: {name!a} is not a known name of this server; add it to allowed_hosts, or set public_url")
+        raise Forbidden(f"Host: {host!a} is not a known name of this server; add it to allowed_hosts, or set public_url")
+
+    def _is_known(self, name: str) -> bool:
+        names = self.names
+        return name in names or "*" in names or any(entry.startswith("*.") and name.endswith(entry[1:]) for entry in names)
 
 
 def parse_host(text: str) -> str:
     """A host name or pattern for :class:`Hosts`; :class:`BadRequest` if it is none."""
     name = text.lower().removesuffix(".")
-    if name != "*" and not _HOST.fullmatch(name):
-        raise BadRequest(f"host: {text!a} is not a host name, *.NAME or *")
+    if name != "*" and not _HOST_PATTERN.fullmatch(name):
+        raise BadRequest(f"host: {text!a} is not a host name, *.NAME or *; it has no scheme, port or path")
     return name
 
 
-def _host_name(host: str) -> str:
-    """A ``Host`` header without the port."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0].removesuffix(".")
+def _host_name(host: str) -> str | None:
+    """A ``Host`` header without its port; None if it is not a host (RFC 9110 section 7.2)."""
+    match = _HOST.fullmatch(host)
+    return None if match is None else match["address"] or match["name"].removesuffix(".")
+
+
+def _is_loopback_name(name: str) -> bool:
+    """Browsers resolve these to the loopback addresses without asking anybody (RFC 6761 section 6.3)."""
+    return name == "localhost" or name.endswith(".localhost")
 
 
 def _is_address(name: str) -> bool:

@@ -19,10 +19,11 @@ from twisted_chat.errors import BadRequest, ChatError, as_chat_error
 from twisted_chat.limits import DEVICE_CHARS
 from twisted_chat.names import RAW_NAME_MAX
 from twisted_chat.users import User
-from twisted_chat.web.auth import ClientInfo, Headers, RequestAuth, single
+from twisted_chat.web.auth import ClientInfo, Headers, RequestAuth, sent_by_page, single
+from twisted_chat.web.handshake import is_upgrade, single_argument
 from twisted_chat.web.responses import MethodNotAllowed, NoSuchPath, Response, error_answer, write_answer
 from twisted_chat.web.site import ChatChannel, ChatRequest
-from twisted_chat.web.upgrade import Upgrades, is_upgrade, single_argument
+from twisted_chat.web.upgrade import Upgrades
 
 T = TypeVar("T")
 
@@ -53,24 +54,24 @@ class ApiRequest:
         self.headers = headers
         self.segments = segments
         self._request_auth = request_auth
-        self._arrival: ClientInfo | None = None
+        self._client: ClientInfo | None = None
 
     @property
-    def arrival(self) -> ClientInfo:
-        """Who comes, whose origin has been looked at."""
-        if self._arrival is None:
-            arrival = self._request_auth.arrival(self.request, self.headers)
-            if arrival.origin is None and self.headers.get(b"Sec-Fetch-Site") == [b"same-origin"]:
-                # A browser names no origin when a page GETs from where it came; this header no page can set.
-                arrival = msgspec.structs.replace(arrival, origin=f"{arrival.scheme}://{arrival.host}")
-            self._request_auth.check_origin(arrival, arrival.credential)
-            self._arrival = arrival
-        return self._arrival
+    def client(self) -> ClientInfo:
+        """Who sent it; raises ``Forbidden`` if the page may not."""
+        if self._client is None:
+            client = self._request_auth.client_of(self.request, self.headers)
+            if client.origin is None and self.headers.get(b"Sec-Fetch-Site") == [b"same-origin"]:
+                # A browser names no origin when a page GETs from its own; a page cannot set this header.
+                client = msgspec.structs.replace(client, origin=f"{client.scheme}://{client.host}")
+            self._request_auth.check_origin(client, client.credential)
+            self._client = client
+        return self._client
 
     async def user(self) -> User:
-        """Whoever is asking."""
+        """The authenticated user, or a guest."""
         who = self.query(Who)
-        user = self._request_auth.user(self.arrival.credential, who.name, who.device)
+        user = self._request_auth.user(self.client.credential, who.name, who.device)
         return await user if isinstance(user, Deferred) else user
 
     def query(self, kind: type[T]) -> T:
@@ -138,7 +139,7 @@ def for_pages(request_auth: RequestAuth, request: ChatRequest, headers: Headers)
     if b"Origin" not in headers:
         return []
     try:
-        request_auth.check_origin(request_auth.arrival(request, headers), None)
+        request_auth.check_origin(request_auth.client_of(request, headers), None)
     except ChatError:
         return [(b"Vary", b"Origin")]
     return [
@@ -198,7 +199,8 @@ class Router:
             self._upgrades.upgrade(request)
             return
         try:
-            self._request_auth.check_host(headers, request.client)
+            if sent_by_page(headers):
+                self._request_auth.check_host(headers, request.client, request.channel.isSecure())
             answer = self._ask(request, headers, path)
         except ChatError as error:
             answer = error_answer(error)
@@ -248,8 +250,7 @@ class Router:
         listed = b", ".join(allowed)
         answer = [(b"Allow", listed), (b"Cache-Control", b"no-store")]
         if b"Origin" in headers:
-            arrival = self._request_auth.arrival(request, headers)
-            self._request_auth.check_origin(arrival, None)
+            self._request_auth.check_origin(self._request_auth.client_of(request, headers), None)
             answer += [
                 (b"Access-Control-Allow-Methods", listed),
                 (b"Access-Control-Allow-Headers", _ALLOWED_HEADERS),

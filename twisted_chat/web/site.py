@@ -82,6 +82,7 @@ class ChatChannel(HTTPChannel):
     requestFactory = ChatRequest
     refused = False
     _fresh = True
+    _held: bytes | None = None
 
     def __init__(self, site: ChatSite) -> None:
         super().__init__()
@@ -96,9 +97,28 @@ class ChatChannel(HTTPChannel):
             self._fresh = False
             if self.site.quick(self, data):
                 return
-        if not self.refused:
+        if self._held is not None:
+            self._held += data
+            if len(self._held) > HEAD_BYTES:
+                self.transport.pauseProducing()
+        elif not self.refused:
             # Past TimeoutMixin: a byte does not buy time.
             super(HTTPChannel, self).dataReceived(data)
+
+    def hold(self, lost: Callable[[], None]) -> None:
+        """Keep what is received, unread, until :meth:`release`: the answer to the request of ``site.quick`` is not known yet.
+
+        :param lost: is called if the connection ends before.
+        """
+        self.site.expect_no_more(self)
+        self._held, self._lost = b"", lost
+
+    def release(self) -> bytes | None:
+        """What was received since :meth:`hold`; None if the connection has ended."""
+        held, self._held = self._held, None
+        if held is not None and len(held) > HEAD_BYTES:
+            self.transport.resumeProducing()
+        return held
 
     def isSecure(self) -> bool:
         return ISSLTransport.providedBy(self.transport)
@@ -123,6 +143,9 @@ class ChatChannel(HTTPChannel):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         self.site.expect_no_more(self)
+        if self._held is not None:
+            self._held = None
+            self._lost()
         super().connectionLost(reason)
 
     def callLater(self, period: float, func: Callable[[], object]) -> IDelayedCall:
