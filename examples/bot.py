@@ -8,7 +8,7 @@ import time
 
 from twisted.internet import defer, reactor, task
 
-from twisted_chat.client import ChatClient, ClientRoom, Message
+from twisted_chat import ChatClient, ClientRoom, Message
 
 
 class Bot:

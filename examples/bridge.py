@@ -9,7 +9,7 @@ import os
 
 from twisted.internet import defer, reactor, task
 
-from twisted_chat.client import ChatClient, ClientRoom, Message
+from twisted_chat import ChatClient, ClientRoom, Message
 
 
 def carry(source: ClientRoom, me: ChatClient, target: ClientRoom) -> None:

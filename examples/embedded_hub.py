@@ -10,9 +10,7 @@ from twisted.internet import endpoints, reactor, task
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
-from twisted_chat.server.config import Settings
-from twisted_chat.server.embed import EmbeddedChat
-from twisted_chat.users import User
+from twisted_chat import EmbeddedChat, Settings, User
 
 SESSIONS = {"s3cret-of-alice": "alice", "s3cret-of-bob": "bob"}
 

@@ -13,9 +13,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 from twisted.web.static import Data
 
-from twisted_chat.limits import RoomPolicy
-from twisted_chat.server.config import Settings
-from twisted_chat.server.embed import EmbeddedChat
+from twisted_chat import EmbeddedChat, RoomPolicy, Settings
 
 PAGE = b"""<!doctype html>
 <meta charset="utf-8">

@@ -9,7 +9,7 @@ import sys
 from twisted.internet import defer, reactor, task
 from twisted.logger import Logger
 
-from twisted_chat.client import ChatClient, ClientRoom
+from twisted_chat import ChatClient, ClientRoom
 
 log = Logger()
 

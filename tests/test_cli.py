@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import json
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -15,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_chat.cli import connect
 from twisted_chat.cli.main import ended
 from twisted_chat.cli.options import parser
-from twisted_chat.cli.output import ShellError, Status, World, as_json, shown
+from twisted_chat.cli.output import CliError, CommandContext, Status, as_json, shown
 from twisted_chat.cli.send import WINDOW, send
 from twisted_chat.cli.tail import tail
 from twisted_chat.cli.talk import talk
@@ -32,18 +33,18 @@ class VerbTests(SynchronousTestCase):
         self.chunks: list[bytes] = []
         self.out, self.err = io.StringIO(), io.StringIO()
         state = {"XDG_STATE_HOME": self.mktemp()}
-        self.world = World(
+        self.world = CommandContext(
             self.out, self.err, state, self.read, lambda work: succeed(work()), self.chat.clock.seconds, self.chat.clock
         )
         self.patch(connect, "make_client", self.make_client)
 
-    def make_client(self, args: Namespace, world: World, device: str | None = None) -> ChatClient:
+    def make_client(self, args: Namespace, world: CommandContext, device: str | None = None) -> ChatClient:
         return self.chat.client(args.name, started=False, device=device, flush_seconds=0.0)
 
     def read(self, size: int) -> bytes:
         return self.chunks.pop(0) if self.chunks else b""
 
-    def start(self, verb: Callable[[Namespace, World], Any], *arguments: str) -> Deferred[int]:
+    def start(self, verb: Callable[[Namespace, CommandContext], Any], *arguments: str) -> Deferred[int]:
         running: Deferred[int] = Deferred.fromCoroutine(verb(parser().parse_args([*arguments]), self.world))
         self.chat.pass_time(1)
         return running
@@ -92,7 +93,7 @@ class SendTests(VerbTests):
         self.chat.kill()
         running = self.start(send, "send", "lobby", "hello", "--key", "k", "--wait", "5")
         self.chat.pass_time(5)
-        error = self.failureResultOf(running, ShellError).value
+        error = self.failureResultOf(running, CliError).value
         self.assertEqual(error.status, Status.NO_SERVER)
         self.assertIn("is the server running", str(error))
         self.assertIn("0 of 0 messages are known to be kept; the same command with --key k sends the rest", str(error))
@@ -100,7 +101,7 @@ class SendTests(VerbTests):
     def test_refused_lines(self) -> None:
         """What cannot be said is named by its line; the rest is said."""
         self.chunks = [b"one\n" + b"x" * 20_000 + b"\n\xff\nfour\n"]
-        error = self.failureResultOf(self.start(send, "send", "lobby", "--json"), ShellError).value
+        error = self.failureResultOf(self.start(send, "send", "lobby", "--json"), CliError).value
         self.assertEqual((error.status, str(error)), (Status.FAILED, "2 of 4 messages are kept, 2 were refused"))
         self.assertEqual(self.chat.texts("lobby"), ["one", "four"])
         refused = {line["line"]: line["error"]["code"] for line in self.lines() if "error" in line}
@@ -129,7 +130,7 @@ class SendTests(VerbTests):
         self.assertIn("the same command with --key k", self.err.getvalue())
 
     def test_bad_key(self) -> None:
-        self.assertIn("--key", str(self.failureResultOf(self.start(send, "send", "lobby", "x", "--key", "é"), ShellError).value))
+        self.assertIn("--key", str(self.failureResultOf(self.start(send, "send", "lobby", "x", "--key", "é"), CliError).value))
 
 
 class TailTests(VerbTests):
@@ -221,14 +222,14 @@ class EndTests(SynchronousTestCase):
     def test_statuses(self) -> None:
         """Each way to end has its status and one line."""
         for error, status in (
-            (ShellError("x", Status.REFUSED), Status.REFUSED),
+            (CliError("x", Status.REFUSED), Status.REFUSED),
             (StoreError("x"), Status.STORE),
             (Forbidden("x"), Status.FAILED),
             (BrokenPipeError(), Status.NO_READER),
             (FileNotFoundError(2, "No such file", "x"), Status.STORE),
         ):
             err = io.StringIO()
-            world = World(io.StringIO(), err, {}, lambda size: b"", lambda work: succeed(work()), lambda: 0.0)
+            world = CommandContext(io.StringIO(), err, {}, lambda size: b"", lambda work: succeed(work()), lambda: 0.0)
             self.assertEqual(ended(error, Namespace(json=True), world), status)
             if status is not Status.NO_READER:
                 self.assertEqual(json.loads(err.getvalue())["status"], status)
@@ -248,12 +249,12 @@ class EndTests(SynchronousTestCase):
             self.assertIn(said, err.getvalue())
 
     def test_faults_are_not_hidden(self) -> None:
-        world = World(io.StringIO(), io.StringIO(), {}, lambda size: b"", lambda work: succeed(work()), lambda: 0.0)
+        world = CommandContext(io.StringIO(), io.StringIO(), {}, lambda size: b"", lambda work: succeed(work()), lambda: 0.0)
         self.assertRaises(ZeroDivisionError, ended, ZeroDivisionError(), Namespace(json=False), world)
 
     def test_token(self) -> None:
         """From the option, a file, the environment; one that is none is an error that does not show it."""
-        world = World(
+        world = CommandContext(
             io.StringIO(),
             io.StringIO(),
             {"TWISTED_CHAT_TOKEN": "tc_env"},
@@ -263,6 +264,27 @@ class EndTests(SynchronousTestCase):
         )
         self.assertEqual(connect.token_of(Namespace(token=None, token_file=None), world), "tc_env")
         self.assertEqual(connect.token_of(Namespace(token="tc_x", token_file=None), world), "tc_x")
-        error = self.assertRaises(ShellError, connect.token_of, Namespace(token="tc secret", token_file=None), world)
+        error = self.assertRaises(CliError, connect.token_of, Namespace(token="tc secret", token_file=None), world)
         self.assertNotIn("secret", str(error))
-        self.assertRaises(ShellError, connect.token_of, Namespace(token="a", token_file="b"), world)
+        self.assertRaises(CliError, connect.token_of, Namespace(token="a", token_file="b"), world)
+
+
+class VerbTableTests(SynchronousTestCase):
+    def test_every_verb_has_its_function(self) -> None:
+        """The table names a module and a function of it for each verb; they are imported only when the verb is used."""
+        names: list[str] = []
+
+        def collect(command: ArgumentParser) -> None:
+            run = command.get_default("run")
+            if run is not None:
+                names.append(run)
+            for action in command._actions:  # argparse has no public way to list sub-commands
+                if isinstance(action, _SubParsersAction):
+                    for below in action.choices.values():
+                        collect(below)
+
+        collect(parser())
+        self.assertGreater(len(names), 10)
+        for name in names:
+            module, _, function = name.partition(".")
+            self.assertTrue(callable(getattr(import_module(f"twisted_chat.cli.{module}"), function)), name)

@@ -103,3 +103,66 @@ class LayersTests(SynchronousTestCase):
         drop_in = PACKAGE.parent / "twisted" / "plugins" / "twisted_chat_plugin.py"
         self.assertEqual(imported(drop_in), {"twisted.application.service", "twisted.application.service.ServiceMaker"})
         self.assertEqual(list(drop_in.parent.parent.rglob("__init__.py")), [])
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Each module of the package -> the modules of the package that it imports, also those for the type checker only."""
+    names = {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path for path in sources()
+    }
+    return {
+        name: {found for found in imported(path) if found in names} - {name, "twisted_chat"}
+        for name, path in names.items()
+        if name != "twisted_chat"
+    }
+
+
+def sources() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+class CirclesTests(SynchronousTestCase):
+    def test_no_two_modules_import_one_another(self) -> None:
+        """Directly or through others; what has to point upwards is a Protocol, or is handed in."""
+        graph = import_graph()
+        while True:
+            leaves = {name for name, below in graph.items() if not below & set(graph)}
+            if not leaves:
+                break
+            graph = {name: below for name, below in graph.items() if name not in leaves}
+        # What is left is in a circle, or stands above one.
+        self.assertEqual(sorted(graph), [])
+
+    def test_the_core_imports_no_dialect(self) -> None:
+        """The session class of each dialect is handed to the chat."""
+        dialects = {"twisted_chat.core.text_session", "twisted_chat.core.json_session"}
+        below = {name for name, imports in import_graph().items() if imports & dialects}
+        self.assertEqual(below, {"twisted_chat.server.build"})
+
+
+class SizeTests(SynchronousTestCase):
+    """Nothing so large that nobody knows what is in it."""
+
+    #: Methods of a class; structs of data and implementations of the store contract, which has more, are apart.
+    METHODS = 25
+    STORES = frozenset({"MemoryStore", "SQLiteStore"})
+    CLASS_LINES = 300
+    MODULE_LINES = 400
+    FUNCTION_LINES = 50
+
+    def test_sizes(self) -> None:
+        large: list[str] = []
+        for path in sources():
+            source = path.read_text()
+            place = path.relative_to(PACKAGE)
+            if source.count("\n") > self.MODULE_LINES:
+                large.append(f"{place}: {source.count(chr(10))} lines")
+            for node in ast.walk(ast.parse(source)):
+                lines = getattr(node, "end_lineno", 0) - getattr(node, "lineno", 0) + 1
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and lines > self.FUNCTION_LINES:
+                    large.append(f"{place} {node.name}: {lines} lines")
+                if isinstance(node, ast.ClassDef):
+                    methods = sum(isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) for each in node.body)
+                    if lines > self.CLASS_LINES or (methods > self.METHODS and node.name not in self.STORES):
+                        large.append(f"{place} {node.name}: {methods} methods, {lines} lines")
+        self.assertEqual(large, [])

@@ -18,37 +18,37 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
 
 from twisted_chat.cli.options import DEFAULT_URL, TOKEN, URL
-from twisted_chat.cli.output import ShellError, Status, World
+from twisted_chat.cli.output import CliError, CommandContext, Status
 from twisted_chat.client import ChatClient, ClientEnded, ClientError, ConnectionProblem, HandshakeRefused, State
 from twisted_chat.errors import ChatError, RateLimited
 
 
-def token_of(args: Namespace, world: World) -> str | None:
+def token_of(args: Namespace, context: CommandContext) -> str | None:
     """From the option, the file, the environment; None: a guest."""
     if args.token is not None and args.token_file is not None:
-        raise ShellError("--token: give it or --token-file, not both", Status.USAGE)
+        raise CliError("--token: give it or --token-file, not both", Status.USAGE)
     token: str | None = args.token
     if args.token_file is not None:
         token = _text_of(args.token_file, "--token-file").strip()
     elif token is None:
-        token = world.environ.get(TOKEN) or None
+        token = context.environ.get(TOKEN) or None
     if token is not None and not (token and token.isascii() and token.isprintable() and " " not in token):
         source = "--token-file" if args.token_file else "--token" if args.token else TOKEN
-        raise ShellError(f"{source}: there is no token in it", Status.USAGE)
+        raise CliError(f"{source}: there is no token in it", Status.USAGE)
     return token
 
 
-def url_of(args: Namespace, world: World) -> str:
+def url_of(args: Namespace, context: CommandContext) -> str:
     """Where the server is."""
-    return args.url or world.environ.get(URL) or DEFAULT_URL
+    return args.url or context.environ.get(URL) or DEFAULT_URL
 
 
-def guest_device(world: World, *what: str) -> str | None:
+def guest_device(context: CommandContext, *what: str) -> str | None:
     """A guest's secret for exactly this work, so that the same command again is by the same guest; None if it cannot be kept.
 
     Derived from a secret of this user, because keys and rooms alone can be guessed by others.
     """
-    base = world.environ.get("XDG_STATE_HOME") or os.path.join(world.environ.get("HOME", ""), ".local", "state")
+    base = context.environ.get("XDG_STATE_HOME") or os.path.join(context.environ.get("HOME", ""), ".local", "state")
     path = Path(base) / "twisted-chat" / "device"
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -64,11 +64,11 @@ def guest_device(world: World, *what: str) -> str | None:
 
 
 async def with_client(
-    args: Namespace, world: World, work: Callable[[ChatClient], Awaitable[int]], *, device: str | None = None
+    args: Namespace, context: CommandContext, work: Callable[[ChatClient], Awaitable[int]], *, device: str | None = None
 ) -> int:
-    """Do ``work`` with a client that is started here and stopped at the end; :class:`ShellError` when it cannot be done."""
-    client = make_client(args, world, device)
-    patience = Patience(client, world.reactor, args.wait)
+    """Do ``work`` with a client that is started here and stopped at the end; :class:`CliError` when it cannot be done."""
+    client = make_client(args, context, device)
+    patience = Patience(client, context.reactor, args.wait)
 
     async def do() -> int:
         return await work(client)
@@ -91,20 +91,20 @@ async def with_client(
         await client.stopService()
 
 
-def make_client(args: Namespace, world: World, device: str | None = None) -> ChatClient:
+def make_client(args: Namespace, context: CommandContext, device: str | None = None) -> ChatClient:
     """The client that the options describe, not started."""
     try:
         return ChatClient(
-            world.reactor,
-            url_of(args, world),
-            token=token_of(args, world),
+            context.reactor,
+            url_of(args, context),
+            token=token_of(args, context),
             name=args.name,
             device=device,
             trust_root=_trust(args.trust),
             flush_seconds=0.0,
         )
     except ValueError as error:
-        raise ShellError(f"--url: {str(error).removeprefix('where: ')}", Status.USAGE) from None
+        raise CliError(f"--url: {str(error).removeprefix('where: ')}", Status.USAGE) from None
 
 
 class Patience:
@@ -149,7 +149,7 @@ class Patience:
     def _end(self, problem: Exception | None) -> None:
         self._cancel()
         if self.problem is None:
-            self.problem = problem or ShellError(f"there was no answer for {self._seconds:g} s", Status.NO_SERVER)
+            self.problem = problem or CliError(f"there was no answer for {self._seconds:g} s", Status.NO_SERVER)
             # Out of the client's own turn: what is cancelled may stop it.
             self._clock.callLater(0, lambda: self._over())
 
@@ -167,9 +167,9 @@ def _trust(path: str | None) -> object:
     try:
         certificates = [Certificate.loadPEM((part + end).encode()) for part in pem.split(end)[:-1]]
     except Exception as error:
-        raise ShellError(f"--trust {path}: is no certificate in PEM ({error})", Status.USAGE) from None
+        raise CliError(f"--trust {path}: is no certificate in PEM ({error})", Status.USAGE) from None
     if not certificates:
-        raise ShellError(f"--trust {path}: there is no certificate in PEM", Status.USAGE)
+        raise CliError(f"--trust {path}: there is no certificate in PEM", Status.USAGE)
     return trustRootFromCertificates(certificates)
 
 
@@ -177,29 +177,29 @@ def _text_of(path: str, option: str) -> str:
     try:
         return Path(path).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ShellError(f"{option} {path}: cannot be read: {getattr(error, 'strerror', None) or error}", Status.USAGE) from None
+        raise CliError(f"{option} {path}: cannot be read: {getattr(error, 'strerror', None) or error}", Status.USAGE) from None
 
 
-def explained(error: Exception) -> ShellError:
+def explained(error: Exception) -> CliError:
     """What a client's error means for who typed the command."""
     if isinstance(error, ClientEnded):
         error = error.cause
     match error:
-        case ShellError():
+        case CliError():
             return error
         case HandshakeRefused() if error.status == 429 or error.status >= 500:
-            return ShellError(f"{error}; try again later", Status.NO_SERVER)
+            return CliError(f"{error}; try again later", Status.NO_SERVER)
         case ConnectionProblem() if error.wants_token or (isinstance(error, HandshakeRefused) and error.error is not None):
             cure = "; give a valid token with --token-file or TWISTED_CHAT_TOKEN" if error.wants_token else ""
-            return ShellError(f"{error}{cure}", Status.REFUSED)
+            return CliError(f"{error}{cure}", Status.REFUSED)
         case ConnectionProblem() if not error.retry:
-            return ShellError(str(error), Status.REFUSED)
+            return CliError(str(error), Status.REFUSED)
         case ConnectionProblem():
-            return ShellError(f"{error}; is the server running, and is --url right?", Status.NO_SERVER)
+            return CliError(f"{error}; is the server running, and is --url right?", Status.NO_SERVER)
         case RateLimited():
-            return ShellError(f"{error.code}: {error.message}; try again later", Status.FAILED)
+            return CliError(f"{error.code}: {error.message}; try again later", Status.FAILED)
         case ChatError():
-            return ShellError(f"{error.code}: {error.message}", Status.REFUSED)
+            return CliError(f"{error.code}: {error.message}", Status.REFUSED)
         case ClientError():
-            return ShellError(str(error), Status.FAILED)
+            return CliError(str(error), Status.FAILED)
     raise error

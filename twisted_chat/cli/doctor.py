@@ -23,7 +23,7 @@ from OpenSSL import crypto
 
 from twisted_chat.cli.admin import settings_of, store_url
 from twisted_chat.cli.connect import with_client
-from twisted_chat.cli.output import ShellError, Status, World
+from twisted_chat.cli.output import CliError, CommandContext, Status
 from twisted_chat.client import ChatClient
 from twisted_chat.interfaces import StoreError
 from twisted_chat.server.config import Settings, key_file
@@ -60,41 +60,41 @@ class Check(Struct, frozen=True):
     cure: str = ""
 
 
-async def doctor(args: Namespace, world: World) -> int:
+async def doctor(args: Namespace, context: CommandContext) -> int:
     """The verb: 0 when nothing has failed."""
     failed = 0
     warned = 0
     try:
-        settings = settings_of(args, world)
-    except ShellError as error:
+        settings = settings_of(args, context)
+    except CliError as error:
         _show(
-            args, world, Check("configuration", Health.FAIL, str(error), "correct it; docs/configuration.rst has every setting")
+            args, context, Check("configuration", Health.FAIL, str(error), "correct it; docs/configuration.rst has every setting")
         )
         return Status.FAILED
     checks = [Check("configuration", Health.OK, "can be read, every setting is known")]
-    for check in (*checks, *_local(settings, world)):
+    for check in (*checks, *_local(settings, context)):
         failed += check.health is Health.FAIL
         warned += check.health is Health.WARN
-        _show(args, world, check)
-    for check in await _upgrade(args, world, settings):
+        _show(args, context, check)
+    for check in await _upgrade(args, context, settings):
         failed += check.health is Health.FAIL
         warned += check.health is Health.WARN
-        _show(args, world, check)
+        _show(args, context, check)
     if not args.json:
-        world.say(f"{failed} failed, {warned} to look at" if failed or warned else "all is well")
+        context.say(f"{failed} failed, {warned} to look at" if failed or warned else "all is well")
     return Status.FAILED if failed else Status.DONE
 
 
-def _show(args: Namespace, world: World, check: Check) -> None:
+def _show(args: Namespace, context: CommandContext, check: Check) -> None:
     if args.json:
-        world.say_json({"check": check.name, "health": check.health.value, "message": check.message, "cure": check.cure})
+        context.say_json({"check": check.name, "health": check.health.value, "message": check.message, "cure": check.cure})
         return
     cure = f"; {check.cure}" if check.cure else ""
-    world.say(visible(f"{check.health.value:<4}  {check.name}: {check.message}{cure}"))
+    context.say(visible(f"{check.health.value:<4}  {check.name}: {check.message}{cure}"))
 
 
-def _local(settings: Settings, world: World) -> Iterator[Check]:
-    url = store_url(settings, world)
+def _local(settings: Settings, context: CommandContext) -> Iterator[Check]:
+    url = store_url(settings, context)
     if url == "memory:":
         yield Check("store", Health.WARN, "keeps everything in memory only", "use sqlite:PATH if it is to outlive the server")
     else:
@@ -104,7 +104,7 @@ def _local(settings: Settings, world: World) -> Iterator[Check]:
             yield Check("store", Health.FAIL, str(error))
     yield from _descriptors(settings)
     yield from _keys(settings)
-    yield from _certificates(settings, world)
+    yield from _certificates(settings, context)
 
 
 # The store
@@ -220,7 +220,7 @@ def _keys(settings: Settings) -> Iterator[Check]:
             )
 
 
-def _certificates(settings: Settings, world: World) -> Iterator[Check]:
+def _certificates(settings: Settings, context: CommandContext) -> Iterator[Check]:
     for description in settings.listen:
         if not description.startswith("ssl:"):
             continue
@@ -232,7 +232,7 @@ def _certificates(settings: Settings, world: World) -> Iterator[Check]:
             why = getattr(error, "strerror", None) or "is no certificate in PEM"
             yield Check("certificate", Health.FAIL, f"{path}: {why}", f"correct it in listen = {description}")
             continue
-        yield _expiry(path, certificate.not_valid_after_utc.timestamp(), world)
+        yield _expiry(path, certificate.not_valid_after_utc.timestamp(), context)
 
 
 def _part(description: str, name: str) -> str | None:
@@ -241,8 +241,8 @@ def _part(description: str, name: str) -> str | None:
     return re.sub(r"\\(.)", r"\1", found[1]) if found else None
 
 
-def _expiry(what: str, end: float, world: World) -> Check:
-    days = (end - world.now_seconds()) / 86_400
+def _expiry(what: str, end: float, context: CommandContext) -> Check:
+    days = (end - context.now_seconds()) / 86_400
     day = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%d")
     if days < 0:
         return Check("certificate", Health.FAIL, f"{what} ended on {day}", "renew it, then send the server SIGHUP")
@@ -254,7 +254,7 @@ def _expiry(what: str, end: float, world: World) -> Check:
 # The way people come
 
 
-async def _upgrade(args: Namespace, world: World, settings: Settings) -> list[Check]:
+async def _upgrade(args: Namespace, context: CommandContext, settings: Settings) -> list[Check]:
     """One connection as people make it, through whatever stands in front."""
     public = args.url or settings.public_url
     url = public or _own_url(settings)
@@ -270,9 +270,9 @@ async def _upgrade(args: Namespace, world: World, settings: Settings) -> list[Ch
         return Status.DONE
 
     try:
-        await with_client(args, world, work)
+        await with_client(args, context, work)
         checks.append(Check("upgrade", Health.OK, f"a WebSocket opens at {url}"))
-    except ShellError as error:
+    except CliError as error:
         if error.status is Status.REFUSED:
             cure = "the way is open; give a token to go it to the end"
             checks.append(Check("upgrade", Health.WARN, f"{url}: {error}", cure))
@@ -282,7 +282,7 @@ async def _upgrade(args: Namespace, world: World, settings: Settings) -> list[Ch
         else:
             checks.append(Check("upgrade", Health.WARN, f"{url}: {error}", "start the server, or give its address with --url"))
     if url.startswith("wss:"):
-        checks += _remote_certificate(url, world, args.trust)
+        checks += _remote_certificate(url, context, args.trust)
     return checks
 
 
@@ -296,14 +296,14 @@ def _own_url(settings: Settings) -> str | None:
     return None
 
 
-def _remote_certificate(url: str, world: World, trust: str | None) -> list[Check]:
+def _remote_certificate(url: str, context: CommandContext, trust: str | None) -> list[Check]:
     parts = urlsplit(url)
     assert parts.hostname is not None, url
-    context = ssl.create_default_context(cafile=trust)
+    tls = ssl.create_default_context(cafile=trust)
     try:
         with (
             socket.create_connection((parts.hostname, parts.port or 443), CONNECT_SECONDS) as plain,
-            context.wrap_socket(plain, server_hostname=parts.hostname) as secure,
+            tls.wrap_socket(plain, server_hostname=parts.hostname) as secure,
         ):
             certificate = secure.getpeercert()
     except ssl.SSLCertVerificationError as error:
@@ -312,4 +312,4 @@ def _remote_certificate(url: str, world: World, trust: str | None) -> list[Check
     except OSError:
         return []  # that nothing answers is said by the upgrade
     end = str((certificate or {}).get("notAfter", ""))
-    return [_expiry(parts.netloc, ssl.cert_time_to_seconds(end), world)] if end else []
+    return [_expiry(parts.netloc, ssl.cert_time_to_seconds(end), context)] if end else []

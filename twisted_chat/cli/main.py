@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_chat.cli.options import parser
-from twisted_chat.cli.output import ShellError, Status, World
+from twisted_chat.cli.output import CliError, CommandContext, Status
 from twisted_chat.errors import ChatError
 from twisted_chat.interfaces import StoreError
 from twisted_chat.server.logging import text_line, without_secrets
@@ -37,9 +37,9 @@ def main() -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     args = parser().parse_args()
-    world = real_world()
+    context = real_context()
     _begin_log(args.verbose)
-    status = run(args, world)
+    status = run(args, context)
     try:
         sys.stdout.flush()
     except OSError:
@@ -50,29 +50,29 @@ def main() -> NoReturn:
     sys.exit(int(status))
 
 
-def run(args: Namespace, world: World) -> int:
+def run(args: Namespace, context: CommandContext) -> int:
     """Do what the options say; what goes wrong is one line."""
     try:
         module, _, function = args.run.partition(".")
         verb = getattr(import_module(f"twisted_chat.cli.{module}"), function)
         if iscoroutinefunction(verb):
-            return _with_reactor(verb, args, world)
-        status: int = verb(args, world)
+            return _with_reactor(verb, args, context)
+        status: int = verb(args, context)
         return status
     except Exception as error:
-        return ended(error, args, world)
+        return ended(error, args, context)
     except KeyboardInterrupt:
         return Status.INTERRUPTED
 
 
-def ended(error: Exception, args: Namespace, world: World) -> int:
+def ended(error: Exception, args: Namespace, context: CommandContext) -> int:
     """Say what went wrong; the exit status for it."""
     match error:
         case BrokenPipeError():
             return Status.NO_READER
         case CancelledError():
             return Status.INTERRUPTED
-        case ShellError():
+        case CliError():
             status = error.status
         case StoreError():
             status = Status.STORE
@@ -85,15 +85,15 @@ def ended(error: Exception, args: Namespace, world: World) -> int:
             raise error
     line = " ".join(str(error).split())
     if args.json:
-        world.stderr.write(json.dumps({"error": without_secrets(line), "status": int(status)}) + "\n")
+        context.stderr.write(json.dumps({"error": without_secrets(line), "status": int(status)}) + "\n")
     else:
-        world.note(f"twisted-chat: {line}")
+        context.note(f"twisted-chat: {line}")
     return status
 
 
-def real_world() -> World:
+def real_context() -> CommandContext:
     """This process's."""
-    return World(
+    return CommandContext(
         stdout=sys.stdout,
         stderr=sys.stderr,
         environ=os.environ,
@@ -106,11 +106,11 @@ def real_world() -> World:
     )
 
 
-def _with_reactor(verb: Callable[[Namespace, World], Any], args: Namespace, world: World) -> int:
+def _with_reactor(verb: Callable[[Namespace, CommandContext], Any], args: Namespace, context: CommandContext) -> int:
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
-    world.reactor = reactor
+    context.reactor = reactor
     results: list[object] = []
     interrupted: list[int] = []
     works: list[Deferred[int]] = []
@@ -118,7 +118,7 @@ def _with_reactor(verb: Callable[[Namespace, World], Any], args: Namespace, worl
     def begin() -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda number, frame: reactor.callFromThread(interrupt, number))
-        work: Deferred[int] = Deferred.fromCoroutine(verb(args, world))
+        work: Deferred[int] = Deferred.fromCoroutine(verb(args, context))
         works.append(work)
         work.addBoth(results.append)
         work.addBoth(lambda _: reactor.stop())

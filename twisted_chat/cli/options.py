@@ -10,7 +10,7 @@ from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormat
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import twisted_chat
+from twisted_chat._version import __version__
 from twisted_chat.cli.output import Status
 from twisted_chat.errors import ChatError
 from twisted_chat.names import room_name
@@ -45,7 +45,7 @@ def parser() -> ArgumentParser:
         epilog=STATUSES,
         formatter_class=RawDescriptionHelpFormatter,
     )
-    top.add_argument("--version", action="version", version=f"twisted_chat {twisted_chat.__version__}")
+    top.add_argument("--version", action="version", version=f"twisted_chat {__version__}")
     verbs = top.add_subparsers(metavar="VERB", required=True, parser_class=_Parser)
     _client_verbs(verbs)
     _token_verbs(verbs)
@@ -60,7 +60,7 @@ def _client_verbs(verbs: Any) -> None:
     verb = _verb(
         verbs,
         "send",
-        "sending.send",
+        "send.send",
         "say something in a room",
         _of_client,
         "Ends with 0 only when everything is acknowledged, which means on the server's disk.  Without TEXT each line of the\n"
@@ -74,7 +74,7 @@ def _client_verbs(verbs: Any) -> None:
     verb = _verb(
         verbs,
         "tail",
-        "tailing.tail",
+        "tail.tail",
         "print the end of a room's log",
         _of_client,
         "What others wrote is escaped, so that it cannot act on the terminal.",
@@ -87,7 +87,7 @@ def _client_verbs(verbs: Any) -> None:
     verb = _verb(
         verbs,
         "talk",
-        "talking.talk",
+        "talk.talk",
         "be in a room: type below, read above",
         _of_client,
         "Where input or output is no terminal, lines go in and out as they are; the end of the input is the end.",
@@ -101,7 +101,7 @@ def _token_verbs(verbs: Any) -> None:
     verb = _verb(
         tokens,
         "create",
-        "store.create_token",
+        "admin.create_token",
         "make a token and show it, once",
         _of_store,
         "The token alone goes to the standard output.  A running server knows it at once.",
@@ -110,11 +110,11 @@ def _token_verbs(verbs: Any) -> None:
     verb.add_argument("--person", metavar="ID", help="whose token it is, u… and the same for all tokens of a person [a new one]")
     verb.add_argument("--expires", metavar="AGE", help="good for so long: 12h, 90d, 4w [for ever]")
     verb.add_argument("--right", metavar="RIGHT", action="append", choices=("moderate", "metrics"), help="moderate or metrics")
-    _verb(tokens, "list", "store.list_tokens", "show all tokens, not their secrets", _of_store)
+    _verb(tokens, "list", "admin.list_tokens", "show all tokens, not their secrets", _of_store)
     verb = _verb(
         tokens,
         "revoke",
-        "store.revoke_tokens",
+        "admin.revoke_tokens",
         "end tokens",
         _of_store,
         "A running server ends their connections within seconds.",
@@ -124,11 +124,11 @@ def _token_verbs(verbs: Any) -> None:
 
 def _room_verbs(verbs: Any) -> None:
     rooms = _group(verbs, "room", "list, make and archive rooms")
-    _verb(rooms, "list", "store.list_rooms", "show the rooms in the store", _of_store)
+    _verb(rooms, "list", "admin.list_rooms", "show the rooms in the store", _of_store)
     verb = _verb(
         rooms,
         "create",
-        "store.create_room",
+        "admin.create_room",
         "make a room",
         _of_store,
         "For servers where joining makes none (create_rooms).",
@@ -137,7 +137,7 @@ def _room_verbs(verbs: Any) -> None:
     verb = _verb(
         rooms,
         "archive",
-        "store.archive_room",
+        "admin.archive_room",
         "close a room for writing",
         _of_store,
         "Everybody may still read.  A running server notices within seconds.",
@@ -150,7 +150,7 @@ def _log_verbs(verbs: Any) -> None:
     verb = _verb(
         verbs,
         "export",
-        "store.export",
+        "transfer.export",
         "write logs as JSON lines",
         _of_store,
         "One committed state, also while the server runs.  Tokens and read marks are not part of it.",
@@ -160,7 +160,7 @@ def _log_verbs(verbs: Any) -> None:
     verb = _verb(
         verbs,
         "import",
-        "store.import_",
+        "transfer.import_",
         "read an export into a store",
         _of_store,
         "All or nothing, with numbers, ids, times and authors as they were, into rooms that are empty.  The server must not run.",
@@ -169,7 +169,7 @@ def _log_verbs(verbs: Any) -> None:
     verb = _verb(
         verbs,
         "backup",
-        "store.backup",
+        "admin.backup",
         "copy the database, also while the server runs",
         _of_store,
         "The copy is one committed state.  It is verified before it gets its name, and nothing is left when that fails.",

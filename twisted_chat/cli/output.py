@@ -34,7 +34,7 @@ class Status(IntEnum):
     NO_READER = 141  #: whoever read our output has gone
 
 
-class ShellError(Exception):
+class CliError(Exception):
     """The command ends here: one line with cause and cure."""
 
     def __init__(self, message: str, status: Status) -> None:
@@ -42,7 +42,7 @@ class ShellError(Exception):
         self.status = status
 
 
-class World(Struct):
+class CommandContext(Struct):
     """The outside.
 
     :ivar read: bytes from the standard input, as ``os.read``; it may block, so it is called by ``in_thread``.

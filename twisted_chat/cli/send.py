@@ -14,7 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from twisted_chat.cli.connect import guest_device, token_of, url_of, with_client
-from twisted_chat.cli.output import ShellError, Status, World
+from twisted_chat.cli.output import CliError, CommandContext, Status
 from twisted_chat.client import ChatClient, ClientRoom, Message
 from twisted_chat.errors import ChatError
 
@@ -30,34 +30,34 @@ MANY, PROGRESS_SECONDS = 20, 0.2
 KEY_LENGTH = 50
 
 
-async def lines_of(world: World) -> AsyncIterator[bytes]:
+async def lines_of(context: CommandContext) -> AsyncIterator[bytes]:
     """The lines of the standard input, without their ends."""
     rest = b""
-    while chunk := await world.in_thread(lambda: world.read(CHUNK)):
+    while chunk := await context.in_thread(lambda: context.read(CHUNK)):
         *whole, rest = (rest + chunk).split(b"\n")
         for line in whole:
             yield line.removesuffix(b"\r")
         if len(rest) > LINE_BYTES:
-            raise ShellError(f"a line of the input has more than {LINE_BYTES} bytes", Status.FAILED)
+            raise CliError(f"a line of the input has more than {LINE_BYTES} bytes", Status.FAILED)
     if rest:
         yield rest.removesuffix(b"\r")
 
 
-async def send(args: Namespace, world: World) -> int:
+async def send(args: Namespace, context: CommandContext) -> int:
     """The verb."""
     given = args.key is not None
     key = args.key if given else token_hex(8)
     if not (0 < len(key) <= KEY_LENGTH and key.isascii() and key.isprintable()):
-        raise ShellError(f"--key: 1 to {KEY_LENGTH} visible ASCII characters", Status.USAGE)
+        raise CliError(f"--key: 1 to {KEY_LENGTH} visible ASCII characters", Status.USAGE)
     device = None
-    if token_of(args, world) is None:
-        device = guest_device(world, url_of(args, world), args.room, key)
+    if token_of(args, context) is None:
+        device = guest_device(context, url_of(args, context), args.room, key)
         if device is None and given:
-            raise ShellError(
+            raise CliError(
                 "--key: a guest's is kept in $XDG_STATE_HOME or ~/.local/state, which cannot be written; use a token",
                 Status.USAGE,
             )
-    sending = Sending(world, args.json, key)
+    sending = Sending(context, args.json, key)
 
     async def work(client: ChatClient) -> int:
         room = client.room(args.room)
@@ -65,21 +65,21 @@ async def send(args: Namespace, world: World) -> int:
         if args.text is not None:
             sending.one(room, key, args.text.encode("utf-8", "surrogateescape"))
         else:
-            async for line in lines_of(world):
+            async for line in lines_of(context):
                 await sending.space()
                 sending.line(room, line)
         await sending.all_settled()
         return sending.end()
 
     try:
-        return await with_client(args, world, work, device=device)
-    except ShellError as error:
+        return await with_client(args, context, work, device=device)
+    except CliError as error:
         if sending.ended:
             raise
-        error.args = (f"{error}; {sending.rest(device is not None or token_of(args, world) is not None)}",)
+        error.args = (f"{error}; {sending.rest(device is not None or token_of(args, context) is not None)}",)
         raise
     except CancelledError:
-        world.note(f"twisted-chat: {sending.rest(device is not None or token_of(args, world) is not None)}")
+        context.note(f"twisted-chat: {sending.rest(device is not None or token_of(args, context) is not None)}")
         raise
     finally:
         sending.quiet()
@@ -88,11 +88,11 @@ async def send(args: Namespace, world: World) -> int:
 class Sending:
     """What was read, what of it is acknowledged, and what was refused."""
 
-    def __init__(self, world: World, as_json: bool, key: str) -> None:
+    def __init__(self, context: CommandContext, as_json: bool, key: str) -> None:
         self.read = self.kept = self.refused = 0
         self.last = 0
         self.ended = False
-        self._world = world
+        self._world = context
         self._json = as_json
         self._key = key
         self._line = 0
@@ -101,7 +101,7 @@ class Sending:
         self._wanted = 0
         self._drawn_at = -1.0
         self._trouble: BaseException | None = None
-        self._refusal: ShellError | None = None
+        self._refusal: CliError | None = None
 
     def line(self, room: ClientRoom, line: bytes) -> None:
         """The next line; an empty one is no message."""
@@ -141,7 +141,7 @@ class Sending:
             raise self._refusal
         if self.refused:
             count = f"{self.kept} of {self.read} messages are kept"
-            raise ShellError(f"{count}, {self.refused} were refused", Status.FAILED)
+            raise CliError(f"{count}, {self.refused} were refused", Status.FAILED)
         if not self._json and self._world.output_terminal and self.read:
             messages = "1 message is" if self.kept == 1 else f"{self.kept} messages are"
             self._world.say(f"{messages} kept; the last has number {self.last}")
@@ -191,7 +191,7 @@ class Sending:
         self.refused += 1
         self.quiet()
         if not number:
-            self._refusal = ShellError(f"{code}: {message}", Status.REFUSED)
+            self._refusal = CliError(f"{code}: {message}", Status.REFUSED)
             return
         if self._json:
             self._world.say_json({"line": number, "key": key, "error": {"code": code, "message": message}})

@@ -8,12 +8,12 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from twisted_chat.cli.connect import with_client
-from twisted_chat.cli.output import Status, World, as_json, shown
+from twisted_chat.cli.output import CommandContext, Status, as_json, shown
 from twisted_chat.client import ChatClient, ClientRoom, GapPush, LivePush, Reset, State
 from twisted_chat.client.connection import AnyEvent
 
 
-async def tail(args: Namespace, world: World) -> int:
+async def tail(args: Namespace, context: CommandContext) -> int:
     """The verb."""
 
     async def work(client: ChatClient) -> int:
@@ -23,13 +23,13 @@ async def tail(args: Namespace, world: World) -> int:
         else:
             await room.when_joined()
             after = 0
-        printing = Printing(world, room, args.json, args.follow, after)
+        printing = Printing(context, room, args.json, args.follow, after)
         if args.since is not None and room.joined is not None and room.joined.head <= after and not args.follow:
             return Status.DONE
         client.watch(printing.see)
         return await printing.over
 
-    return await with_client(args, world, work)
+    return await with_client(args, context, work)
 
 
 async def _placed(client: ChatClient, room: ClientRoom, since: int) -> tuple[ClientRoom, int]:
@@ -60,9 +60,9 @@ class Printing:
     :ivar over: fires with the exit status when all that there is has been printed, unless it follows; fails when nobody reads it.
     """
 
-    def __init__(self, world: World, room: ClientRoom, json: bool, follow: bool, after: int = 0) -> None:
+    def __init__(self, context: CommandContext, room: ClientRoom, json: bool, follow: bool, after: int = 0) -> None:
         self.over: Deferred[int] = Deferred()
-        self._world = world
+        self._world = context
         self._room = room
         self._json = json
         self._follow = follow

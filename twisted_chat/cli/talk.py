@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from twisted_chat.cli.connect import with_client
 from twisted_chat.cli.line_editor import Ended, LineEditor, LineEntered
-from twisted_chat.cli.output import Status, World
+from twisted_chat.cli.output import CommandContext, Status
 from twisted_chat.cli.send import lines_of
 from twisted_chat.cli.tail import Printing
 from twisted_chat.client import ChatClient, ClientError, ClientRoom, Message
@@ -35,23 +35,23 @@ PROMPT = "> "
 HELP = "/who  who is here    /topic TEXT  give the room a topic    //…  say a line that begins with /    /quit  or Ctrl+D"
 
 
-async def talk(args: Namespace, world: World) -> int:
+async def talk(args: Namespace, context: CommandContext) -> int:
     """The verb."""
-    if world.input_terminal and world.output_terminal and not args.json:
-        return await _on_terminal(args, world)
-    return await _plainly(args, world)
+    if context.input_terminal and context.output_terminal and not args.json:
+        return await _on_terminal(args, context)
+    return await _plainly(args, context)
 
 
-async def _plainly(args: Namespace, world: World) -> int:
+async def _plainly(args: Namespace, context: CommandContext) -> int:
     async def work(client: ChatClient) -> int:
         room = client.room(args.room, history=args.lines)
         await room.when_joined()
-        printing = Printing(world, room, args.json, True)
+        printing = Printing(context, room, args.json, True)
         client.watch(printing.see)
-        conversation = Conversation(client, room, world.note)
+        conversation = Conversation(client, room, context.note)
 
         async def read() -> int:
-            async for line in lines_of(world):
+            async for line in lines_of(context):
                 conversation.say(line.decode("utf-8", "replace"))
             await conversation.finished()
             await printing.up_to(conversation.last)
@@ -65,23 +65,23 @@ async def _plainly(args: Namespace, world: World) -> int:
             reading.addErrback(lambda failure: None)
             reading.cancel()
 
-    return await with_client(args, world, work)
+    return await with_client(args, context, work)
 
 
-async def _on_terminal(args: Namespace, world: World) -> int:
-    screen = Screen(world.stdout, PROMPT, lambda: shutil.get_terminal_size().columns)
-    world.stdout, world.stderr = screen, screen  # type: ignore[assignment]
+async def _on_terminal(args: Namespace, context: CommandContext) -> int:
+    screen = Screen(context.stdout, PROMPT, lambda: shutil.get_terminal_size().columns)
+    context.stdout, context.stderr = screen, screen  # type: ignore[assignment]
 
     async def work(client: ChatClient) -> int:
         room = client.room(args.room, history=args.lines)
         await room.when_joined()
-        printing = Printing(world, room, False, True)
+        printing = Printing(context, room, False, True)
         client.watch(printing.see)
         topic = f", topic: {room.joined.topic}" if room.joined is not None and room.joined.topic else ""
         me = client.me.name if client.me is not None else "somebody"
-        world.note(f"-- you are {me} in {room.name}{topic}; /help --")
-        conversation = Conversation(client, room, world.note)
-        keyboard = Keyboard(world.reactor, screen, conversation, printing.over)
+        context.note(f"-- you are {me} in {room.name}{topic}; /help --")
+        conversation = Conversation(client, room, context.note)
+        keyboard = Keyboard(context.reactor, screen, conversation, printing.over)
         keyboard.start()
         try:
             return await printing.over
@@ -89,10 +89,10 @@ async def _on_terminal(args: Namespace, world: World) -> int:
             keyboard.stop()
 
     try:
-        return await with_client(args, world, work)
+        return await with_client(args, context, work)
     finally:
         screen.leave()
-        world.stdout = world.stderr = screen.stream
+        context.stdout = context.stderr = screen.stream
 
 
 class Conversation:

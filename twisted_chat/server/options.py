@@ -12,7 +12,7 @@ from typing import Any, get_origin
 from twisted.logger import ILogObserver
 from twisted.python import usage
 
-import twisted_chat
+from twisted_chat._version import __version__
 from twisted_chat.limits import Limits
 from twisted_chat.server import logging
 from twisted_chat.server.config import Given, Settings, SettingsError, field_types, load, nearest
@@ -57,7 +57,7 @@ class Options(usage.Options):
     def opt_version(self) -> None:
         """Show the versions and exit."""
         parts = ", ".join(f"{name} {metadata.version(name)}" for name in ("Twisted", "autobahn"))
-        print(f"twisted_chat {twisted_chat.__version__} ({parts}, Python {sys.version.split()[0]})")
+        print(f"twisted_chat {__version__} ({parts}, Python {sys.version.split()[0]})")
         sys.exit(0)
 
     def give(self, name: str, value: object, option: str) -> None:

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from twisted.web.server import Site
 from zope.interface import implementer
 
-import twisted_chat
+from twisted_chat._version import __version__
 from twisted_chat.interfaces import StoreError
 from twisted_chat.internals.reactor import read_without_log_context
 from twisted_chat.server.build import RunningChat, SetUpError, build
@@ -187,7 +187,7 @@ class Server(MultiService):
         if self._daemon or self.settings.log_format != "text" or sys.__stdout__ is None:
             return
         page = self._page()
-        lines = [f"twisted_chat {twisted_chat.__version__} is ready.", f"  Page       {page}"]
+        lines = [f"twisted_chat {__version__} is ready.", f"  Page       {page}"]
         if page.startswith("http"):
             lines.append(f'  WebSocket  new WebSocket("ws{page.removeprefix("http").rstrip("/")}")')
         lines += [f"  Data       {_place(store_url)}", f"  Stop       Ctrl+C, or kill {os.getpid()}"]

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-import twisted_chat
+from twisted_chat._version import __version__
 from twisted_chat.web.responses import Refusal, Response
 from twisted_chat.web.routing import ApiRequest, Route
 
@@ -31,7 +31,7 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "twisted_chat",
-            "version": twisted_chat.__version__,
+            "version": __version__,
             "description": "The rooms' logs by HTTP; one shape of an event everywhere.",
         },
         "paths": paths,
