@@ -1,1 +1,1 @@
-"""Ways to prove who one is; each is one module behind :class:`twisted_chat.users.Identity`."""
+"""Authenticators: from a credential to a user.  Each implements :class:`~twisted_chat.interfaces.Authenticator`."""

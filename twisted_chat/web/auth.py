@@ -1,4 +1,8 @@
-"""Authentication of requests, for sockets and the HTTP API alike: host, then origin, then credential, in that order."""
+"""Authenticate requests, for WebSockets and the HTTP API alike: host, then origin, then credential.
+
+In:   the headers of a request.
+Out:  a :class:`ClientInfo` (:func:`read_client`), then a user (:meth:`RequestAuth.user`), or an error that names the header.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +30,9 @@ Headers: TypeAlias = Mapping[bytes, Sequence[bytes]]
 _TOKEN = re.compile(rb"[A-Za-z0-9._~+/=-]+")
 #: Schemes by which proxies in front of this server authenticate their own users; ignored here.
 _PROXY_SCHEMES = frozenset({b"basic", b"digest", b"negotiate"})
-#: All of C0 but TAB, and DEL.
+#: The control characters of ASCII except TAB.
 _CONTROLS = bytes(byte for byte in range(32) if byte != 9) + b"\x7f"
-#: C1 and the two line ends of Unicode, which some parsers take for line ends.
+#: The control characters U+0080 to U+009F and two separators, some of which some parsers take for line ends.
 _CONTROL_CHARACTERS = re.compile("[\x80-\x9f\u2028\u2029]")
 #: Milliseconds.  A credential is checked within a moment, unless the store hangs.
 _RETRY_MS = 2_000
@@ -77,7 +81,7 @@ def read_client(headers: Headers, peer: IAddress, secure: bool, proxies: Trusted
 
 
 def read_credential(headers: Headers, cookie: bytes) -> Credential | None:
-    """The bearer token of the ``Authorization`` header, or else of the cookie."""
+    """The bearer token of the ``Authorization`` header, else of the cookie."""
     authorization = single(headers, b"Authorization")
     if authorization is not None:
         scheme, _, token = authorization.partition(b" ")
@@ -90,9 +94,9 @@ def read_credential(headers: Headers, cookie: bytes) -> Credential | None:
 
 
 def credential(token: bytes, source: Source) -> Credential:
-    """The credential in ``token``; ``Unauthenticated`` if that cannot be one."""
+    """The credential; ``Unauthenticated`` if ``token`` does not have the form of one."""
     if not _TOKEN.fullmatch(token):
-        raise Unauthenticated(f"{source.value}: this is no bearer token")
+        raise Unauthenticated(f"{source.value}: not a bearer token")
     return Credential(token.decode("ascii"), source)
 
 
@@ -121,14 +125,14 @@ def single(headers: Headers, name: bytes) -> bytes | None:
 
 
 def refuse_controls(headers: Headers) -> None:
-    """Raise ``BadRequest`` if a value has a byte that could end a line for anybody (NUL to US but TAB, DEL, NEL, LS, PS)."""
+    """Raise ``BadRequest`` if a value has a character that some parser could take for the end of a line."""
     text = b"".join([value for values in headers.values() for value in values])
     if len(text.translate(None, _CONTROLS)) == len(text) and text.isascii():
         return
     for name, values in headers.items():
         for value in values:
             if len(value.translate(None, _CONTROLS)) != len(value) or not _visible(value):
-                raise BadRequest(f"{name.decode()}: has bytes that may not be in a header")
+                raise BadRequest(f"{name.decode()}: has bytes that a header may not have")
 
 
 def _visible(value: bytes) -> bool:
@@ -151,10 +155,10 @@ def sent_by_page(headers: Headers) -> bool:
 
 
 class RequestAuth:
-    """Authenticates each request: is its host known, may its origin, who is it.
+    """Authenticates each request: is its host known, is its origin allowed, who is the user.
 
     :ivar origins: may be replaced while running, likewise ``proxies`` and ``hosts``.
-    :ivar hosts: the names under which pages may reach this server; None: any, because somebody else checks them.
+    :ivar hosts: the names under which pages may reach this server; None: any, because the embedding program decides.
     :param cookie: the name of the cookie that may carry a token.
     """
 

@@ -1,6 +1,6 @@
-"""Origins, trusted proxies and addresses: checks of plain values that the HTTP edge has read.
+"""Hosts, origins, trusted proxies and addresses: checks of values that the HTTP edge has read.
 
-Out comes nothing, or an error of the table.  It knows no requests.
+A check returns nothing, or raises an error of the table.  This module does not know requests.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IAddress
 
 from twisted_chat.errors import BadRequest, Forbidden
 
-#: How peers at a UNIX socket are named, in ``trusted_proxies`` and in counts.
+#: The address of all peers at Unix sockets, in ``trusted_proxies``, in logs and for limits.
 UNIX = "unix"
 
 _DEFAULT_PORT = {"http": ":80", "https": ":443"}
@@ -25,7 +25,7 @@ _HOST_PATTERN = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
 
 def parse_origin(text: str) -> str:
-    """An origin in the form that browsers send: lower case, no path, no default port; :class:`BadRequest` if it is none."""
+    """An origin in the form that browsers send: lower case, no path, no default port; :class:`BadRequest` if it is not an origin."""
     match = _ORIGIN.fullmatch(text.lower().removesuffix("/"))
     if match is None:
         raise BadRequest(f"origin: {text!a} is not scheme://host or scheme://host:port with http or https")
@@ -34,26 +34,26 @@ def parse_origin(text: str) -> str:
 
 
 class Origins(Struct, frozen=True):
-    """The origins whose pages may talk to this server beside its own.
+    """The origins, besides the server's own, whose pages may use this server.
 
-    :ivar allowed: each as :func:`parse_origin` gives it.
-    :ivar null: pages without an origin may, too: a file opened from disk, but also any sandboxed frame of any site; so only in
-        the out-of-the-box state, where there is nobody but guests to pretend to be.
+    :ivar allowed: each in the form of :func:`parse_origin`.
+    :ivar null: the origin ``null`` is allowed, which is that of a file opened from disk, but also of a sandboxed frame of any site;
+        so only in the out-of-the-box state, where all users are guests.
     """
 
     allowed: frozenset[str] = frozenset()
     null: bool = False
 
     def check(self, origin: str | None, scheme: str, host: str, *, with_cookie: bool = False) -> None:
-        """Raise ``Forbidden`` unless a page of ``origin`` may speak to us as ``scheme`` and ``host``.
+        """Raise ``Forbidden`` unless a page of ``origin`` may use the server at ``scheme`` and ``host``.
 
-        :param origin: as the browser sent it; None: it is no browser, or a page's own simple request.
-        :param host: our own name, with the port where it is not the scheme's.
-        :param with_cookie: a browser would add the cookie to a request that any site makes, so then an origin is a must.
+        :param origin: as the browser sent it; None: the client is not a browser, or the request is one that browsers send without.
+        :param host: the server's name, with the port unless it is the scheme's default.
+        :param with_cookie: a cookie is the credential; browsers add it to the requests of any site, so then an origin is required.
         """
         if origin is None:
             if with_cookie:
-                raise Forbidden("origin: a cookie is no proof without an Origin header; send the token another way")
+                raise Forbidden("origin: a cookie counts only with an Origin header; send the token another way")
             return
         if origin in self.allowed or origin == f"{scheme}://{host}":
             return
@@ -65,7 +65,7 @@ class Origins(Struct, frozen=True):
 
 
 def own_origin(scheme: str, host: str) -> str | None:
-    """The origin of a page that was fetched from ``host`` by ``scheme``; None if ``host`` is no host."""
+    """The origin of a page that was loaded from ``host`` by ``scheme``; None if ``host`` is not a host."""
     try:
         return parse_origin(f"{scheme}://{host}")
     except BadRequest:
@@ -123,9 +123,9 @@ def _is_address(name: str) -> bool:
 
 
 class TrustedProxies:
-    """The peers whose word is taken for whom they speak for.
+    """The peers whose ``X-Forwarded-*`` headers are believed.
 
-    :param entries: addresses, networks (``10.0.0.0/8``), or ``unix`` for whoever can open our UNIX sockets.
+    :param entries: addresses, networks (``10.0.0.0/8``), or ``unix`` for all peers at Unix sockets.
     """
 
     def __init__(self, entries: Iterable[str] = ()) -> None:
@@ -149,9 +149,9 @@ class TrustedProxies:
         return any(address in network for network in self._networks)
 
     def client(self, peer: str, forwarded: Sequence[str]) -> str:
-        """Whom the connection is from: the peer, or behind trusted proxies the right-most address that is not one of them.
+        """The client's address: the peer's, or behind trusted proxies the right-most one that is not a trusted proxy.
 
-        What stands further left was written by somebody whom nobody here trusts.
+        What stands further left was written by peers that are not trusted.
 
         :param forwarded: the lines of ``X-Forwarded-For``.
         """
@@ -169,13 +169,13 @@ class TrustedProxies:
 
 
 def peer_name(peer: IAddress) -> str:
-    """The peer's address as text; all peers at UNIX sockets have one name."""
+    """The peer's address as text; ``unix`` for all peers at Unix sockets."""
     host = getattr(peer, "host", None)
     return UNIX if host is None else plain_address(host)
 
 
 def plain_address(address: str) -> str:
-    """IPv4 addresses of a dual-stack socket (``::ffff:192.0.2.1``) in their own form, without a zone."""
+    """The address without a zone; IPv4 addresses of a dual-stack socket (``::ffff:192.0.2.1``) in their own form."""
     if ":" not in address:
         return address
     try:
@@ -186,7 +186,7 @@ def plain_address(address: str) -> str:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether this is an address of this very machine."""
+    """Whether this is a loopback address."""
     try:
         return ip_address(address).is_loopback
     except ValueError:
@@ -197,11 +197,11 @@ def _network(entry: str) -> IPv4Network | IPv6Network:
     try:
         return ip_network(entry)
     except ValueError as error:
-        raise BadRequest(f"trusted_proxies: {entry!a} is no address or network ({error})") from None
+        raise BadRequest(f"trusted_proxies: {entry!a} is not an address or network ({error})") from None
 
 
 def _without_port(entry: str) -> str | None:
-    """The address in an entry of ``X-Forwarded-For``, which some proxies write with a port; None if it is none."""
+    """The address in an entry of ``X-Forwarded-For``, which some proxies write with a port; None if it is not an address."""
     if entry.startswith("["):
         entry = entry[1:].partition("]")[0]
     elif entry.count(":") == 1:
