@@ -24,6 +24,33 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     os.chdir(checkout)
 
 
+#: Tests that take a second or more in memory.
+SLOW = {
+    "test_random_histories",
+    "test_random_scripts",
+    "test_random_heads",
+    "test_defaults",
+    "test_small_frames_allowed",
+    "test_compression",
+    "test_far_behind",
+    "test_whatever_sockets_take",
+    "test_wheel",
+    "test_editable",
+    "test_types",
+    "test_every_field_of_every_command",
+    "test_sample_says_the_defaults",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what opens sockets, and what is slow, so that ``-m "not live and not slow"`` takes seconds."""
+    for item in items:
+        if item.path.name.startswith("test_live_"):
+            item.add_marker(pytest.mark.live)
+        if item.name in SLOW:
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Begin what takes a minute and mostly waits, if it is to be run at all (``long_runs`` of a test case)."""
     if not session.config.option.collectonly:

@@ -39,6 +39,10 @@ class ChecksTests(SynchronousTestCase):
         """``ruff check`` (ruff.toml)."""
         self.silent("ruff", "check", "--no-cache", ".")
 
+    def test_format(self) -> None:
+        """``ruff format``."""
+        self.silent("ruff", "format", "--no-cache", "--check", "-q", ".")
+
 
 class SkipTests(SynchronousTestCase):
     """Where nothing may be missing, a skip is a failure; what cannot apply may be skipped anywhere."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from typing import Any, ClassVar
 
 from docutils.core import publish_doctree
+from docutils.parsers.rst import Directive, directives
 from docutils.utils import Reporter
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -14,7 +16,20 @@ from tests.serving import ROOT
 from twisted_chat.server.config import Settings
 from twisted_chat.server.options import Options
 
-PAGES = [ROOT / "README.rst", ROOT / "CHANGELOG.rst", *sorted((ROOT / "docs").glob("*.rst"))]
+
+class Toctree(Directive):
+    """Sphinx's table of contents, which docutils alone does not know."""
+
+    has_content = True
+    option_spec: ClassVar[dict[str, Any]] = {"hidden": directives.flag, "maxdepth": directives.nonnegative_int}
+
+    def run(self) -> list[Any]:
+        return []
+
+
+directives.register_directive("toctree", Toctree)
+
+PAGES = [*sorted(ROOT.glob("*.rst")), *sorted((ROOT / "docs").rglob("*.rst"))]
 PAGES += sorted((ROOT / "newsfragments").glob("*.rst"))
 INSTALL_AND_RUN = "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/twistd -n chat"
 INSTALL_AND_TEST = 'python3 -m venv .venv && .venv/bin/pip install -e ".[test]" && .venv/bin/pytest'

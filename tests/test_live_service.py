@@ -76,7 +76,7 @@ class StartTests(SynchronousTestCase):
             self.assertEqual(server.end(), 0)
             lines = [json.loads(line) for line in server.stdout.splitlines()]
         serving = next(line for line in lines if line["message"].startswith("Serving"))
-        self.assertEqual((serving["logger"], serving["level"]), ("server", "info"))
+        self.assertEqual((serving["logger"], serving["level"]), ("service", "info"))
         self.assertTrue(all(not isinstance(value, dict | list) for line in lines for value in line.values()))
 
     def test_descriptors(self) -> None:
@@ -259,7 +259,7 @@ class DaemonTests(SynchronousTestCase):
         directory.mkdir()
         self.assertEqual(self.twistd(directory, "--store=mysql:chat"), 0)
         until(lambda: "Server Shut Down" in (directory / "twistd.log").read_text())
-        self.assertIn("critical server: --store mysql:chat: no such kind of store", (directory / "twistd.log").read_text())
+        self.assertIn("critical service: --store mysql:chat: no such kind of store", (directory / "twistd.log").read_text())
         until(lambda: not (directory / "twistd.pid").exists())
 
 

@@ -77,7 +77,7 @@ def create_token(args: Namespace, context: CommandContext) -> int:
     url, path = store_file_of(args, context, must_be=False)
     at = int(context.now_seconds() * 1000)
     expires = None if args.expires is None else at + _seconds(args.expires) * 1000
-    user = args.user or "u" + secrets.token_hex(8)
+    user = args.person or "u" + secrets.token_hex(8)
     try:
         minted = mint(secrets.token_bytes, at, user=user, name=args.name, expires_ms=expires, rights=args.right or ())
     except ChatError as error:

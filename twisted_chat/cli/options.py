@@ -10,11 +10,11 @@ from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormat
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from twisted_chat._version import __version__
 from twisted_chat.cli.output import Status
 from twisted_chat.errors import ChatError
 from twisted_chat.names import room_name
 from twisted_chat.server.logging import visible, without_secrets
+from twisted_chat.version import __version__
 
 DEFAULT_URL = "ws://127.0.0.1:8080"
 #: Seconds: a restart of the server with its drain fits.

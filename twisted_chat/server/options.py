@@ -12,12 +12,12 @@ from typing import Any, get_origin
 from twisted.logger import ILogObserver
 from twisted.python import usage
 
-from twisted_chat._version import __version__
 from twisted_chat.limits import Limits
 from twisted_chat.server import logging
 from twisted_chat.server.config import Given, Settings, SettingsError, field_types, load, nearest
 from twisted_chat.server.config_docs import comments
 from twisted_chat.server.process import say_error
+from twisted_chat.version import __version__
 
 _WIDTH = 100
 

@@ -21,7 +21,6 @@ from twisted.python.failure import Failure
 from twisted.web.server import Site
 from zope.interface import implementer
 
-from twisted_chat._version import __version__
 from twisted_chat.interfaces import StoreError
 from twisted_chat.internals.reactor import read_without_log_context
 from twisted_chat.server.build import RunningChat, SetUpError, build
@@ -30,6 +29,7 @@ from twisted_chat.server.listeners import Listener, ListenError, listen
 from twisted_chat.server.maintenance import bearers, retention, revocation, rooms
 from twisted_chat.server.options import Options
 from twisted_chat.server.process import Notifier, Signals, Watchdog, exit_status_at_end, say_error, settle, tune, watchdog_seconds
+from twisted_chat.version import __version__
 
 #: What a reload may change; all else is built into what runs.
 _RELOADABLE = {"limits", "rooms", "create_rooms", "allowed_origins", "allowed_hosts", "trusted_proxies"}

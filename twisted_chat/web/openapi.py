@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from twisted_chat._version import __version__
+from twisted_chat.version import __version__
 from twisted_chat.web.responses import Refusal, Response
 from twisted_chat.web.routing import ApiRequest, Route
 
