@@ -8,16 +8,18 @@ turn verification off (RFC 8725 section 3.1).
 from __future__ import annotations
 
 import re
+from base64 import urlsafe_b64decode
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jwt
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from twisted.internet.defer import Deferred, fail, succeed
 
 from twisted_chat.errors import BadRequest, ChatError, TokenExpired, Unauthenticated
@@ -120,15 +122,12 @@ class JsonWebTokens:
     def _claims(self, token: str) -> Mapping[str, Any]:
         if len(token) > TOKEN_MAX:
             raise Unauthenticated(f"token: longer than {TOKEN_MAX} characters")
-        try:
-            header = jwt.get_unverified_header(token)
-        except jwt.InvalidTokenError:
-            raise Unauthenticated("token: not a JWT") from None
-        if "crit" in header:
+        header = _read_header(token)
+        if header.crit is not UNSET:
             raise Unauthenticated("token: requires extensions that this server does not have (crit)")
-        keys = [key for key in self._keys if key.algorithm == header.get("alg")]
-        named = [key for key in keys if key.kid is not None and key.kid == header.get("kid")]
-        for key in named or [key for key in keys if key.kid is None or "kid" not in header]:
+        keys = [key for key in self._keys if key.algorithm == header.alg]
+        named = [key for key in keys if key.kid is not None and key.kid == header.kid]
+        for key in named or [key for key in keys if key.kid is None or header.kid is None]:
             try:
                 return jwt.decode(
                     token,
@@ -161,6 +160,23 @@ class JsonWebTokens:
             rights=frozenset(_strings(claims, "rights")) & _RIGHTS,
             rooms=_strings(claims, "rooms") if "rooms" in claims else None,
         )
+
+
+class _Header(Struct, frozen=True):
+    """The part of a token's header that selects a key (RFC 7515 section 4.1)."""
+
+    alg: str = ""
+    kid: str | None = None
+    crit: msgspec.Raw | UnsetType = UNSET
+
+
+def _read_header(token: str) -> _Header:
+    """The header, unverified; PyJWT's own way takes a third of the time of the whole verification for it."""
+    segment = token.partition(".")[0]
+    try:
+        return msgspec.json.decode(urlsafe_b64decode(segment + "=" * (-len(segment) % 4)), type=_Header)
+    except ValueError:
+        raise Unauthenticated("token: not a JWT") from None
 
 
 def _time(claims: Mapping[str, Any], claim: str) -> float:
