@@ -193,6 +193,21 @@ class Window:
         function = expression if expression.startswith("(") else f"() => {expression}"
         self.page.wait_for_function(function, arg=argument, polling=50)
 
+    def becomes(self, expression: str, expected: object) -> None:
+        """Until a JavaScript expression (or a promise of one) has that value; the error says which it had last."""
+        try:
+            self.page.wait_for_function(
+                f"async (expected) => JSON.stringify(await ({expression})) === JSON.stringify(expected)",
+                arg=expected,
+                polling=50,
+            )
+        except Exception as error:
+            raise AssertionError(f"{expression} is {self.page.evaluate(expression)!r}, not {expected!r}") from error
+
+    def drafts(self, text: str) -> None:
+        """Until that is in the composer."""
+        self.becomes("document.querySelector('tc-room textarea').value", text)
+
     def sees(self, text: str) -> None:
         """Until a message with that text is shown and kept."""
         self.until(

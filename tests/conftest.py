@@ -6,6 +6,7 @@ A reason that begins with ``not applicable`` may be skipped everywhere: there is
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -13,6 +14,15 @@ import pytest
 
 CI = os.environ.get("CI") == "true"
 NOT_APPLICABLE = "not applicable"
+
+
+def pytest_configure() -> None:
+    """Programs that tests start inherit ignored signals, and a background job of a script ignores SIGINT: have it handled here.
+
+    A handled signal has its default action again in a started program.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

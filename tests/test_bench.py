@@ -203,7 +203,9 @@ class ReportTests(SynchronousTestCase):
         self.assertAlmostEqual(widths[0], 2 * widths[1])
 
     def test_empty_chart(self) -> None:
-        ElementTree.fromstring(svg(Results()))
+        """A picture without results is well-formed and has no bar."""
+        picture = ElementTree.fromstring(svg(Results()))
+        self.assertEqual([each for each in picture.iter("{http://www.w3.org/2000/svg}rect") if each.get("rx")], [])
 
 
 class SystemTests(SynchronousTestCase):

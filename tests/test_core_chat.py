@@ -1,4 +1,4 @@
-"""The hub: names, rooms, look-alikes, posting without a connection, retention, and what it forgets."""
+"""The core: names, rooms, look-alikes, posting without a connection, retention, and what it forgets."""
 
 from __future__ import annotations
 

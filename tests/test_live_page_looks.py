@@ -76,8 +76,8 @@ class ComingInTests(Case):
         alice.sees("hello")
         alice.page.reload()
         alice.sees("hello")
-        self.assertEqual(alice.page.inner_text(".foot bdi"), "Alice")
-        self.assertEqual(alice.page.locator(".row.own").count(), 1)
+        alice.becomes("document.querySelector('.foot bdi')?.innerText", "Alice")
+        alice.becomes("document.querySelectorAll('.row.own').length", 1)
 
     def test_name_taken(self) -> None:
         """What is wrong with a name is said in words, and another one can be tried."""
@@ -181,9 +181,9 @@ class LooksTests(Case):
         alice = self.window("Alice", "small", viewport={"width": 360, "height": 640}, has_touch=True, is_mobile=True)
         stage.post("small", ["a long line " * 30, "```\n" + "x" * 200 + "\n```", "y" * 300])
         alice.sees("a long line")
-        self.assertEqual(alice.value("document.documentElement.scrollWidth"), 360)
-        self.assertEqual(alice.value("document.querySelector('.log-box').scrollWidth <= 360"), True)
-        self.assertEqual(alice.value("document.querySelector('.app').offsetHeight"), 640)
+        alice.becomes("document.documentElement.scrollWidth", 360)
+        alice.becomes("document.querySelector('.log-box').scrollWidth <= 360", True)
+        alice.becomes("document.querySelector('.app').offsetHeight", 640)
         alice.page.locator(".row").last.locator(".message").tap()
         alice.page.wait_for_selector(".toolbar")
         self.assert_touchable(alice)
@@ -248,12 +248,12 @@ class ElsewhereTests(Case):
         host.page.wait_for_selector("twisted-chat li:not(.pending) :text('from the host')")
         bob = self.window("Bob", "embedded")
         bob.sees("from the host's page")
-        self.assertEqual(bob.page.inner_text(".row .author"), "Holly Host")
+        bob.becomes("document.querySelector('.row .author')?.innerText", "Holly Host")
         stage.post("embedded", ["an answer"])
         host.page.wait_for_selector("twisted-chat :text('an answer')")
         style = "(e => [e.getBoundingClientRect().height, getComputedStyle(e.shadowRoot.querySelector('.pill')).backgroundColor])"
         self.assertEqual(host.value(f"{style}(document.querySelector('twisted-chat'))"), [300, "rgb(1, 2, 3)"])
-        self.assertEqual(host.value("getComputedStyle(document.body).margin"), "8px")
+        host.becomes("getComputedStyle(document.body).margin", "8px")
 
     def test_prefix(self) -> None:
         """Under a path of a proxy: the page, its files, its sockets and its links stay below it."""

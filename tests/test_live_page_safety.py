@@ -217,7 +217,7 @@ class SafetyTests(SynchronousTestCase):
         alice.page.keyboard.press("Control+k")
         for payload in PAYLOADS[:12]:
             alice.page.fill("#switcher input", payload[:60])
-        self.assertEqual(alice.page.inner_text("h1"), "lobby")
+        alice.becomes("document.querySelector('h1')?.innerText", "lobby")
         self.assert_harmless(alice)
 
     def test_policy(self) -> None:

@@ -6,7 +6,9 @@ import os
 import socket
 
 from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from twisted_chat.server.process import Notifier, Watchdog, watchdog_seconds
 
@@ -39,11 +41,29 @@ class NotifierTests(SynchronousTestCase):
         self.assertEqual(heard.datagrams(), ["READY=1\nSTATUS=Serving"])
 
     def test_without_systemd(self) -> None:
+        """Without a socket in the environment no socket is opened."""
+        opened: list[object] = []
+        self.patch(socket, "socket", lambda *arguments: opened.append(arguments))
+
         Notifier({})("READY=1")
 
+        self.assertEqual(opened, [])
+
     def test_systemd_gone(self) -> None:
-        """That nobody listens is logged and no reason to stop."""
+        """That nobody listens is logged once for each message, and is no reason to stop."""
+        lines: list[str] = []
+
+        @implementer(ILogObserver)
+        def remember(event: LogEvent) -> None:
+            lines.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(remember)
+        self.addCleanup(globalLogPublisher.removeObserver, remember)
+
         Notifier({"NOTIFY_SOCKET": "@nobody-listens-here"})("READY=1")
+
+        self.assertEqual(len(lines), 1)
+        self.assertIn("systemd", lines[0])
 
 
 class WatchdogTests(SynchronousTestCase):

@@ -186,5 +186,9 @@ class CountTests(SynchronousTestCase):
     def test_new_limits_hold_at_once(self) -> None:
         limiter = ConnectionLimiter(Limits(connections_per_address=1))
         limiter.admit("192.0.2.1")
+        self.assertRaises(LimitReached, limiter.admit, "192.0.2.1")
+
         limiter.limits = Limits(connections_per_address=2)
         limiter.admit("192.0.2.1")
+
+        self.assertEqual(limiter.connections, 2)

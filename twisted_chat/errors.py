@@ -1,6 +1,6 @@
 """The one table of errors: wire code, HTTP status, close code, and whether trying again can help.
 
-Rules raise these; the session turns them into ``{"type":"error"}``, the HTTP edge into a status with a JSON body, the
+The core raises these; the session turns them into ``{"type":"error"}``, the HTTP edge into a status with a JSON body, the
 transport into a close code.  ``docs/protocol.rst`` prints the table from here.
 """
 
@@ -98,25 +98,25 @@ class TooBig(ChatError):
 
 
 class Unauthenticated(ChatError):
-    """No proof of identity was given, or it does not hold."""
+    """No credential was given, or it is not valid."""
 
     code, http_status, close_code, retry = "unauthenticated", 401, CloseCode.UNAUTHENTICATED, False
 
 
 class TokenExpired(Unauthenticated):
-    """The token was good once; a new one will do."""
+    """The token has expired."""
 
     code = "token_expired"
 
 
 class Forbidden(ChatError):
-    """The person is known and may not do this."""
+    """The user is not allowed to do this."""
 
     code, http_status, close_code, retry = "forbidden", 403, CloseCode.FORBIDDEN, False
 
 
 class NoSuchRoom(ChatError):
-    """No room of that name, or none that this person may see: both answer alike."""
+    """No room of that name, or none that this user may see: both have the same answer."""
 
     code, http_status, close_code, retry = "no_such_room", 404, CloseCode.NO_SUCH_ROOM, False
 
@@ -134,7 +134,7 @@ class NotJoined(ChatError):
 
 
 class Conflict(ChatError):
-    """Somebody else was faster: the revision that the command names is not the present one."""
+    """The revision that the command names is not the present one, or a name is taken."""
 
     code, http_status, close_code, retry = "conflict", 409, CloseCode.BAD_REQUEST, False
 
@@ -146,19 +146,19 @@ class Gone(ChatError):
 
 
 class Muted(ChatError):
-    """The person may read but not write here."""
+    """The user may read but not write in this room."""
 
     code, http_status, close_code, retry = "muted", 403, CloseCode.FORBIDDEN, False
 
 
 class Banned(ChatError):
-    """The person may not be here."""
+    """The user may not enter this room."""
 
     code, http_status, close_code, retry = "banned", 403, CloseCode.BANNED, False
 
 
 class SlowMode(ChatError):
-    """The room lets each person write only so often."""
+    """The room is in slow mode, and the user wrote a moment ago."""
 
     code, http_status, close_code, retry = "slow_mode", 429, CloseCode.RATE_LIMITED, True
 
@@ -170,7 +170,7 @@ class RateLimited(ChatError):
 
 
 class LimitReached(ChatError):
-    """More of something than may be at once: rooms, connections, members."""
+    """A limit is reached: rooms, connections, members."""
 
     code, http_status, close_code, retry = "limit", 429, CloseCode.TRY_AGAIN_LATER, True
 
@@ -182,7 +182,7 @@ class Unavailable(ChatError):
 
 
 class Restarting(Unavailable):
-    """The server is draining and takes nothing new."""
+    """The server is draining and accepts nothing new."""
 
     close_code = CloseCode.RESTART
 

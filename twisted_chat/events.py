@@ -1,7 +1,7 @@
 """The events of a room's log: everything durable is one of these, or a ``New…`` that has no number yet.
 
 An event is numbered by its room (``seq``: 1, 2, 3 … without holes) and carries an ``id`` that no other history of the same
-room gives to that number; epoch, number and id together are a cursor (design decision 1).  The room's name is not in
+room gives to that number; epoch, number and id together are a cursor (``docs/decisions/01-room-is-a-log.rst``).  The room's name is not in
 the event: it belongs to the log that the event is read from, and the JSON dialect writes it in front.
 """
 
@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 
 
 class Author(Struct, frozen=True, gc=False):
-    """Who did it, under the name of that moment."""
+    """A user, with the name at the time of the event."""
 
     id: str
     name: str
@@ -45,7 +45,7 @@ class Entry(Struct, omit_defaults=True, tag_field="kind", gc=False):
 
 
 class Message(Entry, tag="message", gc=False):
-    """Something said.  ``revision``, ``edited_at``, ``reactions`` and ``gone`` appear where the present state is shown.
+    """A message.  ``revision``, ``edited_at``, ``reactions`` and ``gone`` appear where the present state is shown.
 
     :ivar data: the bytes of a binary message (base64 in JSON); then ``text`` is absent.
     :ivar gone: deleted or purged: the number stays, the content does not (a tombstone).
@@ -100,7 +100,7 @@ Event: TypeAlias = Union[Message, Edited, Deleted, Reacted, TopicSet]
 class Cursor(Struct, frozen=True):
     """A place in a room's log: the client has everything up to and including ``seq``.
 
-    :ivar epoch: which life of the whole log it belongs to.
+    :ivar epoch: identifies the whole log; a new database has another.
     :ivar id: the id of the event at ``seq``; absent at 0, the empty beginning.
     """
 
@@ -113,7 +113,7 @@ class Cursor(Struct, frozen=True):
 
 
 class NewMessage(Struct, frozen=True, gc=False):
-    """A message to be said.  Exactly one of ``text`` and ``data`` is set."""
+    """A message to be appended.  Exactly one of ``text`` and ``data`` is set."""
 
     by: Author
     key: str | None
@@ -133,7 +133,7 @@ class NewEdit(Struct, frozen=True, gc=False):
 
 
 class NewDeletion(Struct, frozen=True, gc=False):
-    """The end of message ``of``; ``any_author``: by somebody who may delete what others wrote."""
+    """The deletion of message ``of``; ``any_author``: by a user who may delete what others wrote."""
 
     by: Author
     key: str | None

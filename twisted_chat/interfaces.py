@@ -36,9 +36,9 @@ class RoomRecord(Struct, frozen=True):
 
 
 class Opened(Struct, frozen=True):
-    """What a store says when it opens.
+    """The answer of a store that has been opened.
 
-    :ivar epoch: names this life of the logs; a new database gets a new one.
+    :ivar epoch: identifies the logs; a new database gets a new one.
     :ivar secret: 32 random bytes made with the database: keys the ids of guests, so that they outlive a restart.
     """
 
@@ -48,14 +48,14 @@ class Opened(Struct, frozen=True):
 
 
 class Append(Struct, frozen=True, gc=False):
-    """Drafts for one room, in the order in which they are to be numbered."""
+    """New events for one room, in the order in which they are to be numbered."""
 
     room: str
     new_events: Sequence[NewEvent]
 
 
 class Appended(Struct, frozen=True, gc=False):
-    """The draft is on disk as this event."""
+    """The new event is on disk as this event."""
 
     event: Event
 
@@ -66,7 +66,7 @@ class Duplicate(Struct, frozen=True, gc=False):
     event: Event
 
 
-#: What became of one draft.  A :class:`ChatError` (conflict, gone, no_such_event, forbidden) concerns that draft alone.
+#: The result of one new event.  A :class:`ChatError` (conflict, gone, no_such_event, forbidden) concerns that event alone.
 Outcome: TypeAlias = Union[Appended, Duplicate, ChatError]
 
 
@@ -85,9 +85,9 @@ class Page(Struct, frozen=True):
 class TokenRecord(Struct, frozen=True):
     """An opaque bearer token.  Only the SHA-256 of its secret is kept.
 
-    :ivar person: the id (``u…``) of the person for whom it speaks.
+    :ivar user: the id (``u…``) of its user.
     :ivar expires: milliseconds since 1970, or None.
-    :ivar rights: names of what the person may do beyond a member's rights (``moderate``, ``metrics``).
+    :ivar rights: permissions beyond those of every user (``moderate``, ``metrics``).
     """
 
     id: str
@@ -106,7 +106,7 @@ class LogStore(Protocol):
         """Make ready; fails with :class:`StoreError`, one line with cause and cure."""
 
     def close(self) -> Deferred[None]:
-        """Finish what is under way, then let go of the file."""
+        """Finish the work in progress, then close the file."""
 
     def append(self, batch: Sequence[Append]) -> Deferred[list[list[Outcome]]]:
         """Number, keep and commit all of ``batch`` in one transaction; the answer has its shape.
@@ -133,10 +133,10 @@ class LogStore(Protocol):
         """Retention: forget the oldest events, so that at most ``keep_events`` remain and none from before ``keep_after_ms``."""
 
     def mark_read(self, user: str, room: str, seq: int) -> Deferred[int]:
-        """Raise the person's read mark to ``seq``; answers the mark, a maximum."""
+        """Raise the user's read mark to ``seq``; answers the mark, a maximum."""
 
     def read_marks(self, user: str) -> Deferred[dict[str, int]]:
-        """Room names and read marks of one person."""
+        """Room names and read marks of one user."""
 
     def archive(self, room: str, archived: bool) -> Deferred[RoomRecord]:
         """Close the room for writing (or open it again); it is made if it is not there."""
@@ -204,35 +204,35 @@ class StoreError(Exception):
 
 
 class Authenticator(Protocol):
-    """A way to prove who one is."""
+    """Authenticates one kind of credential."""
 
     def identify(self, credential: Credential) -> Deferred[User | None]:
-        """The person; None if the credential is of another kind; fails with ``Unauthenticated`` or ``TokenExpired``."""
+        """The user; None if the credential is of another kind; fails with ``Unauthenticated`` or ``TokenExpired``."""
 
 
 class Authentication(Protocol):
-    """Everybody who may be here, by proof or as a guest."""
+    """Authenticates users and makes guests."""
 
     def identify(self, credential: Credential) -> Deferred[User]:
-        """The person that the credential speaks for; fails with ``Unauthenticated``, ``TokenExpired`` or ``Unavailable``."""
+        """The user that the credential belongs to; fails with ``Unauthenticated``, ``TokenExpired`` or ``Unavailable``."""
 
     def guest(self, name: str | None = None, device: str | None = None) -> User:
-        """A person without proof; raises ``Unauthenticated`` where guests are off, ``BadRequest`` naming the field."""
+        """A guest; raises ``Unauthenticated`` where guests are off, ``BadRequest`` naming the field."""
 
 
 class Dialect(Enum):
-    """How a client talks; the value is the subprotocol's name (``Sec-WebSocket-Protocol``)."""
+    """The language of a client; the value is the subprotocol's name (``Sec-WebSocket-Protocol``)."""
 
     TEXT = "chat.v1.text"
     JSON = "chat.v1.json"
 
 
 class Admission(Struct, frozen=True, kw_only=True):
-    """The right to one connection.
+    """What was granted to one connection before the upgrade.
 
     :ivar subprotocol: what the 101 answers in ``Sec-WebSocket-Protocol``; None: the client offered nothing.
     :ivar room: from the path, in its one form; what a plain client is in.
-    :ivar address: whom the limits count: the peer, or what a trusted proxy says it is.
+    :ivar address: the address that the limits count: the peer's, or the one that a trusted proxy names.
     :ivar names: a plain client wants ``bob: `` before each line (``?names=1``).
     :ivar history: how many of the last messages a plain client wants first (``?history=20``).
     """
@@ -247,7 +247,7 @@ class Admission(Struct, frozen=True, kw_only=True):
 
 
 class Handshake(Struct, frozen=True, gc=False):
-    """What the client asked for beside the ticket.
+    """The parts of the opening handshake that the WebSocket edge needs.
 
     :ivar key: ``Sec-WebSocket-Key`` as it came, checked.
     :ivar extensions: the lines of ``Sec-WebSocket-Extensions``, unparsed.
@@ -266,7 +266,7 @@ class OpenSocket(Protocol):
         """A protocol that writes the 101 when it gets its transport, and the frames after it.
 
         It gets ``makeConnection`` at once, then the bytes that came behind the handshake by ``dataReceived``.  When it loses its
-        connection it says so to the admission (``ended(admission.address)``).
+        connection it releases the address (``ConnectionLimiter.ended``).
         """
 
 
@@ -279,7 +279,7 @@ class Connection(Protocol):
     """What an edge gives to a session.
 
     :ivar send: for readers at the head only; never called while ``congested``.
-    :ivar paused: not read, on the session's wish, so that its silence means nothing.
+    :ivar paused: not read, because the session asked for it, so that silence means nothing.
     :ivar deflated: the peer agreed to compressed messages (RFC 7692, without context takeover).
     :ivar congested: unsent bytes are waiting.  When they are gone the edge calls ``session.drained()``.
     """
@@ -294,7 +294,7 @@ class Connection(Protocol):
 
     @property
     def send(self) -> Send:
-        """The same function for as long as the link is open."""
+        """The same function for as long as the connection is open."""
 
     def write(self, data: bytes) -> None:
         """Send all of ``data``, behind everything that waits; for the answers to one client, which it bounds itself."""
@@ -323,16 +323,16 @@ class Connection(Protocol):
 
 
 class ConnectionListener(Protocol):
-    """What a link calls: a session."""
+    """What a connection calls: a session."""
 
     def congested(self) -> None:
-        """The link has unsent bytes now."""
+        """The connection has unsent bytes now."""
 
     def drained(self) -> None:
-        """The link's unsent bytes are gone."""
+        """The unsent bytes are gone."""
 
     def lost(self) -> None:
-        """The link has ended; nothing more is called."""
+        """The connection has ended; nothing more is called."""
 
 
 class SocketSession(ConnectionListener, Protocol):

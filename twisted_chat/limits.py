@@ -39,8 +39,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     rooms: int = 10_000
     #: Rooms that one user, or one address, may make at once, and then per second (0: no bound); a room that is forgotten because
     #: nothing was said in it is given back.
-    rooms_made_burst: int = 200
-    rooms_made_per_second: float = 0.05
+    rooms_made_burst: int = 1_000
+    rooms_made_per_second: float = 0.2
     #: Request heads being read at once, and how long one may take in all (slow headers).
     handshakes_pending: int = 1_000
     handshake_seconds: float = 10.0

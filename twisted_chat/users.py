@@ -11,13 +11,13 @@ from twisted_chat.events import Author
 
 
 class User(Struct, frozen=True, kw_only=True):
-    """Somebody who may be here.
+    """An authenticated user, or a guest.
 
-    :ivar id: ``u…`` for those with a proof, ``g…`` for guests; stable over reconnects, because (room, author, key) is unique.
-    :ivar expires: when the proof ends, seconds since 1970; None: never.
-    :ivar token_id: the opaque token that spoke for the person, so that revoking it ends the connection.
-    :ivar rights: what the person may do beyond a member's rights: ``moderate``, ``metrics``.
-    :ivar rooms: the names or patterns (``live.*``) of the only rooms this person may see; None: all.
+    :ivar id: ``u…`` for authenticated users, ``g…`` for guests; stable over reconnects, because (room, author, key) is unique.
+    :ivar expires: when the credential expires, seconds since 1970; None: never.
+    :ivar token_id: the opaque token that authenticated the user, so that revoking it ends the connection.
+    :ivar rights: permissions beyond those of every user: ``moderate``, ``metrics``.
+    :ivar rooms: the names or patterns (``live.*``) of the only rooms this user may see; None: all.
     """
 
     id: str

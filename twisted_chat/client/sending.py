@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from msgspec import UnsetType
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -155,9 +156,8 @@ class Sender:
         """It is in the log."""
         me = self._outlet.me
         assert me is not None, "an answer without a welcome"
-        self._settle(
-            pending, committed_event(pending.command, ok, Author(me.id, me.name), int(self._outlet.now_seconds() * 1000))
-        )
+        at = int(self._outlet.now_seconds() * 1000) if isinstance(ok.at, UnsetType) else ok.at
+        self._settle(pending, committed_event(pending.command, ok, Author(me.id, me.name), at))
 
     def post_refused(self, pending: Pending, error: ChatError) -> bool:
         """It is not; whether it will be tried again."""

@@ -99,7 +99,7 @@ class Posting:
                 session.error(command_id, outcome)
             elif command_id is not None:
                 event, key = outcome.event, UNSET if command.key is None else command.key
-                session.reply(encode(PostOk(command_id, room, event.seq, event.id, type(outcome) is Duplicate, key)))
+                session.reply(encode(PostOk(command_id, room, event.seq, event.id, type(outcome) is Duplicate, key, event.at)))
 
 
 def new_event_of(command: PostCommand, by: Author, text_bytes: int, *, any_author: bool = False) -> NewEvent:

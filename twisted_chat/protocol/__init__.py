@@ -1,1 +1,1 @@
-"""The vocabulary: what the other layers say to each other and to the clients.  Imports nothing of the project."""
+"""``chat.v1`` without I/O: commands, replies, and how both look on the wire."""

@@ -1,4 +1,4 @@
-"""How events look on the wire, once per event and encoding, whatever the number of members (design decision 6).
+"""How events look on the wire, once per event and encoding, whatever the number of members.
 
 An encoding turns events into items, one each, and joins items into the bytes of one write.  What a dialect does not show
 is an empty item, so that items and numbers stay aligned.

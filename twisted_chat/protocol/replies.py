@@ -25,6 +25,7 @@ class PostOk(Struct, frozen=True, tag="ok", tag_field="type", gc=False):
     """The event is on disk (in an ephemeral room: it is being delivered).
 
     :ivar event: the id of the event; ``duplicate``: the same key had been kept before, and this is the first result.
+    :ivar at: the server's clock at the event, milliseconds since 1970; servers of before do not tell it.
     """
 
     id: Id
@@ -33,6 +34,7 @@ class PostOk(Struct, frozen=True, tag="ok", tag_field="type", gc=False):
     event: str
     duplicate: bool
     key: str | UnsetType = UNSET
+    at: int | UnsetType = UNSET
 
 
 class ErrorBody(Struct, frozen=True, kw_only=True):

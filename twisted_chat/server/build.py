@@ -1,6 +1,6 @@
-"""The parts of a chat put together: store, identity, hub, HTTP and WebSocket edge; no ports and no process.
+"""Build a chat out of its parts: store, authentication, core, HTTP and WebSocket edge; no ports and no process.
 
-Everything that a part needs from the world is given to it here and nowhere else.
+Clock, randomness, threads and the reactor are handed to the parts here and nowhere else.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class RunningChat:
             self.request_auth.hosts = known_hosts(settings)
 
     async def drain(self, clock: IReactorTime, seconds: float) -> None:
-        """Take nothing new, say goodbye to everybody, and wait for them, not for ever."""
+        """Accept nothing new, close all connections, and wait for their end for at most ``seconds``."""
         self.limiter.draining = True
         deadline = clock.seconds() + seconds
         count = len(self.core.sessions)

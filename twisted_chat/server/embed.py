@@ -1,4 +1,4 @@
-"""The chat inside another program: a resource for its own ``twisted.web`` tree, its own way to know people, and publishing from
+"""The chat inside another program: a resource for its own ``twisted.web`` tree, its own authentication, and publishing from
 Python (``docs/embedding.rst``).
 
 ::
@@ -98,7 +98,7 @@ class EmbeddedChat(Service):
         self._reactor.cancel()
 
     def stopService(self) -> Deferred[None]:
-        """Say goodbye to everybody and close the store."""
+        """Close all connections and the store."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 

@@ -170,7 +170,7 @@ class MemoryChat:
         return [event.text for event in self.log(room) if isinstance(event, Message) and event.text is not None]
 
     def identify(self, credential: Credential) -> Deferred[User | None]:
-        """Who a token speaks for (``words.people.Identity``)."""
+        """The user of a token (:class:`~twisted_chat.interfaces.Authenticator`)."""
         user = self.people.get(credential.token)
         return fail(Unauthenticated("token: unknown")) if user is None else succeed(user)
 

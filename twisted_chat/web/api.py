@@ -73,7 +73,7 @@ class RoomInfo(Struct, frozen=True, kw_only=True):
 
 
 class RoomList(Struct, frozen=True, kw_only=True):
-    """The rooms that the asker may see."""
+    """The rooms that the user may see."""
 
     rooms: tuple[RoomInfo, ...]
 

@@ -72,7 +72,7 @@ class RequestTimeout(ChatError):
 
 
 class CrowdedOut(Unavailable):
-    """Too many requests are being read at once, and this one was the slowest."""
+    """Too many request heads are being read at once, and this one was the slowest."""
 
 
 class Refusal(Struct, frozen=True):

@@ -30,7 +30,7 @@ UNSENT_BYTES = 65_536
 
 
 class LinkListener(Protocol):
-    """What a link calls: a session."""
+    """What a connection calls: a session."""
 
     def heard(self) -> None: ...
 

@@ -1,4 +1,4 @@
-"""The embedded store: one SQLite file, one thread that writes, others that read (design decisions 2, 3 and 9).
+"""The embedded store: one SQLite file, one thread that writes, others that read, as docs/decisions/03-group-commit.rst says.
 
 Reading never waits for a commit: each reader has its own connection, and the write-ahead log lets it see the last committed
 state meanwhile.

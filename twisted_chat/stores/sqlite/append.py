@@ -1,4 +1,4 @@
-"""A batch of any kind, draft by draft in its order, inside a transaction that the caller begins and commits.
+"""A batch of any kind, event by event in its order, inside a transaction that the caller begins and commits.
 
 For batches with repeated keys, amendments, topics or new rooms.  Messages between two amendments are still one statement;
 amendments look at what they amend, so what was said before them in the batch is written first.
@@ -215,7 +215,7 @@ class CarefulAppend:
         return amendments.MessageState(author, revision, bool(binary), bool(gone), emoji)
 
     def _emoji(self, room: RoomRow, new_event: NewReaction) -> frozenset[str]:
-        """The different emoji on the message; those beside the draft's own count only if that is not there yet."""
+        """The different emoji on the message; those beside the new one count only if that is not there yet."""
         there = self._execute(
             "SELECT 1 FROM reaction WHERE room = ? AND of = ? AND emoji = ? LIMIT 1", (room.id, new_event.of, new_event.emoji)
         ).fetchone()

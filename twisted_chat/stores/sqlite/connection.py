@@ -132,7 +132,7 @@ class InUse(StoreError):
 
 
 class FileLock:
-    """Held from construction to :meth:`release`; :class:`InUse` if somebody else has it."""
+    """Held from construction to :meth:`release`; :class:`InUse` if another process has it."""
 
     def __init__(self, database: str) -> None:
         self._file = os.open(database + ".lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -146,7 +146,7 @@ class FileLock:
         os.pwrite(self._file, b"%d\n" % os.getpid(), 0)
 
     def release(self) -> None:
-        """Let go; the file stays, because removing it would race with the next server's opening it."""
+        """Release the lock; the file stays, because removing it would race with the next server's opening it."""
         os.ftruncate(self._file, 0)
         os.close(self._file)
 

@@ -1,4 +1,4 @@
-"""Questions to the log: each is one statement, so that it sees one committed state, and answers one row."""
+"""Queries of the log: each is one statement, so that it sees one committed state, and has one row as its result."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def read_marks(connection: sqlite3.Connection, user: str) -> dict[str, int]:
 
 
 def _bound(number: int) -> int:
-    """Numbers that clients name may be of any size; SQLite's are not."""
+    """Clients may send larger numbers than SQLite has."""
     return max(-1, min(number, common.END))
 
 

@@ -84,7 +84,7 @@ class Log:
         return answer
 
     def purge(self, name: str, keep_events: int | None, keep_after_ms: int | None) -> bool:
-        """Forget some of what is to be forgotten; whether there may be more."""
+        """Remove some of the events that retention does not keep; answers whether there may be more."""
         room = self.rooms.get(name)
         if room is None:
             return False
