@@ -103,8 +103,9 @@ class HttpCase(SynchronousTestCase):
             *api,
             openapi_route(api),
         ]
+        self.router = Router(self.request_auth, upgrades, routes, logger, prefix=self.prefix)
         self.site = ChatSite(
-            Router(self.request_auth, upgrades, routes, logger, prefix=self.prefix).answer,
+            self.router.answer,
             self.limiter,
             self.clock,
             body_bytes=body_bytes(self.limits.text_bytes),

@@ -113,7 +113,7 @@ class KeyTests(SynchronousTestCase):
         directory = Path(self.mktemp())
         directory.mkdir()
         private, _ = make_certificate(directory)
-        self.assertIn("this is a private one", self.refused(f"ES256:{private}"))
+        self.assertIn("this is a private key", self.refused(f"ES256:{private}"))
         (directory / "short").write_text("short secret")
         line = self.refused(f"HS256:{directory}/short")
         self.assertIn("at least 32 bytes", line)

@@ -118,7 +118,7 @@ class SettingsTests(SynchronousTestCase):
             'allowed_origins = ["*"]': "'*' is not scheme://host",
             'allowed_origins = ["null"]': "'null' is not scheme://host",
             'allowed_origins = ["https://a.example/path"]': "is not scheme://host",
-            'trusted_proxies = ["10.0.0.0/99"]': "is no address or network",
+            'trusted_proxies = ["10.0.0.0/99"]': "is not an address or network",
             'public_url = "example.org"': "is no address of a site",
             'jwt_keys = ["none:key"]': "is not ALGORITHM:FILE",
             'token_cookie = "a b"': "is no name of a cookie",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -13,7 +14,7 @@ from tests.http_memory import Reply, Wire, handshake, request_head
 from twisted_chat.client import ChatClient, HandshakeRefused, Message, State
 from twisted_chat.errors import BadRequest, Unauthenticated, Unavailable
 from twisted_chat.server.config import Settings
-from twisted_chat.server.embed import EmbeddedChat
+from twisted_chat.server.embed import BoundedRequest, EmbeddedChat
 from twisted_chat.stores.memory import MemoryStore
 from twisted_chat.testing import TestClock
 from twisted_chat.testing.transports import Endpoint
@@ -103,6 +104,17 @@ class EmbedTests(SynchronousTestCase):
         self.assertEqual(self.ask(handshake(b"/chat/ws", cookie, (b"Origin", b"http://evil.test"))).status, 403)
         self.assertEqual(self.ask(handshake(b"/chat/ws", origin)).status, 401)
 
+    def test_host_names_are_up_to_the_program(self) -> None:
+        """Its pages may open sockets under any name of its site."""
+        self.embedded()
+
+        self.assertEqual(self.ask(handshake(b"/chat/ws", (b"Origin", b"http://chat.test:8080"))).status, 101)
+
+    def test_host_names_are_checked_if_the_program_lists_them(self) -> None:
+        self.embedded(settings=Settings(allowed_hosts=("www.test",)))
+
+        self.assertEqual(self.ask(handshake(b"/chat/ws", (b"Origin", b"http://chat.test:8080"))).status, 403)
+
     def test_publish(self) -> None:
         """Committed, delivered, and once for each key."""
         chat = self.embedded()
@@ -160,3 +172,78 @@ class EmbedTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors()), 1)
         stopped: Deferred[None] = again.stopService()
         self.successResultOf(stopped)
+
+
+class BodyTests(SynchronousTestCase):
+    """Bodies longer than any endpoint of the chat takes, sent to the site of the program."""
+
+    target = b"/chat/api/v1/rooms/lobby/events"
+    size = 30_000_000
+
+    def setUp(self) -> None:
+        self.clock = TestClock()
+        self.chat = EmbeddedChat(self.clock)
+        self.chat.startService()
+        self.clock.settle()
+
+    def wire(self, **options: Any) -> Wire:
+        root = Resource()
+        root.putChild(b"chat", self.chat.resource)
+        return Wire(Site(root, reactor=self.clock, **options))
+
+    def head(self, *length: tuple[bytes, bytes], kind: bytes = b"text/plain") -> bytes:
+        return request_head(b"POST", self.target, [(b"Content-Type", kind), *length])
+
+    def test_any_site(self) -> None:
+        """The site keeps the body in a file; the chat refuses it without reading it into memory."""
+        wire = self.wire()
+        wire.deliver(self.head((b"Content-Length", b"%d" % self.size)))
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+
+        for _ in range(self.size // 100_000):
+            wire.deliver(b"x" * 100_000)
+
+        self.assertLess(tracemalloc.get_traced_memory()[1], 2_000_000)
+
+    def test_any_site_says_so(self) -> None:
+        limit = 6 * Settings().limits.text_bytes + 1_024
+        wire = self.wire()
+
+        answer = Reply(wire.deliver(self.head((b"Content-Length", b"%d" % (limit + 1))) + b"x" * (limit + 1)))
+
+        self.assertEqual((answer.status, answer.error["code"]), (413, "too_big"))
+
+    def test_bounded_by_the_announced_length(self) -> None:
+        """Refused by the head alone, before any of the body has come."""
+        for kind in (b"text/plain", b"application/x-www-form-urlencoded", b"multipart/form-data; boundary=x"):
+            wire = self.wire(requestFactory=BoundedRequest)
+
+            answer = Reply(wire.deliver(self.head((b"Content-Length", b"%d" % self.size), kind=kind)))
+
+            self.assertEqual((answer.status, wire.disconnecting), (413, True))
+
+    def test_bounded_while_chunks_come(self) -> None:
+        """A chunked body is refused when more has come than may, and what still comes is dropped."""
+        wire = self.wire(requestFactory=BoundedRequest)
+        chunk = b"8000\r\n" + b"x" * 0x8000 + b"\r\n"
+
+        answers = [wire.deliver(data) for data in (self.head((b"Transfer-Encoding", b"chunked")), *[chunk] * 4, b"0\r\n\r\n")]
+
+        self.assertEqual([answer[:12] for answer in answers], [b"", b"", b"", b"", b"HTTP/1.1 413", b""])
+
+    def test_bounded_in_one_read(self) -> None:
+        """A body that came with its head is not answered twice."""
+        wire = self.wire(requestFactory=BoundedRequest)
+
+        answer = wire.deliver(self.head((b"Content-Length", b"100000")) + b"x" * 100_000)
+
+        self.assertEqual(answer.count(b"HTTP/1.1"), 1)
+
+    def test_usual_bodies_pass(self) -> None:
+        wire = self.wire(requestFactory=BoundedRequest)
+
+        answer = wire.deliver(self.head((b"Content-Length", b"5")) + b"hello")
+        self.clock.settle()
+
+        self.assertEqual(Reply(answer + wire.taken()).status, 201)

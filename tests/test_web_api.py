@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
+from twisted.internet.address import IPv6Address
 from twisted.internet.defer import fail
 
 from tests.http_chat import ALICE, HttpCase
-from tests.http_memory import Reply
+from tests.http_memory import Reply, Wire, handshake
 from twisted_chat.errors import Unavailable
 from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
 from twisted_chat.users import User
@@ -210,6 +213,24 @@ def _failed() -> object:
     return fail(Unavailable("disk full"))
 
 
+class DeviceTests(HttpCase):
+    """One bound for a guest's device, whichever way it comes."""
+
+    def assert_status(self, target: str, status: int) -> None:
+        self.assertEqual(self.ask(target).status, status)
+
+    def test_longest(self) -> None:
+        self.assert_status(f"{EVENTS}?device={'d' * 64}", 200)
+
+    def test_too_long(self) -> None:
+        self.assert_status(f"{EVENTS}?device={'d' * 65}", 400)
+
+    def test_too_long_for_a_socket(self) -> None:
+        answer = Wire(self.site).deliver(handshake(b"/ws?device=" + b"d" * 65))
+
+        self.assertEqual(Reply(answer).status, 400)
+
+
 class RateTests(HttpCase):
     limits = Limits(person_burst=3, person_per_second=1.0, query_burst=4, query_per_second=1.0)
 
@@ -228,6 +249,29 @@ class RateTests(HttpCase):
             self.get(EVENTS)
         self.assertEqual(self.ask(EVENTS).status, 429)
         self.assertEqual(self.ask("/").status, 200)
+
+
+class AddressRateTests(HttpCase):
+    """One household or virtual machine has a whole IPv6 ``/64``: its addresses share one rate."""
+
+    limits = Limits(person_burst=3, person_per_second=1.0, query_burst=4, query_per_second=1.0)
+
+    def statuses(self, block: str, **options: Any) -> set[int]:
+        """Each request from another address of the block."""
+        peers = [IPv6Address("TCP", f"{block}::{number:x}", 1) for number in range(1, 20)]
+        return {self.ask(EVENTS, ("Content-Type", "text/plain"), peer=peer, **options).status for peer in peers}
+
+    def test_reading(self) -> None:
+        self.assertEqual(self.statuses("2001:db8:1:2"), {200, 429})
+
+    def test_writing(self) -> None:
+        self.assertEqual(self.statuses("2001:db8:1:2", method="POST", body=b"x"), {201, 429})
+
+    def test_others(self) -> None:
+        """The next block has a rate of its own."""
+        self.statuses("2001:db8:1:2")
+
+        self.assertEqual(self.ask(EVENTS, peer=IPv6Address("TCP", "2001:db8:1:3::1", 1)).status, 200)
 
 
 class DescriptionTests(HttpCase):

@@ -7,10 +7,11 @@ import random
 from twisted.internet.address import IPv4Address
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.http_memory import KEY, Recorder, Wire, handshake, request_head
-from tests.test_web_upgrade import KNOCK, Case
+from tests.http_memory import KEY, Recorder, Reply, Wire, handshake, request_head
+from tests.test_web_upgrade import ALICE, KNOCK, Case
+from twisted_chat.errors import Unauthenticated
 from twisted_chat.limits import Limits
-from twisted_chat.web.handshake import read_head
+from twisted_chat.web.handshake import RawHandshake, read_bytes
 from twisted_chat.web.origins import Origins, TrustedProxies
 from twisted_chat.web.upgrade import Upgrades
 
@@ -42,13 +43,19 @@ HEADERS = (
     (b"Sec-WebSocket-Protocol", b"chat.v1.json, mqtt"),
     (b"Sec-WebSocket-Protocol", b"mqtt"),
     (b"Sec-WebSocket-Protocol", b"bearer.good"),
+    (b"Sec-WebSocket-Protocol", b"bearer.slow, chat.v1.json"),
+    (b"Sec-WebSocket-Protocol", b"bearer.bad"),
     (b"Sec-WebSocket-Extensions", b"permessage-deflate"),
     (b"Origin", b"http://chat.test:8080"),
     (b"Origin", b"http://evil.test"),
+    (b"Accept-Language", b"*"),
     (b"Origin", b"https://www.test\t"),
     (b"Authorization", b"Bearer good"),
+    (b"Authorization", b"Bearer slow"),
+    (b"Authorization", b"Bearer old"),
     (b"Authorization", b"Basic YTpi"),
     (b"Cookie", b"chat_token=good"),
+    (b"Cookie", b"chat_token=slow"),
     (b"Cookie", b"a=b"),
     (b"X-Forwarded-For", b"203.0.113.5, 10.0.0.1"),
     (b"X-Forwarded-Proto", b"https"),
@@ -95,9 +102,10 @@ class SameTests(Case):
         self.request_auth.origins = Origins(frozenset({"https://www.test"}))
         self.request_auth.proxies = TrustedProxies(["10.0.0.0/8"])
         self.upgrades = Upgrades(self.request_auth, self.open_socket, may_enter=self.may_enter)
+        self.site.answer = self.upgrades.upgrade
 
-    def outcome(self, head: bytes, *, quick: bool) -> tuple[bytes, object, object, bytes, bool]:
-        """What the peer got, and what the WebSocket edge got."""
+    def outcome(self, head: bytes, *, quick: bool) -> tuple[bytes, object, object, object, bool]:
+        """What the peer got, what the WebSocket edge got, and which credentials were checked; last, whether the quick reader took it."""
         taken = [False]
 
         def try_quick(channel: object, data: bytes) -> bool:
@@ -105,16 +113,19 @@ class SameTests(Case):
             return taken[0]
 
         self.site.quick = try_quick if quick else lambda channel, data: False
-        for kept in (self.admissions, self.handshakes, self.sockets):
+        for kept in (self.admissions, self.handshakes, self.sockets, self.people.asked, self.people.slow):
             kept.clear()
         wire = Wire(self.site, IPv4Address("TCP", "10.0.0.9", 4))
         raw = wire.deliver(head)
+        for pending in self.people.slow:
+            pending.callback(ALICE)
+        raw += wire.taken()
         for admission in self.admissions:
             self.limiter.ended(admission.address)
         if not wire.disconnecting:
             wire.leave()
         received = self.sockets[0].received if self.sockets else b""
-        return raw, [*self.admissions], [*self.handshakes], received, taken[0]
+        return raw, [*self.admissions], [*self.handshakes], [received, *self.people.asked], taken[0]
 
     def test_random_heads(self) -> None:
         """Thousands of heads, usual and not: the same answer, ticket, handshake and rest, byte for byte."""
@@ -164,15 +175,116 @@ class SameTests(Case):
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
 
-class ReadTests(SynchronousTestCase):
-    def test_read(self) -> None:
-        read = read_head(handshake(b"/ws?x=1") + b"rest")
-        assert read is not None
-        self.assertEqual((read[0], read[2]), (b"/ws?x=1", len(handshake(b"/ws?x=1"))))
-        self.assertEqual(read[1][b"Sec-Websocket-Key"], [KEY])
+class CredentialTests(Case):
+    """Handshakes with a credential, read the quick way."""
 
-    def test_left_alone(self) -> None:
-        """A part of a head, a body, a long head, bytes that mean something: not the usual case."""
+    slow = handshake(b"/ws", (b"Authorization", b"Bearer slow"))
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.upgrades = Upgrades(self.request_auth, self.open_socket, may_enter=self.may_enter)
+        self.site.quick = self.upgrades.quick
+        self.site.answer = self.upgrades.upgrade
+
+    def test_the_parser_of_twisted_is_not_needed(self) -> None:
+        """Whoever proves by a header, a subprotocol or the cookie who they are is let in by the quick reader alone."""
+        self.site.answer = self.fail
+        for header in (
+            (b"Authorization", b"Bearer good"),
+            (b"Sec-WebSocket-Protocol", b"bearer.good"),
+            (b"Cookie", b"chat_token=good"),
+        ):
+            wire = self.wire()
+
+            answer = wire.deliver(handshake(b"/ws", (b"Origin", b"http://chat.test:8080"), header))
+
+            self.assertEqual(answer, KNOCK, header)
+
+    def test_opens_when_the_credential_is_known(self) -> None:
+        """Bytes that came while the credential was being checked are the first that the WebSocket gets."""
+        wire = self.wire()
+        wire.deliver(self.slow + b"one")
+        wire.deliver(b"two")
+
+        self.people.slow[0].callback(ALICE)
+
+        self.assertEqual((wire.taken(), self.sockets[0].received), (KNOCK, b"onetwo"))
+
+    def test_a_refused_credential_is_checked_once(self) -> None:
+        wire = self.wire()
+        wire.deliver(self.slow + b"behind")
+
+        self.people.slow[0].errback(Unauthenticated("token: unknown"))
+
+        self.assertEqual((Reply(wire.taken()).status, wire.disconnecting, len(self.people.asked)), (401, True, 1))
+
+    def test_a_bug_in_the_check_is_logged(self) -> None:
+        wire = self.wire()
+        wire.deliver(self.slow)
+
+        self.people.slow[0].errback(RuntimeError("a bug"))
+
+        self.assertEqual(Reply(wire.taken()).status, 500)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+    def test_a_client_that_leaves_ends_the_check(self) -> None:
+        wire = self.wire()
+        wire.deliver(self.slow)
+
+        wire.leave()
+
+        self.assertEqual((self.people.cancelled, self.sockets, self.limiter.connections), (1, [], 0))
+
+    def test_a_check_that_hangs_ends(self) -> None:
+        """The handshake is refused after ``handshake_seconds``, and no call is left."""
+        wire = self.wire()
+        wire.deliver(self.slow)
+
+        self.clock.pump([1.0] * 11)
+
+        self.assertEqual(Reply(wire.taken()).status, 503)
+
+    def test_bytes_are_held_within_bounds(self) -> None:
+        """A client that does not wait for the answer is not read further than a head is long."""
+        wire = self.wire()
+        wire.deliver(self.slow)
+        for _ in range(5):
+            wire.deliver(b"x" * 4_096)
+        self.assertEqual(wire.producerState, "paused")
+
+        self.people.slow[0].callback(ALICE)
+
+        self.assertEqual((wire.producerState, len(self.sockets[0].received)), ("producing", 5 * 4_096))
+
+    def test_the_result_is_for_one_credential(self) -> None:
+        """What the quick reader found out about one request is not used for the next one of the same connection."""
+        wire = self.wire()
+        self.site.answer = lambda request: request.finish()
+        wire.deliver(handshake(b"/ws", (b"Authorization", b"Bearer bad")))
+        wire.taken()
+        self.site.answer = self.upgrades.upgrade
+
+        answer = wire.deliver(handshake(b"/ws", (b"Authorization", b"Bearer good")))
+
+        self.assertEqual(answer, KNOCK)
+
+
+class ReadTests(SynchronousTestCase):
+    peer = IPv4Address("TCP", "192.0.2.7", 1)
+
+    def read(self, data: bytes) -> tuple[RawHandshake, int] | None:
+        return read_bytes(data, self.peer, False)
+
+    def test_read(self) -> None:
+        read = self.read(handshake(b"/ws?x=1") + b"rest")
+
+        assert read is not None
+        raw, end = read
+        self.assertEqual((raw.path, raw.arguments, end), (b"/ws", {b"x": [b"1"]}, len(handshake(b"/ws?x=1"))))
+        self.assertEqual(raw.headers[b"Sec-Websocket-Key"], [KEY])
+
+    def test_left_to_twisted(self) -> None:
+        """A part of a head, a body, a long head, unusual bytes: not the usual case."""
         for data in (
             handshake()[:-1],
             handshake(b"/ws", (b"Content-Length", b"0")),
@@ -184,7 +296,7 @@ class ReadTests(SynchronousTestCase):
             request_head(),
             b"",
         ):
-            self.assertIsNone(read_head(data), data[:60])
+            self.assertIsNone(self.read(data), data[:60])
 
 
 def _undated(outcome: tuple[object, ...]) -> list[object]:

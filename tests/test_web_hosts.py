@@ -2,38 +2,60 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from twisted.internet.address import UNIXAddress
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.http_chat import HttpCase
+from tests.http_memory import Reply, Wire, handshake, request_head
 from twisted_chat.errors import BadRequest, Forbidden
 from twisted_chat.server.build import known_hosts
 from twisted_chat.server.config import Settings
 from twisted_chat.web.origins import Hosts, TrustedProxies, parse_host
 
 EVENTS = "/api/v1/rooms/lobby/events"
+ORIGIN = ("Origin", "http://evil.test")
+LANGUAGE = ("Accept-Language", "en")
 
 
 class HostsTests(SynchronousTestCase):
-    def test_addresses_and_loopback_names(self) -> None:
-        """They cannot be pointed elsewhere, so they are known out of the box; no other name is."""
+    def test_addresses_and_loopback_names_are_known(self) -> None:
+        """Nobody can point them elsewhere."""
         hosts = Hosts()
         for host in ("localhost", "localhost:8080", "chat.localhost", "127.0.0.1:80", "[::1]:8080", "192.168.1.7", "localhost."):
             hosts.check(host)
-        for host in ("evil.test", "evil.test:8080", "localhost.evil.test", "127.0.0.1.evil.test", "", "[evil]:80", "1.2.3"):
-            self.assertRaises(Forbidden, hosts.check, host)
 
-    def test_names_and_patterns(self) -> None:
+    def test_other_names_are_not(self) -> None:
+        """Nor what only begins or ends like an address or a loopback name, nor what is no host at all."""
+        names = ("evil.test", "evil.test:8080", "localhost.evil.test", "127.0.0.1.evil.test", "evillocalhost", "1.2.3")
+        nonsense = ("", ".", "[evil]:80", "[::1].evil.test", "127.0.0.1@evil.test", "127.0.0.1/evil", "localhost evil.test")
+        for host in (*names, *nonsense):
+            with self.assertRaises(Forbidden, msg=host):
+                Hosts().check(host)
+
+    def test_named(self) -> None:
         hosts = Hosts(frozenset({"chat.lan", "*.example.org"}))
-        for host in ("chat.lan", "a.example.org:8443", "a.b.example.org"):
+        for host in ("chat.lan", "Chat.LAN:8080", "a.example.org:8443", "a.b.example.org"):
             hosts.check(host)
+
+    def test_not_named(self) -> None:
+        """A pattern is for what lies below the name, with the dot."""
+        hosts = Hosts(frozenset({"chat.lan", "*.example.org"}))
         for host in ("example.org", "notexample.org", "chat.lan.evil.test"):
-            self.assertRaises(Forbidden, hosts.check, host)
+            with self.assertRaises(Forbidden, msg=host):
+                hosts.check(host)
+
+    def test_any(self) -> None:
         Hosts(frozenset({"*"})).check("anything.test")
 
+    def test_parsed(self) -> None:
+        self.assertEqual([parse_host(text) for text in ("Chat.LAN.", "*.a.b", "*")], ["chat.lan", "*.a.b", "*"])
+
     def test_what_is_no_host(self) -> None:
-        self.assertEqual(parse_host("Chat.LAN."), "chat.lan")
         for text in ("", "http://x", "a b", "x:80", "*x", "a..b"):
-            self.assertRaises(BadRequest, parse_host, text)
+            with self.assertRaises(BadRequest, msg=text):
+                parse_host(text)
 
     def test_the_settings_make_them_known(self) -> None:
         """The host of the public URL, those of allowed origins, and the allowed hosts."""
@@ -45,49 +67,113 @@ class HostsTests(SynchronousTestCase):
 
 
 class RebindingTests(HttpCase):
-    """The origin is that of the host, so only the host can tell."""
-
-    page = (("Origin", "http://evil.test"), ("Accept-Language", "en"))
+    """The page's origin is the host of its request, so only the host tells that the page is foreign."""
 
     def setUp(self) -> None:
         super().setUp()
         self.request_auth.hosts = Hosts()
 
-    def refused(self, path: str, *headers: tuple[str, str], **options: object) -> None:
-        reply = self.ask(path, *headers, host=b"evil.test", **options)
-        self.assertEqual((reply.status, reply.error["code"]), (403, "forbidden"))
-        self.assertIn("allowed_hosts", reply.error["message"])
+    def assert_refused(self, reply: Reply) -> None:
+        """Told which setting allows it."""
+        self.assertEqual((reply.status, reply.error["code"], "allowed_hosts" in reply.error["message"]), (403, "forbidden", True))
 
-    def test_reading_and_writing(self) -> None:
-        """With an origin or, as browsers leave it out where they read from their own, without one."""
-        self.refused(EVENTS, *self.page)
-        self.refused(EVENTS, self.page[1])
-        self.refused(EVENTS, *self.page, method="POST", body=b'{"text":"x"}')
+    def ask_evil(self, path: str, *headers: tuple[str, str], **options: Any) -> Reply:
+        return self.ask(path, *headers, host=b"evil.test", **options)
 
-    def test_streams_and_the_page_itself(self) -> None:
-        self.refused(EVENTS, *self.page, ("Accept", "text/event-stream"))
-        self.refused("/", self.page[1])
+    def test_reading(self) -> None:
+        self.assert_refused(self.ask_evil(EVENTS, ORIGIN))
 
-    def test_sockets(self) -> None:
-        """Before the upgrade, for both readers of a handshake."""
-        handshake = (
-            ("Upgrade", "websocket"),
-            ("Connection", "Upgrade"),
-            ("Sec-WebSocket-Version", "13"),
-            ("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA=="),
+    def test_reading_without_origin(self) -> None:
+        """Browsers send no origin with a GET to the page's own."""
+        self.assert_refused(self.ask_evil(EVENTS, LANGUAGE))
+
+    def test_writing(self) -> None:
+        text = ("Content-Type", "text/plain")
+
+        self.assert_refused(self.ask_evil(EVENTS, ORIGIN, text, method="POST", body=b"spam"))
+
+        self.assertEqual(self.get(EVENTS)["events"], [])
+
+    def test_preflight(self) -> None:
+        self.assert_refused(self.ask_evil(EVENTS, ORIGIN, method="OPTIONS"))
+
+    def test_event_stream(self) -> None:
+        self.assert_refused(self.ask_evil(EVENTS, LANGUAGE, ("Accept", "text/event-stream")))
+
+    def test_the_page(self) -> None:
+        self.assert_refused(self.ask_evil("/", LANGUAGE))
+
+    def test_handshake_read_by_twisted(self) -> None:
+        self.site.quick = lambda channel, data: False
+
+        self.assert_refused(
+            Reply(Wire(self.site).deliver(handshake(b"/ws", (b"Origin", b"http://evil.test"), host=b"evil.test")))
         )
-        self.refused("/ws", self.page[0], *handshake)
-        self.refused("/ws", self.page[0], *handshake, ("X-Slow", "é"))
 
-    def test_programs_may_use_any_name(self) -> None:
-        """They send neither an origin nor a language, and nobody can make a browser do so."""
-        self.assertEqual(self.ask(EVENTS, host=b"evil.test").status, 200)
+    def test_handshake_read_quickly(self) -> None:
+        self.site.quick = self.router.quick
 
-    def test_known_names(self) -> None:
+        self.assert_refused(
+            Reply(Wire(self.site).deliver(handshake(b"/ws", (b"Origin", b"http://evil.test"), host=b"evil.test")))
+        )
+
+    def test_a_forwarding_header_proves_nothing(self) -> None:
+        """A page that reaches the port of a server behind a proxy of the same machine can set the header itself."""
+        self.request_auth.proxies = TrustedProxies(["192.0.2.0/24"])
+
+        self.assert_refused(self.ask_evil(EVENTS, ORIGIN, ("X-Forwarded-For", "127.0.0.1"), ("X-Forwarded-Proto", "https")))
+
+
+class KnownTests(HttpCase):
+    """Who goes on working without a setting."""
+
+    def setUp(self) -> None:
+        super().setUp()
         self.request_auth.hosts = Hosts(frozenset({"chat.lan"}))
-        self.assertEqual(self.ask(EVENTS, ("Origin", "http://chat.lan:8080"), host=b"chat.lan:8080").status, 200)
-        self.assertEqual(self.ask(EVENTS, ("Origin", "http://localhost"), host=b"localhost").status, 200)
+        self.site.quick = self.router.quick
 
-    def test_trusted_proxies_route_by_host(self) -> None:
-        self.request_auth.proxies = TrustedProxies(["192.0.2.0/24", "127.0.0.1"])
-        self.assertEqual(self.ask(EVENTS, *self.page, host=b"evil.test").status, 200)
+    def assert_answered(self, *headers: tuple[str, str], host: bytes = b"other.test", **options: Any) -> None:
+        self.assertEqual(self.ask(EVENTS, *headers, host=host, **options).status, 200)
+
+    def test_programs(self) -> None:
+        """curl and most libraries send neither an origin nor a language."""
+        self.assert_answered()
+
+    def test_node(self) -> None:
+        """Its ``fetch`` sends a language and a mode, but no site; a page can take away neither the language nor set the mode."""
+        self.assert_answered(("Accept-Language", "*"), ("Sec-Fetch-Mode", "cors"))
+
+    def test_handshakes_of_programs(self) -> None:
+        """All browsers send an origin with a handshake; Node.js sends none."""
+        node = ((b"Accept-Language", b"*"), (b"Sec-Fetch-Mode", b"websocket"))
+
+        self.assertEqual(Wire(self.site).deliver(handshake(b"/ws", *node, host=b"other.test")), b"<101>")
+
+    def test_handshake_of_a_page(self) -> None:
+        origin = (b"Origin", b"http://chat.lan:8080")
+
+        self.assertEqual(Wire(self.site).deliver(handshake(b"/ws", origin, host=b"chat.lan:8080")), b"<101>")
+
+    def test_pages_under_known_names(self) -> None:
+        self.assert_answered(("Origin", "http://chat.lan:8080"), host=b"chat.lan:8080")
+
+    def test_pages_under_an_address(self) -> None:
+        self.assert_answered(("Origin", "http://192.168.1.7:8080"), host=b"192.168.1.7:8080")
+
+    def test_pages_over_tls(self) -> None:
+        """The browser has compared the name with the certificate."""
+        wire = Wire(self.site)
+        wire.protocol.isSecure = lambda: True
+
+        answer = wire.deliver(
+            request_head(target=EVENTS.encode(), headers=[(b"Origin", b"https://other.test")], host=b"other.test")
+        )
+        self.turn()
+
+        self.assertEqual(Reply(answer + wire.taken()).status, 200)
+
+    def test_pages_through_a_unix_socket(self) -> None:
+        """No browser can connect there; the proxy has chosen this server by the name."""
+        self.request_auth.proxies = TrustedProxies(["unix"])
+
+        self.assert_answered(("Origin", "http://other.test"), peer=UNIXAddress(None))

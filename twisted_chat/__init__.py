@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from twisted_chat.interfaces import Authenticator
     from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
     from twisted_chat.server.config import Settings
-    from twisted_chat.server.embed import EmbeddedChat
+    from twisted_chat.server.embed import BoundedRequest, EmbeddedChat
     from twisted_chat.users import Credential, User
 
 _MODULES = {
@@ -87,7 +87,7 @@ _MODULES = {
     "interfaces": "Authenticator",
     "limits": "Limits RoomPolicies RoomPolicy",
     "server.config": "Settings",
-    "server.embed": "EmbeddedChat",
+    "server.embed": "BoundedRequest EmbeddedChat",
     "users": "Credential User",
 }
 #: Each public name -> the module that has it.
@@ -97,6 +97,7 @@ __all__ = [  # noqa: RUF022  in the order of the page
     "Author",
     "Authenticator",
     "BadRequest",
+    "BoundedRequest",
     "ChatClient",
     "ChatError",
     "ClientEnded",

@@ -1,1 +1,1 @@
-"""Authenticators: each is one module behind :class:`twisted_chat.interfaces.Authenticator`."""
+"""Authenticators: from a credential to a user.  Each implements :class:`~twisted_chat.interfaces.Authenticator`."""

@@ -1,23 +1,25 @@
-"""Tokens of another system: signed JSON (RFC 7519), verified by PyJWT.
+"""JSON Web Tokens (RFC 7519) of another issuer, verified by PyJWT.
 
-Each key of the configuration is bound to one algorithm.  The algorithm that a token names only chooses among keys, it never
-decides how a key is used: that would let a public key in PEM be used as an HMAC secret (algorithm confusion), and ``none``
-turns the check off (RFC 8725 section 3.1).
+Each key of the configuration is bound to one algorithm.  The algorithm in a token's header selects among the keys, but never
+decides how a key is used: otherwise a public key in PEM could be used as an HMAC secret (algorithm confusion), and ``none`` would
+turn verification off (RFC 8725 section 3.1).
 """
 
 from __future__ import annotations
 
 import re
+from base64 import urlsafe_b64decode
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jwt
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from twisted.internet.defer import Deferred, fail, succeed
 
 from twisted_chat.errors import BadRequest, ChatError, TokenExpired, Unauthenticated
@@ -26,9 +28,9 @@ from twisted_chat.users import Credential, User
 
 ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
 
-#: Seconds by which the issuer's clock may differ from ours.
+#: Seconds by which the issuer's clock may differ from the server's.
 LEEWAY = 30.0
-#: Characters.  A token comes in one header line; what is longer is not a token.
+#: Characters.  A token has to fit into one header line.
 TOKEN_MAX = 8_192
 #: Bytes.  RFC 7518 section 3.2: an HMAC key must be as long as the hash.
 SECRET_MIN = 32
@@ -37,16 +39,16 @@ RSA_MIN = 2_048
 
 _JWT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
 _SUBJECT = re.compile(r"[!-~]{1,128}")
-#: Rights that a claim may give; others mean nothing here.
+#: Rights that a claim may give; others are ignored.
 _RIGHTS = frozenset({"moderate", "metrics"})
-#: PyJWT looks at the real clock for these; ours is an argument, so they are checked here.
+#: PyJWT checks times against the real clock; here the clock is an argument, so ``_user`` checks them.
 _OPTIONS: Any = {"require": ["exp", "sub"], "verify_exp": False, "verify_nbf": False, "verify_iat": False}
 
 _PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
 
 
 class JwtKey(Struct, frozen=True):
-    """A key that has been read, and the one algorithm that it is for."""
+    """A key, and the one algorithm that it may be used with."""
 
     algorithm: str
     key: bytes | _PublicKey
@@ -57,18 +59,18 @@ class JwtKey(Struct, frozen=True):
 
 
 def read_key(algorithm: str, text: str, kid: str | None = None) -> JwtKey:
-    """The key in ``text``: the secret itself for HS256, a public key in PEM else; :class:`BadRequest` says what is wrong."""
+    """The key in ``text``: the secret itself for HS256, else a public key in PEM; :class:`BadRequest` tells what is wrong."""
     if algorithm not in ALGORITHMS:
         raise BadRequest(f"algorithm: {algorithm!a} is not one of {', '.join(ALGORITHMS)}")
     if algorithm == "HS256":
         return JwtKey(algorithm, _read_secret(text), kid)
     if "PRIVATE KEY" in text:
-        raise BadRequest(f"key: {algorithm} takes the public key, and this is a private one; keep it with the issuer")
+        raise BadRequest(f"key: {algorithm} takes the public key, and this is a private key, which only the issuer should have")
     try:
         key = load_pem_public_key(text.encode())
     except Exception:
-        raise BadRequest(f"key: this is no public key in PEM, as {algorithm} takes") from None
-    return JwtKey(algorithm, _fitting(algorithm, key), kid)
+        raise BadRequest(f"key: not a public key in PEM, which {algorithm} takes") from None
+    return JwtKey(algorithm, _checked_key(algorithm, key), kid)
 
 
 def _read_secret(text: str) -> bytes:
@@ -80,7 +82,7 @@ def _read_secret(text: str) -> bytes:
     return secret
 
 
-def _fitting(algorithm: str, key: object) -> _PublicKey:
+def _checked_key(algorithm: str, key: object) -> _PublicKey:
     match algorithm, key:
         case "RS256", RSAPublicKey():
             if key.key_size < RSA_MIN:
@@ -94,11 +96,11 @@ def _fitting(algorithm: str, key: object) -> _PublicKey:
 
 
 class JsonWebTokens:
-    """Who a JWT speaks for: ``sub`` is the user's id, ``name`` the name, ``rooms`` and ``rights`` the permissions.
+    """Authenticates the bearer of a JWT: ``sub`` gives the user's id, ``name`` the name, ``rooms`` and ``rights`` what they may do.
 
-    :param issuer: what ``iss`` must be; None: not looked at.
-    :param audience: what ``aud`` must have; None: a token made for somebody in particular is refused.
-    :param seconds: the time, seconds since 1970.
+    :param seconds: the time, in seconds since 1970.
+    :param issuer: the required ``iss``; None: any.
+    :param audience: the required member of ``aud``; None: a token with an ``aud`` is refused, as it is meant for another service.
     """
 
     def __init__(
@@ -120,15 +122,12 @@ class JsonWebTokens:
     def _claims(self, token: str) -> Mapping[str, Any]:
         if len(token) > TOKEN_MAX:
             raise Unauthenticated(f"token: longer than {TOKEN_MAX} characters")
-        try:
-            header = jwt.get_unverified_header(token)
-        except jwt.InvalidTokenError:
-            raise Unauthenticated("token: not a JWT") from None
-        if "crit" in header:
-            raise Unauthenticated("token: asks for extensions that this server does not have (crit)")
-        keys = [key for key in self._keys if key.algorithm == header.get("alg")]
-        named = [key for key in keys if key.kid is not None and key.kid == header.get("kid")]
-        for key in named or [key for key in keys if key.kid is None or "kid" not in header]:
+        header = _read_header(token)
+        if header.crit is not UNSET:
+            raise Unauthenticated("token: requires extensions that this server does not have (crit)")
+        keys = [key for key in self._keys if key.algorithm == header.alg]
+        named = [key for key in keys if key.kid is not None and key.kid == header.kid]
+        for key in named or [key for key in keys if key.kid is None or header.kid is None]:
             try:
                 return jwt.decode(
                     token,
@@ -142,7 +141,7 @@ class JsonWebTokens:
                 continue
             except jwt.InvalidTokenError as error:
                 raise Unauthenticated(f"token: {error}") from None
-        raise Unauthenticated("token: signed by nobody whom this server trusts")
+        raise Unauthenticated("token: not signed by a key that this server trusts")
 
     def _user(self, claims: Mapping[str, Any]) -> User:
         now = self._seconds()
@@ -163,6 +162,23 @@ class JsonWebTokens:
         )
 
 
+class _Header(Struct, frozen=True):
+    """The part of a token's header that selects a key (RFC 7515 section 4.1)."""
+
+    alg: str = ""
+    kid: str | None = None
+    crit: msgspec.Raw | UnsetType = UNSET
+
+
+def _read_header(token: str) -> _Header:
+    """The header, unverified; PyJWT's own way takes a third of the time of the whole verification for it."""
+    segment = token.partition(".")[0]
+    try:
+        return msgspec.json.decode(urlsafe_b64decode(segment + "=" * (-len(segment) % 4)), type=_Header)
+    except ValueError:
+        raise Unauthenticated("token: not a JWT") from None
+
+
 def _time(claims: Mapping[str, Any], claim: str) -> float:
     value = claims[claim]
     if isinstance(value, bool) or not isinstance(value, int | float) or not -1e12 < value < 1e12:
@@ -181,7 +197,7 @@ def _name(claims: Mapping[str, Any], subject: str) -> str:
 
 
 def _strings(claims: Mapping[str, Any], claim: str) -> tuple[str, ...]:
-    """A malformed list is refused, not ignored: what it was to forbid would be allowed."""
+    """A list of strings.  A malformed one is refused, because ignoring it could allow what it was meant to forbid."""
     value = claims.get(claim, [])
     if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
         raise Unauthenticated(f"token: {claim} must be a list of strings")

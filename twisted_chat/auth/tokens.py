@@ -1,7 +1,7 @@
-"""Opaque bearer tokens: ``tc_`` and 32 random bytes.
+"""Opaque bearer tokens: ``tc_`` and 32 random bytes in base64.
 
-Only the SHA-256 of a token is kept, so a stolen database is of no use to log in; a slow password hash would gain nothing, since 256
-random bits cannot be guessed.  Unlike a JWT, such a token can be revoked at once.
+The store keeps only the SHA-256 of a token, so that a stolen database is of no use to log in.  A slow password hash would not add
+security, because 256 random bits cannot be guessed.  Unlike a JWT, such a token can be revoked at once.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from twisted_chat.interfaces import TokenRecord, TokenStore
 from twisted_chat.names import person_name
 from twisted_chat.users import Credential, User
 
-#: Tells our tokens from others, to us and to scanners that look for leaked secrets.
+#: Marks the tokens of this server, also for scanners that look for leaked secrets.
 PREFIX = "tc_"
-#: Ids of people with a proof: never those of guests, which begin with ``g``.
+#: Ids of authenticated users; those of guests begin with ``g``.
 _PERSON_ID = re.compile(r"u[!-~]{1,128}")
 _TOKEN = re.compile(r"tc_[A-Za-z0-9_-]{43}")
 _SECRET_BYTES = 32
@@ -29,7 +29,7 @@ _ID_BYTES = 6
 
 
 class Minted(Struct, frozen=True):
-    """A new token: what its bearer gets (shown once), and what the store keeps."""
+    """A new token, which is shown to its bearer once, and what the store keeps of it."""
 
     token: str
     record: TokenRecord
@@ -48,11 +48,11 @@ def mint(
     expires_ms: int | None = None,
     rights: Iterable[str] = (),
 ) -> Minted:
-    """A token that speaks for ``user`` (``u…``), who is shown as ``name``; :class:`BadRequest` names what is wrong."""
+    """A new token for ``user`` (an id such as ``u42``), who is shown as ``name``; :class:`BadRequest` names what is wrong."""
     if not _PERSON_ID.fullmatch(user):
         raise BadRequest("person: must be u and 1 to 128 visible ASCII characters, such as u42")
     if expires_ms is not None and expires_ms <= now_ms:
-        raise BadRequest("expires: must lie ahead")
+        raise BadRequest("expires: must be in the future")
     token = PREFIX + urlsafe_b64encode(random(_SECRET_BYTES)).rstrip(b"=").decode()
     record = TokenRecord(
         id="t" + random(_ID_BYTES).hex(),
@@ -66,14 +66,14 @@ def mint(
 
 
 def secret_hash(token: str) -> bytes:
-    """What the store knows the token by."""
+    """The hash under which the store keeps the token."""
     return sha256(token.encode()).digest()
 
 
 class OpaqueTokens:
-    """Who a ``tc_…`` token speaks for.
+    """Authenticates the bearer of a ``tc_…`` token.
 
-    :param seconds: the time, seconds since 1970.
+    :param seconds: the time, in seconds since 1970.
     """
 
     def __init__(self, store: TokenStore, seconds: Callable[[], float]) -> None:
@@ -84,7 +84,7 @@ class OpaqueTokens:
         if not credential.token.startswith(PREFIX):
             return succeed(None)
         if not _TOKEN.fullmatch(credential.token):
-            return fail(Unauthenticated("token: this is not a whole token"))
+            return fail(Unauthenticated("token: incomplete, or not a token of this server"))
         return self._store.find_token(secret_hash(credential.token)).addCallback(self._bearer)
 
     def _bearer(self, record: TokenRecord | None) -> User | None:

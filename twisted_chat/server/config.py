@@ -46,9 +46,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     guests: bool = True
     #: Web pages that may connect besides the server's own: exact scheme, host and port, such as ``https://www.example.org``.
     allowed_origins: tuple[str, ...] = ()
-    #: Host names under which web pages may reach this server, besides ``localhost``, addresses, this machine's own name and that of
-    #: ``public_url``: exact, ``*.example.org`` for all below, or ``*`` for any.  Another name is refused, because its owner could
-    #: point it at this machine.
+    #: Host names under which web pages may reach this server without TLS, besides ``localhost``, addresses, this machine's own name
+    #: and those of ``public_url`` and ``allowed_origins``: exact, ``*.example.org`` for all below, or ``*`` for any.  Under another name
+    #: pages are refused, because its owner could point it at this machine (DNS rebinding).
     allowed_hosts: tuple[str, ...] = ()
     #: Addresses or networks of reverse proxies, whose ``X-Forwarded-*`` headers are believed, and nobody else's; ``unix`` for
     #: whoever can open a Unix socket of ours.
@@ -334,10 +334,7 @@ def _cookie_name(value: str) -> None:
 
 def _hosts(value: tuple[str, ...]) -> None:
     for host in value:
-        try:
-            parse_host(host)
-        except BadRequest as error:
-            raise ValueError(error.message) from None
+        _as_rules(parse_host, host)
 
 
 def _room_policies(value: dict[str, RoomPolicy]) -> None:

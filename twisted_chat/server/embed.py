@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
-from typing import Any
+from io import SEEK_END
+from typing import IO, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, succeed
@@ -27,13 +28,15 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from twisted_chat.core.chat import Chat
-from twisted_chat.errors import Unavailable
+from twisted_chat.errors import TooBig, Unavailable
 from twisted_chat.events import Event, NewMessage
 from twisted_chat.interfaces import Appended, Duplicate, Store
+from twisted_chat.limits import Limits
 from twisted_chat.server.build import RunningChat, build
 from twisted_chat.server.config import Settings
 from twisted_chat.users import Credential, User
-from twisted_chat.web.responses import Response, error_answer, write_answer
+from twisted_chat.web.api import body_bytes
+from twisted_chat.web.responses import Response, error_answer, whole_answer, write_answer
 
 #: Who speaks when the program itself does.
 PROGRAM = User(id="u-program", name="server", rights=frozenset({"moderate"}))
@@ -135,7 +138,11 @@ class EmbeddedChat(Service):
 
 
 class ChatResource(Resource):
-    """Everything of the chat below one path: page, sockets, API."""
+    """Everything of the chat below one path: page, sockets, API.
+
+    Bodies longer than any of the chat's endpoints takes are refused unread; that the program's site keeps them before is up to
+    its class of requests (:class:`BoundedRequest`).
+    """
 
     isLeaf = True
 
@@ -147,11 +154,16 @@ class ChatResource(Resource):
         """Answer the request, now or later."""
         chat = self.chat
         channel: Any = request.channel
+        content: Any = request.content
         if not hasattr(channel, "abort"):
             # What the chat's own channels can: drop a stream whose reader takes nothing.
             channel.abort = getattr(channel, "forceAbortClient", request.loseConnection)
         if chat is None:
             write_answer(request, error_answer(Unavailable("the chat is not running", retry_after_ms=2_000)))
+            return NOT_DONE_YET
+        limit = chat.site.body_bytes
+        if _size(content) > limit:
+            write_answer(request, error_answer(TooBig(f"body: at most {limit} bytes")), last=True)
             return NOT_DONE_YET
         below = request.path.split(b"/")[len(request.prepath or ()) + 1 :]
         if not below and not request.requestHeaders.hasHeader("upgrade"):
@@ -161,6 +173,51 @@ class ChatResource(Resource):
         request.path = b"/" + b"/".join(below)
         chat.site.answer(request)  # type: ignore[arg-type]
         return NOT_DONE_YET
+
+
+class BoundedRequest(Request):
+    """For the program's own site, ``Site(root, requestFactory=BoundedRequest)``: refuses long bodies before they are kept.
+
+    A site of Twisted keeps every body whole before any resource sees the request: in a file from 100,000 bytes on, forms also in
+    memory.  A request of this class is answered 413, and its connection ends, as soon as its head announces more than
+    ``max_body`` bytes or, chunked, more have come.  It holds for all resources of the site.
+
+    :cvar max_body: bytes; the default is the largest body that a chat with default limits takes.  A program with other uploads has a
+        subclass with another value.
+    """
+
+    max_body = body_bytes(Limits().text_bytes)
+    content: IO[bytes]
+    transport: Any
+    _refused = False
+
+    def gotLength(self, length: int | None) -> None:
+        """The head is there; ``length`` is None for a chunked body."""
+        super().gotLength(0 if length is not None and length > self.max_body else length)
+        if length is not None and length > self.max_body:
+            self._refuse()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        if not self._refused and self.content.tell() + len(data) > self.max_body:
+            self._refuse()
+        if not self._refused:
+            super().handleContentChunk(data)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        if not self._refused:
+            super().requestReceived(command, path, version)
+
+    def _refuse(self) -> None:
+        self._refused = True
+        self.transport.write(whole_answer(TooBig(f"body: at most {self.max_body} bytes")))
+        self.loseConnection()
+
+
+def _size(content: IO[bytes]) -> int:
+    """Bytes of a body, which is not read for that."""
+    size = content.seek(0, SEEK_END)
+    content.seek(0)
+    return size
 
 
 class _TrackedReactor:

@@ -1,6 +1,6 @@
-"""The JSON API over HTTP: read a room's log, page through it, stream it, append to it.
+"""The HTTP API: list rooms, read a room's log and page through it, stream it, write to it.
 
-One shape of an event everywhere.  ``/api/v1/openapi.json`` is made from the structs here.
+Events have the same shape as in ``chat.v1.json``.  ``/api/v1/openapi.json`` is made from the structs here.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from twisted_chat.interfaces import Duplicate
 from twisted_chat.protocol.commands import Seq
 from twisted_chat.users import User
 from twisted_chat.web.auth import single
+from twisted_chat.web.handshake import decoded_room
 from twisted_chat.web.responses import Response
 from twisted_chat.web.routing import ApiRequest, Route, Who, json_answer
 from twisted_chat.web.sse import read_event_id, stream
-from twisted_chat.web.upgrade import decoded_room
 
-#: Events in an answer when nobody says how many.
+#: Events in an answer without ``limit``.
 _PAGE = 50
 #: Bytes that JSON and base64 may add to a text.
 _AROUND_TEXT = 1_024
 
 
-#: What the description cannot see in the structs.
+#: Parts of the API's description that the structs do not show.
 _STREAMED = {
     "parameters": [
         {
@@ -49,7 +49,7 @@ _KEYED = {
         {
             "name": "Idempotency-Key",
             "in": "header",
-            "description": "Sent again with the same key, a message is said once.",
+            "description": "A message that is sent again with the same key is kept once.",
             "schema": {"type": "string", "minLength": 1, "maxLength": 64},
         }
     ],
@@ -79,10 +79,10 @@ class RoomList(Struct, frozen=True, kw_only=True):
 
 
 class EventsQuery(Struct, frozen=True, kw_only=True):
-    """Which events.
+    """Which events of the log to answer with.
 
-    :ivar after: the log as it is after that number; the others give messages in their present state.
-    :ivar tail: (streams) so many of the last events first.
+    :ivar after: the events after that number, as they were logged; ``before``, ``around`` and none give messages in their present state.
+    :ivar tail: (streams) how many of the last events to send first.
     """
 
     after: Seq | None = None
@@ -95,7 +95,7 @@ class EventsQuery(Struct, frozen=True, kw_only=True):
 class Events(Struct, frozen=True, kw_only=True):
     """A part of a room's log, oldest first.
 
-    :ivar next: (after) the number to ask after next; equal to ``head`` at the end.
+    :ivar next: (after) the value of ``after`` for the next request; equal to ``head`` at the end.
     :ivar more_before: (before, around, none) there are older messages; ``more_after`` newer ones.
     """
 
@@ -120,7 +120,7 @@ class SendBody(Struct, frozen=True, kw_only=True):
 class SendResult(Struct, frozen=True, kw_only=True):
     """The message is on disk (in an ephemeral room: it is being delivered).
 
-    :ivar duplicate: the same key had been kept before; nothing was added, and this is the first result.
+    :ivar duplicate: a message with this key had been kept before; nothing was added, and this is the first result.
     """
 
     room: str
@@ -140,7 +140,7 @@ class Api:
         self._sends = BucketTable(core.configuration, lambda limits: (limits.person_burst, limits.person_per_second), core.now)
 
     def routes(self) -> list[Route]:
-        """The rows of the table."""
+        """The routes of the endpoints."""
         events = "/api/v1/rooms/{room}/events"
         return [
             Route(method=b"GET", path="/api/v1/rooms", endpoint=self.rooms, query=(Who,), answers=RoomList, public=True),
@@ -168,44 +168,44 @@ class Api:
 
     async def rooms(self, call: ApiRequest) -> Response:
         """The rooms that you may see."""
-        user = await self._asker(call)
+        user = await self._reader(call)
         core = self._core
         return json_answer(
-            RoomList(rooms=tuple(_info(room, core.permissions.can(user, room)) for room in core.rooms.visible(user)))
+            RoomList(rooms=tuple(_room_info(room, core.permissions.can(user, room)) for room in core.rooms.visible(user)))
         )
 
     async def events(self, call: ApiRequest) -> Response | None:
         """A part of a room's log; with ``Accept: text/event-stream`` everything from there on, as it happens."""
-        user = await self._asker(call)
+        user = await self._reader(call)
         query = call.query(EventsQuery)
-        room = self._core.rooms.find(user, decoded_room(call.segments[0]), call.arrival.address)
+        room = self._core.rooms.find(user, decoded_room(call.segments[0]), call.client.address)
         if _wants_stream(call):
             await self._stream(call, user, room, query)
             return None
         if sum(place is not None for place in (query.after, query.before, query.around)) > 1:
             raise BadRequest("after: give one of after, before and around")
-        return json_answer(await self._part(user, room, query))
+        return json_answer(await self._read_events(user, room, query))
 
     async def say(self, call: ApiRequest) -> Response:
-        """Say something in a room.  With an ``Idempotency-Key`` it is said once, however often it is sent."""
+        """Send a message to a room.  With an ``Idempotency-Key`` it is kept once, however often it is sent."""
         user = await call.user()
         core = self._core
-        room = core.rooms.find(user, decoded_room(call.segments[0]), call.arrival.address)
+        room = core.rooms.find(user, decoded_room(call.segments[0]), call.client.address)
         key = _key(call, user)
-        said = self._said(call)
-        self._check_rate(call.arrival.address, user)
-        new_event = NewMessage(user.author, key, said.text, said.data, said.reply_to)
+        message = self._read_message(call)
+        self._check_rate(call.client.address, user)
+        new_event = NewMessage(user.author, key, message.text, message.data, message.reply_to)
         outcome = await core.post(user, room.name, new_event)
-        repeated = isinstance(outcome, Duplicate)
+        duplicate = isinstance(outcome, Duplicate)
         event = outcome.event
-        answer = SendResult(room=room.name, seq=event.seq, event=event.id, key=key or UNSET, duplicate=repeated)
-        return json_answer(answer, 200 if repeated else 201)
+        answer = SendResult(room=room.name, seq=event.seq, event=event.id, key=key or UNSET, duplicate=duplicate)
+        return json_answer(answer, 200 if duplicate else 201)
 
-    async def _asker(self, call: ApiRequest) -> User:
-        _take(self._reads.bucket(address_block(call.arrival.address)))
+    async def _reader(self, call: ApiRequest) -> User:
+        _take_token(self._reads.bucket(address_block(call.client.address)))
         return await call.user()
 
-    async def _part(self, user: User, room: Room, query: EventsQuery) -> Events:
+    async def _read_events(self, user: User, room: Room, query: EventsQuery) -> Events:
         core = self._core
         if query.after is not None:
             events = await core.read(user, room.name, query.after, query.limit)
@@ -217,7 +217,7 @@ class Api:
     async def _stream(self, call: ApiRequest, user: User, room: Room, query: EventsQuery) -> None:
         last = single(call.headers, b"Last-Event-Id")
         since = read_event_id(last.decode("latin-1")) if last else None
-        address = call.arrival.address
+        address = call.client.address
         self._core.check_may_enter(user, room.name, address)
         self._limiter.admit(address)
         ended = _once(lambda: self._limiter.ended(address))
@@ -228,7 +228,7 @@ class Api:
                 user,
                 room,
                 address,
-                call.for_pages(),
+                call.cors_headers(),
                 since=since,
                 after=query.after,
                 tail=query.tail,
@@ -238,30 +238,30 @@ class Api:
             ended()
             raise
 
-    def _said(self, call: ApiRequest) -> SendBody:
+    def _read_message(self, call: ApiRequest) -> SendBody:
         kind = call.content_type()
         limit = self._core.limits.text_bytes
         if kind == b"application/json":
-            said = call.body(SendBody)
+            message = call.body(SendBody)
         elif kind == b"text/plain":
             try:
-                said = SendBody(text=call.request.content.read().decode())
+                message = SendBody(text=call.request.content.read().decode())
             except UnicodeDecodeError:
                 raise BadRequest("body: must be UTF-8") from None
         else:
             raise BadRequest("Content-Type: must be application/json or text/plain")
-        if (said.text is None) == (said.data is None):
+        if (message.text is None) == (message.data is None):
             raise BadRequest("text: give either text or data")
-        content = said.text.encode() if said.text is not None else said.data or b""
+        content = message.text.encode() if message.text is not None else message.data or b""
         if not content:
             raise BadRequest("text: must not be empty")
         if len(content) > limit:
             raise TooBig(f"text: at most {limit} bytes")
-        return said
+        return message
 
     def _check_rate(self, address: str, user: User) -> None:
         """By address, by user, and by all guests of the address: a guest without a device is a new user each time."""
-        _take(self._sends.bucket(address_block(address)))
+        _take_token(self._sends.bucket(address_block(address)))
         self._core.rates.check(user, address)
 
 
@@ -270,14 +270,15 @@ def body_bytes(text_bytes: int) -> int:
     return 6 * text_bytes + _AROUND_TEXT
 
 
-def _take(bucket: TokenBucket) -> None:
+def _take_token(bucket: TokenBucket) -> None:
+    """Take one token, or raise :class:`RateLimited`."""
     if not bucket.available():
         wait = bucket.wait()
         raise RateLimited(f"too fast, wait {wait:.1f} s", retry_after_ms=ceil(wait * 1000))
     bucket.take(1)
 
 
-def _info(room: Room, can: tuple[str, ...]) -> RoomInfo:
+def _room_info(room: Room, can: tuple[str, ...]) -> RoomInfo:
     return RoomInfo(
         name=room.name,
         topic=room.topic,
@@ -322,7 +323,7 @@ def _key(call: ApiRequest, user: User) -> str | None:
     if not (0 < len(key) <= 64 and key.isascii() and key.isprintable()):
         raise BadRequest("Idempotency-Key: 1 to 64 visible ASCII characters")
     if user.guest and call.query(Who).device is None:
-        raise BadRequest("device: a guest's Idempotency-Key needs one, or nobody knows that it is you again")
+        raise BadRequest("device: required with a guest's Idempotency-Key, because it tells that the same guest sends again")
     return key
 
 

@@ -1,4 +1,8 @@
-"""Authentication of requests, for sockets and the HTTP API alike: host, then origin, then credential, in that order."""
+"""Authenticate requests, for WebSockets and the HTTP API alike: host, then origin, then credential.
+
+In:   the headers of a request.
+Out:  a :class:`ClientInfo` (:func:`read_client`), then a user (:meth:`RequestAuth.user`), or an error that names the header.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from msgspec import Struct
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.python.failure import Failure
@@ -15,7 +20,7 @@ from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.errors import BadRequest, LimitReached, Unauthenticated, Unavailable
 from twisted_chat.interfaces import Authentication
 from twisted_chat.users import Credential, Source, User
-from twisted_chat.web.origins import Hosts, Origins, TrustedProxies, peer_name
+from twisted_chat.web.origins import UNIX, Hosts, Origins, TrustedProxies, peer_name
 from twisted_chat.web.site import ChatRequest
 
 #: Canonical names (``Sec-Websocket-Key``) to values, as ``Headers.getAllRawHeaders`` has them.
@@ -23,21 +28,23 @@ Headers: TypeAlias = Mapping[bytes, Sequence[bytes]]
 
 #: RFC 6750 section 2.1.
 _TOKEN = re.compile(rb"[A-Za-z0-9._~+/=-]+")
-#: Schemes that proxies in front of us use for their own guests; what they say is not for us.
-_NOT_FOR_US = frozenset({b"basic", b"digest", b"negotiate"})
-#: All of C0 but TAB, and DEL.
+#: Schemes by which proxies in front of this server authenticate their own users; ignored here.
+_PROXY_SCHEMES = frozenset({b"basic", b"digest", b"negotiate"})
+#: The control characters of ASCII except TAB.
 _CONTROLS = bytes(byte for byte in range(32) if byte != 9) + b"\x7f"
-#: C1 and the two line ends of Unicode, which some parsers take for line ends.
+#: The control characters U+0080 to U+009F and two separators, some of which some parsers take for line ends.
 _CONTROL_CHARACTERS = re.compile("[\x80-\x9f\u2028\u2029]")
+#: Milliseconds.  A credential is checked within a moment, unless the store hangs.
+_RETRY_MS = 2_000
 
 
 class ClientInfo(Struct, frozen=True, gc=False):
-    """Where a request comes from and with which credential, before it is authenticated.
+    """What the headers say about the client; nothing of it is authenticated.
 
-    :ivar address: the address that the limits count.
-    :ivar forwarded: the request came through a proxy, or claims to; then a loopback ``address`` proves nothing.
+    :ivar address: the one that limits count.
+    :ivar forwarded: a proxy stands between, or the client says so; then a loopback ``address`` does not prove that it is this machine.
     :ivar scheme: ``http`` or ``https``, as the client sees it.
-    :ivar host: the server's name as the client wrote it, lower case, with the port if it gave one.
+    :ivar host: the ``Host`` header in lower case, with the port if it has one.
     """
 
     address: str
@@ -48,8 +55,8 @@ class ClientInfo(Struct, frozen=True, gc=False):
     credential: Credential | None
 
 
-def read_arrival(headers: Headers, peer: IAddress, secure: bool, proxies: TrustedProxies, cookie: bytes) -> ClientInfo:
-    """Read address, origin and credential from the headers; ``BadRequest`` or ``Unauthenticated`` names the header that is wrong.
+def read_client(headers: Headers, peer: IAddress, secure: bool, proxies: TrustedProxies, cookie: bytes) -> ClientInfo:
+    """Read the headers that describe the client; ``BadRequest`` or ``Unauthenticated`` name the one that is wrong.
 
     :param cookie: the name of the cookie that may carry a token.
     """
@@ -74,22 +81,22 @@ def read_arrival(headers: Headers, peer: IAddress, secure: bool, proxies: Truste
 
 
 def read_credential(headers: Headers, cookie: bytes) -> Credential | None:
-    """The bearer token of the ``Authorization`` header, or else of the cookie."""
+    """The bearer token of the ``Authorization`` header, else of the cookie."""
     authorization = single(headers, b"Authorization")
     if authorization is not None:
         scheme, _, token = authorization.partition(b" ")
         if scheme.lower() == b"bearer":
             return credential(token.strip(), Source.HEADER)
-        if scheme.lower() not in _NOT_FOR_US:
+        if scheme.lower() not in _PROXY_SCHEMES:
             raise Unauthenticated("Authorization: only Bearer is understood")
     cookies = headers.get(b"Cookie")
     return None if cookies is None else _cookie(cookies, cookie)
 
 
 def credential(token: bytes, source: Source) -> Credential:
-    """The credential in ``token``; ``Unauthenticated`` if that cannot be one."""
+    """The credential; ``Unauthenticated`` if ``token`` does not have the form of one."""
     if not _TOKEN.fullmatch(token):
-        raise Unauthenticated(f"{source.value}: this is no bearer token")
+        raise Unauthenticated(f"{source.value}: not a bearer token")
     return Credential(token.decode("ascii"), source)
 
 
@@ -102,13 +109,13 @@ def _cookie(lines: Sequence[bytes], wanted: bytes) -> Credential | None:
                 if name == wanted and value:
                     found.add(value.strip(b'"'))
     if len(found) > 1:
-        # A neighbouring site can add a cookie, never remove ours: then it is open which one is the person's own.
-        raise BadRequest(f"Cookie: {wanted.decode()} is there more than once")
+        # Another host of the same domain can add a cookie, but not remove ours: it is ambiguous which one is the user's.
+        raise BadRequest(f"Cookie: {wanted.decode()} is given more than once")
     return credential(found.pop(), Source.COOKIE) if found else None
 
 
 def single(headers: Headers, name: bytes) -> bytes | None:
-    """The value of a header that may be there once; a repeated header is ambiguous, because parsers differ in which one counts."""
+    """The value of a header that may be given once; a repeated one is ambiguous, because parsers differ in which value they use."""
     values = headers.get(name)
     if values is None:
         return None
@@ -118,14 +125,14 @@ def single(headers: Headers, name: bytes) -> bytes | None:
 
 
 def refuse_controls(headers: Headers) -> None:
-    """Raise ``BadRequest`` if a value has a byte that could end a line for anybody (NUL to US but TAB, DEL, NEL, LS, PS)."""
+    """Raise ``BadRequest`` if a value has a character that some parser could take for the end of a line."""
     text = b"".join([value for values in headers.values() for value in values])
     if len(text.translate(None, _CONTROLS)) == len(text) and text.isascii():
         return
     for name, values in headers.items():
         for value in values:
             if len(value.translate(None, _CONTROLS)) != len(value) or not _visible(value):
-                raise BadRequest(f"{name.decode()}: has bytes that may not be in a header")
+                raise BadRequest(f"{name.decode()}: has bytes that a header may not have")
 
 
 def _visible(value: bytes) -> bool:
@@ -135,24 +142,30 @@ def _visible(value: bytes) -> bool:
         return False
 
 
-#: Milliseconds.  Proofs are looked up in a moment, or the store hangs.
-_RETRY_MS = 2_000
-#: Headers by which a request may come from a page.
-_SENT_BY_BROWSERS = (b"Origin", b"Accept-Language", b"Sec-Fetch-Site")
+def sent_by_page(headers: Headers) -> bool:
+    """Whether a browser may have sent this request for a page.
+
+    Browsers add ``Origin`` or, to a GET from the page's own origin, at least ``Accept-Language``; a page can change the latter but not
+    remove it.  They add all of the ``Sec-Fetch-*`` headers or none, and pages cannot set these: with a mode but no site the
+    request is from Node.js.
+    """
+    if b"Origin" in headers or b"Sec-Fetch-Site" in headers:
+        return True
+    return b"Accept-Language" in headers and b"Sec-Fetch-Mode" not in headers
 
 
 class RequestAuth:
-    """Authenticates each request: is its host known, may its origin, who is it.
+    """Authenticates each request: is its host known, is its origin allowed, who is the user.
 
     :ivar origins: may be replaced while running, likewise ``proxies`` and ``hosts``.
-    :ivar hosts: the names under which pages may reach this server; None: any, because somebody else checks them.
+    :ivar hosts: the names under which pages may reach this server; None: any, because the embedding program decides.
     :param cookie: the name of the cookie that may carry a token.
     """
 
     def __init__(
         self,
         limiter: ConnectionLimiter,
-        identities: Authentication,
+        authentication: Authentication,
         clock: IReactorTime,
         *,
         origins: Origins | None = None,
@@ -165,54 +178,56 @@ class RequestAuth:
         self.proxies = proxies or TrustedProxies()
         self.hosts = hosts
         self._cookie = cookie.encode()
-        self._identities = identities
+        self._authentication = authentication
         self._clock = clock
-        self._looked_up = 0
+        #: Checks of credentials that have not ended.
+        self._in_progress = 0
 
-    def arrival(self, request: ChatRequest, headers: Headers) -> ClientInfo:
-        """Where this request comes from."""
-        arrival = self.arrive(headers, request.client, request.channel.isSecure())
-        request.address = arrival.address
-        return arrival
+    def client_of(self, request: ChatRequest, headers: Headers) -> ClientInfo:
+        """Who sent this request; notes the address for the access log."""
+        client = self.read_client(headers, request.client, request.channel.isSecure())
+        request.address = client.address
+        return client
 
-    def arrive(self, headers: Headers, peer: IAddress, secure: bool) -> ClientInfo:
-        """Where a request from that peer with these headers comes from."""
-        return read_arrival(headers, peer, secure, self.proxies, self._cookie)
+    def read_client(self, headers: Headers, peer: IAddress, secure: bool) -> ClientInfo:
+        """Who sent a request with these headers from that peer, as :func:`read_client`."""
+        return read_client(headers, peer, secure, self.proxies, self._cookie)
 
-    def check_host(self, headers: Headers, peer: IAddress) -> None:
-        """Raise ``Forbidden`` if a page sent this to a name that is not known.
+    def check_host(self, headers: Headers, peer: IAddress, secure: bool) -> None:
+        """Raise ``Forbidden`` if ``Host`` is not a known name of this server; for requests that a page may have sent.
 
-        Programs may use any name.  A page cannot leave out ``Accept-Language`` or, in a WebSocket or a request that changes something,
-        ``Origin``.  What comes from a trusted proxy was routed by its host already.
+        Two kinds of connections prove the name in another way: over TLS the browser has compared it with the certificate, and at a
+        trusted Unix socket, where no browser can connect, the proxy has chosen this server by it.
         """
-        if self.hosts is None or not any(name in headers for name in _SENT_BY_BROWSERS) or self.proxies.trusts(peer_name(peer)):
+        if self.hosts is None or secure or (isinstance(peer, UNIXAddress) and self.proxies.trusts(UNIX)):
             return
         host = single(headers, b"Host")
         if host is not None:
-            self.hosts.check(host.decode("latin-1").lower())
+            self.hosts.check(host.decode("latin-1"))
 
-    def check_origin(self, arrival: ClientInfo, credential: Credential | None) -> None:
-        """Raise ``Forbidden`` if the page that sent this is not allowed, or if the credential is a cookie and no origin is given."""
+    def check_origin(self, client: ClientInfo, credential: Credential | None) -> None:
+        """Raise ``Forbidden`` if the page may not send this, or if a cookie is the credential and nothing says which page sent it."""
         with_cookie = credential is not None and credential.source is Source.COOKIE
-        self.origins.check(arrival.origin, arrival.scheme, arrival.host, with_cookie=with_cookie)
+        self.origins.check(client.origin, client.scheme, client.host, with_cookie=with_cookie)
 
     def user(self, credential: Credential | None, name: str | None, device: str | None) -> User | Deferred[User]:
-        """Whoever the credential speaks for, else a guest; raises or fails with an error of the table.
+        """The user of the credential, or a guest; raises or fails with an error of the table.
 
-        A look-up is given up after ``handshake_seconds``, so that a request does not wait for ever for a store that hangs.
+        A check that takes longer than a handshake may is cancelled, so that no request waits for ever for a store that hangs.
         """
         if credential is None:
-            return self._identities.guest(name, device)
+            return self._authentication.guest(name, device)
         limits = self.limiter.limits
-        if self._looked_up >= limits.handshakes_pending:
+        if self._in_progress >= limits.handshakes_pending:
             raise LimitReached("handshakes: too many logins in progress", retry_after_ms=_RETRY_MS)
-        self._looked_up += 1
-        looking = self._identities.identify(credential)
-        looking.addTimeout(limits.handshake_seconds, self._clock)
-        return looking.addBoth(self._looked)
+        self._in_progress += 1
+        checking = self._authentication.identify(credential)
+        if not checking.called or checking.paused:
+            checking.addTimeout(limits.handshake_seconds, self._clock)
+        return checking.addBoth(self._checked)
 
-    def _looked(self, result: User | Failure) -> User | Failure:
-        self._looked_up -= 1
+    def _checked(self, result: User | Failure) -> User | Failure:
+        self._in_progress -= 1
         if isinstance(result, Failure) and result.check(TimeoutError):
-            raise Unavailable("token: could not be looked up in time", retry_after_ms=_RETRY_MS)
+            raise Unavailable("token: could not be checked in time", retry_after_ms=_RETRY_MS)
         return result

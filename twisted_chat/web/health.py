@@ -1,4 +1,4 @@
-"""Health, readiness, metrics and the access log, for operators."""
+"""For operators: liveness, readiness, metrics and the access log."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from twisted_chat.web.responses import Response
 from twisted_chat.web.routing import ApiRequest, Route
 from twisted_chat.web.site import Observe
 
-#: Who may read ``/metrics``: this machine, a bearer of the right ``metrics``, everybody, nobody.
+#: Who may read ``/metrics``: this machine, users with the right ``metrics``, everybody, nobody.
 MetricsFor = Literal["loopback", "right", "all", "off"]
 
-#: Seconds for which an answer of the store counts: everybody may ask, and each look costs a commit.
+#: Seconds for which an answer of the store is reused: everybody may ask, and each probe costs a commit.
 PROBE_SECONDS = 1.0
-#: Seconds after which a store that has not answered is not ready.
-PROBE_PATIENCE = 5.0
+#: Seconds in which the store must answer to be ready.
+PROBE_TIMEOUT = 5.0
 
 _TEXT = ((b"Content-Type", b"text/plain; charset=utf-8"), (b"Cache-Control", b"no-store"))
 
 
 class Readiness:
-    """Whether messages could be kept now.
+    """Whether messages can be kept now.
 
-    :param probe: commits something small, and fails if that cannot be.
+    :param probe: commits something small, or fails.
     """
 
     def __init__(self, limiter: ConnectionLimiter, probe: Callable[[], Deferred[None]], clock: IReactorTime) -> None:
@@ -52,16 +52,16 @@ class Readiness:
             self._waiting.append(waiter)
             return waiter
         if self._asked_at is not None and self._clock.seconds() - self._asked_at < PROBE_SECONDS:
-            return self._told()
+            return self._result()
         self._waiting = []
-        return self._probe().addTimeout(PROBE_PATIENCE, self._clock).addBoth(self._answered).addCallback(lambda _: self._told())
+        return self._probe().addTimeout(PROBE_TIMEOUT, self._clock).addBoth(self._answered).addCallback(lambda _: self._result())
 
     def _answered(self, result: Failure | None) -> None:
         self._asked_at = self._clock.seconds()
         self._error = None
         if isinstance(result, Failure):
             late = result.check(TimeoutError) is not None
-            why = f"no answer in {PROBE_PATIENCE:g} s" if late else result.getErrorMessage()
+            why = f"no answer in {PROBE_TIMEOUT:g} s" if late else result.getErrorMessage()
             self._error = result.value if isinstance(result.value, ChatError) else Unavailable(f"the store cannot commit: {why}")
         waiting, self._waiting = self._waiting or [], None
         for waiter in waiting:
@@ -70,14 +70,14 @@ class Readiness:
             else:
                 waiter.errback(self._error)
 
-    def _told(self) -> Deferred[None]:
+    def _result(self) -> Deferred[None]:
         if self._error is not None:
             raise self._error
         return succeed(None)
 
 
 class WebMetrics:
-    """What the HTTP edge counts."""
+    """The metrics of the HTTP edge."""
 
     def __init__(self, registry: CollectorRegistry, limiter: ConnectionLimiter) -> None:
         self._handshakes = Counter(
@@ -107,16 +107,16 @@ def health_routes(readiness: Readiness, registry: CollectorRegistry, metrics_for
     """``/healthz``, ``/readyz``, ``/metrics``."""
 
     def alive(call: ApiRequest) -> Response:
-        """The process answers."""
+        """The process answers requests."""
         return Response(200, _TEXT, b"ok\n")
 
     async def ready(call: ApiRequest) -> Response:
-        """The store commits, and the server is not going down."""
+        """The store commits, and the server is not stopping."""
         await readiness.check()
         return Response(200, _TEXT, b"ready\n")
 
     async def metrics(call: ApiRequest) -> Response:
-        """What is counted, for Prometheus."""
+        """The metrics, for Prometheus."""
         await _check_reader(call, metrics_for)
         headers = ((b"Content-Type", CONTENT_TYPE_LATEST.encode()), (b"Cache-Control", b"no-store"))
         return Response(200, headers, generate_latest(registry))
@@ -131,23 +131,26 @@ def health_routes(readiness: Readiness, registry: CollectorRegistry, metrics_for
 
 
 async def _check_reader(call: ApiRequest, metrics_for: MetricsFor) -> None:
-    """Loopback clients may read, unless the request was forwarded; a user with the right ``metrics`` always may."""
-    arrival = call.arrival
+    """This machine may read, except as a proxy; users with the right ``metrics`` always may."""
+    client = call.client
     if metrics_for == "all":
         return
-    if metrics_for == "loopback" and arrival.credential is None and is_loopback(arrival.address) and not arrival.forwarded:
+    if metrics_for == "loopback" and client.credential is None and is_loopback(client.address) and not client.forwarded:
         return
-    if arrival.credential is not None and "metrics" in (await call.user()).rights:
+    if client.credential is not None and "metrics" in (await call.user()).rights:
         return
-    raise Forbidden("metrics: only for this machine or with a token that has the right metrics")
+    raise Forbidden("metrics: only from this machine, or with a token that has the right metrics")
 
 
-#: Asked every few seconds by machines; nobody wants to read that.
+#: Requested every few seconds by machines; logged at level debug.
 _QUIET = frozenset({b"/healthz", b"/readyz", b"/metrics"})
 
 
 def observer(logger: Logger, count: Callable[[int], None]) -> Observe:
-    """Writes the line and counts the status."""
+    """Logs one line for each answer and counts its status.
+
+    Without the query, which may hold a guest's device, and without headers, which may hold a token.
+    """
 
     def observe(method: bytes, path: bytes, status: int, size: int, address: str) -> None:
         count(status)

@@ -1,4 +1,4 @@
-"""The API's description (OpenAPI 3.1), made from the table of routes and its structs: it cannot differ from the code."""
+"""The API's description (OpenAPI 3.1), made from the routes and their structs, so that it agrees with the code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _REF = "#/components/schemas/{name}"
 
 
 def describe(routes: Iterable[Route]) -> dict[str, Any]:
-    """The description of the public ones among ``routes``."""
+    """The description of the public routes among these."""
     public = [route for route in routes if route.public]
     kinds: list[type[Struct]] = [Refusal]
     for route in public:
@@ -32,7 +32,7 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
         "info": {
             "title": "twisted_chat",
             "version": __version__,
-            "description": "The rooms' logs by HTTP; one shape of an event everywhere.",
+            "description": "The logs of the rooms by HTTP; events have the same shape as in the WebSocket protocol.",
         },
         "paths": paths,
         "security": [{}, {"bearer": []}, {"cookie": []}],

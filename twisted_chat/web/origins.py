@@ -1,6 +1,6 @@
-"""Origins, trusted proxies and addresses: checks of plain values that the HTTP edge has read.
+"""Hosts, origins, trusted proxies and addresses: checks of values that the HTTP edge has read.
 
-Out comes nothing, or an error of the table.  It knows no requests.
+A check returns nothing, or raises an error of the table.  This module does not know requests.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from twisted.internet.interfaces import IAddress
 
 from twisted_chat.errors import BadRequest, Forbidden
 
-#: How peers at a UNIX socket are named, in ``trusted_proxies`` and in counts.
+#: The address of all peers at Unix sockets, in ``trusted_proxies``, in logs and for limits.
 UNIX = "unix"
 
 _DEFAULT_PORT = {"http": ":80", "https": ":443"}
 _ORIGIN = re.compile(r"(https?)://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _NULL = "null"
-_HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+_HOST = re.compile(r"(\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?))(:[0-9]*)?")
+_HOST_PATTERN = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
 
 def parse_origin(text: str) -> str:
-    """An origin in the form that browsers send: lower case, no path, no default port; :class:`BadRequest` if it is none."""
+    """An origin in the form that browsers send: lower case, no path, no default port; :class:`BadRequest` if it is not an origin."""
     match = _ORIGIN.fullmatch(text.lower().removesuffix("/"))
     if match is None:
         raise BadRequest(f"origin: {text!a} is not scheme://host or scheme://host:port with http or https")
@@ -33,26 +34,26 @@ def parse_origin(text: str) -> str:
 
 
 class Origins(Struct, frozen=True):
-    """The origins whose pages may talk to this server beside its own.
+    """The origins, besides the server's own, whose pages may use this server.
 
-    :ivar allowed: each as :func:`parse_origin` gives it.
-    :ivar null: pages without an origin may, too: a file opened from disk, but also any sandboxed frame of any site; so only in
-        the out-of-the-box state, where there is nobody but guests to pretend to be.
+    :ivar allowed: each in the form of :func:`parse_origin`.
+    :ivar null: the origin ``null`` is allowed, which is that of a file opened from disk, but also of a sandboxed frame of any site;
+        so only in the out-of-the-box state, where all users are guests.
     """
 
     allowed: frozenset[str] = frozenset()
     null: bool = False
 
     def check(self, origin: str | None, scheme: str, host: str, *, with_cookie: bool = False) -> None:
-        """Raise ``Forbidden`` unless a page of ``origin`` may speak to us as ``scheme`` and ``host``.
+        """Raise ``Forbidden`` unless a page of ``origin`` may use the server at ``scheme`` and ``host``.
 
-        :param origin: as the browser sent it; None: it is no browser, or a page's own simple request.
-        :param host: our own name, with the port where it is not the scheme's.
-        :param with_cookie: a browser would add the cookie to a request that any site makes, so then an origin is a must.
+        :param origin: as the browser sent it; None: the client is not a browser, or the request is one that browsers send without.
+        :param host: the server's name, with the port unless it is the scheme's default.
+        :param with_cookie: a cookie is the credential; browsers add it to the requests of any site, so then an origin is required.
         """
         if origin is None:
             if with_cookie:
-                raise Forbidden("origin: a cookie is no proof without an Origin header; send the token another way")
+                raise Forbidden("origin: a cookie counts only with an Origin header; send the token another way")
             return
         if origin in self.allowed or origin == f"{scheme}://{host}":
             return
@@ -64,7 +65,7 @@ class Origins(Struct, frozen=True):
 
 
 def own_origin(scheme: str, host: str) -> str | None:
-    """The origin of a page that was fetched from ``host`` by ``scheme``; None if ``host`` is no host."""
+    """The origin of a page that was loaded from ``host`` by ``scheme``; None if ``host`` is not a host."""
     try:
         return parse_origin(f"{scheme}://{host}")
     except BadRequest:
@@ -75,7 +76,7 @@ class Hosts(Struct, frozen=True):
     """The names under which pages may reach this server.
 
     A page under a name that its owner points at this machine (DNS rebinding) has that name as its own origin, so comparing ``Origin``
-    with ``Host`` proves nothing unless the name is known.  Addresses and the names of this very machine cannot be pointed elsewhere.
+    with ``Host`` proves nothing unless the name is known.  Addresses and the loopback names cannot be pointed elsewhere.
 
     :ivar names: host names in lower case; ``*.example.org`` for every name below it, ``*`` for any.
     """
@@ -84,27 +85,33 @@ class Hosts(Struct, frozen=True):
 
     def check(self, host: str) -> None:
         """Raise ``Forbidden`` unless the value of a ``Host`` header is an address or a known name."""
-        name = _host_name(host)
-        if "*" in self.names or name in self.names or name == "localhost" or name.endswith(".localhost") or _is_address(name):
+        name = _host_name(host.lower())
+        if name is not None and (_is_loopback_name(name) or _is_address(name) or self._is_known(name)):
             return
-        if any(pattern.startswith("*.") and name.endswith(pattern[1:]) for pattern in self.names):
-            return
-        raise Forbidden(f"Host: {name!a} is not a known name of this server; add it to allowed_hosts, or set public_url")
+        raise Forbidden(f"Host: {host!a} is not a known name of this server; add it to allowed_hosts, or set public_url")
+
+    def _is_known(self, name: str) -> bool:
+        names = self.names
+        return name in names or "*" in names or any(entry.startswith("*.") and name.endswith(entry[1:]) for entry in names)
 
 
 def parse_host(text: str) -> str:
     """A host name or pattern for :class:`Hosts`; :class:`BadRequest` if it is none."""
     name = text.lower().removesuffix(".")
-    if name != "*" and not _HOST.fullmatch(name):
-        raise BadRequest(f"host: {text!a} is not a host name, *.NAME or *")
+    if name != "*" and not _HOST_PATTERN.fullmatch(name):
+        raise BadRequest(f"host: {text!a} is not a host name, *.NAME or *; it has no scheme, port or path")
     return name
 
 
-def _host_name(host: str) -> str:
-    """A ``Host`` header without the port."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0].removesuffix(".")
+def _host_name(host: str) -> str | None:
+    """A ``Host`` header without its port; None if it is not a host (RFC 9110 section 7.2)."""
+    match = _HOST.fullmatch(host)
+    return None if match is None else match["address"] or match["name"].removesuffix(".")
+
+
+def _is_loopback_name(name: str) -> bool:
+    """Browsers resolve these to the loopback addresses without asking anybody (RFC 6761 section 6.3)."""
+    return name == "localhost" or name.endswith(".localhost")
 
 
 def _is_address(name: str) -> bool:
@@ -116,9 +123,9 @@ def _is_address(name: str) -> bool:
 
 
 class TrustedProxies:
-    """The peers whose ``X-Forwarded-*`` headers are trusted.
+    """The peers whose ``X-Forwarded-*`` headers are believed.
 
-    :param entries: addresses, networks (``10.0.0.0/8``), or ``unix`` for whoever can open our UNIX sockets.
+    :param entries: addresses, networks (``10.0.0.0/8``), or ``unix`` for all peers at Unix sockets.
     """
 
     def __init__(self, entries: Iterable[str] = ()) -> None:
@@ -142,9 +149,9 @@ class TrustedProxies:
         return any(address in network for network in self._networks)
 
     def client(self, peer: str, forwarded: Sequence[str]) -> str:
-        """The client's address: the peer, or behind trusted proxies the right-most address that is not one of them.
+        """The client's address: the peer's, or behind trusted proxies the right-most one that is not a trusted proxy.
 
-        Addresses further left were written by peers that are not trusted.
+        What stands further left was written by peers that are not trusted.
 
         :param forwarded: the lines of ``X-Forwarded-For``.
         """
@@ -162,13 +169,13 @@ class TrustedProxies:
 
 
 def peer_name(peer: IAddress) -> str:
-    """The peer's address as text; all peers at UNIX sockets have one name."""
+    """The peer's address as text; ``unix`` for all peers at Unix sockets."""
     host = getattr(peer, "host", None)
     return UNIX if host is None else plain_address(host)
 
 
 def plain_address(address: str) -> str:
-    """IPv4 addresses of a dual-stack socket (``::ffff:192.0.2.1``) in their own form, without a zone."""
+    """The address without a zone; IPv4 addresses of a dual-stack socket (``::ffff:192.0.2.1``) in their own form."""
     if ":" not in address:
         return address
     try:
@@ -190,11 +197,11 @@ def _network(entry: str) -> IPv4Network | IPv6Network:
     try:
         return ip_network(entry)
     except ValueError as error:
-        raise BadRequest(f"trusted_proxies: {entry!a} is no address or network ({error})") from None
+        raise BadRequest(f"trusted_proxies: {entry!a} is not an address or network ({error})") from None
 
 
 def _without_port(entry: str) -> str | None:
-    """The address in an entry of ``X-Forwarded-For``, which some proxies write with a port; None if it is none."""
+    """The address in an entry of ``X-Forwarded-For``, which some proxies write with a port; None if it is not an address."""
     if entry.startswith("["):
         entry = entry[1:].partition("]")[0]
     elif entry.count(":") == 1:

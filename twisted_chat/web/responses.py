@@ -1,4 +1,8 @@
-"""HTTP responses and HTTP error responses, with the headers that all of them have."""
+"""Answers and refusals: the headers that all of them have, and the one shape of errors.
+
+``{"error":{"code":…,"message":…,"retry":…}}`` with the status of the table in :mod:`twisted_chat.errors`, from a malformed request line
+to a full server, so that a client which knows the errors of the protocol knows these.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,12 @@ from twisted.web.http import Request, datetimeToString
 from twisted_chat.errors import BadRequest, ChatError, TooBig, Unauthenticated, Unavailable
 from twisted_chat.protocol.replies import ErrorBody
 
-#: Seconds to wait when an error that may pass does not say how long.
+#: Seconds of ``Retry-After`` where an error that may pass does not say how long to wait.
 _RETRY_AFTER = 2
+#: Reason phrases of RFC 9110 section 15 that :class:`http.HTTPStatus` has only from Python 3.13 on.
+_NEW_PHRASES = {413: b"Content Too Large"}
 
-#: On every answer.  The page needs nothing but itself; whoever frames it, sniffs it or opens it from another page gets nothing.
+#: In every answer: the page loads nothing from elsewhere, and other sites can neither frame it nor read or open what it loads.
 SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (
         b"Content-Security-Policy",
@@ -28,10 +34,11 @@ SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"Cross-Origin-Opener-Policy", b"same-origin"),
     (b"Cross-Origin-Resource-Policy", b"same-origin"),
 )
+_SECURITY = [(name, [value]) for name, value in SECURITY_HEADERS]
 
 
 class UpgradeRequired(BadRequest):
-    """The path only serves WebSocket, version 13."""
+    """The path takes only WebSocket handshakes of version 13."""
 
     http_status = 426
 
@@ -43,7 +50,7 @@ class NoSuchPath(ChatError):
 
 
 class MethodNotAllowed(BadRequest):
-    """The path is there, for other methods."""
+    """The path exists, for other methods."""
 
     code, http_status = "method_not_allowed", 405
 
@@ -53,7 +60,7 @@ class MethodNotAllowed(BadRequest):
 
 
 class HeadTooLarge(TooBig):
-    """The request line, a header, or the number of headers is over its limit."""
+    """The request line or a header is too long, or there are too many headers."""
 
     http_status = 431
 
@@ -100,20 +107,17 @@ def headers_of(error: ChatError) -> list[tuple[bytes, bytes]]:
 def whole_answer(error: ChatError) -> bytes:
     """The error as a complete HTTP/1.1 answer that ends the connection, where there is no request to answer."""
     body = body_of(error)
-    lines = [b"HTTP/1.1 %d %s" % (error.http_status, HTTPStatus(error.http_status).phrase.encode())]
+    lines = [b"HTTP/1.1 %d %s" % (error.http_status, reason_phrase(error.http_status))]
     headers = [header for header in headers_of(error) if header[0] != b"Connection"]
     lines += [name + b": " + value for name, value in (*headers, *SECURITY_HEADERS)]
     lines += [b"Content-Length: %d" % len(body), b"Connection: close", b"", body]
     return b"\r\n".join(lines)
 
 
-_SECURITY = [(name, [value]) for name, value in SECURITY_HEADERS]
-
-
 class Response(Struct, frozen=True):
     """A whole answer.
 
-    :ivar headers: beside those that every answer has.
+    :ivar headers: in addition to those that every answer has.
     """
 
     status: int = 200
@@ -122,13 +126,18 @@ class Response(Struct, frozen=True):
 
 
 def error_answer(error: ChatError, *headers: tuple[bytes, bytes]) -> Response:
-    """The answer that tells the error."""
+    """The answer for an error."""
     return Response(error.http_status, (*headers_of(error), *headers), body_of(error))
 
 
+def reason_phrase(status: int) -> bytes:
+    """The phrase of RFC 9110 section 15 or RFC 6585; Twisted does not know those of 426, 429 and 431."""
+    return _NEW_PHRASES.get(status) or HTTPStatus(status).phrase.encode()
+
+
 def write_head(request: Request, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-    """Set status and headers; they leave with the first byte of the body."""
-    request.setResponseCode(status, HTTPStatus(status).phrase.encode())
+    """Set status and headers; they are written with the first byte of the body."""
+    request.setResponseCode(status, reason_phrase(status))
     set_header = request.responseHeaders.setRawHeaders
     set_header(b"Server", [b"twisted_chat"])
     set_header(b"Date", [datetimeToString()])

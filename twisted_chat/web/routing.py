@@ -1,7 +1,11 @@
-"""Route each request: a handshake to the upgrades, everything else by the table of routes.
+"""Route whole requests: handshakes to :class:`~twisted_chat.web.upgrade.Upgrades`, the others by a table of routes.
 
-What all answers have in common is done here: errors in their one shape, HEAD, OPTIONS and 405 from the table, pages of allowed
-origins (CORS), the prefix of a proxy.
+An endpoint is a function from an :class:`ApiRequest` to a :class:`~twisted_chat.web.responses.Response`; it may be a coroutine function.
+A stream takes over the request and returns None.  Query and body are structs, which check what comes in and of which the API's
+description is made.
+
+:class:`Router` does what all answers share: errors in their one shape, HEAD, OPTIONS and 405 from the table, CORS, and the prefix of
+a proxy.
 """
 
 from __future__ import annotations
@@ -19,10 +23,11 @@ from twisted_chat.errors import BadRequest, ChatError, as_chat_error
 from twisted_chat.limits import DEVICE_CHARS
 from twisted_chat.names import RAW_NAME_MAX
 from twisted_chat.users import User
-from twisted_chat.web.auth import ClientInfo, Headers, RequestAuth, single
+from twisted_chat.web.auth import ClientInfo, Headers, RequestAuth, sent_by_page, single
+from twisted_chat.web.handshake import is_upgrade, single_argument
 from twisted_chat.web.responses import MethodNotAllowed, NoSuchPath, Response, error_answer, write_answer
 from twisted_chat.web.site import ChatChannel, ChatRequest
-from twisted_chat.web.upgrade import Upgrades, is_upgrade, single_argument
+from twisted_chat.web.upgrade import Upgrades
 
 T = TypeVar("T")
 
@@ -30,10 +35,10 @@ _JSON = ((b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store")
 
 
 class Who(Struct, frozen=True, kw_only=True):
-    """Name and device of a guest, in the query of any request.
+    """How a guest introduces themselves, in the query of any request.
 
-    :ivar name: the name to be shown.
-    :ivar device: a random string that the client keeps (8 to 64 characters): the same guest the next time.
+    :ivar name: the name to show.
+    :ivar device: a random string that the client keeps (8 to 64 characters); it makes the client the same guest each time.
     """
 
     name: Annotated[str, Meta(max_length=RAW_NAME_MAX)] | None = None
@@ -41,9 +46,9 @@ class Who(Struct, frozen=True, kw_only=True):
 
 
 class ApiRequest:
-    """One request.
+    """One request, as its endpoint sees it.
 
-    :ivar segments: the parts of the path that the row leaves open, still percent-encoded.
+    :ivar segments: the segments of the path that stand for the ``{name}`` of the route, still percent-encoded.
     """
 
     def __init__(
@@ -53,42 +58,42 @@ class ApiRequest:
         self.headers = headers
         self.segments = segments
         self._request_auth = request_auth
-        self._arrival: ClientInfo | None = None
+        self._client: ClientInfo | None = None
 
     @property
-    def arrival(self) -> ClientInfo:
-        """Where the request comes from; its origin has been checked."""
-        if self._arrival is None:
-            arrival = self._request_auth.arrival(self.request, self.headers)
-            if arrival.origin is None and self.headers.get(b"Sec-Fetch-Site") == [b"same-origin"]:
-                # A browser names no origin when a page GETs from where it came; this header no page can set.
-                arrival = msgspec.structs.replace(arrival, origin=f"{arrival.scheme}://{arrival.host}")
-            self._request_auth.check_origin(arrival, arrival.credential)
-            self._arrival = arrival
-        return self._arrival
+    def client(self) -> ClientInfo:
+        """Who sent it; raises ``Forbidden`` if the page may not."""
+        if self._client is None:
+            client = self._request_auth.client_of(self.request, self.headers)
+            if client.origin is None and self.headers.get(b"Sec-Fetch-Site") == [b"same-origin"]:
+                # A browser names no origin when a page GETs from its own; a page cannot set this header.
+                client = msgspec.structs.replace(client, origin=f"{client.scheme}://{client.host}")
+            self._request_auth.check_origin(client, client.credential)
+            self._client = client
+        return self._client
 
     async def user(self) -> User:
-        """The authenticated user."""
+        """The authenticated user, or a guest."""
         who = self.query(Who)
-        user = self._request_auth.user(self.arrival.credential, who.name, who.device)
+        user = self._request_auth.user(self.client.credential, who.name, who.device)
         return await user if isinstance(user, Deferred) else user
 
     def query(self, kind: type[T]) -> T:
-        """The part behind the ``?``; ``BadRequest`` names the field.  Unknown names are ignored."""
+        """The query as a struct; ``BadRequest`` names the field that is wrong.  Unknown fields are ignored."""
         arguments = self.request.args or {}
         names = {field.encode_name for field in msgspec.structs.fields(kind)}  # type: ignore[arg-type]
         given = {name: single_argument(arguments, name.encode()) for name in names if name.encode() in arguments}
         try:
             return msgspec.convert(given, kind, strict=False)
         except msgspec.ValidationError as error:
-            raise BadRequest(_told(error)) from None
+            raise BadRequest(_explain(error)) from None
 
     def body(self, kind: type[T]) -> T:
-        """The JSON body; ``BadRequest`` names the field."""
+        """The JSON body as a struct; ``BadRequest`` names the field that is wrong."""
         try:
             return msgspec.json.decode(self.request.content.read(), type=kind)
         except msgspec.ValidationError as error:
-            raise BadRequest(_told(error)) from None
+            raise BadRequest(_explain(error)) from None
         except (msgspec.DecodeError, RecursionError) as error:
             raise BadRequest(f"body: {error}") from None
 
@@ -97,20 +102,20 @@ class ApiRequest:
         value = single(self.headers, b"Content-Type") or b""
         return value.partition(b";")[0].strip().lower()
 
-    def for_pages(self) -> list[tuple[bytes, bytes]]:
-        """The headers that let a page of an allowed origin see the answer, for a stream that writes its own."""
-        return for_pages(self._request_auth, self.request, self.headers)
+    def cors_headers(self) -> list[tuple[bytes, bytes]]:
+        """The CORS headers, for a stream, which writes its own head."""
+        return cors_headers(self._request_auth, self.request, self.headers)
 
 
 Endpoint: TypeAlias = Callable[[ApiRequest], Response | Awaitable[Response | None] | None]
 
 
 class Route(Struct, frozen=True, kw_only=True):
-    """One row of the table: a method, a path, and its endpoint.
+    """One row of the table: a method, a path, and the endpoint that answers.
 
-    :ivar path: with ``{name}`` for a segment that is open.
-    :ivar query: what may stand behind the ``?``; ``body``: what comes in JSON; ``answers``: what goes out in JSON.
-    :ivar public: part of the API and so of its description.
+    :ivar path: with ``{name}`` for a segment that may be anything.
+    :ivar query: structs of the query; ``body``: struct of the JSON body; ``answers``: struct of the JSON answer.
+    :ivar public: part of the API, and so of its description.
     :ivar extra: more of the description, in OpenAPI's terms.
     """
 
@@ -126,19 +131,19 @@ class Route(Struct, frozen=True, kw_only=True):
 
 
 def json_answer(value: object, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> Response:
-    """A struct as JSON."""
+    """An answer with a struct as JSON."""
     return Response(status, (*_JSON, *headers), msgspec.json.encode(value) + b"\n")
 
 
-def for_pages(request_auth: RequestAuth, request: ChatRequest, headers: Headers) -> list[tuple[bytes, bytes]]:
-    """The headers that let a page of an allowed origin see the answer (CORS).
+def cors_headers(request_auth: RequestAuth, request: ChatRequest, headers: Headers) -> list[tuple[bytes, bytes]]:
+    """The headers that let a page of an allowed origin read the answer (Fetch standard, "CORS protocol").
 
-    Without credentials: a cookie is for our own page, other sites send a token.
+    They do not allow credentials: the cookie is for the server's own page, pages of other sites send a token.
     """
     if b"Origin" not in headers:
         return []
     try:
-        request_auth.check_origin(request_auth.arrival(request, headers), None)
+        request_auth.check_origin(request_auth.client_of(request, headers), None)
     except ChatError:
         return [(b"Vary", b"Origin")]
     return [
@@ -148,23 +153,23 @@ def for_pages(request_auth: RequestAuth, request: ChatRequest, headers: Headers)
     ]
 
 
-def _told(error: msgspec.ValidationError) -> str:
-    """msgspec's sentence with the field in front."""
+def _explain(error: msgspec.ValidationError) -> str:
+    """The message of msgspec with the field in front."""
     text, _, place = str(error).replace("`", "").partition(" - at ")
     field = place.removeprefix("$").lstrip(".")
     return f"{field}: {text[:1].lower()}{text[1:]}" if field else text
 
 
-#: What a page of another origin may send.
+#: Headers that a page of another origin may send.
 _ALLOWED_HEADERS = b"Authorization, Content-Type, Idempotency-Key, Last-Event-ID"
-#: Seconds for which a browser need not ask again.
+#: Seconds for which a browser may keep the answer to a preflight.
 _PREFLIGHT_AGE = b"600"
 
 
 class Router:
     """Answers every whole request.
 
-    :param prefix: of all paths, without a slash at the end: the path below which a proxy serves the chat.
+    :param prefix: of all paths, where a proxy serves the chat below one.
     """
 
     def __init__(
@@ -180,7 +185,7 @@ class Router:
             self._add(route)
 
     def quick(self, channel: ChatChannel, data: bytes) -> bool:
-        """The fast reader of handshakes; it is not used behind a prefix, which changes the paths."""
+        """Handshakes of the usual form without ``twisted.web``; not with a prefix, which only :meth:`answer` removes."""
         return not self._prefix and self._upgrades.quick(channel, data)
 
     def answer(self, request: ChatRequest) -> None:
@@ -198,7 +203,8 @@ class Router:
             self._upgrades.upgrade(request)
             return
         try:
-            self._request_auth.check_host(headers, request.client)
+            if sent_by_page(headers):
+                self._request_auth.check_host(headers, request.client, request.channel.isSecure())
             answer = self._ask(request, headers, path)
         except ChatError as error:
             answer = error_answer(error)
@@ -221,7 +227,7 @@ class Router:
     def _ask(self, request: ChatRequest, headers: Headers, path: bytes) -> Any:
         methods, segments = self._find(path)
         if methods is None:
-            raise NoSuchPath("nothing is here")
+            raise NoSuchPath("nothing is served under this path")
         method = b"GET" if request.method == b"HEAD" else request.method
         route = methods.get(method)
         if route is None:
@@ -244,12 +250,11 @@ class Router:
         return None, ()
 
     def _preflight(self, request: ChatRequest, headers: Headers, allowed: Sequence[bytes]) -> Response:
-        """May a page of that origin ask this (Fetch standard, "CORS-preflight")?"""
+        """Answer whether a page of that origin may send such a request (Fetch standard, "CORS-preflight fetch")."""
         listed = b", ".join(allowed)
         answer = [(b"Allow", listed), (b"Cache-Control", b"no-store")]
         if b"Origin" in headers:
-            arrival = self._request_auth.arrival(request, headers)
-            self._request_auth.check_origin(arrival, None)
+            self._request_auth.check_origin(self._request_auth.client_of(request, headers), None)
             answer += [
                 (b"Access-Control-Allow-Methods", listed),
                 (b"Access-Control-Allow-Headers", _ALLOWED_HEADERS),
@@ -258,6 +263,7 @@ class Router:
         return Response(204, answer)
 
     def _wait(self, request: ChatRequest, headers: Headers, asked: Any) -> None:
+        """Write the answer when the endpoint has one, unless the peer has left by then."""
         present = True
         answering: Deferred[Response | None] = Deferred.fromCoroutine(asked)
 
@@ -284,7 +290,7 @@ class Router:
 
     def _write(self, request: ChatRequest, headers: Headers, answer: Response) -> None:
         write_answer(
-            request, Response(answer.status, (*answer.headers, *for_pages(self._request_auth, request, headers)), answer.body)
+            request, Response(answer.status, (*answer.headers, *cors_headers(self._request_auth, request, headers)), answer.body)
         )
 
 

@@ -1,12 +1,12 @@
-"""The HTTP server on every listener: ``twisted.web``'s parser under our bounds.
+"""The HTTP server on every listener: the parser of ``twisted.web`` with bounds on size and time.
 
-In:   bytes.
-Out:  whole requests, to the injected ``answer``.  A malformed one is refused here, with the same body as every other error, and the
-      connection ends: after a malformed head it is not known where the next request begins.
+In:   the bytes of connections.
+Out:  whole requests, to the injected ``answer``.  What is not a request is refused here, in the shape of every other refusal, and the
+      connection ends, because after a malformed head it is unknown where the next request begins.
 
-A connection has one deadline for its next whole request, however slowly it sends, instead of the timers that
-Twisted would start per connection (two calls to the reactor each, one reset per read).  All deadlines are equally long, so the
-order of arrival is the order of expiry, and one dict and one call per second watch over all connections.
+Time: each connection has one deadline for its next whole request, however often it sends a byte.  Twisted's own timers are not used:
+they cost two calls to the reactor per connection and a reset per read.  All deadlines are equally long, so connections expire in
+the order in which they were accepted, and one dict and one call per second check all of them.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from twisted_chat.core.connections import ConnectionLimiter
-from twisted_chat.errors import BadRequest, ChatError, InternalError, TooBig
+from twisted_chat.errors import BadRequest, ChatError, TooBig, as_chat_error
 from twisted_chat.web.origins import peer_name
 from twisted_chat.web.responses import CrowdedOut, HeadTooLarge, RequestTimeout, whole_answer
 
-#: Bytes of a request line and its headers together.  A JWT and the cookies of a shared host fit; more is an attack.
+#: Bytes of a request line and its headers together.  A JWT and the cookies of a shared host fit.
 HEAD_BYTES = 16_384
-#: Browsers send some 20.
+#: Number of headers of a request; browsers send some 20.
 HEADERS = 100
-#: Seconds in which a peer must take the last bytes of an answer after the deadline.
+#: Seconds in which a peer must take the last bytes of an answer after the connection was closed.
 _ABORT_SECONDS = 60
-#: Seconds between two looks for connections whose deadline has passed.
+#: Seconds between two checks for connections whose deadline has passed.
 _SWEEP_SECONDS = 1.0
 
 Answer = Callable[["ChatRequest"], None]
@@ -43,9 +43,9 @@ Observe = Callable[[bytes, bytes, int, int, str], None]
 
 
 class ChatRequest(Request):
-    """A request that knows whom to ask for an answer.
+    """A request that its site answers.
 
-    :ivar address: the client's address, once it is known: the peer's, or the one that a trusted proxy names.
+    :ivar address: the client's, once it has been read: the peer's, or the one that a trusted proxy names.
     """
 
     channel: ChatChannel
@@ -53,16 +53,15 @@ class ChatRequest(Request):
     address: str | None = None
 
     def process(self) -> None:
-        """The whole request is here."""
+        """The request has been received."""
         channel = self.channel
         try:
             channel.site.answer(self)
         except Exception:
-            channel.site.logger.failure("an HTTP request could not be answered")
-            channel.refuse(InternalError("the server failed; its log says more"))
+            channel.refuse(as_chat_error(Failure(), channel.site.logger, "answering an HTTP request"))
 
     def handleContentChunk(self, data: bytes) -> None:
-        """A piece of the body; chunked ones do not say beforehand how long they are."""
+        """A piece of the body.  Chunked bodies do not announce their length, so it is counted."""
         if self.content.tell() + len(data) > self.channel.site.body_bytes:
             self.channel.refuse_body()
             return
@@ -83,6 +82,7 @@ class ChatChannel(HTTPChannel):
     requestFactory = ChatRequest
     refused = False
     _fresh = True
+    _held: bytes | None = None
 
     def __init__(self, site: ChatSite) -> None:
         super().__init__()
@@ -97,9 +97,28 @@ class ChatChannel(HTTPChannel):
             self._fresh = False
             if self.site.quick(self, data):
                 return
-        if not self.refused:
-            # Past TimeoutMixin: a byte does not buy time.
+        if self._held is not None:
+            self._held += data
+            if len(self._held) > HEAD_BYTES:
+                self.transport.pauseProducing()
+        elif not self.refused:
+            # Bypasses TimeoutMixin: a byte that arrives does not extend the deadline.
             super(HTTPChannel, self).dataReceived(data)
+
+    def hold(self, lost: Callable[[], None]) -> None:
+        """Keep what is received, unread, until :meth:`release`: the answer to the request of ``site.quick`` is not known yet.
+
+        :param lost: is called if the connection ends before.
+        """
+        self.site.expect_no_more(self)
+        self._held, self._lost = b"", lost
+
+    def release(self) -> bytes | None:
+        """What was received since :meth:`hold`; None if the connection has ended."""
+        held, self._held = self._held, None
+        if held is not None and len(held) > HEAD_BYTES:
+            self.transport.resumeProducing()
+        return held
 
     def isSecure(self) -> bool:
         return ISSLTransport.providedBy(self.transport)
@@ -124,6 +143,9 @@ class ChatChannel(HTTPChannel):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         self.site.expect_no_more(self)
+        if self._held is not None:
+            self._held = None
+            self._lost()
         super().connectionLost(reason)
 
     def callLater(self, period: float, func: Callable[[], object]) -> IDelayedCall:
@@ -133,11 +155,11 @@ class ChatChannel(HTTPChannel):
         self.refuse(HeadTooLarge(f"head: a line is longer than {HEAD_BYTES} bytes"))
 
     def refuse_body(self) -> None:
-        """The body is larger than that of any request."""
+        """Refuse a body that is longer than any endpoint takes."""
         self.refuse(TooBig(f"body: at most {self.site.body_bytes} bytes"))
 
     def refuse(self, error: ChatError) -> None:
-        """Answer with the error and end the connection; further bytes are ignored."""
+        """Answer with the error and end the connection; what still arrives is dropped."""
         if self.refused:
             return
         self.site.refusing(self, error)
@@ -145,14 +167,14 @@ class ChatChannel(HTTPChannel):
         self.end()
 
     def give_up(self, error: ChatError) -> None:
-        """The deadline has passed: answer 408 if a request had begun; an idle connection is closed."""
+        """End the connection because it did not send a request in time; the error is sent if a request had begun."""
         if self._receivedHeaderSize or self._buffer:
             self.refuse(error)
         else:
             self.end()
 
     def end(self) -> None:
-        """End the connection when what was written is sent, or when that takes too long."""
+        """End the connection when what was written has been sent, or after a time limit."""
         self.refused = True
         self.site.expect_no_more(self)
         self.clearLineBuffer()
@@ -160,7 +182,7 @@ class ChatChannel(HTTPChannel):
         self._abort_later()
 
     def abort(self) -> None:
-        """Drop the connection with all that was not taken."""
+        """Drop the connection and everything that was not sent."""
         self.refused = True
         if self._abortingCall is not None:
             self._abortingCall.cancel()
@@ -168,12 +190,12 @@ class ChatChannel(HTTPChannel):
         self.transport.abortConnection()
 
     def _abort_later(self) -> None:
-        """Abort later if the peer does not read the last bytes."""
+        """Drop the connection if the peer does not take the last bytes in time."""
         if self._abortingCall is None:
             self._abortingCall = self.callLater(self.abortTimeout, self.forceAbortClient)
 
     def _respondToBadRequestAndDisconnect(self) -> None:
-        """Replaces Twisted's error response for what its parser refuses, which has no body and no headers."""
+        """Replaces Twisted's answer to whatever its parser refuses, which has neither body nor headers."""
         if self._receivedHeaderSize > self.totalHeadersSize or self._receivedHeaderCount > self.maxHeaders:
             self.refuse(HeadTooLarge(f"head: at most {HEAD_BYTES} bytes and {HEADERS} headers"))
         else:
@@ -181,13 +203,13 @@ class ChatChannel(HTTPChannel):
 
 
 class ChatSite(Site):
-    """What listens.
+    """The factory of the listeners' connections.
 
-    :param answer: receives each whole request and answers it.
-    :param admission: whose limits hold for the heads being read.
+    :param answer: called with each whole request; has it answered.
+    :param limiter: its limits hold for the heads being read.
     :param body_bytes: the largest body of any endpoint.
-    :param observe: is told of each answer, for log and metrics.
-    :param quick: receives the first bytes of each connection, and answers True if it has handled all of it.
+    :param observe: called with each answer, for the access log and metrics.
+    :param quick: called with the first bytes of each connection; True: it has taken over the connection.
     """
 
     displayTracebacks = False
@@ -214,11 +236,11 @@ class ChatSite(Site):
         self._sweep: IDelayedCall | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> ChatChannel:  # type: ignore[override]
-        """Always HTTP/1.1: without the switch on ALPN that Twisted wraps around each channel."""
+        """Always HTTP/1.1, without the wrapper that Twisted puts around each channel to choose by ALPN."""
         return ChatChannel(self)
 
     def acceptableProtocols(self) -> list[bytes]:
-        """Never ``h2``, in which nobody could upgrade."""
+        """Not ``h2``: WebSockets over HTTP/2 (RFC 8441) are not supported."""
         return [b"http/1.1"]
 
     def startFactory(self) -> None:
@@ -232,35 +254,35 @@ class ChatSite(Site):
             self._sweep = None
 
     def log(self, request: HTTPRequest) -> None:
-        """Twisted says that ``request`` is answered."""
+        """Called by Twisted when ``request`` has been answered."""
         address = getattr(request, "address", None) or peer_name(request.client)
         self._observe(request.method, request.path or b"", request.code, request.sentLength, address)
 
     def refusing(self, channel: ChatChannel, error: ChatError) -> None:
-        """A connection is refused before there was a request."""
+        """A connection is refused before its request was whole."""
         self._observe(b"", b"", error.http_status, 0, peer_name(channel.getPeer()))
 
     def expect(self, channel: ChatChannel) -> None:
-        """A whole request has to arrive from there before the deadline.  If too many are awaited, the slowest one is dropped.
+        """Start the deadline for the next request of the connection.  If too many are awaited, the oldest is refused.
 
-        An honest client needs one round trip, so the slowest are the attackers.  Refusing the newest instead would let a thousand
-        silent connections keep everybody out.
+        A request takes about one round trip, so the oldest are the ones that are slow on purpose.  Refusing the newest instead
+        would let a thousand silent connections block the server.
         """
         limits = self._limiter.limits
         if len(self._expected) >= limits.handshakes_pending:
-            next(iter(self._expected)).give_up(CrowdedOut("connections: too many requests are under way; try again"))
+            next(iter(self._expected)).give_up(CrowdedOut("connections: too many requests in progress; try again"))
         self._expected[channel] = self.reactor.seconds() + limits.handshake_seconds
         if self._sweep is None:
-            self._sweep = self.reactor.callLater(_SWEEP_SECONDS, self._end_the_late)
+            self._sweep = self.reactor.callLater(_SWEEP_SECONDS, self._end_late)
 
     def expect_no_more(self, channel: ChatChannel) -> None:
-        """The request has arrived, or the connection has ended."""
+        """Stop the deadline: the request is whole, or the connection has ended."""
         self._expected.pop(channel, None)
 
-    def _end_the_late(self) -> None:
+    def _end_late(self) -> None:
         now = self.reactor.seconds()
         for channel, deadline in list(self._expected.items()):
             if deadline > now:
                 break
             channel.give_up(RequestTimeout("the request did not arrive in time"))
-        self._sweep = self.reactor.callLater(_SWEEP_SECONDS, self._end_the_late) if self._expected else None
+        self._sweep = self.reactor.callLater(_SWEEP_SECONDS, self._end_late) if self._expected else None

@@ -1,8 +1,8 @@
-"""A room's log as Server-Sent Events: ``curl -N`` is a full reader, and a browser resumes by itself.
+"""A room's log as Server-Sent Events, which ``curl -N`` reads, and after which browsers resume by themselves.
 
-Each event of the log has the id ``epoch:seq:id``, which is a cursor; a browser says it in ``Last-Event-ID`` when it comes back.
-The stream is a subscription like any other (``docs/decisions/04-live-is-not-a-second-path.rst``): a slow reader keeps
-nothing but a position, and reads on from there when the connection has drained.
+Each event of the log has the id ``epoch:seq:id``, which is a cursor; a browser that reconnects sends it in ``Last-Event-ID``.
+A stream is a subscription like those of WebSockets (``docs/decisions/04-live-is-not-a-second-path.rst``): a client that does not
+take what is sent costs the server a position only, and reads on from there when the connection has drained.
 
 .. code-block:: text
 
@@ -37,7 +37,7 @@ from twisted_chat.users import User
 from twisted_chat.web.responses import write_head
 from twisted_chat.web.site import ChatRequest
 
-#: Keeps proxies from collecting (``X-Accel-Buffering``) and everybody from keeping.
+#: Keeps proxies from buffering (``X-Accel-Buffering``) and caches from storing.
 HEADERS = (
     (b"Content-Type", b"text/event-stream; charset=utf-8"),
     (b"Cache-Control", b"no-store"),
@@ -48,11 +48,11 @@ _encode = msgspec.json.Encoder().encode
 
 
 def read_event_id(text: str) -> Cursor:
-    """The cursor in a ``Last-Event-ID``."""
+    """The cursor in a ``Last-Event-ID``; :class:`BadRequest` if it is not one."""
     epoch, _, rest = text.partition(":")
     seq, _, event = rest.partition(":")
     if not (epoch and seq.isascii() and seq.isdigit() and len(seq) < 17):
-        raise BadRequest("Last-Event-ID: must be epoch:seq:id as it came")
+        raise BadRequest("Last-Event-ID: must be epoch:seq:id, as the stream sent it")
     return Cursor(epoch, int(seq), event or None)
 
 
@@ -74,21 +74,21 @@ class EventStreamEncoding:
         return b"".join(items)
 
     def cut(self, items: Sequence[bytes], taken: int) -> tuple[int, bytes]:
-        raise AssertionError(f"a stream takes all it is given, not {taken} bytes")
+        raise AssertionError(f"a stream takes everything, not {taken} bytes")
 
 
 def named(event: str, data: object) -> bytes:
-    """An event beside the log, which no ``onmessage`` sees and no id belongs to."""
+    """An event that is not of the log: it has a name, so ``onmessage`` does not get it, and no id."""
     return b"event: " + event.encode() + b"\ndata: " + _encode(data) + b"\n\n"
 
 
 @implementer(IPushProducer)
 class StreamConnection:
-    """A request as a :class:`~twisted_chat.interfaces.Connection`: the transport buffers what is written, and says when it is full."""
+    """The connection of a stream: the transport buffers what is written, and tells when its buffer is full or empty."""
 
     paused = False
     deflated = False
-    #: The transport of a stream does not say.
+    #: Not known: the transport of a stream does not tell.
     unsent_bytes = 0
 
     def __init__(self, request: ChatRequest) -> None:
@@ -106,7 +106,7 @@ class StreamConnection:
             self._request.write(data)
 
     def buffer_rest(self, rest: bytes) -> None:
-        raise AssertionError("a stream takes all it is given")
+        raise AssertionError(f"a stream takes everything, not all but {len(rest)} bytes")
 
     def pause(self) -> None:
         """Nothing is read from the peer of a stream."""
@@ -118,7 +118,7 @@ class StreamConnection:
         self.write(_HEARTBEAT)
 
     def close(self, code: int, reason: str) -> None:
-        """Say why, and end; a browser comes back by itself unless it is refused then."""
+        """Send the reason and end the stream; a browser reconnects by itself, unless it is refused then."""
         if self._open:
             self.write(named("bye", ByePush(code=code, reason=reason, retry=code in RETRY_CLOSE_CODES)))
             self._end()
@@ -132,11 +132,11 @@ class StreamConnection:
             self._channel.abort()
 
     def gone(self) -> None:
-        """The connection is over."""
+        """The connection has ended."""
         self._open = False
         self._gone = True
 
-    # What the transport calls
+    # Called by the transport
 
     def pauseProducing(self) -> None:
         self.congested = True
@@ -149,7 +149,7 @@ class StreamConnection:
             self.session.drained()
 
     def stopProducing(self) -> None:
-        """The connection is going; ``notifyFinish`` tells when it is gone."""
+        """The connection is ending; ``notifyFinish`` fires when it has ended."""
 
     def _take_all(self, data: bytes, /) -> int:
         self.write(data)
@@ -161,7 +161,7 @@ class StreamConnection:
 
 
 class StreamSession(Session):
-    """A client that reads one room and sends nothing."""
+    """A session that reads one room and sends nothing."""
 
     __slots__ = ()
 
@@ -170,7 +170,7 @@ class StreamSession(Session):
         connection.session = self
 
     def begin(self, room: Room, position: int, recovered: bool | UnsetType, why: Unrecoverable | None) -> None:
-        """Read after ``position``, having said where that is."""
+        """Send the ``joined`` event, then the log after ``position``."""
         broadcast = room.broadcast(EventStreamEncoding, lambda name: EventStreamEncoding(name, room.epoch))
         membership = Membership(room, broadcast, self.connection, self)
         self.enter_room(membership)
@@ -185,7 +185,7 @@ class StreamSession(Session):
         self.connection.write(named("gap", GapPush(room=subscription.log.name, dropped=count)))
 
     def on_timer(self, tick: int) -> int:
-        """Send a comment at each interval, so that proxies keep the stream open.  A reader sends nothing, so silence means nothing."""
+        """Send a comment at each ping interval, so that proxies do not end the stream.  There is no pong: only congestion counts."""
         if self.state is not SessionState.OPEN:
             return 0
         expires = self.user.expires
@@ -197,7 +197,7 @@ class StreamSession(Session):
         if self._congested_at is None:
             self.connection.ping()
         elif tick - self._congested_at >= limits.stalled_seconds:
-            self.close(CloseCode.TOO_SLOW, "took nothing for too long; come back and resume")
+            self.close(CloseCode.TOO_SLOW, "took nothing for too long; reconnect and resume")
             self.connection.abort()
             return 0
         interval = max(1, round(limits.ping_seconds))
@@ -217,11 +217,11 @@ async def stream(
     tail: int | None,
     ended: Callable[[], None],
 ) -> None:
-    """Answer with the stream.
+    """Answer the request with the stream.
 
-    :param since: where a reader that comes back was.
-    :param after: the number to read after, for one that has no cursor; ``tail``: so many of the last events first.
-    :param ended: is told when it is over.
+    :param since: the cursor of a client that resumes.
+    :param after: the number to read after, for a client without a cursor; ``tail``: how many of the last events to send first.
+    :param ended: called when the stream has ended.
     """
     why = await core.history.check_cursor(room.log, since) if since is not None else None
     room.check_size()
