@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
 import json
 from base64 import urlsafe_b64encode
@@ -176,6 +177,12 @@ class JwtTests(SynchronousTestCase):
     def test_garbage(self) -> None:
         for token in ("a.b.c", "e30.e30.", raw({"alg": "HS256"}, {}), raw({"alg": ["HS256"]}, CLAIMS), "A" * 9_000 + ".b.c"):
             self.refused(token)
+
+    def test_deep_header(self) -> None:
+        """A header of brackets as deep as a token may be is refused like any other garbage."""
+        for field in ("alg", "crit", "x"):
+            head = f'{{"{field}":' + "[" * 5_000 + "]" * 100
+            self.refused(base64.urlsafe_b64encode(head.encode()).decode().rstrip("=") + ".e30.")
 
     def test_header_keys_are_not_used(self) -> None:
         """A key inside the token proves nothing about the token."""

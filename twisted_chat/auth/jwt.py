@@ -175,7 +175,7 @@ def _read_header(token: str) -> _Header:
     segment = token.partition(".")[0]
     try:
         return msgspec.json.decode(urlsafe_b64decode(segment + "=" * (-len(segment) % 4)), type=_Header)
-    except ValueError:
+    except (ValueError, msgspec.MsgspecError, RecursionError):
         raise Unauthenticated("token: not a JWT") from None
 
 
