@@ -60,9 +60,38 @@ class TokenBucket:
         return max(0.0, missing / self._per_second) if self._per_second > 0 else 0.0
 
     @property
+    def bounded(self) -> bool:
+        """Whether there is any bound."""
+        return self._per_second > 0
+
+    @property
     def full(self) -> bool:
         """Whether nothing of the burst is used."""
         return self.available() >= self._burst
+
+
+def take_from_all(buckets: list[TokenBucket], wanted: int) -> int:
+    """Take up to ``wanted`` tokens, the same number from each bucket; answers how many.
+
+    The buckets share one clock, which is read once; no method is called for each bucket, because each message comes by here.
+    """
+    if not buckets:
+        return wanted
+    now = buckets[0]._now()
+    for bucket in buckets:
+        tokens, burst = bucket._tokens, bucket._burst
+        if bucket._per_second <= 0:
+            continue
+        if tokens < burst:
+            tokens += (now - bucket._at) * bucket._per_second
+            bucket._tokens = tokens = tokens if tokens < burst else burst
+        bucket._at = now
+        if tokens < wanted:
+            wanted = int(tokens + 1e-9)
+    for bucket in buckets:
+        if bucket._per_second > 0:
+            bucket._tokens -= wanted
+    return wanted
 
 
 class BucketTable:
@@ -152,7 +181,7 @@ class ConnectionRate:
     def __init__(self, rates: SendRates) -> None:
         self._rates = rates
         self._own: TokenBucket | None = None
-        #: Those that count a message of ``_user`` under ``_limits``; looked up again when anything of it has changed.
+        #: Those with a bound that count a message of ``_user`` under ``_limits``; looked up again when anything of it has changed.
         self._buckets: list[TokenBucket] = []
         self._limits: Limits | None = None
         self._user: User | None = None
@@ -164,7 +193,7 @@ class ConnectionRate:
 
     def wait(self, user: User, address: str) -> float:
         """Seconds until one message may be sent."""
-        return max(bucket.wait() for bucket in self._current(user, address))
+        return max((bucket.wait() for bucket in self._current(user, address)), default=0.0)
 
     def check(self, user: User, address: str) -> None:
         """Take one message, or raise :class:`RateLimited`."""
@@ -181,21 +210,10 @@ class ConnectionRate:
             self._own = TokenBucket(limits.send_burst, limits.send_per_second, rates.now)
         elif limits is not self._limits:
             self._own.configure(limits.send_burst, limits.send_per_second)
-        self._buckets = [self._own, *rates.buckets(user, address)]
+        self._buckets = [bucket for bucket in (self._own, *rates.buckets(user, address)) if bucket.bounded]
         self._limits, self._user = limits, user
         self._generation = rates.users.generation + rates.guests.generation
         return self._buckets
-
-
-def take_from_all(buckets: list[TokenBucket], wanted: int) -> int:
-    """Take up to ``wanted`` tokens, the same number from each bucket; answers how many."""
-    for bucket in buckets:
-        available = bucket.available()
-        if available < wanted:
-            wanted = available
-    for bucket in buckets:
-        bucket.take(wanted)
-    return wanted
 
 
 def too_fast(buckets: list[TokenBucket]) -> RateLimited:

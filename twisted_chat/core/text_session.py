@@ -99,7 +99,7 @@ class TextSession(Session):
 
     def _allowed_now(self, wanted: int) -> int:
         permissions = self.core.permissions
-        if wanted and permissions.has_slow_mode(self.user, self._room):
+        if wanted and not self._room.open_to_all and permissions.has_slow_mode(self.user, self._room):
             if permissions.slow_mode_wait(self.user, self._room) > 0 or not self.rate.take(self.user, self.address, 1):
                 return 0
             permissions.check_slow_mode(self.user, self._room)
