@@ -157,6 +157,7 @@ class Chat:
         """Replace the limits and policies; connections keep what they were told, and a room stays durable or ephemeral."""
         self.configuration.replace(limits, policies)
         for room in self.rooms:
+            room.log.cache.configure(limits)
             policy = policies.policy(room.name)
             if policy.durable == room.policy.durable:
                 room.set_policy(policy)

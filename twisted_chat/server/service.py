@@ -12,7 +12,6 @@ import sys
 import time
 from typing import Any
 
-import msgspec
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IAddress, ILoggingContext, IProtocol, IProtocolFactory, IProtocolNegotiationFactory
@@ -23,16 +22,13 @@ from zope.interface import implementer
 
 from twisted_chat.interfaces import StoreError
 from twisted_chat.internals.reactor import read_without_log_context
-from twisted_chat.server.build import RunningChat, SetUpError, build
+from twisted_chat.server.build import RunningChat, SetUpError, build, reloaded
 from twisted_chat.server.config import Settings, SettingsError, store_path
 from twisted_chat.server.listeners import Listener, ListenError, listen
 from twisted_chat.server.maintenance import bearers, retention, revocation, rooms
 from twisted_chat.server.options import Options
 from twisted_chat.server.process import Notifier, Signals, Watchdog, exit_status_at_end, say_error, settle, tune, watchdog_seconds
 from twisted_chat.version import __version__
-
-#: What a reload may change; all else is built into what runs.
-_RELOADABLE = {"limits", "rooms", "create_rooms", "allowed_origins", "allowed_hosts", "trusted_proxies"}
 
 
 @implementer(IProtocolFactory, IProtocolNegotiationFactory, ILoggingContext)
@@ -170,7 +166,7 @@ class Server(MultiService):
     def _page(self) -> str:
         return self.settings.public_url or self.listeners[0].url
 
-    def _say_where(self, chat: RunningChat, store_url: str) -> None:
+    def _warn_of_files(self) -> None:
         connections = self.settings.limits.connections
         if self._files < connections:
             self.log.warn(
@@ -178,6 +174,9 @@ class Server(MultiService):
                 connections=connections,
                 files=self._files,
             )
+
+    def _say_where(self, chat: RunningChat, store_url: str) -> None:
+        self._warn_of_files()
         self.log.info(
             "Serving on {endpoints}; data in {store}; {files} open files allowed",
             endpoints=" ".join(listener.url for listener in self.listeners),
@@ -217,15 +216,10 @@ class Server(MultiService):
         self._notify("READY=1")
 
     def _apply(self, settings: Settings) -> None:
+        self.settings, waiting = reloaded(self.settings, settings)
         if self.chat is not None:
-            self.chat.apply(settings)
-        waiting = [
-            name
-            for name in (field.name for field in msgspec.structs.fields(Settings))
-            if name not in _RELOADABLE and getattr(settings, name) != getattr(self.settings, name)
-        ]
-        kept = {name: getattr(self.settings, name) for name in waiting}
-        self.settings = msgspec.structs.replace(settings, **kept)
+            self.chat.apply(self.settings)
+            self._warn_of_files()
         self.log.info("Read the configuration again; for the next start: {waiting}", waiting=", ".join(waiting) or "nothing")
 
     # End
