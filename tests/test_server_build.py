@@ -147,8 +147,8 @@ class BuildTests(SynchronousTestCase):
         self.assertFalse(chat.core.rooms.find(guest, "new").durable)
         chat.request_auth.origins.check("https://www.example.org", "http", "localhost")
         self.assertTrue(chat.request_auth.proxies.trusts("10.1.2.3"))
-        chat.apply(Settings(rooms={"lobby": RoomPolicy(durable=False)}))
-        self.assertTrue(room.policy.durable)
+        chat.apply(Settings(rooms={"lobby": RoomPolicy(durable=False, guests=False)}))
+        self.assertEqual((room.policy.durable, room.policy.guests), (True, False))
 
     def test_unknown_store(self) -> None:
         failure = self.failureResultOf(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 
@@ -158,9 +159,7 @@ class Chat:
         self.configuration.replace(limits, policies)
         for room in self.rooms:
             room.log.cache.configure(limits)
-            policy = policies.policy(room.name)
-            if policy.durable == room.policy.durable:
-                room.set_policy(policy)
+            room.set_policy(replace(policies.policy(room.name), durable=room.policy.durable))
 
     # Connections
 
