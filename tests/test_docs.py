@@ -7,6 +7,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator
+from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -168,6 +169,40 @@ class ErrorTableTests(SynchronousTestCase):
 
         self.assertEqual([phrase for phrase in self.phrases if not any(phrase in string for string in strings)], [])
         self.assertGreater(len(self.phrases), 40)
+
+
+class SpeedTests(SynchronousTestCase):
+    """The README's figures are those of docs/performance.txt, of every room that is measured without TLS."""
+
+    #: In the order of the README; 5,000 members lie between the two rooms beside them.
+    rooms = "busy-32 busy-1000 busy-20000 wide-100-1 wide-100-16 wide-1000-1 wide-1000-16 wide-15000-1 wide-15000-16 rooms"
+
+    def ratio(self, scenario: str, contender: str, column: int = 1) -> Decimal:
+        """A figure to one decimal."""
+        table = (ROOT / "docs/performance.txt").read_text()
+        (block,) = re.findall(rf"^{scenario}: (?:.+\n)+", table, re.MULTILINE)
+        (row,) = re.findall(rf"^  {contender}  +(\S.+)$", block, re.MULTILINE)
+        return Decimal(row.split()[column]).quantize(Decimal("0.1"), ROUND_HALF_EVEN)
+
+    def test_table(self) -> None:
+        readme = (ROOT / "README.rst").read_text()
+        section = readme[readme.index("How fast it is") : readme.index("Run it for others")]
+
+        shown = re.findall(r'", "([\d.]+)", "([\d.]+)"$', section, re.MULTILINE)
+
+        measured = [(self.ratio(room, "chat ephemeral"), self.ratio(room, "chat durable")) for room in self.rooms.split()]
+        self.assertEqual([(Decimal(ephemeral), Decimal(durable)) for ephemeral, durable in shown], measured)
+
+    def test_where_it_is_slower(self) -> None:
+        readme = " ".join((ROOT / "README.rst").read_text().split())
+
+        opening = f"({self.ratio('storm', 'chat durable')} of Bun's rate, {self.ratio('storm', 'chat durable JSON')} with JSON)"
+        self.assertIn(f"opening connections {opening}", readme)
+        self.assertIn(f"{self.ratio('idle', 'chat durable')} times Bun's memory", readme)
+        slowest = (
+            f"{self.ratio('steady', 'chat ephemeral')} times as long, {self.ratio('steady', 'chat durable')} times in durable"
+        )
+        self.assertIn(slowest, readme)
 
 
 class UnitTests(SynchronousTestCase):
