@@ -134,6 +134,7 @@ class SettingsTests(SynchronousTestCase):
     def test_no_bound(self) -> None:
         """A rate of 0 is no bound."""
         self.assertEqual(load((), {"TWISTED_CHAT_LIMITS_SEND_PER_SECOND": "0"}).limits.send_per_second, 0)
+        self.assertEqual(load((), {"TWISTED_CHAT_LIMITS_GUESTS_PER_ADDRESS": "0"}).limits.guests_per_address, 0)
 
     def test_broken_file(self) -> None:
         self.assertIn("FILE: is not TOML: ", self.refused("listen = "))
