@@ -134,13 +134,13 @@ class RunningChat:
         try:
             await self.core.drain.begin().addTimeout(seconds, clock)
         except TimeoutError:
-            self.log.error("The store did not finish within {seconds} s", seconds=seconds)
+            self.log.error("The store did not commit all messages within {seconds} s", seconds=seconds)
         while self.core.sessions and clock.seconds() < deadline:
             await deferLater(clock, _DRAIN_LOOK_SECONDS)
         rest = list(self.core.sessions)
         for session in rest:
             session.connection.abort()
-        self.log.info("Said goodbye to {count} connections, {rest} of them did not answer", count=count, rest=len(rest))
+        self.log.info("Closed {count} connections; {rest} of them did not answer in time", count=count, rest=len(rest))
 
 
 async def build(

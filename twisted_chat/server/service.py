@@ -170,7 +170,7 @@ class Server(MultiService):
         connections = self.settings.limits.connections
         if self._files < connections:
             self.log.warn(
-                "limits.connections is {connections}, but only {files} files may be open; raise LimitNOFILE (or ulimit -Hn)",
+                "limits.connections is {connections}, but this process may open only {files} files; raise LimitNOFILE (or ulimit -Hn)",
                 connections=connections,
                 files=self._files,
             )
@@ -210,7 +210,7 @@ class Server(MultiService):
         try:
             settings = self._options.load()
         except SettingsError as error:
-            self.log.error("The old configuration stays: {error}", error=str(error))
+            self.log.error("The new configuration has an error, so the old one stays in force: {error}", error=str(error))
         else:
             self._apply(settings)
         self._notify("READY=1")
@@ -220,7 +220,10 @@ class Server(MultiService):
         if self.chat is not None:
             self.chat.apply(self.settings)
             self._warn_of_files()
-        self.log.info("Read the configuration again; for the next start: {waiting}", waiting=", ".join(waiting) or "nothing")
+        self.log.info(
+            "The configuration was read again. Changes that wait for the next start: {waiting}",
+            waiting=", ".join(waiting) or "none",
+        )
 
     # End
 
