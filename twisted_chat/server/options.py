@@ -187,7 +187,7 @@ def _described(name: str, expected: Any, text: str) -> tuple[str, str]:
     default = getattr(Settings(), name)
     dashed = name.replace("_", "-")
     if expected is bool:
-        return f"--{'no-' if default else ''}{dashed}", f"{text} [{'on' if default else 'off'}]"
+        return f"--{'no-' if default else ''}{dashed}", f"{text} This option switches it {'off' if default else 'on'}."
     if isinstance(default, tuple):
         return f"--{dashed}=", f"{text} May be given several times. [{' '.join(default) or 'none'}]"
     return f"--{dashed}=", f"{text} [{default or 'none'}]"
