@@ -159,7 +159,8 @@ _INTRODUCTION = """
 A chat server for WebSockets and browsers that keeps all messages.  Without options it can be
 reached from this machine only, at http://127.0.0.1:8080/.
 
-Options (each can also be given as an environment variable TWISTED_CHAT_… or in the file of --config):
+Options (each can also be given as an environment variable TWISTED_CHAT_… or in the file of
+--config):
 """
 
 _END = """
