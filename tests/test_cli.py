@@ -194,7 +194,7 @@ class TalkTests(VerbTests):
         self.chunks = [b"hello\n//path\n/nonsense\n/who\n"]
         self.assertEqual(self.successResultOf(self.start(talk, "talk", "lobby", "--json")), Status.DONE)
         self.assertEqual([line["text"] for line in self.lines()], ["before", "hello", "/path"])
-        self.assertIn("/nonsense is no command", self.err.getvalue())
+        self.assertIn("/nonsense is not a command", self.err.getvalue())
 
     def test_too_long(self) -> None:
         self.chunks = [b"x" * 20_000]

@@ -89,6 +89,30 @@ class ReloadTests(SynchronousTestCase):
 
         self.assertEqual(len(chat.log("lobby")), DEFAULT.send_burst + 50)
 
+    def test_rate_of_questions_that_a_reload_switches_on(self) -> None:
+        chat = ChatHarness(self)
+        alice = chat.json(ALICE, "lobby")
+        answers = [alice.ask("history", room="lobby")["type"] for _ in range(60)]
+        self.assertEqual(answers, ["ok"] * 60)
+
+        chat.core.configure(replace(UNBOUND, query_burst=5, query_per_second=1.0), RoomPolicies())
+        answers = [alice.ask("history", room="lobby")["type"] for _ in range(8)]
+
+        self.assertEqual(answers, ["ok"] * 5 + ["error"] * 3)
+
+    def test_recent_events(self) -> None:
+        """Rooms that are in memory keep as many recent events as the new limits allow."""
+        chat = ChatHarness(self)
+        alice = chat.plain(ALICE)
+        alice.say(*["x"] * 50)
+        cache = chat.core.rooms.find(ALICE, "lobby").log.cache
+        self.assertEqual(len(cache.events), 50)
+
+        chat.core.configure(replace(UNBOUND, recent_events=10), RoomPolicies())
+        alice.say("x")
+
+        self.assertLessEqual(len(cache.events), 10)
+
 
 class NewRoomTests(SynchronousTestCase):
     """Making rooms is rated by user and by address, and an empty room is given back."""

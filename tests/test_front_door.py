@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_type
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -35,6 +35,21 @@ class FrontDoorTests(SynchronousTestCase):
         block = source[source.index("if TYPE_CHECKING:") : source.index("_MODULES = ")]
         imported = set(re.findall(r"\b([A-Z]\w+)\b", block.replace("TYPE_CHECKING", "")))
         self.assertEqual(imported | {"__version__"}, set(twisted_chat.__all__))
+
+    def test_types(self) -> None:
+        """Each name has its own type, and a name that is not there is an error.
+
+        It is ``mypy`` that checks this function (``test_types.py``): it refuses a wrong ``assert_type``, and an ignored error that
+        is none.
+        """
+        assert_type(twisted_chat.Settings().limits, twisted_chat.Limits)
+        assert_type(twisted_chat.Limits().history, int)
+        assert_type(twisted_chat.User(id="u1", name="alice").name, str)
+        assert_type(twisted_chat.__version__, str)
+        if TYPE_CHECKING:
+            from twisted_chat import Nonsense  # type: ignore[attr-defined]  # noqa: F401
+
+            twisted_chat.nonsense  # type: ignore[attr-defined]  # noqa: B018
 
     def test_the_page_names_all(self) -> None:
         text = (ROOT / "docs" / "public-api.rst").read_text()

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.certificates import make_certificate
 from tests.servers import JsonClient, Server, free_port
-from tests.serving import PATIENCE, ROOT, environment
+from tests.serving import PATIENCE, ROOT, environment, wait_until
 from twisted_chat.cli.output import Status
 
 COMMAND = [sys.executable, "-m", "twisted_chat.cli"]
@@ -250,24 +251,21 @@ class StoreVerbTests(SynchronousTestCase):
             self.assertIn("plans is made", shell("room", "create", "plans").stdout)
             self.assertIn("already", shell.error("room", "create", "plans", status=Status.FAILED))
             with JsonClient(server.websocket) as client:
-                deadline = time.monotonic() + PATIENCE
-                while (answer := client.ask({"type": "join", "room": "plans"}))["type"] == "error":
-                    self.assertLess(time.monotonic(), deadline, answer)
-                    time.sleep(0.2)
+                wait_until(lambda: client.ask({"type": "join", "room": "plans"}), lambda answer: answer["type"] == "ok")
                 self.assertEqual(shell.lines("room", "archive", "plans")[0]["archived"], True)
-                number = 0
-                client.send("plans", "k", "first")
-                while client.send("plans", f"k{number}", "too late?")["type"] == "ok":
-                    self.assertLess(time.monotonic(), deadline)
-                    number += 1
-                    time.sleep(0.2)
+                keys = count()
+                refused = wait_until(
+                    lambda: client.send("plans", f"k{next(keys)}", "too late?"), lambda answer: answer["type"] == "error"
+                )
+                said = next(keys) - 1
+            self.assertIn("archived", refused["message"])
             self.assertIn("archived", shell.error("send", "plans", "x", status=Status.REFUSED))
             server.kill()
             server.start_again()
             server.wait_for("READY=1")
             self.assertIn("archived", shell.error("send", "plans", "x", status=Status.REFUSED))
             (room,) = shell.lines("room", "list")
-            self.assertEqual((room["room"], room["head"], room["archived"]), ("plans", number + 1, True))
+            self.assertEqual((room["room"], room["head"], room["archived"]), ("plans", said, True))
             shell("room", "archive", "plans", "--undo")
             self.assertRegex(shell("room", "list").stdout, r"ROOM +FIRST +HEAD +STATE +TOPIC\nplans +1 +\d+ +open +-\n")
             self.assertIn("has no room x", shell.error("room", "archive", "x", status=Status.FAILED))

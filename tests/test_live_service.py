@@ -424,11 +424,11 @@ class ReloadTests(SynchronousTestCase):
             server.wait_for("READY=1")
             self.assertIn("RELOADING=1", server.states)
             self.assertEqual(self.burst(server), 4)
-            self.assertIn("for the next start: compression", server.stdout)
+            self.assertIn("wait for the next start: compression", server.stdout)
             config.write_text("[limits]\nsend_brst = 5\n")
             server.process.send_signal(signal.SIGHUP)
             server.wait_for("READY=1")
-            self.assertIn("The old configuration stays: ", server.stdout)
+            self.assertIn("so the old one stays in force: ", server.stdout)
             self.assertEqual(self.burst(server), 4)
 
     def burst(self, server: Served) -> int:
@@ -451,7 +451,7 @@ class ReloadTests(SynchronousTestCase):
                 until(lambda: log.exists() and "Serving on" in log.read_text())
                 log.rename(directory / "chat.log.1")
                 process.send_signal(signal.SIGHUP)
-                until(lambda: log.exists() and "Read the configuration again" in log.read_text())
+                until(lambda: log.exists() and "The configuration was read again" in log.read_text())
             finally:
                 process.terminate()
                 process.wait(15)
@@ -473,7 +473,7 @@ class ReloadTests(SynchronousTestCase):
             certificate.write_text("nothing")
             server.process.send_signal(signal.SIGHUP)
             server.wait_for("READY=1")
-            self.assertIn("the old certificate stays", server.stdout)
+            self.assertIn("so the old one stays in use", server.stdout)
             self.assertEqual(self.certificate(server), renewed)
 
     def certificate(self, server: Served) -> bytes:

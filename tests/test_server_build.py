@@ -13,8 +13,9 @@ from tests.certificates import make_certificate
 from twisted_chat.errors import Conflict, Forbidden, Unauthenticated
 from twisted_chat.interfaces import StoreError, TokenRecord
 from twisted_chat.limits import Limits, RoomPolicy
-from twisted_chat.server.build import RunningChat, SetUpError, build, read_keys
+from twisted_chat.server.build import RunningChat, SetUpError, build, read_keys, reloaded
 from twisted_chat.server.config import Settings
+from twisted_chat.web.api import body_bytes
 
 SECRET = "a secret that is shared with the issuer of tokens"
 
@@ -64,6 +65,65 @@ class BuildTests(SynchronousTestCase):
         assert not isinstance(guest, Deferred)
         self.assertRaises(Conflict, chat.core.sessions.check_name, guest)
 
+    def test_reload_that_restricts(self) -> None:
+        """A reload that adds an origin or a proxy ends the out-of-the-box state, and one that takes it away brings it back."""
+        for changed in (
+            Settings(trusted_proxies=("127.0.0.1",)),
+            Settings(allowed_origins=("https://www.example.org",)),
+        ):
+            chat = self.build()
+
+            chat.apply(changed)
+
+            self.assertRaises(Forbidden, chat.request_auth.origins.check, "null", "http", "127.0.0.1:8080")
+
+            chat.apply(Settings())
+
+            chat.request_auth.origins.check("null", "http", "127.0.0.1:8080")
+
+    def test_reload_after_the_first_token(self) -> None:
+        """With tokens, no reload brings the out-of-the-box state back."""
+        chat = self.build(allowed_origins=("https://www.example.org",))
+        chat.tokens_seen([TokenRecord("t1", "u1", "Alice", 0)])
+
+        chat.apply(Settings())
+
+        self.assertRaises(Forbidden, chat.request_auth.origins.check, "null", "http", "127.0.0.1:8080")
+
+    def test_reload_with_another_public_url(self) -> None:
+        """The public address changes at the next start, so until then its host stays known, and ``null`` as it was."""
+        chat = self.build(public_url="https://chat.example.org/")
+
+        chat.apply(Settings(public_url="https://new.example.org/", allowed_hosts=("chat.lan",)))
+
+        hosts = chat.request_auth.hosts
+        assert hosts is not None
+        hosts.check("chat.example.org")
+        hosts.check("chat.lan")
+        self.assertRaises(Forbidden, hosts.check, "new.example.org")
+
+        chat.apply(Settings())
+
+        self.assertRaises(Forbidden, chat.request_auth.origins.check, "null", "http", "127.0.0.1:8080")
+
+    def test_reload_of_sizes(self) -> None:
+        """The largest body follows ``text_bytes``; the size of frames, which is built into connections, waits for the next start."""
+        chat = self.build()
+
+        chat.apply(Settings(limits=Limits(text_bytes=100, frame_bytes=200_000)))
+
+        self.assertEqual(chat.site.body_bytes, body_bytes(100))
+        self.assertEqual(chat.core.limits.frame_bytes, Limits().frame_bytes)
+
+    def test_what_waits_for_the_next_start(self) -> None:
+        """Every setting either changes at a reload or keeps its value and is named."""
+        read = Settings(compression=True, allowed_hosts=("chat.lan",), limits=Limits(rooms=7, frame_bytes=99_999))
+
+        in_force, waiting = reloaded(Settings(), read)
+
+        self.assertEqual(waiting, ["compression", "limits.frame_bytes"])
+        self.assertEqual(in_force, Settings(allowed_hosts=("chat.lan",), limits=Limits(rooms=7)))
+
     def test_without_guests(self) -> None:
         """Nobody gets in without a token."""
         self.assertRaises(Unauthenticated, self.build(guests=False).request_auth.user, None, "bob", None)
@@ -87,8 +147,8 @@ class BuildTests(SynchronousTestCase):
         self.assertFalse(chat.core.rooms.find(guest, "new").durable)
         chat.request_auth.origins.check("https://www.example.org", "http", "localhost")
         self.assertTrue(chat.request_auth.proxies.trusts("10.1.2.3"))
-        chat.apply(Settings(rooms={"lobby": RoomPolicy(durable=False)}))
-        self.assertTrue(room.policy.durable)
+        chat.apply(Settings(rooms={"lobby": RoomPolicy(durable=False, guests=False)}))
+        self.assertEqual((room.policy.durable, room.policy.guests), (True, False))
 
     def test_unknown_store(self) -> None:
         failure = self.failureResultOf(

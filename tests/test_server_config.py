@@ -119,13 +119,13 @@ class SettingsTests(SynchronousTestCase):
             'allowed_origins = ["null"]': "'null' is not scheme://host",
             'allowed_origins = ["https://a.example/path"]': "is not scheme://host",
             'trusted_proxies = ["10.0.0.0/99"]': "is not an address or network",
-            'public_url = "example.org"': "is no address of a site",
+            'public_url = "example.org"': "is not the URL of a site",
             'jwt_keys = ["none:key"]': "is not ALGORITHM:FILE",
-            'token_cookie = "a b"': "is no name of a cookie",
+            'token_cookie = "a b"': "is not the name of a cookie",
             "drain_seconds = -1": "must be 0 or more",
             "[limits]\nsend_burst = 0": "limits.send_burst: must be more than 0, is 0",
             "[limits]\ntext_bytes = 70_000": "must not be larger than limits.frame_bytes",
-            '[rooms."a b"]': '"a b" is no name of a room',
+            '[rooms."a b"]': '"a b" is not the name of a room',
             '[rooms.a]\nwriters = "me"': "'me' is none of all, users, moderators",
             "[rooms.a]\nsize = -1": '"a".size: must be 0 or more',
         }.items():
@@ -134,6 +134,7 @@ class SettingsTests(SynchronousTestCase):
     def test_no_bound(self) -> None:
         """A rate of 0 is no bound."""
         self.assertEqual(load((), {"TWISTED_CHAT_LIMITS_SEND_PER_SECOND": "0"}).limits.send_per_second, 0)
+        self.assertEqual(load((), {"TWISTED_CHAT_LIMITS_GUESTS_PER_ADDRESS": "0"}).limits.guests_per_address, 0)
 
     def test_broken_file(self) -> None:
         self.assertIn("FILE: is not TOML: ", self.refused("listen = "))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -9,9 +10,14 @@ from twisted.internet.interfaces import IProtocolNegotiationFactory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.chat import MemoryConnection
+from twisted_chat.errors import Forbidden
+from twisted_chat.interfaces import Admission, Dialect
 from twisted_chat.server import service as module
+from twisted_chat.server.listeners import Listener
 from twisted_chat.server.options import Options
 from twisted_chat.server.service import HeldFactory, Server
+from twisted_chat.users import User
 
 
 class FakeSite:
@@ -152,6 +158,58 @@ class ServerTests(SynchronousTestCase):
         self.assertTrue(self.told[1].startswith("MONOTONIC_USEC="))
         self.assertEqual(server.chat.core.limits.rooms, 7)
         self.assertFalse(server.settings.compression)
+
+    def test_reload_with_another_public_url(self) -> None:
+        """Pages under the address that is in force until the next start are answered as before."""
+        server = self.start("--public-url=https://chat.example.org/")
+        # The command line comes first, so the address of the next start is given there.
+        server._options.give("public_url", "https://new.example.org/", "--public-url")
+
+        server.reload()
+
+        assert server.chat is not None
+        hosts = server.chat.request_auth.hosts
+        assert hosts is not None
+        hosts.check("chat.example.org")
+        self.assertRaises(Forbidden, hosts.check, "new.example.org")
+        self.assertEqual(server.settings.public_url, "https://chat.example.org/")
+
+    def test_reload_that_trusts_a_proxy(self) -> None:
+        """The server that accepted the origin ``null`` does so no more."""
+        # The reactor in memory says 0.0.0.0 for every port.
+        self.patch(Listener, "loopback", True)
+        server = self.start()
+        assert server.chat is not None
+        origins = server.chat.request_auth.origins
+        origins.check("null", "http", "127.0.0.1:8080")
+        server._options.environ["TWISTED_CHAT_TRUSTED_PROXIES"] = "127.0.0.1"
+
+        server.reload()
+
+        self.assertRaises(Forbidden, server.chat.request_auth.origins.check, "null", "http", "127.0.0.1:8080")
+
+    def test_reload_of_rates(self) -> None:
+        """Rates that SIGHUP switches on hold for the connections that are open."""
+        config = Path(self.mktemp())
+        config.write_text("[limits]\nsend_per_second = 0\nperson_per_second = 0\n")
+        server = self.start(f"--config={config}")
+        chat = server.chat
+        assert chat is not None
+        guest = User(id="g1", name="bob", guest=True)
+        admission = Admission(user=guest, dialect=Dialect.TEXT, room="lobby", address="192.0.2.1")
+        session = chat.core.open_session(MemoryConnection(), admission)
+        log = chat.core.rooms.find(guest, "lobby").log
+
+        session.received([b"x"] * 50)
+        self.reactor.pump([0] * 20)
+        self.assertEqual(log.head, 50)
+
+        config.write_text("[limits]\nsend_burst = 7\nperson_per_second = 0\n")
+        server.reload()
+        session.received([b"x"] * 50)
+        self.reactor.pump([0] * 20)
+
+        self.assertEqual(log.head, 57)
 
     def test_reload_of_nonsense(self) -> None:
         server = self.start()

@@ -154,12 +154,15 @@ __all__ = [  # noqa: RUF022  in the order of the page
 ]
 
 
-def __getattr__(name: str) -> object:
-    module = _PUBLIC.get(name)
-    if module is None:
-        raise AttributeError(f"module 'twisted_chat' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"twisted_chat.{module}"), name)
-    return value
+if not TYPE_CHECKING:
+    # Type checkers do not see it: they would believe that every name is there.
+
+    def __getattr__(name: str) -> object:
+        module = _PUBLIC.get(name)
+        if module is None:
+            raise AttributeError(f"module 'twisted_chat' has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"twisted_chat.{module}"), name)
+        return value
 
 
 def __dir__() -> list[str]:

@@ -88,7 +88,7 @@ def create_token(args: Namespace, context: CommandContext) -> int:
     if args.json:
         context.say_json({**_token(minted.record), "token": minted.token, "store": path})
     else:
-        context.note(f"token {minted.record.id} of {user} ({minted.record.name}) in {path}; it is shown this once:")
+        context.note(f"token {minted.record.id} of {user} ({minted.record.name}) is in {path}; it is shown only now:")
         context.say(minted.token)
     return Status.DONE
 
@@ -172,7 +172,7 @@ def create_room(args: Namespace, context: CommandContext) -> int:
     rooms = make_shared_rooms(url)
     now(rooms.open())
     if not now(rooms.create_room(name)):
-        raise CliError(f"{path} has a room {name} already", Status.FAILED)
+        raise CliError(f"{path} already has a room {name}", Status.FAILED)
     _say_room(args, context, rooms, name, "made")
     return Status.DONE
 
@@ -193,7 +193,7 @@ def _say_room(args: Namespace, context: CommandContext, rooms: Any, name: str, w
     if args.json:
         context.say_json(next(_room(record) for record in now(rooms.list_rooms()) if record.name == name))
     else:
-        context.say(f"{name} is {what}; a running server knows it within a few seconds")
+        context.say(f"{name} is {what}; a running server notices it within a few seconds")
 
 
 def _room(record: RoomRecord) -> dict[str, object]:
@@ -219,7 +219,9 @@ def backup(args: Namespace, context: CommandContext) -> int:
         records = list(copy.rooms.values())
     broken = holes(target, records)
     if broken:
-        raise StoreError(f"{target}: rooms with holes in their logs: {', '.join(broken)}; keep older backups and report this")
+        raise StoreError(
+            f"{target}: numbers of events are missing in the rooms {', '.join(broken)}; keep older backups and report this"
+        )
     events = sum(record.head - record.first + 1 for record in records)
     size = os.path.getsize(target)
     if args.json:

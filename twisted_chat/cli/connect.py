@@ -26,7 +26,7 @@ from twisted_chat.errors import ChatError, RateLimited
 def token_of(args: Namespace, context: CommandContext) -> str | None:
     """From the option, the file, the environment; None: a guest."""
     if args.token is not None and args.token_file is not None:
-        raise CliError("--token: give it or --token-file, not both", Status.USAGE)
+        raise CliError("--token: give either --token or --token-file, not both", Status.USAGE)
     token: str | None = args.token
     if args.token_file is not None:
         token = _text_of(args.token_file, "--token-file").strip()
@@ -34,7 +34,7 @@ def token_of(args: Namespace, context: CommandContext) -> str | None:
         token = context.environ.get(TOKEN) or None
     if token is not None and not (token and token.isascii() and token.isprintable() and " " not in token):
         source = "--token-file" if args.token_file else "--token" if args.token else TOKEN
-        raise CliError(f"{source}: there is no token in it", Status.USAGE)
+        raise CliError(f"{source}: does not contain a token", Status.USAGE)
     return token
 
 
@@ -149,7 +149,7 @@ class Patience:
     def _end(self, problem: Exception | None) -> None:
         self._cancel()
         if self.problem is None:
-            self.problem = problem or CliError(f"there was no answer for {self._seconds:g} s", Status.NO_SERVER)
+            self.problem = problem or CliError(f"the server did not answer for {self._seconds:g} s", Status.NO_SERVER)
             # Out of the client's own turn: what is cancelled may stop it.
             self._clock.callLater(0, lambda: self._over())
 
@@ -167,9 +167,9 @@ def _trust(path: str | None) -> object:
     try:
         certificates = [Certificate.loadPEM((part + end).encode()) for part in pem.split(end)[:-1]]
     except Exception as error:
-        raise CliError(f"--trust {path}: is no certificate in PEM ({error})", Status.USAGE) from None
+        raise CliError(f"--trust {path}: is not a certificate in PEM ({error})", Status.USAGE) from None
     if not certificates:
-        raise CliError(f"--trust {path}: there is no certificate in PEM", Status.USAGE)
+        raise CliError(f"--trust {path}: contains no certificate in PEM", Status.USAGE)
     return trustRootFromCertificates(certificates)
 
 

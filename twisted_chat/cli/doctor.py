@@ -71,7 +71,7 @@ async def doctor(args: Namespace, context: CommandContext) -> int:
             args, context, Check("configuration", Health.FAIL, str(error), "correct it; docs/configuration.rst has every setting")
         )
         return Status.FAILED
-    checks = [Check("configuration", Health.OK, "can be read, every setting is known")]
+    checks = [Check("configuration", Health.OK, "can be read, and all settings are known")]
     for check in (*checks, *_local(settings, context)):
         failed += check.health is Health.FAIL
         warned += check.health is Health.WARN
@@ -81,7 +81,7 @@ async def doctor(args: Namespace, context: CommandContext) -> int:
         warned += check.health is Health.WARN
         _show(args, context, check)
     if not args.json:
-        context.say(f"{failed} failed, {warned} to look at" if failed or warned else "all is well")
+        context.say(f"{failed} checks failed, {warned} gave a warning" if failed or warned else "no problems were found")
     return Status.FAILED if failed else Status.DONE
 
 
@@ -96,7 +96,9 @@ def _show(args: Namespace, context: CommandContext, check: Check) -> None:
 def _local(settings: Settings, context: CommandContext) -> Iterator[Check]:
     url = store_url(settings, context)
     if url == "memory:":
-        yield Check("store", Health.WARN, "keeps everything in memory only", "use sqlite:PATH if it is to outlive the server")
+        yield Check(
+            "store", Health.WARN, "everything is in memory only", "use sqlite:PATH if messages must be kept when the server ends"
+        )
     else:
         try:
             yield from _store(store_file(url))
@@ -113,14 +115,21 @@ def _local(settings: Settings, context: CommandContext) -> Iterator[Check]:
 def _store(path: str) -> Iterator[Check]:
     directory = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(directory):
-        yield Check("permissions", Health.FAIL, f"{directory} is no directory", "make it, writable for the server's user")
+        yield Check(
+            "permissions", Health.FAIL, f"{directory} is not a directory", "make the directory, writable for the server's user"
+        )
         return
     yield _disk(directory)
     if not os.path.exists(path):
         if os.access(directory, os.W_OK | os.X_OK):
-            yield Check("database", Health.OK, f"{path} is not there yet; the server makes it")
+            yield Check("database", Health.OK, f"{path} does not exist yet; the server makes it")
         else:
-            yield Check("permissions", Health.FAIL, f"{directory} cannot be written by this user", "give it to the server's user")
+            yield Check(
+                "permissions",
+                Health.FAIL,
+                f"{directory} cannot be written by this user",
+                "make it writable for the server's user",
+            )
         return
     allowed = _permissions(path, directory)
     yield allowed
@@ -135,11 +144,11 @@ def _permissions(path: str, directory: str) -> Check:
         return Check(
             "permissions",
             Health.FAIL,
-            f"this user cannot write {path} and beside it",
+            f"this user cannot write {path} or its directory",
             "run this as the server's user, or chown it",
         )
     if mode & 0o077:
-        return Check("permissions", Health.WARN, f"others may open {path} (mode {mode:03o})", f"chmod 600 {path}")
+        return Check("permissions", Health.WARN, f"other users may open {path} (mode {mode:03o})", f"chmod 600 {path}")
     if info.st_uid != os.geteuid():
         return Check("permissions", Health.WARN, f"{path} belongs to user {info.st_uid}", "run this as the server's user")
     return Check("permissions", Health.OK, f"only this user may open {path}")
@@ -149,9 +158,9 @@ def _disk(directory: str) -> Check:
     free = shutil.disk_usage(directory).free
     shown = f"{free / 1e9:.1f} GB free for {directory}"
     if free < DISK_FULL:
-        return Check("disk", Health.FAIL, shown, "free some, or move the store; nothing can be kept on a full disk")
+        return Check("disk", Health.FAIL, shown, "free disk space, or move the database; on a full disk no message can be stored")
     if free < DISK_LOW:
-        return Check("disk", Health.WARN, shown, "free some before it is full")
+        return Check("disk", Health.WARN, shown, "free disk space")
     return Check("disk", Health.OK, shown)
 
 
@@ -165,25 +174,27 @@ def _database(path: str) -> Iterator[Check]:
     except sqlite3.Error as error:
         raise explain(path, error) from error
     if found != "ok":
-        yield Check("integrity", Health.FAIL, f"{path}: {found}", "restore a backup; keep this file")
+        yield Check("integrity", Health.FAIL, f"{path}: {found}", "restore a backup, and keep this file")
         return
-    yield Check("integrity", Health.OK, f"{path} is whole")
+    yield Check("integrity", Health.OK, f"{path} is not damaged")
     if taken > known:
-        cure = "install that version again, or start from the copy that it made"
+        cure = "install that version again, or restore the copy that it made before the upgrade"
         yield Check("schema", Health.FAIL, f"has {taken} steps, this version knows {known}", cure)
     elif taken < known:
-        yield Check("schema", Health.OK, f"has {taken} of {known} steps; the next start of the server takes the others")
+        yield Check("schema", Health.OK, f"has {taken} of {known} steps; the next start of the server adds the others")
     else:
         yield Check("schema", Health.OK, f"has all {known} steps")
         with outgoing(path) as state:
             records = list(state.rooms.values())
         broken = holes(path, records)
         if broken and not server:
-            yield Check("logs", Health.FAIL, f"numbers are missing in {', '.join(broken)}", "keep the file and report this")
+            yield Check(
+                "logs", Health.FAIL, f"numbers of events are missing in {', '.join(broken)}", "keep the file and report this"
+            )
         else:
             events = sum(record.head - record.first + 1 for record in records)
-            yield Check("logs", Health.OK, f"{events} events in {len(records)} rooms, numbered without holes")
-    yield Check("server", Health.OK, server or "none has the database now")
+            yield Check("logs", Health.OK, f"{events} events in {len(records)} rooms, numbered without gaps")
+    yield Check("server", Health.OK, server or "no server uses the database now")
 
 
 def _server_of(path: str) -> str:
@@ -206,7 +217,7 @@ def _descriptors(settings: Settings) -> Iterator[Check]:
         yield Check("descriptors", Health.WARN, message, "raise LimitNOFILE (ulimit -Hn), or lower limits.connections")
     else:
         count = "any number of" if hard == resource.RLIM_INFINITY else str(hard)
-        yield Check("descriptors", Health.OK, f"{count} files may be open, {needed} are needed at most")
+        yield Check("descriptors", Health.OK, f"{count} files may be open, at most {needed} are needed")
 
 
 def _keys(settings: Settings) -> Iterator[Check]:
@@ -216,7 +227,10 @@ def _keys(settings: Settings) -> Iterator[Check]:
             yield Check("keys", Health.OK, f"{path} can be read")
         else:
             yield Check(
-                "keys", Health.FAIL, f"jwt_keys: {path} cannot be read", "correct the path, or give it to the server's user"
+                "keys",
+                Health.FAIL,
+                f"jwt_keys: {path} cannot be read",
+                "correct the path, or make the file readable for the server's user",
             )
 
 
@@ -229,8 +243,8 @@ def _certificates(settings: Settings, context: CommandContext) -> Iterator[Check
             with open(path, "rb") as file:
                 certificate = x509.load_pem_x509_certificate(file.read())
         except (OSError, ValueError, crypto.Error) as error:
-            why = getattr(error, "strerror", None) or "is no certificate in PEM"
-            yield Check("certificate", Health.FAIL, f"{path}: {why}", f"correct it in listen = {description}")
+            why = getattr(error, "strerror", None) or "is not a certificate in PEM"
+            yield Check("certificate", Health.FAIL, f"{path}: {why}", f"correct the path in listen = {description}")
             continue
         yield _expiry(path, certificate.not_valid_after_utc.timestamp(), context)
 
@@ -245,10 +259,12 @@ def _expiry(what: str, end: float, context: CommandContext) -> Check:
     days = (end - context.now_seconds()) / 86_400
     day = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%d")
     if days < 0:
-        return Check("certificate", Health.FAIL, f"{what} ended on {day}", "renew it, then send the server SIGHUP")
+        return Check("certificate", Health.FAIL, f"{what} expired on {day}", "renew it, then send the server SIGHUP")
     if days < CERTIFICATE_DAYS:
-        return Check("certificate", Health.WARN, f"{what} ends on {day}, in {days:.0f} days", "see why it was not renewed")
-    return Check("certificate", Health.OK, f"{what} is good until {day}")
+        return Check(
+            "certificate", Health.WARN, f"{what} expires on {day}, in {days:.0f} days", "find out why it was not renewed"
+        )
+    return Check("certificate", Health.OK, f"{what} is valid until {day}")
 
 
 # The way people come
@@ -259,7 +275,7 @@ async def _upgrade(args: Namespace, context: CommandContext, settings: Settings)
     public = args.url or settings.public_url
     url = public or _own_url(settings)
     if url is None:
-        return [Check("upgrade", Health.WARN, "no address to try", "give the public one with --url or public_url")]
+        return [Check("upgrade", Health.WARN, "there is no address to try", "give the public address with --url or public_url")]
     url = re.sub(r"^http", "ws", url)
     args.url = url
     args.wait = CONNECT_SECONDS
@@ -274,10 +290,10 @@ async def _upgrade(args: Namespace, context: CommandContext, settings: Settings)
         checks.append(Check("upgrade", Health.OK, f"a WebSocket opens at {url}"))
     except CliError as error:
         if error.status is Status.REFUSED:
-            cure = "the way is open; give a token to go it to the end"
+            cure = "the server can be reached; give a token to test a whole connection"
             checks.append(Check("upgrade", Health.WARN, f"{url}: {error}", cure))
         elif public:
-            cure = "does the proxy pass Upgrade and Connection on? see docs/operating.rst"
+            cure = "check that the proxy passes on Upgrade and Connection, see docs/operating.rst"
             checks.append(Check("upgrade", Health.FAIL, f"{url}: {error}", cure))
         else:
             checks.append(Check("upgrade", Health.WARN, f"{url}: {error}", "start the server, or give its address with --url"))

@@ -22,10 +22,10 @@ WAIT_SECONDS = 30.0
 TOKEN, URL = "TWISTED_CHAT_TOKEN", "TWISTED_CHAT_URL"
 
 STATUSES = """exit statuses:
-  0  done                    4  the server refuses (token, rights)
-  1  not all of it was done  5  the store or a file cannot be used
-  2  wrong command line      130  interrupted
-  3  no server               141  nobody reads the output any more
+  0  everything was done     4  the server refuses (token, rights)
+  1  something was not done  5  the database or a file cannot be used
+  2  wrong command line      130  interrupted by Ctrl+C
+  3  no server               141  the reader of the output has ended
 """
 
 
@@ -41,7 +41,7 @@ def parser() -> ArgumentParser:
     """All verbs."""
     top = _Parser(
         prog="twisted-chat",
-        description="A chat from the shell: say something, read, and look after the server's store.",
+        description="Send and read messages from the shell, and manage the server's database.",
         epilog=STATUSES,
         formatter_class=RawDescriptionHelpFormatter,
     )
@@ -51,7 +51,7 @@ def parser() -> ArgumentParser:
     _token_verbs(verbs)
     _room_verbs(verbs)
     _log_verbs(verbs)
-    verb = _verb(verbs, "doctor", "doctor.doctor", "look for what keeps the server from starting or being reached", _of_store)
+    verb = _verb(verbs, "doctor", "doctor.doctor", "find what keeps the server from starting or from being reached", _of_store)
     _of_client(verb)
     return top
 
@@ -61,39 +61,44 @@ def _client_verbs(verbs: Any) -> None:
         verbs,
         "send",
         "send.send",
-        "say something in a room",
+        "send a message to a room",
         _of_client,
-        "Ends with 0 only when everything is acknowledged, which means on the server's disk.  Without TEXT each line of the\n"
-        "standard input is a message.  When it is interrupted it names a --key: the same command with it, and the same\n"
-        "lines, sends what is missing and nothing twice.",
+        "Ends with status 0 only if the server has acknowledged all messages, which means that they are on its disk.\n"
+        "Without TEXT each line of the standard input is a message.  If the command is interrupted, it prints a --key:\n"
+        "the same command with this key and the same lines sends the missing messages, and none twice.",
     )
     _room_argument(verb)
-    verb.add_argument("text", metavar="TEXT", nargs="?", help="the message [the lines of the standard input]")
-    verb.add_argument("--key", metavar="KEY", help="names this sending; what was kept under it is not said again [random]")
+    verb.add_argument("text", metavar="TEXT", nargs="?", help="the message [each line of the standard input]")
+    verb.add_argument(
+        "--key", metavar="KEY", help="names these messages; a message that was added under it before is not added again [random]"
+    )
 
     verb = _verb(
         verbs,
         "tail",
         "tail.tail",
-        "print the end of a room's log",
+        "print the last events of a room",
         _of_client,
-        "What others wrote is escaped, so that it cannot act on the terminal.",
+        "Control characters are escaped, so that messages cannot control the terminal.",
     )
     _room_argument(verb)
-    verb.add_argument("-n", "--lines", metavar="COUNT", type=_count, default=10, help="so many of the last events [10]")
-    verb.add_argument("--since", metavar="N", type=_count, help="all events after number N instead; 0: from the beginning")
-    verb.add_argument("-f", "--follow", action="store_true", help="go on with what comes, over all reconnections")
+    verb.add_argument("-n", "--lines", metavar="COUNT", type=_count, default=10, help="how many of the last events to print [10]")
+    verb.add_argument("--since", metavar="N", type=_count, help="print all events after number N instead; 0: from the beginning")
+    verb.add_argument("-f", "--follow", action="store_true", help="continue with new events, also after reconnecting")
 
     verb = _verb(
         verbs,
         "talk",
         "talk.talk",
-        "be in a room: type below, read above",
+        "have a conversation in a room",
         _of_client,
-        "Where input or output is no terminal, lines go in and out as they are; the end of the input is the end.",
+        "You type in the last line, and messages appear above it.  If the input or the output is not a terminal, each line of\n"
+        "the input is a message, each event is a line of the output, and the command ends with the input.",
     )
     _room_argument(verb)
-    verb.add_argument("-n", "--lines", metavar="COUNT", type=_count, default=10, help="so many of the last events first [10]")
+    verb.add_argument(
+        "-n", "--lines", metavar="COUNT", type=_count, default=10, help="how many of the last events to print first [10]"
+    )
 
 
 def _token_verbs(verbs: Any) -> None:
@@ -102,24 +107,34 @@ def _token_verbs(verbs: Any) -> None:
         tokens,
         "create",
         "admin.create_token",
-        "make a token and show it, once",
+        "make a token and print it",
         _of_store,
-        "The token alone goes to the standard output.  A running server knows it at once.",
+        "Prints the token on the standard output, the only time that it is shown.  A running server accepts it at once.",
     )
-    verb.add_argument("name", metavar="NAME", help="what its bearer is called")
-    verb.add_argument("--person", metavar="ID", help="whose token it is, u… and the same for all tokens of a person [a new one]")
-    verb.add_argument("--expires", metavar="AGE", help="good for so long: 12h, 90d, 4w [for ever]")
-    verb.add_argument("--right", metavar="RIGHT", action="append", choices=("moderate", "metrics"), help="moderate or metrics")
-    _verb(tokens, "list", "admin.list_tokens", "show all tokens, not their secrets", _of_store)
+    verb.add_argument("name", metavar="NAME", help="the name of the person who uses the token")
+    verb.add_argument(
+        "--person",
+        metavar="ID",
+        help="the id of the person, which begins with u; use the same id for all tokens of a person [a new id]",
+    )
+    verb.add_argument("--expires", metavar="AGE", help="how long the token is valid, such as 12h, 90d or 4w [for ever]")
+    verb.add_argument(
+        "--right",
+        metavar="RIGHT",
+        action="append",
+        choices=("moderate", "metrics"),
+        help="a right of the person: moderate or metrics",
+    )
+    _verb(tokens, "list", "admin.list_tokens", "show all tokens, without their secrets", _of_store)
     verb = _verb(
         tokens,
         "revoke",
         "admin.revoke_tokens",
-        "end tokens",
+        "revoke tokens",
         _of_store,
-        "A running server ends their connections within seconds.",
+        "A running server closes the connections of these tokens within seconds.",
     )
-    verb.add_argument("id", metavar="ID", nargs="+", help="as token list shows it")
+    verb.add_argument("id", metavar="ID", nargs="+", help="the id of a token, as token list shows it")
 
 
 def _room_verbs(verbs: Any) -> None:
@@ -131,7 +146,7 @@ def _room_verbs(verbs: Any) -> None:
         "admin.create_room",
         "make a room",
         _of_store,
-        "For servers where joining makes none (create_rooms).",
+        "Needed where clients cannot make rooms by joining them (create_rooms = false).",
     )
     _room_argument(verb)
     verb = _verb(
@@ -143,7 +158,7 @@ def _room_verbs(verbs: Any) -> None:
         "Everybody may still read.  A running server notices within seconds.",
     )
     _room_argument(verb)
-    verb.add_argument("--undo", action="store_true", help="open it again")
+    verb.add_argument("--undo", action="store_true", help="open the room again")
 
 
 def _log_verbs(verbs: Any) -> None:
@@ -153,9 +168,9 @@ def _log_verbs(verbs: Any) -> None:
         "transfer.export",
         "write logs as JSON lines",
         _of_store,
-        "One committed state, also while the server runs.  Tokens and read marks are not part of it.",
+        "Exports one committed state, also while the server runs.  Tokens, read marks and the cursors of programs are not exported.",
     )
-    verb.add_argument("room", metavar="ROOM", nargs="*", help="these rooms [all]")
+    verb.add_argument("room", metavar="ROOM", nargs="*", help="rooms to export [all]")
     verb.add_argument("-o", "--output", metavar="FILE", help="a new file [the standard output]")
     verb = _verb(
         verbs,
@@ -163,16 +178,17 @@ def _log_verbs(verbs: Any) -> None:
         "transfer.import_",
         "read an export into a store",
         _of_store,
-        "All or nothing, with numbers, ids, times and authors as they were, into rooms that are empty.  The server must not run.",
+        "Imports everything or nothing, into rooms that are empty.  Events keep their numbers, ids, times and authors.\n"
+        "No server may use the database meanwhile.",
     )
-    verb.add_argument("file", metavar="FILE", help="an export; -: the standard input")
+    verb.add_argument("file", metavar="FILE", help="a file that export has written; -: the standard input")
     verb = _verb(
         verbs,
         "backup",
         "admin.backup",
         "copy the database, also while the server runs",
         _of_store,
-        "The copy is one committed state.  It is verified before it gets its name, and nothing is left when that fails.",
+        "The copy is one committed state.  It is verified before it gets its name; if that fails, no file is left.",
     )
     verb.add_argument("target", metavar="TARGET", help="a new file")
 
@@ -188,8 +204,8 @@ def _verb(
         formatter_class=RawDescriptionHelpFormatter,
     )
     verb.set_defaults(run=run)
-    verb.add_argument("--json", action="store_true", help="JSON lines, also for the error")
-    verb.add_argument("--verbose", action="store_true", help="what happens, on the standard error")
+    verb.add_argument("--json", action="store_true", help="print JSON lines, also for an error")
+    verb.add_argument("--verbose", action="store_true", help="log on the standard error what happens")
     options(verb)
     return verb
 
@@ -219,27 +235,31 @@ def _count(raw: str) -> int:
 
 def _of_client(parser: ArgumentParser) -> None:
     """Where the server is and who we are."""
-    group = parser.add_argument_group("the server, and who you are")
+    group = parser.add_argument_group("the server and your name")
     group.add_argument(
         "--url",
         metavar="URL",
         help=f"ws://…, wss://… or a client endpoint string such as unix:/run/chat.sock [${URL}, else {DEFAULT_URL}]",
     )
-    group.add_argument("--token", help="who you are; other users of this machine can see it, so rather use the next")
-    group.add_argument("--token-file", metavar="FILE", help=f"a file with the token in it [else the variable {TOKEN}]")
-    group.add_argument("--name", help="a guest's name [the server makes one up]")
-    group.add_argument("--trust", metavar="FILE", help="certificates (PEM) that may sign the server's [the system's]")
+    group.add_argument("--token", help="your token; other users of this machine can see it, so --token-file is safer")
+    group.add_argument("--token-file", metavar="FILE", help=f"a file that contains your token [the variable {TOKEN}]")
+    group.add_argument("--name", help="your name if you are a guest [the server makes one up]")
+    group.add_argument(
+        "--trust",
+        metavar="FILE",
+        help="a file with certificates (PEM) that may sign the server's certificate [those of the system]",
+    )
     group.add_argument(
         "--wait",
         metavar="SECONDS",
         type=float,
         default=WAIT_SECONDS,
-        help=f"give up after so long without a connection; 0: never [{WAIT_SECONDS:g}]",
+        help=f"give up after this time without a connection; 0: never [{WAIT_SECONDS:g}]",
     )
 
 
 def _of_store(parser: ArgumentParser) -> None:
     """Which store."""
     group = parser.add_argument_group("the store")
-    group.add_argument("--store", metavar="URL", help="sqlite:PATH [as the server: see --config]")
+    group.add_argument("--store", metavar="URL", help="the database, sqlite:PATH [the one of the server's configuration]")
     group.add_argument("--config", metavar="FILE", default="", help="the server's configuration [$TWISTED_CHAT_CONFIG]")

@@ -48,7 +48,7 @@ async def send(args: Namespace, context: CommandContext) -> int:
     given = args.key is not None
     key = args.key if given else token_hex(8)
     if not (0 < len(key) <= KEY_LENGTH and key.isascii() and key.isprintable()):
-        raise CliError(f"--key: 1 to {KEY_LENGTH} visible ASCII characters", Status.USAGE)
+        raise CliError(f"--key: must have 1 to {KEY_LENGTH} visible ASCII characters", Status.USAGE)
     device = None
     if token_of(args, context) is None:
         device = guest_device(context, url_of(args, context), args.room, key)

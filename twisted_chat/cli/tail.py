@@ -105,9 +105,9 @@ class Printing:
                     self.over.callback(Status.DONE)
             case Reset():
                 self._after = 0
-                self._world.note(f"-- the room begins anew ({said.why}) --")
+                self._world.note(f"-- the room is loaded again ({said.why}) --")
             case GapPush():
-                self._world.note(f"-- {said.dropped} events are gone --")
+                self._world.note(f"-- {said.dropped} events were missed --")
             case _ if isinstance(said, AnyEvent) and said.seq > self._after:
                 self._print(said)
 

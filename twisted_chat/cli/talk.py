@@ -32,7 +32,7 @@ TYPING_SECONDS = 3.0
 #: Seconds that the end waits for what was said last.
 LAST_WORDS_SECONDS = 5.0
 PROMPT = "> "
-HELP = "/who  who is here    /topic TEXT  give the room a topic    //…  say a line that begins with /    /quit  or Ctrl+D"
+HELP = "/who  show who is here    /topic TEXT  set the topic    //…  send a line that begins with /    /quit  or Ctrl+D"
 
 
 async def talk(args: Namespace, context: CommandContext) -> int:
@@ -129,7 +129,7 @@ class Conversation:
             case _ if line.startswith("//"):
                 self._send(line[1:])
             case _ if line.startswith("/"):
-                self._note(f"-- {command} is no command; {HELP} --")
+                self._note(f"-- {command} is not a command; {HELP} --")
             case _:
                 self._send(line)
         return True
@@ -147,7 +147,7 @@ class Conversation:
             await DeferredList(list(self._under_way)).addTimeout(LAST_WORDS_SECONDS, self._client.clock)
         except Exception:
             self.refused += 1
-            self._note("-- the last messages are not acknowledged; whether they are kept is not known --")
+            self._note("-- the last messages were not acknowledged; they may have been added or not --")
 
     def _send(self, text: str) -> None:
         sent: Deferred[Any] = self._room.send(text)

@@ -98,21 +98,22 @@ def import_(args: Namespace, context: CommandContext) -> int:
         lines = _input(args.file, stack)
         header = next(lines, None)
         if not isinstance(header, _Header) or header.format != FORMAT:
-            raise CliError(f"{args.file}: is no export of twisted-chat: its first line does not say so", Status.FAILED)
+            raise CliError(f"{args.file}: is not an export of twisted-chat, by its first line", Status.FAILED)
         if header.version != VERSION:
             raise CliError(f"{args.file}: has format {header.version}, this command knows {VERSION}", Status.FAILED)
         with incoming(path) as target:
             end: _EndLine | None = None
             for line in lines:
                 if end is not None:
-                    raise CliError(f"{args.file}: something follows its last line", Status.FAILED)
+                    raise CliError(f"{args.file}: there are lines after the line that should be the last", Status.FAILED)
                 end = _take(target, line)
                 rooms += isinstance(line, _RoomLine)
                 events += isinstance(line, _EventLine)
             if end is None:
-                raise CliError(f"{args.file}: ends too early; nothing was imported, export it again", Status.FAILED)
+                raise CliError(f"{args.file}: ends too early; nothing was imported; export it again", Status.FAILED)
             if (end.rooms, end.events) != (rooms, events):
-                raise CliError(f"{args.file}: has {events} events where {end.events} belong; nothing was imported", Status.FAILED)
+                counts = f"has {rooms} rooms and {events} events, but its last line says {end.rooms} and {end.events}"
+                raise CliError(f"{args.file}: {counts}; nothing was imported", Status.FAILED)
     if args.json:
         context.say_json({"rooms": rooms, "events": events, "store": path})
     else:
@@ -129,7 +130,7 @@ def _take(target: Incoming, line: object) -> _EndLine | None:
         case _EndLine():
             return line
         case _:
-            raise CliError("the first line of an export stands once", Status.FAILED)
+            raise CliError("the first line of the export comes a second time", Status.FAILED)
     return None
 
 
@@ -142,7 +143,7 @@ def _input(name: str, stack: ExitStack) -> Iterator[object]:
         try:
             yield _decode_line(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise CliError(f"{name}: line {number} is not of an export: {error}", Status.FAILED) from None
+            raise CliError(f"{name}: line {number} is not a line of an export: {error}", Status.FAILED) from None
 
 
 def _new_file(path: str) -> IO[str]:

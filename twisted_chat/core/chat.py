@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 
@@ -157,9 +158,8 @@ class Chat:
         """Replace the limits and policies; connections keep what they were told, and a room stays durable or ephemeral."""
         self.configuration.replace(limits, policies)
         for room in self.rooms:
-            policy = policies.policy(room.name)
-            if policy.durable == room.policy.durable:
-                room.set_policy(policy)
+            room.log.cache.configure(limits)
+            room.set_policy(replace(policies.policy(room.name), durable=room.policy.durable))
 
     # Connections
 

@@ -66,12 +66,14 @@ ROOMS_A_QUERY = 16
 class JsonSession(AnsweringSession):
     """A rich client."""
 
-    __slots__ = ("_posting", "_queries", "_waiting", "greeting")
+    __slots__ = ("_limits", "_posting", "_queries", "_waiting", "greeting")
 
     def __init__(self, core: Chat, connection: Connection, admission: Admission) -> None:
         super().__init__(core, connection, admission.user, admission.address)
         self.greeting = Greeting(self, self._run_waiting)
         self._posting = Posting(self)
+        #: Those that the bucket of queries was made for.
+        self._limits = core.limits
         self._queries = TokenBucket(core.limits.query_burst, core.limits.query_per_second, core.now)
         #: Commands behind a hello that is in progress.
         self._waiting: list[Decoded] = []
@@ -228,7 +230,11 @@ class JsonSession(AnsweringSession):
             self.push(ReadOk(id=command.id, room=room, seq=seq))
 
     def _count_query(self, cost: int = 1) -> None:
-        cost = min(cost, self.core.limits.query_burst)
+        limits = self.core.limits
+        if limits is not self._limits:
+            self._limits = limits
+            self._queries.configure(limits.query_burst, limits.query_per_second)
+        cost = min(cost, limits.query_burst)
         if self._queries.available() < cost:
             wait = self._queries.wait(cost)
             raise RateLimited(f"too many queries, wait {wait:.1f} s", retry_after_ms=ceil(wait * 1000))

@@ -42,6 +42,11 @@ class EventCache:
         self._max_events = max_events
         self._max_bytes = max_bytes
 
+    def configure(self, limits: Limits) -> None:
+        """Go on with other bounds; a cache that is too large for them is trimmed with the next events."""
+        self._max_events = limits.recent_events
+        self._max_bytes = limits.recent_bytes
+
     def extend(self, events: Sequence[Event]) -> None:
         """Add the next events; the caller trims when there are too many."""
         self.events.extend(events)

@@ -10,10 +10,12 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import msgspec
+from msgspec import Struct
 from prometheus_client import CollectorRegistry
 from twisted.internet.defer import TimeoutError
 from twisted.internet.interfaces import IReactorTime
@@ -48,6 +50,13 @@ from twisted_chat.websocket.factory import ChatFactory
 _DRAIN_LOOK_SECONDS = 0.02
 
 
+#: The settings that a reload may change; all others are built into what runs.
+_RELOADABLE = frozenset({"limits", "rooms", "create_rooms", "allowed_origins", "allowed_hosts", "trusted_proxies"})
+#: The limits that a reload does not change: they are built into the class of the WebSocket connections.
+_FIXED_LIMITS = frozenset({"frame_bytes"})
+
+_Struct = TypeVar("_Struct", bound=Struct)
+
 #: The session class of each WebSocket subprotocol.
 DIALECTS: dict[Dialect, OpenSession] = {Dialect.TEXT: TextSession, Dialect.JSON: JsonSession}
 
@@ -59,7 +68,8 @@ class SetUpError(Exception):
 class RunningChat:
     """The running parts.
 
-    :ivar null_origin: pages opened from disk may connect: the out-of-the-box state.
+    :ivar settings: those in force.
+    :ivar only_guests: only this machine can reach the ports, and every user is a guest unless there are tokens.
     """
 
     log = Logger()
@@ -72,6 +82,9 @@ class RunningChat:
         request_auth: RequestAuth,
         site: ChatSite,
         sockets: ChatFactory,
+        settings: Settings,
+        *,
+        only_guests: bool,
     ) -> None:
         self.store = store
         self.core = core
@@ -79,27 +92,39 @@ class RunningChat:
         self.request_auth = request_auth
         self.site = site
         self.sockets = sockets
+        self.settings = settings
+        self.only_guests = only_guests
+        self._have_tokens = False
+        self._let_in_by_settings()
 
     @property
     def null_origin(self) -> bool:
-        return self.request_auth.origins.null
+        """Whether pages opened from disk may connect: only in the out-of-the-box state."""
+        settings = self.settings
+        restricted = settings.public_url or settings.trusted_proxies or settings.allowed_origins
+        return self.only_guests and not self._have_tokens and not restricted
 
     def tokens_seen(self, tokens: Sequence[TokenRecord]) -> None:
         """These tokens exist: their names are reserved, and with tokens this is no longer the out-of-the-box state."""
         self.core.sessions.reserve_names((token.user, token.name) for token in tokens if token.revoked is None)
-        if tokens and self.null_origin:
-            self.request_auth.origins = Origins(self.request_auth.origins.allowed)
+        self._have_tokens = bool(tokens)
 
     def apply(self, settings: Settings) -> None:
-        """Take over what may change while running; connections keep what they were told."""
-        self.limiter.limits = settings.limits
-        self.core.configure(settings.limits, settings.policies())
-        self.request_auth.origins = Origins(
-            frozenset(map(parse_origin, settings.allowed_origins)), self.request_auth.origins.null
-        )
-        self.request_auth.proxies = TrustedProxies(settings.trusted_proxies)
-        if self.request_auth.hosts is not None:
-            self.request_auth.hosts = known_hosts(settings)
+        """Put these settings in force (:func:`reloaded`); connections keep what they were told."""
+        self.settings, _ = reloaded(self.settings, settings)
+        limits = self.settings.limits
+        self.limiter.limits = limits
+        self.core.configure(limits, self.settings.policies())
+        self.site.body_bytes = body_bytes(limits.text_bytes)
+        self._let_in_by_settings()
+
+    def _let_in_by_settings(self) -> None:
+        """Everything about requests that follows from settings which a reload may change."""
+        auth, settings = self.request_auth, self.settings
+        auth.origins = Origins(frozenset(map(parse_origin, settings.allowed_origins)), lambda: self.null_origin)
+        auth.proxies = TrustedProxies(settings.trusted_proxies)
+        if auth.hosts is not None:
+            auth.hosts = known_hosts(settings)
 
     async def drain(self, clock: IReactorTime, seconds: float) -> None:
         """Accept nothing new, close all connections, and wait for their end for at most ``seconds``."""
@@ -109,13 +134,13 @@ class RunningChat:
         try:
             await self.core.drain.begin().addTimeout(seconds, clock)
         except TimeoutError:
-            self.log.error("The store did not finish within {seconds} s", seconds=seconds)
+            self.log.error("The store did not commit all messages within {seconds} s", seconds=seconds)
         while self.core.sessions and clock.seconds() < deadline:
             await deferLater(clock, _DRAIN_LOOK_SECONDS)
         rest = list(self.core.sessions)
         for session in rest:
             session.connection.abort()
-        self.log.info("Said goodbye to {count} connections, {rest} of them did not answer", count=count, rest=len(rest))
+        self.log.info("Closed {count} connections; {rest} of them did not answer in time", count=count, rest=len(rest))
 
 
 async def build(
@@ -139,8 +164,6 @@ async def build(
     store = make_store(store_url, reactor, reactor.callFromThread) if isinstance(store_url, str) else store_url
     opened = await store.open()
     tokens = await store.list_tokens()
-    restricted = settings.public_url or settings.trusted_proxies or settings.allowed_origins
-    out_of_the_box = loopback and settings.guests and not (authenticators or keys or tokens or restricted)
     authentication = AuthenticatorChain(
         [*authenticators, *_authenticators(settings, keys, store)],
         GuestFactory(opened.secret, os.urandom) if settings.guests else None,
@@ -151,16 +174,28 @@ async def build(
         limiter,
         authentication,
         reactor,
-        origins=Origins(frozenset(map(parse_origin, settings.allowed_origins)), null=out_of_the_box),
-        proxies=TrustedProxies(settings.trusted_proxies),
-        hosts=known_hosts(settings) if check_hosts else None,
+        hosts=Hosts() if check_hosts else None,
         cookie=settings.token_cookie,
     )
     sockets = ChatFactory(core.open_session, limiter.ended, settings.limits, compression=settings.compression, reactor=reactor)
     site = _build_site(reactor, settings, store, core, request_auth, sockets)
-    chat = RunningChat(store, core, limiter, request_auth, site, sockets)
+    only_guests = loopback and settings.guests and not authenticators and not keys
+    chat = RunningChat(store, core, limiter, request_auth, site, sockets, settings, only_guests=only_guests)
     chat.tokens_seen(tokens)
     return chat
+
+
+def reloaded(running: Settings, read: Settings) -> tuple[Settings, list[str]]:
+    """The settings in force after a reload, and the names of those that differ and wait for the next start."""
+    limits, waiting_limits = _with_kept(running.limits, read.limits, lambda name: name not in _FIXED_LIMITS)
+    settings, waiting = _with_kept(running, read, lambda name: name in _RELOADABLE)
+    return msgspec.structs.replace(settings, limits=limits), [*waiting, *(f"limits.{name}" for name in waiting_limits)]
+
+
+def _with_kept(running: _Struct, read: _Struct, may_change: Callable[[str], bool]) -> tuple[_Struct, list[str]]:
+    names = [field.name for field in msgspec.structs.fields(running)]
+    kept = [name for name in names if not may_change(name) and getattr(read, name) != getattr(running, name)]
+    return msgspec.structs.replace(read, **{name: getattr(running, name) for name in kept}), kept
 
 
 def known_hosts(settings: Settings) -> Hosts:

@@ -35,53 +35,58 @@ JWT_ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
 class Settings(Struct, frozen=True, kw_only=True):
     """Everything an operator decides."""
 
-    #: Where to listen: Twisted server endpoint strings, such as ``tcp:8080``, ``unix:/run/chat.sock``,
-    #: ``ssl:8443:privateKey=key.pem:certKey=cert.pem`` or ``systemd:domain=INET6:name=chat``.  The default is loopback, because
-    #: a chat that lets guests in should not be public by accident.
+    #: Where the server listens: Twisted server endpoint strings, such as ``tcp:8080``, ``unix:/run/chat.sock``,
+    #: ``ssl:8443:privateKey=key.pem:certKey=cert.pem`` or ``systemd:domain=INET6:name=chat``.  The default is the loopback
+    #: interface, so that a chat that accepts guests is not public by accident.
     listen: tuple[str, ...] = ("tcp:8080:interface=127.0.0.1",)
-    #: Where the logs are kept: ``sqlite:PATH`` or ``memory:`` (gone at exit).  A relative path begins in ``$STATE_DIRECTORY``
-    #: (systemd sets it) or else in the working directory.
+    #: Where the server stores rooms and messages: ``sqlite:PATH``, or ``memory:``, which keeps nothing after the server ends.  A
+    #: relative path begins in ``$STATE_DIRECTORY``, which systemd sets, otherwise in the working directory.
     store: str = "sqlite:chat.db"
-    #: Whether people may come without a proof of who they are.  On, because otherwise nobody can try it.
+    #: Whether people without a token may use the chat.
     guests: bool = True
-    #: Web pages that may connect besides the server's own: exact scheme, host and port, such as ``https://www.example.org``.
+    #: Origins of web pages that may use this server besides its own pages: scheme, host and port, such as
+    #: ``https://www.example.org``.
     allowed_origins: tuple[str, ...] = ()
-    #: Host names under which web pages may reach this server without TLS, besides ``localhost``, addresses, this machine's own name
-    #: and those of ``public_url`` and ``allowed_origins``: exact, ``*.example.org`` for all below, or ``*`` for any.  Under another name
-    #: pages are refused, because its owner could point it at this machine (DNS rebinding).
+    #: Host names under which web pages may use this server without TLS, besides ``localhost``, addresses, this machine's host name
+    #: and the hosts of ``public_url`` and ``allowed_origins``: a name, ``*.example.org`` for all names below ``example.org``, or ``*``
+    #: for any.  Pages under other names are refused, because the owner of a name could point it at this machine (DNS rebinding).
     allowed_hosts: tuple[str, ...] = ()
-    #: Addresses or networks of reverse proxies, whose ``X-Forwarded-*`` headers are believed, and nobody else's; ``unix`` for
-    #: whoever can open a Unix socket of ours.
+    #: Addresses or networks of reverse proxies; ``unix`` stands for all clients of Unix sockets.  The ``X-Forwarded-*`` headers of
+    #: these peers are believed, those of others are not.
     trusted_proxies: tuple[str, ...] = ()
-    #: The address people use when a proxy stands in front, such as ``https://example.org/chat``; its path is the prefix of all
-    #: paths.  Empty: the address that the request names, no prefix.
+    #: The URL that people use if the server is behind a proxy, such as ``https://example.org/chat``.  Its path is the prefix of all
+    #: paths.  Empty: the URL is the one that the request names, and there is no prefix.
     public_url: str = ""
-    #: Keys for JSON Web Tokens, each ``ALGORITHM:FILE`` or ``ALGORITHM#KID:FILE``: for ``RS256``, ``ES256`` and ``EdDSA`` a
-    #: public key in PEM, for ``HS256`` a secret of 32 bytes or more.  Several keys allow a change of keys; each is used with its
-    #: own algorithm only.  None: no JWT is accepted.
+    #: Keys for JSON Web Tokens (JWT), each ``ALGORITHM:FILE`` or ``ALGORITHM#KID:FILE``.  For ``RS256``, ``ES256`` and ``EdDSA`` the file
+    #: has a public key in PEM, for ``HS256`` a secret of 32 bytes or more.  Give the old and the new key while the issuer changes its
+    #: key.  A key is used with its own algorithm only.  Without keys, no JWT is accepted.
     jwt_keys: tuple[str, ...] = ()
-    #: The ``aud`` that a JWT must name.  Empty: a JWT with an ``aud`` is refused, as its issuer meant somebody else.
+    #: The audience (``aud``) that a JWT must name.  Empty: a JWT with an ``aud`` is refused, because it was issued for another service.
     jwt_audience: str = ""
-    #: The ``iss`` that a JWT must have.  Empty: any, since the keys already say who signed.
+    #: The issuer (``iss``) that a JWT must have.  Empty: any issuer, because only holders of the keys can sign.
     jwt_issuer: str = ""
-    #: The cookie that may carry a token.  It counts only with an allowed ``Origin``, so that no foreign page can use it.
+    #: The name of the cookie that may carry a token.  The server accepts it only in requests with an allowed ``Origin``, so that pages of
+    #: other sites cannot use it.
     token_cookie: str = "chat_token"
-    #: Who may read ``/metrics``: ``loopback`` (this machine), ``right`` (a token with the right ``metrics``), ``all`` or ``off``.
+    #: Who may read ``/metrics``: ``loopback`` (clients on this machine), ``right`` (tokens with the right ``metrics``), ``all`` or
+    #: ``off`` (nobody).
     metrics: Literal["loopback", "right", "all", "off"] = "loopback"
-    #: permessage-deflate with small windows.  Off, because it costs memory for every connection and chat lines are short.
+    #: Whether WebSocket messages may be compressed (permessage-deflate with small windows).  It is off because it needs memory for
+    #: each connection and chat messages are short.
     compression: bool = False
-    #: Whether joining a room that is not there makes it.
+    #: Whether a client that joins a room that does not exist makes the room.
     create_rooms: bool = True
-    #: Seconds for saying goodbye at a stop: clients are told when to come back, and what was sent is written out.  Must be less
-    #: than ``TimeoutStopSec`` of the systemd unit.
+    #: How many seconds a stop may take.  In this time the server tells clients when to reconnect and commits the messages that it has
+    #: received.  It must be less than ``TimeoutStopSec`` of the systemd unit.
     drain_seconds: float = 10.0
-    #: One event is one line in the log: ``text`` for people, ``json`` (one flat object) for machines.
+    #: The format of the log, in which each event is one line: ``text`` for people, ``json`` (one flat object) for programs.
     log_format: Literal["text", "json"] = "text"
-    #: What is logged: this and what is more urgent.
+    #: The least urgent level that is logged.
     log_level: Literal["debug", "info", "warn", "error"] = "info"
-    #: The bounds that everything has.
+    #: Bounds on what clients may use.
     limits: Limits = Limits()
-    #: How rooms behave, by exact name or by pattern (``live.*``); exact names first, then patterns in their order.
+    #: How rooms behave, by exact name or by pattern (``live.*``).  An exact name comes before all patterns; otherwise the first pattern
+    #: that fits is used.
     rooms: dict[str, RoomPolicy] = {}
 
     def policies(self) -> RoomPolicies:
@@ -279,9 +284,9 @@ def _explain(message: str, value: object, expected: Any) -> str:
 
 
 def _limit_check(name: str) -> Callable[[Any], None] | None:
-    """Bounds are more than 0, but a rate of 0 is none."""
+    """Bounds are more than 0, except those of which 0 means that there is no bound."""
     if name.startswith("limits."):
-        return _not_negative if name.endswith("_per_second") else _positive
+        return _not_negative if name.endswith(("_per_second", ".guests_per_address")) else _positive
     return None
 
 
@@ -324,12 +329,12 @@ def _jwt_keys(value: tuple[str, ...]) -> None:
 def _public_url(value: str) -> None:
     parts = urlsplit(value)
     if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment):
-        raise ValueError(f"{value!a} is no address of a site, such as https://example.org/chat")
+        raise ValueError(f"{value!a} is not the URL of a site, such as https://example.org/chat")
 
 
 def _cookie_name(value: str) -> None:
     if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", value):
-        raise ValueError(f"{value!a} is no name of a cookie (RFC 6265)")
+        raise ValueError(f"{value!a} is not the name of a cookie (RFC 6265)")
 
 
 def _hosts(value: tuple[str, ...]) -> None:
@@ -343,9 +348,9 @@ def _room_policies(value: dict[str, RoomPolicy]) -> None:
             try:
                 normal = room_name(room)
             except BadRequest as error:
-                raise ValueError(f'"{ascii(room)[1:-1]}" is no name of a room: {error.message}') from None
+                raise ValueError(f'"{ascii(room)[1:-1]}" is not the name of a room: {error.message}') from None
             if normal != room:
-                raise ValueError(f"{room!a} is not in its one form (NFC), write {normal!a}")
+                raise ValueError(f"{room!a} is not normalized (NFC); write {normal!a}")
         if policy.writers not in ("all", "users", "moderators"):
             raise ValueError(f'"{room}".writers: {policy.writers!a} is none of all, users, moderators')
         for field in ("size", "keep_events", "keep_days", "slow_mode"):

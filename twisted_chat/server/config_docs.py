@@ -70,20 +70,20 @@ def sample() -> str:
 
 
 def _sample() -> Iterator[str]:
-    yield from _wrapped("The configuration of twisted_chat: every option with its default.  Use it with")
+    yield from _wrapped("The configuration of twisted_chat: all settings with their defaults.  Use it with")
     yield "#     twistd -n chat --config chat.toml"
     yield from _wrapped(
-        "An option of the command line comes before a variable of the environment, and both come before this file; see"
-        " docs/configuration.rst.  SIGHUP reads it again: the limits and the policies of rooms change at once, the rest at the"
-        " next start."
+        "Options of the command line override environment variables, and both override this file; see"
+        " docs/configuration.rst.  The server reads the file again at SIGHUP; docs/operating.rst says which settings are then in"
+        " force at once."
     )
     yield from _sample_table(Settings)
     yield ""
-    yield from _wrapped(comments(Settings)["limits"] + "  Sizes in bytes, times in seconds.")
+    yield from _wrapped(comments(Settings)["limits"] + "  Sizes are in bytes, times in seconds.")
     yield "[limits]"
     yield from _sample_table(Limits)
     yield ""
-    yield from _wrapped(comments(Settings)["rooms"] + "  One table for each name or pattern:")
+    yield from _wrapped(comments(Settings)["rooms"].replace("``", "") + "  One table for each name or pattern:")
     yield '#[rooms."live.*"]'
     yield from _sample_table(RoomPolicy)
 
@@ -114,17 +114,18 @@ Configuration
 
 .. This page is made from the settings: python -m twisted_chat.server.config_docs rst > docs/configuration.rst
 
-Every setting has a default, so ``twistd -n chat`` runs without any.  A setting is given
+Every setting has a default, so ``twistd -n chat`` runs without any.  There are three places for a setting:
 
-* on the command line (``twistd -n chat --listen tcp:80``),
-* in the environment (``TWISTED_CHAT_LISTEN=tcp:80``; lists are separated by spaces),
-* in a TOML file (``--config chat.toml`` or ``TWISTED_CHAT_CONFIG=chat.toml``); ``etc/chat.toml`` is a sample with every
-  option.
+* the command line (``twistd -n chat --listen tcp:8081``).  Options that take a list may be given several times; options
+  that are on or off are written ``--guests`` and ``--no-guests``.
+* the environment (``TWISTED_CHAT_LISTEN=tcp:8081``).  The values of a list are separated by spaces.
+* a TOML file (``--config chat.toml`` or ``TWISTED_CHAT_CONFIG=chat.toml``).  ``etc/chat.toml`` is a sample with all
+  settings.
 
-The command line comes before the environment, the environment before the file, the file before the default.  A name
-that does not exist is refused with the nearest one that does, a value of the wrong type with its field and where it came
-from.  Options that take a list may be given several times, switches have a ``--no-`` form.  ``SIGHUP`` reads the file
-again: the limits and the policies of rooms change at once, certificates are read anew, the rest waits for the next start.
+The command line overrides the environment, the environment overrides the file, and the file overrides the default.  The
+server does not start with a name that does not exist or a value of the wrong type; the error names the setting and where
+it was given.  At ``SIGHUP`` the server reads the file again; `operating <operating.rst>`_ says which settings are then in
+force at once.
 """
 
 
@@ -133,12 +134,12 @@ def _rst() -> Iterator[str]:
     yield from _heading("Settings")
     yield from _rst_table(Settings, "")
     yield from _heading("Limits")
-    yield "In the file they stand under ``[limits]``; on the command line ``--limit send_burst=20``, as often as needed; in the"
-    yield "environment ``TWISTED_CHAT_LIMITS_SEND_BURST=20``.  Sizes in bytes, times in seconds."
+    yield "Limits are in the table ``[limits]`` of the file.  On the command line write ``--limit send_burst=20``, several times for"
+    yield "several limits, and in the environment ``TWISTED_CHAT_LIMITS_SEND_BURST=20``.  Sizes are in bytes, times in seconds."
     yield ""
     yield from _rst_table(Limits, "limits.")
     yield from _heading("Rooms")
-    yield comments(Settings)["rooms"] + "  Only the file can say this::"
+    yield comments(Settings)["rooms"] + "  These settings can be given in the file only::"
     yield ""
     yield '    [rooms."live.*"]'
     yield "    durable = false"

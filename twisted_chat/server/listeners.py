@@ -139,7 +139,11 @@ class Listener:
         try:
             fresh = _read_context(self._reactor, self.description)
         except _TLS_TROUBLE as error:
-            self.log.error("{endpoint}: the old certificate stays: {why}", endpoint=self.description, why=str(error))
+            self.log.error(
+                "{endpoint}: the new certificate cannot be used, so the old one stays in use: {why}",
+                endpoint=self.description,
+                why=str(error),
+            )
         else:
             self._tls.factory = fresh
         return True

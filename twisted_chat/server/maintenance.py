@@ -53,7 +53,7 @@ class PeriodicTask(Service):
             self._failing = False
         except Exception:
             if not self._failing:
-                self.log.failure("{chore}: did not work; it is tried again", chore=self.name)
+                self.log.failure("{chore}: the periodic task failed; it is tried again", chore=self.name)
             self._failing = True
 
     def _round(self) -> Deferred[None]:

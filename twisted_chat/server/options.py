@@ -40,7 +40,7 @@ class Options(usage.Options):
         self._given: dict[str, Given] = {}
 
     def opt_config(self, path: str) -> None:
-        """A TOML file with any of these settings."""
+        """A TOML file with settings."""
         self.config = os.path.abspath(path)
 
     def opt_limit(self, assignment: str) -> None:
@@ -156,28 +156,29 @@ def chosen_observer() -> ILogObserver:
 
 
 _INTRODUCTION = """
-A durable chat for WebSockets and browsers.  Without options: on this machine only, at
-http://127.0.0.1:8080/.
+A chat server for WebSockets and browsers that keeps all messages.  Without options it can be
+reached from this machine only, at http://127.0.0.1:8080/.
 
-Options (each also as an environment variable TWISTED_CHAT_… and in the file of --config):
+Options (each can also be given as an environment variable TWISTED_CHAT_… or in the file of
+--config):
 """
 
 _END = """
-Rooms are configured in the file only.  Everything is explained in docs/configuration.rst.
-TWISTED_CHAT_CONFIG names the file when --config does not.
+Policies of rooms can be given in the file only.  docs/configuration.rst explains all settings.
+The variable TWISTED_CHAT_CONFIG names the file if --config does not.
 """
 
 
 def _help() -> str:
     texts = comments(Settings)
     lines = [_INTRODUCTION]
-    lines += _entry("--config=FILE", "A TOML file with any of these settings; etc/chat.toml is a sample.")
+    lines += _entry("--config=FILE", "A TOML file with settings; etc/chat.toml is a sample with all of them.")
     for name, expected in field_types().items():
         if name != "rooms" and not name.startswith("limits."):
             lines += _entry(*_described(name, expected, texts[name]))
     limits = ", ".join(name.partition(".")[2] for name in field_types() if name.startswith("limits."))
     sample = f"--limit send_burst={Limits().send_burst}"
-    lines += _entry("--limit=NAME=VALUE", f"A limit, as often as needed, such as {sample}. There are: {limits}.")
+    lines += _entry("--limit=NAME=VALUE", f"A limit, such as {sample}. May be given several times. The limits are: {limits}.")
     lines += _entry("--version", "Show the versions and exit.")
     lines += _entry("--help", "Show this and exit.")
     return "\n".join([*lines, _END])
@@ -187,7 +188,7 @@ def _described(name: str, expected: Any, text: str) -> tuple[str, str]:
     default = getattr(Settings(), name)
     dashed = name.replace("_", "-")
     if expected is bool:
-        return f"--{'no-' if default else ''}{dashed}", f"{text} [{'on' if default else 'off'}]"
+        return f"--{'no-' if default else ''}{dashed}", f"{text} This option switches it {'off' if default else 'on'}."
     if isinstance(default, tuple):
         return f"--{dashed}=", f"{text} May be given several times. [{' '.join(default) or 'none'}]"
     return f"--{dashed}=", f"{text} [{default or 'none'}]"

@@ -123,7 +123,7 @@ class Notifier:
                 end.setblocking(False)
                 end.sendto("\n".join(states).encode(), self._address)
         except OSError as error:
-            self.log.warn("systemd could not be told {states}: {error}", states=" ".join(states), error=str(error))
+            self.log.warn("systemd could not be notified of {states}: {error}", states=" ".join(states), error=str(error))
 
 
 def watchdog_seconds(environ: Mapping[str, str], pid: int) -> float | None:

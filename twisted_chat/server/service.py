@@ -12,7 +12,6 @@ import sys
 import time
 from typing import Any
 
-import msgspec
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IAddress, ILoggingContext, IProtocol, IProtocolFactory, IProtocolNegotiationFactory
@@ -23,16 +22,13 @@ from zope.interface import implementer
 
 from twisted_chat.interfaces import StoreError
 from twisted_chat.internals.reactor import read_without_log_context
-from twisted_chat.server.build import RunningChat, SetUpError, build
+from twisted_chat.server.build import RunningChat, SetUpError, build, reloaded
 from twisted_chat.server.config import Settings, SettingsError, store_path
 from twisted_chat.server.listeners import Listener, ListenError, listen
 from twisted_chat.server.maintenance import bearers, retention, revocation, rooms
 from twisted_chat.server.options import Options
 from twisted_chat.server.process import Notifier, Signals, Watchdog, exit_status_at_end, say_error, settle, tune, watchdog_seconds
 from twisted_chat.version import __version__
-
-#: What a reload may change; all else is built into what runs.
-_RELOADABLE = {"limits", "rooms", "create_rooms", "allowed_origins", "allowed_hosts", "trusted_proxies"}
 
 
 @implementer(IProtocolFactory, IProtocolNegotiationFactory, ILoggingContext)
@@ -170,14 +166,17 @@ class Server(MultiService):
     def _page(self) -> str:
         return self.settings.public_url or self.listeners[0].url
 
-    def _say_where(self, chat: RunningChat, store_url: str) -> None:
+    def _warn_of_files(self) -> None:
         connections = self.settings.limits.connections
         if self._files < connections:
             self.log.warn(
-                "limits.connections is {connections}, but only {files} files may be open; raise LimitNOFILE (or ulimit -Hn)",
+                "limits.connections is {connections}, but this process may open only {files} files; raise LimitNOFILE (or ulimit -Hn)",
                 connections=connections,
                 files=self._files,
             )
+
+    def _say_where(self, chat: RunningChat, store_url: str) -> None:
+        self._warn_of_files()
         self.log.info(
             "Serving on {endpoints}; data in {store}; {files} open files allowed",
             endpoints=" ".join(listener.url for listener in self.listeners),
@@ -211,22 +210,20 @@ class Server(MultiService):
         try:
             settings = self._options.load()
         except SettingsError as error:
-            self.log.error("The old configuration stays: {error}", error=str(error))
+            self.log.error("The new configuration has an error, so the old one stays in force: {error}", error=str(error))
         else:
             self._apply(settings)
         self._notify("READY=1")
 
     def _apply(self, settings: Settings) -> None:
+        self.settings, waiting = reloaded(self.settings, settings)
         if self.chat is not None:
-            self.chat.apply(settings)
-        waiting = [
-            name
-            for name in (field.name for field in msgspec.structs.fields(Settings))
-            if name not in _RELOADABLE and getattr(settings, name) != getattr(self.settings, name)
-        ]
-        kept = {name: getattr(self.settings, name) for name in waiting}
-        self.settings = msgspec.structs.replace(settings, **kept)
-        self.log.info("Read the configuration again; for the next start: {waiting}", waiting=", ".join(waiting) or "nothing")
+            self.chat.apply(self.settings)
+            self._warn_of_files()
+        self.log.info(
+            "The configuration was read again. Changes that wait for the next start: {waiting}",
+            waiting=", ".join(waiting) or "none",
+        )
 
     # End
 

@@ -6,7 +6,7 @@ A check returns nothing, or raises an error of the table.  This module does not 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import AddressValueError, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from msgspec import Struct
@@ -33,16 +33,20 @@ def parse_origin(text: str) -> str:
     return f"{scheme}://{host}" if port is None or port == _DEFAULT_PORT[scheme] else f"{scheme}://{host}{port}"
 
 
+def _never() -> bool:
+    return False
+
+
 class Origins(Struct, frozen=True):
     """The origins, besides the server's own, whose pages may use this server.
 
     :ivar allowed: each in the form of :func:`parse_origin`.
-    :ivar null: the origin ``null`` is allowed, which is that of a file opened from disk, but also of a sandboxed frame of any site;
-        so only in the out-of-the-box state, where all users are guests.
+    :ivar null: whether the origin ``null`` is allowed now; asked at each request that has it.  It is the origin of a file opened from
+        disk, but also of a sandboxed frame of any site, so it is allowed only in the out-of-the-box state, where all users are guests.
     """
 
     allowed: frozenset[str] = frozenset()
-    null: bool = False
+    null: Callable[[], bool] = _never
 
     def check(self, origin: str | None, scheme: str, host: str, *, with_cookie: bool = False) -> None:
         """Raise ``Forbidden`` unless a page of ``origin`` may use the server at ``scheme`` and ``host``.
@@ -57,7 +61,7 @@ class Origins(Struct, frozen=True):
             return
         if origin in self.allowed or origin == f"{scheme}://{host}":
             return
-        if origin == _NULL and self.null:
+        if origin == _NULL and self.null():
             return
         if origin != _NULL and origin == own_origin(scheme, host):
             return
