@@ -1,9 +1,9 @@
 // @ts-check
 // `<tc-composer>`: where one writes.
 
+import { brief } from "./brief.js";
 import { Completion, suggestions } from "./completion.js";
 import { el, icon, iconButton } from "./dom.js";
-import { brief } from "./row.js";
 import { say } from "./strings.js";
 
 /** @typedef {import("../client.js").ChatEvent} ChatEvent */
