@@ -55,7 +55,7 @@ function message(row, context, own) {
   const author = el("bdi", { class: "author" }, event.by.name);
   author.style.setProperty("--hue", String(hue(event.by.id)));
   const head = el("div", { class: grouped ? "head unseen" : "head" }, author, !grouped && " ", !grouped && time(event.at));
-  const gutter = el("div", { class: "gutter" }, grouped ? time(event.at) : avatar(event.by.id, event.by.name));
+  const gutter = el("div", { class: "gutter" }, grouped ? time(event.at, shortTime(event.at)) : avatar(event.by.id, event.by.name));
   const body = el("div", { class: "content" }, head, quote(row, context), ...content(event, context), reactions(event, context));
   if (post) body.append(postState(post));
   return el("div", { class: "message", "data-own": own }, gutter, body);
@@ -115,9 +115,14 @@ const whole = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle:
 const dayNear = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" });
 const dayFar = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long", year: "numeric" });
 
-/** @param {number} at */
-function time(at) {
-  return el("time", { dateTime: new Date(at).toISOString(), title: fullDate(at) }, clockTime.format(at));
+/** @param {number} at @param {string} [words] */
+function time(at, words = clockTime.format(at)) {
+  return el("time", { dateTime: new Date(at).toISOString(), title: fullDate(at) }, words);
+}
+
+/** Hour and minute alone, which fit beside the message. @param {number} at */
+function shortTime(at) {
+  return clockTime.formatToParts(at).filter(({ type }) => type !== "dayPeriod").map(({ value }) => value).join("").trim();
 }
 
 /** @param {number} at */
