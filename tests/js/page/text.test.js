@@ -105,6 +105,7 @@ const RULES = {
     "```only a beginning": "paragraph(```only a beginning)",
     "text\n```\n": "paragraph(text\n```)",
     "```\n```": "block<>",
+    "a\r\n```js\r\nb\r\nc\r\n```\r\nd\re": "paragraph(a) | block:js<b\nc> | paragraph(d\ne)",
     "```\n**a** @b http://c\n```": "block<**a** @b http://c>",
     "a``` b": "paragraph(a``` b)",
   },

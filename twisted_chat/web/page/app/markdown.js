@@ -22,6 +22,7 @@ import { Names, callAt, characterAt, characterBefore } from "./names.js";
 
 /** A part of a paragraph: `marks` may turn out to be text. @typedef {{ type: "text" | "code" | "link" | "mention" | "marks", from: number, to: number }} Atom */
 
+const LINE_END = /\r\n?|\n/;
 const FENCE = /^( {0,3})(`{3,})([^`]*)$/;
 const FENCE_END = /^ {0,3}(`{3,})[ \t]*$/;
 const QUOTED = /^ {0,3}> ?/;
@@ -32,7 +33,7 @@ const DEEPEST = 4;
 
 /** @param {string} text @param {Names} [names] that can be called @returns {Block[]} */
 export function parse(text, names = new Names()) {
-  return blocks(text.split("\n"), names, 0);
+  return blocks(text.split(LINE_END), names, 0);
 }
 
 /** @param {string[]} lines @param {Names} names @param {number} depth @returns {Block[]} */
@@ -75,7 +76,7 @@ function changed(text, change) {
 
 /** The names behind each `@` outside of code and addresses. @param {string} text @param {Names} names @returns {string[]} */
 export function calls(text, names) {
-  return callsIn(text.split("\n"), names, 0);
+  return callsIn(text.split(LINE_END), names, 0);
 }
 
 /** @param {string[]} lines @param {Names} names @param {number} depth @returns {string[]} */

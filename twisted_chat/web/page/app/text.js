@@ -12,8 +12,9 @@ import { say } from "./strings.js";
 
 /** Whether the text calls somebody of that name; `names` are those of everybody. @param {string} text @param {string} name @param {Names} [names] */
 export function mentions(text, name, names = new Names([name])) {
-  if (!text.includes("@")) return false;
   const called = name.toLowerCase();
+  // Most texts need no second look.
+  if (!text.includes("@") || !text.toLowerCase().includes(`@${called}`)) return false;
   return calls(text, names).some((each) => each.toLowerCase() === called);
 }
 
