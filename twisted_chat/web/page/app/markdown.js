@@ -2,7 +2,7 @@
 // Light Markdown: text in, plain data out; no document is needed.
 //
 // The rules are those of CommonMark for what there is: fenced code, code spans, quotations, emphasis by `*` and `_`, strong
-// emphasis by `**`; and `~~` from GitHub's.  A chat differs in this: line ends stay, a quotation ends with the first line without `>`,
+// emphasis by `**`; and `~~` from GitHub's.  A chat differs in this: line ends and indents stay, a quotation ends with the first line without `>`,
 // `__` and backslashes are text (`__init__`, `¯\_(ツ)_/¯`), and a fence at the very end with nothing behind it is text.
 // What matches nothing stays as it was written.  All of it is linear: each character is looked at a bounded number of times.
 
