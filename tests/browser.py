@@ -14,6 +14,7 @@ import signal
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
@@ -195,14 +196,21 @@ class Window:
 
     def becomes(self, expression: str, expected: object) -> None:
         """Until a JavaScript expression (or a promise of one) has that value; the error says which it had last."""
+        # wait_for_function() takes a promise for true, whatever it will be.
+        deadline = time.monotonic() + PATIENCE / 1000
+        while (value := self._now(expression)) != expected:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{expression} is {value!r}, not {expected!r}")
+            self.page.wait_for_timeout(50)
+
+    def _now(self, expression: str) -> object:
+        """What it is, or the error, while there is none yet or another page comes."""
+        from playwright.sync_api import Error
+
         try:
-            self.page.wait_for_function(
-                f"async (expected) => JSON.stringify(await ({expression})) === JSON.stringify(expected)",
-                arg=expected,
-                polling=50,
-            )
-        except Exception as error:
-            raise AssertionError(f"{expression} is {self.page.evaluate(expression)!r}, not {expected!r}") from error
+            return self.page.evaluate(expression)
+        except Error as error:
+            return error
 
     def drafts(self, text: str) -> None:
         """Until that is in the composer."""

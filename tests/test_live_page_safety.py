@@ -158,11 +158,10 @@ class SafetyTests(SynchronousTestCase):
             alice.until("document.querySelectorAll('.row').length >= 150")
             self.assert_harmless(alice)
         shown = alice.value("[...document.querySelectorAll('.text')].slice(-42).map(e => e.textContent)")
-        # Two underscores on either side are a mark of ours.
-        self.assertEqual(shown, [f"\u202e{payload}\u202c".replace("__proto__", "proto") for payload in PAYLOADS])
+        self.assertEqual(shown, [f"\u202e{payload}\u202c" for payload in PAYLOADS])
 
     def test_awkward(self) -> None:
-        """Text of any kind takes no time and breaks nothing."""
+        """Text of any kind breaks nothing and sticks out nowhere; ``tests/js/page/patterns.test.js`` measures the time that it takes."""
         alice = self.window("Alice", "awkward")
         stage.post("awkward", AWKWARD)
         alice.until(f"document.querySelector('tc-room').state.timeline.items.length === {len(AWKWARD)}")
@@ -171,15 +170,6 @@ class SafetyTests(SynchronousTestCase):
         self.assertTrue(
             alice.value("document.querySelector('.log-box').scrollWidth <= document.querySelector('.log-box').clientWidth")
         )
-        slowest = alice.value(
-            """async (texts) => {
-                const {parse} = await import('/app/text.js');
-                const took = text => { const began = performance.now(); parse(text.repeat(3)); return performance.now() - began };
-                return Math.max(...texts.map(took));
-            }""",
-            list(AWKWARD),
-        )
-        self.assertLess(slowest, 250)
 
     def test_names_and_topics(self) -> None:
         """People named so (by somebody else's tokens), and topics."""

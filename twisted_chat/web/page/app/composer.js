@@ -1,9 +1,9 @@
 // @ts-check
 // `<tc-composer>`: where one writes.
 
+import { brief } from "./brief.js";
 import { Completion, suggestions } from "./completion.js";
-import { el, icon, iconButton } from "./dom.js";
-import { brief } from "./row.js";
+import { composing, el, icon, iconButton, typeInto } from "./dom.js";
 import { say } from "./strings.js";
 
 /** @typedef {import("../client.js").ChatEvent} ChatEvent */
@@ -56,6 +56,7 @@ export class Composer extends HTMLElement {
 
   set text(text) {
     this.area.value = text;
+    this.completion.show([]);
     this._fit();
   }
 
@@ -104,8 +105,7 @@ export class Composer extends HTMLElement {
 
   /** @param {KeyboardEvent} event */
   _key(event) {
-    // The Enter that ends the composition of a character is not one of ours (229: Safari).
-    if (event.isComposing || event.keyCode === 229) return;
+    if (composing(event)) return;
     if (this.completion.key(event)) {
       event.preventDefault();
       event.stopPropagation();
@@ -129,10 +129,8 @@ export class Composer extends HTMLElement {
 
   /** @param {import("./completion.js").Suggestion} chosen */
   _complete({ from, insert }) {
-    this.area.setRangeText(insert, from, this.area.selectionStart, "end");
     this.completion.show([]);
-    this._fit();
-    this.ondraft(this.text);
+    typeInto(this.area, from, this.area.selectionStart, insert);
   }
 
   /** As high as the text, up to what the style allows. */

@@ -1,7 +1,7 @@
 // @ts-check
 // The room switcher, the help and the settings.
 
-import { el, iconButton } from "./dom.js";
+import { composing, el, iconButton } from "./dom.js";
 import { isRoomName } from "./route.js";
 import { say } from "./strings.js";
 
@@ -63,7 +63,7 @@ export class Switcher {
   /** @param {KeyboardEvent} event */
   _key(event) {
     const count = this.found?.length ?? 0;
-    if (event.isComposing || !count) return;
+    if (composing(event) || !count) return;
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
       this._show((this.active + (event.key === "ArrowDown" ? 1 : -1) + count) % count);

@@ -23,6 +23,22 @@ export function el(tag, props = {}, ...children) {
   return node;
 }
 
+/** Whether a key belongs to the composition of a character, as in Chinese or Japanese; the Enter that ends one too (229: Safari). @param {KeyboardEvent} event */
+export function composing(event) {
+  return event.isComposing || event.keyCode === 229;
+}
+
+/** Put words in place of what stands there, as if they were typed, so that it can be undone. @param {HTMLTextAreaElement} area @param {number} from @param {number} to @param {string} words */
+export function typeInto(area, from, to, words) {
+  area.focus({ preventScroll: true });
+  area.setSelectionRange(from, to);
+  // The only way that keeps the list of what can be undone; the standard for it, EditContext, is not for text areas.
+  if (!document.execCommand("insertText", false, words)) {
+    area.setRangeText(words, from, to, "end");
+    area.dispatchEvent(new InputEvent("input", { bubbles: true, inputType: "insertText", data: words }));
+  }
+}
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /** Paths on a grid of 24, drawn with a line of 2. */

@@ -1,6 +1,8 @@
 // @ts-check
 // The emoji that people look for by name; any other can be typed or pasted.
 
+import { rewrite } from "./markdown.js";
+
 /** @type {Record<string, string>} */
 export const EMOJI = {
   "+1": "👍", "-1": "👎", heart: "❤️", joy: "😂", smile: "😄", grin: "😁", wink: "😉", blush: "😊", thinking: "🤔", tada: "🎉", fire: "🔥", eyes: "👀",
@@ -17,10 +19,15 @@ export const EMOJI = {
 /** Offered first. */
 export const QUICK = ["👍", "❤️", "😂", "🎉"];
 
-/** `:names:` that are known become emoji, outside of code. @param {string} text */
+/** One or more `:names:` in a row, not within a path or `a::b`. */
+const NAMED = /(?<![:/])(?::[a-z0-9_+-]+:)+(?![:/])/g;
+
+/** `:names:` that are known become emoji, outside of code and addresses. @param {string} text */
 export function withEmoji(text) {
-  return text
-    .split(/(```[^]*?(?:```|$)|`[^`\n]*`)/)
-    .map((part, place) => (place % 2 ? part : part.replace(/:([a-z0-9_+-]+):/g, (whole, name) => (Object.hasOwn(EMOJI, name) ? EMOJI[name] : whole))))
-    .join("");
+  if (!text.includes(":")) return text;
+  const one = (/** @type {string} */ written) => {
+    const name = written.slice(1, -1);
+    return Object.hasOwn(EMOJI, name) ? EMOJI[name] : written;
+  };
+  return rewrite(text, (plain) => plain.replace(NAMED, (row) => row.replace(/:[^:]+:/g, one)));
 }

@@ -8,9 +8,10 @@ import { Composer } from "./composer.js";
 import { el } from "./dom.js";
 import { withEmoji } from "./emoji.js";
 import { Log } from "./log.js";
+import { Names } from "./names.js";
 import { dayName, dayOf } from "./row.js";
 import { say, sayError } from "./strings.js";
-import { mentions } from "./text.js";
+import { charactersBeyond, mentions } from "./text.js";
 import { Timeline } from "./timeline.js";
 import { Toolbar } from "./toolbar.js";
 
@@ -147,7 +148,7 @@ export class RoomState {
   /** Whether the message calls this person. @param {ChatEvent} event */
   calls({ text, by }) {
     const { user } = this.chat;
-    return !!text && !!user && by.id !== user.id && mentions(text, user.name);
+    return !!text && !!user && by.id !== user.id && mentions(text, user.name, new Names(this.names.values(), user.name));
   }
 
   _count() {
@@ -300,7 +301,7 @@ export class RoomView extends HTMLElement {
     const { state } = this;
     if (!state) return;
     const { timeline, chat } = state;
-    this.log.context = { me: chat.user, nameOf: (id) => state.names.get(id), href: this.href };
+    this.log.context = { me: chat.user, nameOf: (id) => state.names.get(id), names: new Names(state.names.values(), chat.user?.name), href: this.href };
     // A room of which nothing is loaded yet has no newer messages to ask for.
     this.log.live = timeline.live || !timeline.loaded;
     this.log.moreBefore = timeline.moreBefore;
@@ -443,14 +444,18 @@ export class RoomView extends HTMLElement {
   _say(raw) {
     const { state, composer } = this;
     if (!state) return;
-    const text = withEmoji(raw.replace(/\s+$/, ""));
+    const written = raw.trimEnd();
+    const limit = state.chat.limits.text;
+    // What is pasted may have any length: nothing else is done with what is too long.
+    const text = charactersBeyond(written, limit) ? written : withEmoji(written);
+    const beyond = charactersBeyond(text, limit);
+    if (beyond) {
+      this.tell(say.tooLong(beyond));
+      return;
+    }
     const command = composer.mode.kind === "new" && /^\/(\w+)(?:\s+([^]*))?$/.exec(text);
     if (command) {
       if (!this._command(command[1], command[2]?.trim() ?? "")) this.tell(say.unknownCommand(`/${command[1]}`));
-      return;
-    }
-    if (new TextEncoder().encode(text).length > state.chat.limits.text) {
-      this.tell(say.errors.too_big);
       return;
     }
     try {

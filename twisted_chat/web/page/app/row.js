@@ -1,9 +1,10 @@
 // @ts-check
 // One message as an element.  A row is built whole from what it shows and replaced when that changes.
 
+import { brief } from "./brief.js";
 import { avatar, el, hue, icon } from "./dom.js";
 import { say, sayError } from "./strings.js";
-import { mentions, render } from "./text.js";
+import { directionsEnd, mentions, render } from "./text.js";
 
 /** @typedef {import("../client.js").ChatEvent} ChatEvent */
 /** @typedef {import("../client.js").Post} Post */
@@ -19,7 +20,7 @@ import { mentions, render } from "./text.js";
  * @property {ChatEvent | undefined} repliedTo
  */
 
-/** @typedef {{ me: import("../client.js").Me | null, nameOf: (id: string) => string | undefined, href: (seq: number) => string }} Context */
+/** @typedef {{ me: import("../client.js").Me | null, nameOf: (id: string) => string | undefined, names?: import("./names.js").Names, href: (seq: number) => string }} Context */
 
 /** What a row looks like depends on nothing else. @param {Row} row @param {string} [me] */
 export function signature({ event, post, grouped, day, firstUnread, repliedTo }, me) {
@@ -31,7 +32,7 @@ export function signature({ event, post, grouped, day, firstUnread, repliedTo },
 export function buildRow(row, context) {
   const { event, post, grouped, day, firstUnread } = row;
   const own = event.by.id === context.me?.id;
-  const called = !own && !!context.me && !!event.text && mentions(event.text, context.me.name);
+  const called = !own && !!context.me && !!event.text && mentions(event.text, context.me.name, context.names);
   const kind = event.kind === "topic" ? topic(event) : message(row, context, own);
   const classes = ["row", grouped && "grouped", own && "own", post && "pending", post?.state === "refused" && "failed", called && "called"];
   const item = el("li", { class: classes.filter(Boolean).join(" "), tabIndex: -1, "data-key": row.key });
@@ -54,7 +55,7 @@ function message(row, context, own) {
   const author = el("bdi", { class: "author" }, event.by.name);
   author.style.setProperty("--hue", String(hue(event.by.id)));
   const head = el("div", { class: grouped ? "head unseen" : "head" }, author, !grouped && " ", !grouped && time(event.at));
-  const gutter = el("div", { class: "gutter" }, grouped ? time(event.at) : avatar(event.by.id, event.by.name));
+  const gutter = el("div", { class: "gutter" }, grouped ? time(event.at, shortTime(event.at)) : avatar(event.by.id, event.by.name));
   const body = el("div", { class: "content" }, head, quote(row, context), ...content(event, context), reactions(event, context));
   if (post) body.append(postState(post));
   return el("div", { class: "message", "data-own": own }, gutter, body);
@@ -64,9 +65,11 @@ function message(row, context, own) {
 function content(event, context) {
   if (event.gone) return [el("p", { class: "gone" }, say.gone)];
   if (event.text === undefined) return [el("p", { class: "gone" }, say.binary)];
-  const text = el("div", { class: emojiOnly(event.text) ? "text large" : "text", dir: "auto" }, ...render(event.text, context.me?.name));
-  const edited = (event.revision ?? 1) > 1 && el("span", { class: "edited", title: event.edited_at ? fullDate(event.edited_at) : "" }, say.edited);
-  if (edited) (text.lastElementChild?.tagName === "P" ? text.lastElementChild : text).append(" ", edited);
+  const text = el("div", { class: emojiOnly(event.text) ? "text large" : "text", dir: "auto" }, ...render(event.text, context.me?.name, context.names));
+  if ((event.revision ?? 1) > 1) {
+    const last = text.lastElementChild?.tagName === "P" ? text.lastElementChild : text;
+    last.append(directionsEnd(last.textContent ?? ""), " ", el("bdi", { class: "edited", title: event.edited_at ? fullDate(event.edited_at) : "" }, say.edited));
+  }
   return [text];
 }
 
@@ -81,11 +84,6 @@ function quote({ event, repliedTo }, { href }) {
   const who = repliedTo && !repliedTo.gone ? repliedTo.by.name : "";
   const text = (repliedTo?.text && brief(repliedTo.text)) || (repliedTo?.gone ? say.gone : say.anEarlierMessage);
   return el("a", { class: "quote", href: href(event.reply_to), "aria-label": `${who ? say.repliedTo(who) : ""} ${text}`.trim() }, icon("reply"), who && el("bdi", {}, who), " ", el("span", { dir: "auto" }, text));
-}
-
-/** The beginning of a text on one line, without the marks of code. @param {string} text */
-export function brief(text) {
-  return text.slice(0, 400).replace(/```[\w+-]*/g, " ").replace(/\s+/g, " ").trim().slice(0, 140);
 }
 
 /** @param {ChatEvent} event @param {Context} context */
@@ -117,9 +115,14 @@ const whole = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle:
 const dayNear = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" });
 const dayFar = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long", year: "numeric" });
 
-/** @param {number} at */
-function time(at) {
-  return el("time", { dateTime: new Date(at).toISOString(), title: fullDate(at) }, clockTime.format(at));
+/** @param {number} at @param {string} [words] */
+function time(at, words = clockTime.format(at)) {
+  return el("time", { dateTime: new Date(at).toISOString(), title: fullDate(at) }, words);
+}
+
+/** Hour and minute alone, which fit beside the message. @param {number} at */
+function shortTime(at) {
+  return clockTime.formatToParts(at).filter(({ type }) => type !== "dayPeriod").map(({ value }) => value).join("").trim();
 }
 
 /** @param {number} at */

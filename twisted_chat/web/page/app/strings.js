@@ -55,6 +55,7 @@ export const say = {
   someone: "somebody",
   copyLink: "Copy the link to this message",
   linkCopied: "The link is copied",
+  code: "Code",
   copyCode: "Copy",
   copied: "Copied",
   more: "More",
@@ -111,6 +112,7 @@ export const say = {
     shrug: ["/shrug", "¯\\_(ツ)_/¯"],
     help: ["/help", "show the help"],
   },
+  tooLong: (/** @type {number} */ count) => `The message is too long by ${count.toLocaleString()} ${plural(count, "character", "characters")}`,
   unknownCommand: (/** @type {string} */ word) => `There is no command ${word}. To send it as text, begin with a space.`,
   keys: [
     ["Enter", "send"],
@@ -128,7 +130,7 @@ export const say = {
     ["*italic*", "italic"],
     ["~~gone~~", "struck out"],
     ["`code`", "code"],
-    ["```", "a block of code, to the next ```"],
+    ["```", "on a line of its own: a block of code, to the next such line"],
     ["> text", "quotation"],
   ],
   errors: /** @type {Record<string, string>} */ ({

@@ -1,136 +1,47 @@
 // @ts-check
-// Light Markdown: text in, nodes out.  `parse` is plain data, so that it can be tested without a document.
-//
-// One pass from left to right; a mark that is never closed is text.  Whatever does not match stays as it was written.
+// The text of a message as nodes, and what else is asked of a text.
 
 import { el } from "./dom.js";
+import { calls, parse } from "./markdown.js";
+import { Names } from "./names.js";
 import { say } from "./strings.js";
 
-/**
- * @typedef {{ type: "text", text: string } | { type: "code", text: string } | { type: "link", text: string }
- *   | { type: "mention", text: string } | { type: "bold" | "italic" | "strike", inner: Inline[] }} Inline
- * @typedef {{ type: "paragraph" | "quote", inner: Inline[] } | { type: "block", language: string, text: string }} Block
- */
+/** @typedef {import("./markdown.js").Block} Block */
+/** @typedef {import("./markdown.js").Inline} Inline */
+/** @typedef {{ me: string, names: Names }} Readers whose mentions are marked, and who else may be called */
 
-const FENCE = /```([\w+-]{0,20})[ \t]*\n?([^]*?)(?:\n?```|$)/g;
-/** What may begin something: each alternative is bounded or ends at its first stop, so that no text takes long. */
-const MARK =
-  /(?<code>`[^`\n]{1,2000}`)|(?<link>\bhttps?:\/\/[^\s<>"'`]{1,2000})|(?<mention>(?<![\p{L}\p{N}_])@[\p{L}\p{N}_][\p{L}\p{N}_.-]{0,63})|(?<mark>\*\*|~~|\*|(?<![\p{L}\p{N}_])_|_(?![\p{L}\p{N}_]))/gu;
-const STYLES = /** @type {const} */ ({ "**": "bold", "~~": "strike", "*": "italic", _: "italic" });
-/** Nested styles beyond that are text. */
-const DEEPEST = 4;
-/** Characters of one style; without a bound a text of marks alone would take the square of its length. */
-const LONGEST = 1000;
-
-/** @param {string} text @returns {Block[]} */
-export function parse(text) {
-  /** @type {Block[]} */
-  const blocks = [];
-  let end = 0;
-  for (const match of text.matchAll(FENCE)) {
-    blocks.push(...paragraphs(text.slice(end, match.index)));
-    blocks.push({ type: "block", language: match[1], text: match[2] });
-    end = match.index + match[0].length;
-  }
-  blocks.push(...paragraphs(text.slice(end)));
-  return blocks;
+/** Whether the text calls somebody of that name; `names` are those of everybody. @param {string} text @param {string} name @param {Names} [names] */
+export function mentions(text, name, names = new Names([name])) {
+  const called = name.toLowerCase();
+  // Most texts need no second look.
+  if (!text.includes("@") || !text.toLowerCase().includes(`@${called}`)) return false;
+  return calls(text, names).some((each) => each.toLowerCase() === called);
 }
 
-/** @param {string} text @returns {Block[]} */
-function paragraphs(text) {
-  /** @type {Block[]} */
-  const blocks = [];
-  /** @type {{ quoted: boolean, lines: string[] } | null} */
-  let open = null;
-  const close = () => {
-    if (open) blocks.push({ type: open.quoted ? "quote" : "paragraph", inner: inline(open.lines.join("\n")) });
-    open = null;
-  };
-  for (const line of text.replace(/^\n+|\n+$/g, "").split("\n")) {
-    const quoted = /^>\s?/.test(line);
-    if (open && open.quoted !== quoted) close();
-    open ??= { quoted, lines: [] };
-    open.lines.push(quoted ? line.replace(/^>\s?/, "") : line);
-  }
-  if (text.trim()) close();
-  return blocks;
+/** How many characters of the text are beyond that many bytes. @param {string} text @param {number} limit */
+export function charactersBeyond(text, limit) {
+  const bytes = new TextEncoder().encode(text);
+  let beyond = 0;
+  // Bytes that go on with a character begin with the bits 10.
+  for (let place = limit; place < bytes.length; place += 1) beyond += Number((bytes[place] & 0xc0) !== 0x80 || place === limit);
+  return beyond;
 }
 
-/** @param {string} text @param {number} [depth] @returns {Inline[]} */
-export function inline(text, depth = 0) {
-  /** @type {Inline[]} */
-  const found = [];
-  let end = 0;
-  const plain = (/** @type {number} */ until) => until > end && found.push({ type: "text", text: text.slice(end, until) });
-  MARK.lastIndex = 0;
-  for (const match of text.matchAll(MARK)) {
-    if (match.index < end) continue;
-    const { code, link, mention, mark } = /** @type {Record<string, string | undefined>} */ (match.groups);
-    if (mark !== undefined) {
-      const close = depth < DEEPEST ? closing(text, match.index + mark.length, mark) : -1;
-      if (close < 0) continue;
-      plain(match.index);
-      const style = STYLES[/** @type {keyof typeof STYLES} */ (mark)];
-      found.push({ type: style, inner: inline(text.slice(match.index + mark.length, close), depth + 1) });
-      end = close + mark.length;
-      continue;
-    }
-    plain(match.index);
-    if (code !== undefined) {
-      found.push({ type: "code", text: code.slice(1, -1) });
-      end = match.index + code.length;
-    } else if (mention !== undefined) {
-      const name = mention.replace(/[.-]+$/, "");
-      found.push({ type: "mention", text: name });
-      end = match.index + name.length;
-    } else if (link !== undefined) {
-      const address = trimmed(link);
-      found.push({ type: "link", text: address });
-      end = match.index + address.length;
-    }
-  }
-  plain(text.length);
-  return found;
+/** @param {string} text @param {string} [me] whose mentions are marked @param {Names} [names] who can be called @returns {Node[]} */
+export function render(text, me = "", names = new Names([me])) {
+  return blocks(parse(text, names), me.toLowerCase());
 }
 
-/** Where a style ends: not after a blank, on the same line and not too far off. @param {string} text @param {number} from @param {string} mark */
-function closing(text, from, mark) {
-  const [line] = text.slice(from, from + LONGEST).split("\n", 1);
-  if (/^\s|^$/.test(line)) return -1;
-  for (let place = line.indexOf(mark, 1); place >= 0; place = line.indexOf(mark, place + mark.length)) {
-    const inDouble = mark === "*" && (line[place + 1] === "*" || line[place - 1] === "*");
-    const inWord = mark === "_" && /[\p{L}\p{N}_]/u.test(line[place + 1] ?? " ");
-    if (!inDouble && !inWord && !/\s/.test(line[place - 1])) return from + place;
-  }
-  return -1;
-}
-
-/** An address without the punctuation of the sentence around it. @param {string} link */
-function trimmed(link) {
-  const address = link.replace(/[.,;:!?*_~]+$/, "");
-  return address.endsWith(")") && !address.includes("(") ? address.slice(0, -1) : address;
-}
-
-/** Whether the text calls somebody of that name. @param {string} text @param {string} name */
-export function mentions(text, name) {
-  if (!text.includes("@")) return false;
-  const lower = text.toLocaleLowerCase();
-  const called = `@${name.toLocaleLowerCase()}`;
-  for (let place = lower.indexOf(called); place >= 0; place = lower.indexOf(called, place + 1)) {
-    if (!/[\p{L}\p{N}_]/u.test(lower[place + called.length] ?? " ")) return true;
-  }
-  return false;
-}
-
-/** @param {string} text @param {string} [me] whose mentions are marked @returns {Node[]} */
-export function render(text, me) {
-  return parse(text).map((block) => {
-    if (block.type === "block") return codeBlock(block.text, block.language);
-    return el(block.type === "quote" ? "blockquote" : "p", {}, ...nodes(block.inner, me));
+/** @param {Block[]} all @param {string} me @returns {HTMLElement[]} */
+function blocks(all, me) {
+  return all.map((block) => {
+    if (block.type === "block") return codeBlock(block.text, block.info);
+    if (block.type === "quote") return el("blockquote", {}, ...blocks(block.blocks, me));
+    return el("p", {}, ...nodes(block.inner, me));
   });
 }
 
-/** @param {Inline[]} parts @param {string} [me] @returns {(Node | string)[]} */
+/** @param {Inline[]} parts @param {string} me @returns {(Node | string)[]} */
 function nodes(parts, me) {
   return parts.map((part) => {
     switch (part.type) {
@@ -139,9 +50,9 @@ function nodes(parts, me) {
       case "code":
         return el("code", {}, part.text);
       case "link":
-        return link(part.text);
+        return el("a", { href: part.text, target: "_blank", rel: "noopener noreferrer" }, part.text);
       case "mention":
-        return el("span", { class: me && mentions(part.text, me) ? "mention me" : "mention" }, part.text);
+        return el("span", { class: part.text.slice(1).toLowerCase() === me ? "mention me" : "mention" }, part.text);
       case "bold":
         return el("strong", {}, ...nodes(part.inner, me));
       case "italic":
@@ -152,20 +63,36 @@ function nodes(parts, me) {
   });
 }
 
-/** @param {string} address */
-function link(address) {
-  if (!URL.canParse(address)) return address;
-  return el("a", { href: address, target: "_blank", rel: "noopener noreferrer" }, address);
-}
-
-/** @param {string} text @param {string} language */
-function codeBlock(text, language) {
+/** @param {string} text @param {string} info */
+function codeBlock(text, info) {
   const copy = el("button", { type: "button", class: "copy" }, say.copyCode);
   copy.addEventListener("click", async () => {
     await navigator.clipboard?.writeText(text);
     copy.textContent = say.copied;
     setTimeout(() => (copy.textContent = say.copyCode), 1500);
   });
-  const code = el("code", {}, text);
-  return el("div", { class: "block" }, el("pre", { tabIndex: 0, "aria-label": language || "code", role: "group" }, code), copy);
+  const head = el("div", { class: "block-head" }, el("span", { class: "info", dir: "auto" }, info), copy);
+  return el("div", { class: "block" }, head, el("pre", { tabIndex: 0, "aria-label": info || say.code, role: "group" }, el("code", {}, text)));
+}
+
+/** What ends the directions that the last line of a text begins and leaves open, so that what follows is not reversed. @param {string} text */
+export function directionsEnd(text) {
+  /** @type {string[]} */
+  const open = [];
+  let isolates = 0;
+  for (const [mark] of text.slice(text.lastIndexOf("\n") + 1).matchAll(/[\u202a-\u202e\u2066-\u2069]/g)) {
+    if (mark === "\u202c") {
+      if (open.at(-1) === mark) open.pop();
+    } else if (mark === "\u2069") {
+      if (!isolates) continue;
+      while (open.pop() !== mark);
+      isolates -= 1;
+    } else if (mark < "\u2066") {
+      open.push("\u202c");
+    } else {
+      open.push("\u2069");
+      isolates += 1;
+    }
+  }
+  return open.reverse().join("");
 }
