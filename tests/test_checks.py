@@ -10,7 +10,7 @@ from pytest import TestReport
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.conftest import forbid_skip
-from tests.serving import ROOT
+from tests.harness.serving import ROOT
 
 
 class ChecksTests(SynchronousTestCase):

@@ -14,9 +14,9 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 
-from tests.certificates import make_certificate
-from tests.http_memory import Wire, handshake, request_head
-from tests.serving import ROOT
+from tests.harness.certificates import make_certificate
+from tests.harness.http_memory import Wire, handshake, request_head
+from tests.harness.serving import ROOT
 from twisted_chat.client import ReconnectingChatClientFactory, State
 from twisted_chat.client import service as client_service
 from twisted_chat.client.address import ServerAddress, find

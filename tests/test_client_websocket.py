@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.ws_memory import CLOSE
+from tests.harness.ws_memory import CLOSE
 from twisted_chat.client import ChatClient, ClientEnded, Closed, ConnectionProblem, HandshakeRefused, State
 from twisted_chat.protocol.frames import frame, switching_protocols, text_frame
 from twisted_chat.testing import MemoryChat

@@ -6,7 +6,7 @@ import random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import ALICE, BOB, UNBOUND, ChatHarness, JsonClient
+from tests.harness.chat import ALICE, BOB, UNBOUND, ChatHarness, JsonClient
 from twisted_chat.core import announcer
 from twisted_chat.events import NewMessage
 from twisted_chat.limits import RoomPolicy

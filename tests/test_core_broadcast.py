@@ -6,7 +6,7 @@ import gc
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import ALICE, BOB, ChatHarness, PlainClient
+from tests.harness.chat import ALICE, BOB, ChatHarness, PlainClient
 from twisted_chat.core import broadcast
 from twisted_chat.core.subscription import send_to_all
 from twisted_chat.limits import Limits, RoomPolicy

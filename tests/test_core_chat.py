@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import ALICE, BOB, UNBOUND, ChatHarness, HeldStore, guest
+from tests.harness.chat import ALICE, BOB, UNBOUND, ChatHarness, HeldStore, guest
 from twisted_chat.errors import ChatError, Conflict, Forbidden, LimitReached, NoSuchRoom, Restarting, SlowMode
 from twisted_chat.events import NewMessage
 from twisted_chat.interfaces import Appended, Duplicate

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import ALICE, BOB, UNBOUND, ChatHarness
+from tests.harness.chat import ALICE, BOB, UNBOUND, ChatHarness
 from twisted_chat.core import commit, ephemeral
 from twisted_chat.core.commit import AppendRequest, GroupCommit
 from twisted_chat.errors import ChatError, Unavailable

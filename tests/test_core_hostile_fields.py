@@ -9,7 +9,7 @@ from typing import get_args
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import ALICE, ChatHarness, JsonClient
+from tests.harness.chat import ALICE, ChatHarness, JsonClient
 from twisted_chat.limits import Limits
 from twisted_chat.protocol.commands import AnyCommand
 

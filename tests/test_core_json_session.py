@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import ALICE, BEGIN, BOB, CAROL, MODERATOR, UNBOUND, ChatHarness, Json, MemoryConnection, guest
+from tests.harness.chat import ALICE, BEGIN, BOB, CAROL, MODERATOR, UNBOUND, ChatHarness, Json, MemoryConnection, guest
 from twisted_chat.core.json_session import JsonSession
 from twisted_chat.errors import TokenExpired, Unauthenticated
 from twisted_chat.limits import Limits, RoomPolicy

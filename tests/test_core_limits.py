@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import ALICE, BOB, UNBOUND, ChatHarness, MemoryConnection, guest
+from tests.harness.chat import ALICE, BOB, UNBOUND, ChatHarness, MemoryConnection, guest
 from twisted_chat.core import commit
 from twisted_chat.core.commit import AppendRequest
 from twisted_chat.errors import RateLimited, Unavailable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import ALICE, MODERATOR, ChatHarness, guest
+from tests.harness.chat import ALICE, MODERATOR, ChatHarness, guest
 from twisted_chat.core.permissions import Action
 from twisted_chat.errors import Forbidden, NoSuchRoom, SlowMode
 from twisted_chat.limits import RoomPolicy

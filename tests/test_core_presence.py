@@ -6,7 +6,7 @@ from msgspec import UNSET
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import ALICE, BOB, CAROL, ChatHarness, Json, MemoryConnection
+from tests.harness.chat import ALICE, BOB, CAROL, ChatHarness, Json, MemoryConnection
 from twisted_chat.core import presence
 from twisted_chat.core.presence import PresenceList
 from twisted_chat.core.scheduler import Scheduler, TimingWheel

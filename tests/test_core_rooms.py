@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import ALICE, BOB, CAROL, ChatHarness, Json, JsonClient, MemoryConnection, PlainClient
+from tests.harness.chat import ALICE, BOB, CAROL, ChatHarness, Json, JsonClient, MemoryConnection, PlainClient
 from twisted_chat.core import broadcast, history, session, subscription
 from twisted_chat.events import Event, Message
 from twisted_chat.limits import Limits, RoomPolicy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import ALICE, BOB, CAROL, MODERATOR, UNBOUND, ChatHarness, MemoryConnection, guest
+from tests.harness.chat import ALICE, BOB, CAROL, MODERATOR, UNBOUND, ChatHarness, MemoryConnection, guest
 from twisted_chat.events import Message
 from twisted_chat.limits import Limits, RoomPolicy
 

@@ -12,7 +12,7 @@ from docutils.parsers.rst import Directive, directives
 from docutils.utils import Reporter
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.serving import ROOT
+from tests.harness.serving import ROOT
 from twisted_chat.server.config import Settings
 from twisted_chat.server.options import Options
 

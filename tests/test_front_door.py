@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from twisted.trial.unittest import SynchronousTestCase
 
 import twisted_chat
-from tests.serving import ROOT
+from tests.harness.serving import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from tests.hiding import hide
+from tests.harness.hiding import hide
 from twisted_chat.internals.reactor import NAMES, read_without_log_context
 
 SCRIPTS = 1_500

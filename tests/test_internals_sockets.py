@@ -20,10 +20,10 @@ from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.certificates import make_certificate
-from tests.hiding import hide, without
-from tests.http_memory import KEY
-from tests.ws_memory import ADMISSION, TEXT, Connection, FakeSocket, RecordingSession, server_frames, use_clock
+from tests.harness.certificates import make_certificate
+from tests.harness.hiding import hide, without
+from tests.harness.http_memory import KEY
+from tests.harness.ws_memory import ADMISSION, TEXT, Connection, FakeSocket, RecordingSession, server_frames, use_clock
 from twisted_chat.interfaces import Handshake
 from twisted_chat.internals.sockets import (
     SLICE_BYTES,

@@ -19,8 +19,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http import HTTPChannel, Request
 from zope.interface import providedBy
 
-from tests.hiding import hide
-from tests.http_memory import Recorder, Wire, handshake
+from tests.harness.hiding import hide
+from tests.harness.http_memory import Recorder, Wire, handshake
 from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.internals.takeover import check, give_transport, take_channel, take_transport
 from twisted_chat.limits import Limits

@@ -21,7 +21,7 @@ from typing import Any
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.faults.kills import Broken, Reader, Story, Writer, run_story
-from tests.servers import PATIENCE, Json, JsonClient, Server
+from tests.harness.servers import PATIENCE, Json, JsonClient, Server
 
 KILLS = 30
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.long import LongRun
-from tests.serving import environment
+from tests.harness.long import LongRun
+from tests.harness.serving import environment
 
 #: Seconds of faults.
 SECONDS = 60

@@ -10,9 +10,9 @@ import sys
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from tests.long import LongRun
-from tests.node_modules import node_modules
-from tests.serving import ROOT, environment
+from tests.harness.long import LongRun
+from tests.harness.node_modules import node_modules
+from tests.harness.serving import ROOT, environment
 
 #: Seconds in which the nemesis is loose, at least; each fault happens three times however long that takes.
 NEMESIS_SECONDS = os.environ.get("NEMESIS_SECONDS", "20")
@@ -35,7 +35,7 @@ _NEMESIS_RUN = LongRun(
     [
         sys.executable,
         "-c",
-        "import os; from tests.node_modules import node_modules; node_modules();"
+        "import os; from tests.harness.node_modules import node_modules; node_modules();"
         " os.execvp('node', ['node', '--test', '--test-reporter=tap', 'tests/js/jepsen.live.js'])",
     ],
     environment(PYTHON=sys.executable, NEMESIS_SECONDS=NEMESIS_SECONDS),

@@ -22,9 +22,9 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, unix_connect
 
-from tests.certificates import make_certificate
-from tests.servers import connect
-from tests.serving import TWISTD, NotReady, Served, environment, run
+from tests.harness.certificates import make_certificate
+from tests.harness.servers import connect
+from tests.harness.serving import TWISTD, NotReady, Served, environment, run
 from twisted_chat.auth.tokens import Minted, mint
 from twisted_chat.stores.urls import make_shared_tokens
 

@@ -19,8 +19,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 from websockets.sync.client import connect
 
-from tests.certificates import make_certificate
-from tests.servers import PATIENCE, JsonClient, Server
+from tests.harness.certificates import make_certificate
+from tests.harness.servers import PATIENCE, JsonClient, Server
 
 PASSING_BYTES = 50_000_000
 TLS_BYTES = 20_000_000

@@ -20,7 +20,7 @@ from twisted_chat.stores.sqlite.store import SQLiteStore
 from twisted_chat.stores.workers import AtOnce, call_at_once
 
 ROOT = Path(__file__).resolve().parent.parent
-DRIVER = str(ROOT / "tests" / "store_driver.py")
+DRIVER = str(ROOT / "tests" / "harness" / "store_driver.py")
 
 #: Rounds of kill -9 in a run of all tests; TWISTED_CHAT_CRASHES asks for more.
 CRASHES = 36

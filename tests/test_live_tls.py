@@ -15,10 +15,10 @@ from typing import Any
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from tests.certificates import make_certificate
-from tests.chromium import Chromium
-from tests.programs import bun_talker, node_talker
-from tests.servers import PATIENCE, JsonClient, Server
+from tests.harness.certificates import make_certificate
+from tests.harness.chromium import Chromium
+from tests.harness.programs import bun_talker, node_talker
+from tests.harness.servers import PATIENCE, JsonClient, Server
 
 
 class TlsTests(SynchronousTestCase):

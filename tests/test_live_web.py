@@ -10,8 +10,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.http_memory import Reply, handshake
-from tests.serving import PATIENCE, Served
+from tests.harness.http_memory import Reply, handshake
+from tests.harness.serving import PATIENCE, Served
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 UPGRADE = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {KEY}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.serving import ROOT, environment
+from tests.harness.serving import ROOT, environment
 
 #: What is no part of the sources, and what is large.
 LEFT_OUT = shutil.ignore_patterns(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from tests.serving import ROOT
+from tests.harness.serving import ROOT
 from tests.test_packaging import LEFT_OUT
 
 

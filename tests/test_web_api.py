@@ -8,8 +8,8 @@ import msgspec
 from twisted.internet.address import IPv6Address
 from twisted.internet.defer import fail
 
-from tests.http_chat import ALICE, HttpCase
-from tests.http_memory import Reply, Wire, handshake
+from tests.harness.http_chat import ALICE, HttpCase
+from tests.harness.http_memory import Reply, Wire, handshake
 from twisted_chat.errors import Unavailable
 from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
 from twisted_chat.users import User

@@ -7,7 +7,7 @@ import random
 from twisted.internet.address import IPv4Address
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.http_memory import KEY, Recorder, Reply, Wire, handshake, request_head
+from tests.harness.http_memory import KEY, Recorder, Reply, Wire, handshake, request_head
 from tests.test_web_upgrade import ALICE, KNOCK, Case
 from twisted_chat.errors import Unauthenticated
 from twisted_chat.limits import Limits

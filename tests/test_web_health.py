@@ -5,8 +5,8 @@ from __future__ import annotations
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IAddress
 
-from tests.http_chat import HttpCase
-from tests.http_memory import Wire, handshake
+from tests.harness.http_chat import HttpCase
+from tests.harness.http_memory import Wire, handshake
 from twisted_chat.errors import Unavailable
 from twisted_chat.web.health import MetricsFor
 from twisted_chat.web.origins import TrustedProxies

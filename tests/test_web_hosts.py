@@ -7,8 +7,8 @@ from typing import Any
 from twisted.internet.address import UNIXAddress
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.http_chat import HttpCase
-from tests.http_memory import Reply, Wire, handshake, request_head
+from tests.harness.http_chat import HttpCase
+from tests.harness.http_memory import Reply, Wire, handshake, request_head
 from twisted_chat.errors import BadRequest, Forbidden
 from twisted_chat.server.build import known_hosts
 from twisted_chat.server.config import Settings

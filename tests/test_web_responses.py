@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from tests.http_memory import Reply, Wire, request_head
+from tests.harness.http_memory import Reply, Wire, request_head
 from twisted_chat.errors import ERRORS, ChatError, RateLimited
 from twisted_chat.web.responses import (
     HeadTooLarge,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.internet.address import IPv4Address
 
-from tests.http_chat import HttpCase
-from tests.http_memory import Wire, handshake, request_head
+from tests.harness.http_chat import HttpCase
+from tests.harness.http_memory import Wire, handshake, request_head
 
 
 class FrontTests(HttpCase):

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.http_memory import Reply, Wire, request_head
+from tests.harness.http_memory import Reply, Wire, request_head
 from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.limits import Limits
 from twisted_chat.web.responses import Response, write_answer

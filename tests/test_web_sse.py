@@ -8,8 +8,8 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import StringTransport
 
-from tests.http_chat import HttpCase
-from tests.http_memory import Reply, Wire
+from tests.harness.http_chat import HttpCase
+from tests.harness.http_memory import Reply, Wire
 from twisted_chat.core.history import Unrecoverable
 from twisted_chat.errors import BadRequest, CloseCode
 from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy

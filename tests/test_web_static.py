@@ -7,7 +7,7 @@ import re
 from importlib.resources import files
 from pathlib import Path
 
-from tests.http_chat import HttpCase
+from tests.harness.http_chat import HttpCase
 from twisted_chat.web.static import page_routes, read_assets
 
 

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.http_memory import KEY, Recorder, Reply, Wire, handshake, request_head
+from tests.harness.http_memory import KEY, Recorder, Reply, Wire, handshake, request_head
 from twisted_chat.auth.authenticator import GuestFactory
 from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.errors import NoSuchRoom, TokenExpired, Unauthenticated, Unavailable

@@ -9,8 +9,8 @@ from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet.error import ConnectionDone
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.http_memory import KEY, Wire, handshake
-from tests.ws_memory import (
+from tests.harness.http_memory import KEY, Wire, handshake
+from tests.harness.ws_memory import (
     ADMISSION,
     BINARY,
     CLOSE,

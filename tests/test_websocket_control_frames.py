@@ -7,7 +7,7 @@ from typing import Any
 from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.ws_memory import (
+from tests.harness.ws_memory import (
     CLOSE,
     CONTINUATION,
     PING,

@@ -9,7 +9,7 @@ from autobahn.websocket import compress_deflate
 from autobahn.websocket.compress import PerMessageDeflateResponse
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.ws_memory import CLOSE, CONTINUATION, TEXT, Connection, client_frame, close_payload, server_frames, use_clock
+from tests.harness.ws_memory import CLOSE, CONTINUATION, TEXT, Connection, client_frame, close_payload, server_frames, use_clock
 from twisted_chat.client.websocket import SocketFactory
 from twisted_chat.limits import Limits
 from twisted_chat.websocket.factory import accept

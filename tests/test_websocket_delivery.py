@@ -14,9 +14,9 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import UNBOUND, ChatHarness, MemoryConnection, guest
-from tests.http_memory import KEY
-from tests.ws_memory import PING, PONG, TEXT, FakeSocket, client_frame, server_frames, use_clock
+from tests.harness.chat import UNBOUND, ChatHarness, MemoryConnection, guest
+from tests.harness.http_memory import KEY
+from tests.harness.ws_memory import PING, PONG, TEXT, FakeSocket, client_frame, server_frames, use_clock
 from twisted_chat.interfaces import Admission, Dialect, Handshake
 from twisted_chat.limits import Limits
 from twisted_chat.websocket.factory import ChatFactory

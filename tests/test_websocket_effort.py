@@ -11,9 +11,9 @@ from typing import Any
 from twisted.internet import tcp
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import UNBOUND, ChatHarness, guest
-from tests.http_memory import KEY
-from tests.ws_memory import TEXT, FakeSocket, client_frame, server_frames, use_clock
+from tests.harness.chat import UNBOUND, ChatHarness, guest
+from tests.harness.http_memory import KEY
+from tests.harness.ws_memory import TEXT, FakeSocket, client_frame, server_frames, use_clock
 from twisted_chat.interfaces import Admission, Dialect, Handshake
 from twisted_chat.websocket.factory import ChatFactory
 

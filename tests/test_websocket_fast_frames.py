@@ -16,8 +16,8 @@ from autobahn.websocket.protocol import WebSocketServerProtocol as ServerRules
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.http_memory import KEY, handshake
-from tests.ws_memory import (
+from tests.harness.http_memory import KEY, handshake
+from tests.harness.ws_memory import (
     ADMISSION,
     BINARY,
     CLOSE,

@@ -20,8 +20,8 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.http_memory import KEY, handshake
-from tests.ws_memory import ADMISSION, PING, TEXT, Connection, FakeSocket, client_frame, use_clock
+from tests.harness.http_memory import KEY, handshake
+from tests.harness.ws_memory import ADMISSION, PING, TEXT, Connection, FakeSocket, client_frame, use_clock
 from twisted_chat.interfaces import Handshake
 from twisted_chat.limits import Limits
 from twisted_chat.protocol.frames import DEFLATE_WINDOW_BITS

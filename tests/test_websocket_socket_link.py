@@ -8,8 +8,8 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.http_memory import Wire
-from tests.ws_memory import PING, TEXT, Connection, client_frame, server_frames, use_clock
+from tests.harness.http_memory import Wire
+from tests.harness.ws_memory import PING, TEXT, Connection, client_frame, server_frames, use_clock
 from twisted_chat.protocol.frames import text_frame
 
 LINE = text_frame(b"hello")

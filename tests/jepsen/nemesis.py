@@ -14,8 +14,8 @@ from typing import Any
 
 from twisted.internet.task import deferLater
 
+from tests.harness.serving import ROOT, Served, environment
 from tests.jepsen.proxy import Pair, Proxy, Way
-from tests.serving import ROOT, Served, environment
 
 CONFIG = """\
 [limits]

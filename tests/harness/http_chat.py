@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger, LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.http_memory import Recorder, Reply, Wire, request_head
+from tests.harness.http_memory import Recorder, Reply, Wire, request_head
 from twisted_chat.auth.authenticator import AuthenticatorChain, GuestFactory
 from twisted_chat.core.chat import Chat
 from twisted_chat.core.connections import ConnectionLimiter

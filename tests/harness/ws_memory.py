@@ -14,7 +14,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.http_memory import KEY
+from tests.harness.http_memory import KEY
 from twisted_chat.interfaces import Admission, Dialect, Handshake
 from twisted_chat.limits import Limits
 from twisted_chat.users import User

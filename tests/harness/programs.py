@@ -15,7 +15,7 @@ from typing import Any
 from twisted.trial.unittest import SkipTest
 
 from bench import installing
-from tests.serving import ROOT
+from tests.harness.serving import ROOT
 
 #: Seconds.
 PATIENCE = 30.0

@@ -22,8 +22,8 @@ from typing import Any
 from twisted.trial.unittest import SkipTest
 from websockets.sync.client import connect
 
-from tests.node_modules import node_modules
-from tests.serving import Served
+from tests.harness.node_modules import node_modules
+from tests.harness.serving import Served
 
 #: Milliseconds that the page may take for anything; machines under load take long.
 PATIENCE = 20_000

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import websockets.sync.client
 from websockets.typing import Subprotocol
 
-from tests.serving import TWISTD, Served
+from tests.harness.serving import TWISTD, Served
 
 #: No rates: the tests that use it are about something else.
 UNLIMITED = """
