@@ -74,6 +74,7 @@ class BarTests(SynchronousTestCase):
     def test_at_least(self) -> None:
         """Seven tenths of Bun are enough, less are not, and nothing is not measured."""
         name = "busy room, W = 1,000, durable, to bun"
+
         self.assertEqual(self.verdicts(busy(chat_durable=rates(70), bun=rates(100)))[name], "met")
         self.assertEqual(self.verdicts(busy(chat_durable=rates(69), bun=rates(100)))[name], "not met")
         self.assertEqual(self.verdicts(busy(chat_durable=rates(None), bun=rates(100)))[name], "not measured")
@@ -120,6 +121,7 @@ class ScenarioTests(SynchronousTestCase):
     def test_target(self) -> None:
         """Only this server has rooms that are not kept, and rooms by the thousand are numbered."""
         busy_room, rooms = select(["busy-1000"])[0], select(["rooms"])[0]
+
         self.assertEqual(target(busy_room, Contender("c", "chat", durable=False), 1)["path"], "/ws/live.bench")
         self.assertEqual(target(busy_room, Contender("c", "bun"), 1)["path"], "/ws/bench")
         self.assertEqual(target(rooms, Contender("c", "chat", json=True), 1)["room"], "bench-")
@@ -127,6 +129,7 @@ class ScenarioTests(SynchronousTestCase):
     def test_configuration(self) -> None:
         """The server under test takes the configuration and keeps only what it keeps by default, but for ``live.*``."""
         settings = load(config=str(CONFIGURATION))
+
         self.assertGreater(settings.limits.connections_per_address, 15_000)
         self.assertTrue(settings.policies().policy("bench").durable)
         self.assertFalse(settings.policies().policy("live.bench").durable)
@@ -161,7 +164,9 @@ class ReportTests(SynchronousTestCase):
         """Medians and ratios in a row; what is missing or failed is said."""
         results = self.results()
         lines = text(results, judge(results), Pace()).splitlines()
+
         row = next(line.split() for line in lines if line.lstrip().startswith("chat durable"))
+
         self.assertEqual(row, ["chat", "durable", "2,000,000", "2.00", "–"])
         self.assertIn("  node: 3 of 3 failed: it fell over", lines)
         self.assertIn("websockets does not take part: no network", lines)
@@ -184,6 +189,7 @@ class ReportTests(SynchronousTestCase):
         results = self.results()
         found = json.loads(json.dumps(document(results, judge(results), Pace())))
         chat = found["scenarios"]["busy-1000"]["contenders"]["chat durable"]
+
         self.assertEqual(chat["median"]["per_second"], 2_000_000)
         self.assertEqual([each["per_second"] for each in chat["rounds"]], [3_000_000, 1_000_000, 2_000_000])
         self.assertIn(
@@ -199,6 +205,7 @@ class ReportTests(SynchronousTestCase):
         picture = ElementTree.fromstring(svg(self.results()))
         bars = [each for each in picture.iter("{http://www.w3.org/2000/svg}rect") if each.get("rx")]
         widths = [float(bar.get("width", "0")) for bar in bars]
+
         self.assertEqual(len(widths), 2)
         self.assertAlmostEqual(widths[0], 2 * widths[1])
 
@@ -212,6 +219,7 @@ class SystemTests(SynchronousTestCase):
     def test_procfs(self) -> None:
         """This process has used time and memory, and belongs to its family."""
         pid = os.getpid()
+
         self.assertIn(pid, procfs.family(pid))
         self.assertIn(pid, procfs.family(os.getppid()))
         self.assertGreater(procfs.cpu_seconds([pid]), 0)
@@ -231,7 +239,9 @@ class SystemTests(SynchronousTestCase):
 
     def test_certificate(self) -> None:
         directory = temporary_directory(self)
+
         certificate, key = write_certificate(directory)
+
         self.assertIn(b"BEGIN CERTIFICATE", certificate.read_bytes())
         self.assertIn(b"PRIVATE KEY", key.read_bytes())
 

@@ -44,7 +44,9 @@ class TypingLineTests(SynchronousTestCase):
 
     def test_earlier_lines(self) -> None:
         line, _ = typed(b"one\rtwo\r\x1b[A\x1b[A")
+
         self.assertEqual(line.text, "one")
+
         list(line.feed(b"\x1b[B\x1b[B"))
         self.assertEqual(line.text, "")
 
@@ -62,11 +64,13 @@ class TypingLineTests(SynchronousTestCase):
         """What is written appears above; the row is drawn anew with the cursor where it was."""
         out = io.StringIO()
         screen = Screen(out, "> ", lambda: 40)
+
         screen.write("before\n")
         list(screen.line.feed(b"half a thought\x1b[D"))
         screen.draw()
         screen.write("bob: hi\n")
         screen.leave()
+
         self.assertEqual(
             out.getvalue(),
             "before\n\r\x1b[K> half a thought\r\x1b[15C\r\x1b[Kbob: hi\n> half a thought\r\x1b[15C\r\x1b[K",

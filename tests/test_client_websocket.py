@@ -113,30 +113,40 @@ class RefusalTests(StrangeServers):
         """It backs off, more and more, does not hammer, and comes back when it may."""
         self.strange(http(b"503 Service Unavailable"))
         client = self.client()
+
         self.assertIs(client.state, State.WAITING)
         assert isinstance(client.problem, HandshakeRefused)
         self.assertEqual(client.problem.status, 503)
+
         self.chat.pass_time(60)
         # 0.5 + 1 + 2 + 4 + 8 + 16 + 30: with the longest of the random waits.
         self.assertEqual(self.chat.endpoint.attempts, 7)
+
         self.recovers(client)
 
     def test_our_own_refusal(self) -> None:
         """The body says whether to come back, and when."""
         body = b'{"error":{"code":"limit","message":"full","retry":true,"retry_after_ms":5000}}'
+
         self.strange(http(b"429 Too Many Requests", body, b"Retry-After: 5"))
         client = self.client()
+
         self.assertEqual(str(client.problem), "the server answered 429: limit: full")
+
         self.chat.pass_time(4.9)
         self.assertEqual(self.chat.endpoint.attempts, 1)
+
         self.recovers(client)
 
     def test_retry_after(self) -> None:
         """So does the header of somebody else."""
         self.strange(http(b"503 Service Unavailable", b"<html>", b"Retry-After: 20"))
         client = self.client()
+
         self.chat.pass_time(19)
+
         self.assertEqual(self.chat.endpoint.attempts, 1)
+
         self.recovers(client)
 
     def test_body_without_length(self) -> None:
@@ -149,11 +159,14 @@ class RefusalTests(StrangeServers):
         server = self.strange(http(b"401 Unauthorized", b'{"error":{"code":"unauthenticated","message":"no","retry":false}}'))
         client = self.client(token="tc_old", started=False)
         sent = client.room("lobby").send("hello")
+
         client.startService()
         self.chat.pass_time(60)
+
         self.assertIn(b"\r\nAuthorization: Bearer tc_old\r\n", server.protocols[0].heard)
         self.assertEqual(self.chat.endpoint.attempts, 1)
         self.assertIs(client.state, State.ENDED)
+
         error = self.failureResultOf(sent, ClientEnded).value
         self.assertEqual(str(error), "the chat client has given up: the server answered 401: unauthenticated: no")
         self.failureResultOf(client.when_online(), ClientEnded)
@@ -164,7 +177,9 @@ class RefusalTests(StrangeServers):
         tokens = iter(["tc_1", "tc_2", "tc_3"])
         server = self.strange(http(b"401 Unauthorized"))
         client = self.client(token=lambda: next(tokens))
+
         self.chat.pass_time(60)
+
         self.assertEqual([b"tc_1" in server.protocols[0].heard, b"tc_2" in server.protocols[1].heard], [True, True])
         self.assertEqual(self.chat.endpoint.attempts, 2)
         self.assertIs(client.state, State.ENDED)
@@ -204,7 +219,9 @@ class GarbageTests(StrangeServers):
     def test_ends_at_once(self) -> None:
         self.strange(says(b""), close=True)
         client = self.client()
+
         self.assertIn("ended within the handshake", self.problem(client))
+
         self.recovers(client)
 
     def test_wrong_accept(self) -> None:
@@ -216,6 +233,7 @@ class GarbageTests(StrangeServers):
         """A head that is not text."""
         self.strange(lambda request: switches(request).replace(b"Upgrade: websocket", b"X: \xff\xfe\r\nUpgrade: websocket"))
         client = self.client()
+
         self.assertIn("could not be dealt with", self.problem(client))
         self.assertEqual(len(self.flushLoggedErrors()), 1)
 
@@ -253,33 +271,45 @@ class SilenceTests(StrangeServers):
         """Who accepts and says nothing is given ten seconds, and only one connection at a time."""
         server = self.strange(says(b""))
         client = self.client()
+
         self.chat.pass_time(9.9)
+
         self.assertIs(client.state, State.CONNECTING)
+
         self.chat.pass_time(0.2)
         self.assertIs(client.state, State.WAITING)
         self.assertEqual(str(client.problem), "there was no welcome within 10 s")
         self.assertEqual(self.chat.wires, [])
+
         self.chat.pass_time(120)
         self.assertLess(len(server.protocols), 9)
+
         self.recovers(client)
 
     def test_silence_after_the_handshake(self) -> None:
         """No welcome is no connection either."""
         self.strange(switches)
         client = self.client()
+
         self.chat.pass_time(10)
+
         self.assertEqual(str(client.problem), "there was no welcome within 10 s")
+
         self.recovers(client)
 
     def test_deaf_later(self) -> None:
         """A connection that says nothing for the ping interval and ten seconds more is given up."""
         self.strange(switches, frames=WELCOME)
         client = self.client()
+
         self.chat.pass_time(34.5)
+
         self.assertIs(client.state, State.ONLINE)
+
         self.chat.pass_time(0.6)
         self.assertIs(client.state, State.WAITING)
         self.assertEqual(str(client.problem), "the server said nothing for 35 s")
+
         self.recovers(client)
 
     def test_stop_while_connecting(self) -> None:
@@ -287,9 +317,12 @@ class SilenceTests(StrangeServers):
         self.strange(says(b""))
         client = self.client()
         stopped = client.stopService()
+
         self.chat.settle()
         self.successResultOf(stopped)
+
         self.assertEqual(self.chat.wires, [])
+
         self.chat.pass_time(60)
         self.assertEqual(self.chat.endpoint.attempts, 1)
 
@@ -317,15 +350,20 @@ class ClosingTests(StrangeServers):
         tokens = iter(["tc_1", "tc_2"])
         self.strange(switches, frames=WELCOME + close_frame(4401))
         client = self.client(token=lambda: next(tokens))
+
         self.chat.pass_time(60)
+
         self.assertEqual(list(tokens), [])
         self.assertIs(client.state, State.ENDED)
 
     def test_bye(self) -> None:
         """The server says when to come back; our own share comes on top."""
         client = self.closed_with(1012, said(type="bye", code=4503, reason="restart", retry=True, retry_after_ms=3700))
+
         self.chat.pass_time(3.6)
+
         self.assertEqual(self.chat.endpoint.attempts, 1)
+
         self.recovers(client, 1.0)
 
     def test_bye_and_a_break(self) -> None:
@@ -333,8 +371,10 @@ class ClosingTests(StrangeServers):
         bye = said(type="bye", code=4410, reason="banned", retry=False)
         self.strange(switches, frames=WELCOME + bye)
         client = self.client()
+
         self.chat.cut()
         self.chat.settle()
+
         self.assertIs(client.state, State.ENDED)
         assert isinstance(client.problem, Closed)
         self.assertEqual(client.problem.code, 4410)

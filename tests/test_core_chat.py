@@ -16,6 +16,7 @@ class NamesTests(SynchronousTestCase):
     def test_nobody_imitates(self) -> None:
         """A guest cannot look like a user or a reserved name, nor like another guest; the very same guest name is fine."""
         chat = ChatHarness(self)
+
         chat.core.sessions.reserve_names([("u7", "Admin")])
         chat.json(ALICE)
         chat.json(guest("eve", 1))
@@ -40,9 +41,12 @@ class NamesTests(SynchronousTestCase):
         """Also when the person had several, under several names."""
         chat = ChatHarness(self)
         one, two = chat.json(guest("ann")), chat.json(replace(guest("ann"), name="bea"))
+
         one.lose()
         chat.core.sessions.check_name(guest("аnn", 2))
+
         self.assertRaises(Conflict, chat.core.sessions.check_name, guest("bеa", 2))
+
         two.lose()
         chat.core.sessions.check_name(guest("bеa", 2))
 
@@ -76,9 +80,12 @@ class RoomsTests(SynchronousTestCase):
     def test_the_number_of_rooms_is_bounded(self) -> None:
         """And what nobody uses and nobody wrote in is forgotten within a minute."""
         chat = ChatHarness(self, replace(UNBOUND, rooms=2))
+
         chat.json(ALICE, "a")
         chat.core.rooms.find(ALICE, "b")
+
         self.assertRaises(LimitReached, chat.core.rooms.find, ALICE, "c")
+
         chat.pass_time(61)
         self.assertEqual(chat.core.rooms.find(ALICE, "c").name, "c")
         self.assertRaises(LimitReached, chat.core.rooms.find, ALICE, "b")
@@ -94,13 +101,16 @@ class RoomsTests(SynchronousTestCase):
         chat.store.release_all()
         chat.turn()
         bob = chat.json(BOB, "new")
+
         bob.ask("send", room="new", text="two")
+
         self.assertEqual([event["seq"] for event in bob.take("event")], [2])
 
     def test_the_room_without_members_gives_its_cache_back_first(self) -> None:
         """When the caches of all rooms are too large together, the emptiest room loses its own, and members lose nothing."""
         chat = ChatHarness(self, replace(UNBOUND, recent_bytes_total=10_000))
         alice = chat.json(ALICE, "quiet", "busy")
+
         for room, lines in (("quiet", 24), ("busy", 8)):
             alice.say(*[{"type": "send", "room": room, "text": "x" * 100} for _ in range(lines)])
         alice.ask("leave", room="quiet")
@@ -108,22 +118,29 @@ class RoomsTests(SynchronousTestCase):
         chat.pass_time(61)
 
         cached = {room.name for room in chat.core.rooms if room.log.cache.weight}
+
         self.assertEqual(cached, {"busy"})
+
         bob = chat.json(BOB)
         bob.ask("join", room="quiet", tail=24)
+
         self.assertEqual(len(bob.texts()), 24)
 
     def test_retention(self) -> None:
         """By count and by age; the rest keeps its numbers."""
         chat = ChatHarness(self, rooms={"few": RoomPolicy(keep_events=2), "brief": RoomPolicy(keep_days=1)})
+
         for room in ("few", "brief", "lobby"):
             alice = chat.json(ALICE, room)
             alice.say(*[{"type": "send", "room": room, "text": str(number)} for number in range(4)])
             alice.lose()
         chat.core.retention.apply()
+
         self.assertEqual([chat.core.rooms.find(ALICE, room).first for room in ("few", "brief", "lobby")], [3, 1, 1])
+
         chat.clock.advance(86_401)
         chat.core.retention.apply()
+
         self.assertEqual([chat.core.rooms.find(ALICE, room).first for room in ("few", "brief", "lobby")], [3, 5, 1])
 
 
@@ -136,7 +153,9 @@ class PostTests(SynchronousTestCase):
         chat = ChatHarness(self)
         bob = chat.plain(BOB)
         first, again = chat.core.post(ALICE, "lobby", self.new_event("k")), chat.core.post(ALICE, "lobby", self.new_event("k"))
+
         chat.turn()
+
         self.assertIsInstance(self.successResultOf(first), Appended)
         self.assertIsInstance(self.successResultOf(again), Duplicate)
         self.assertEqual(bob.take(), ["hi"])
@@ -154,10 +173,14 @@ class PostTests(SynchronousTestCase):
             self.assertRaises(error, chat.core.post, user, room, self.new_event())
         chat.store.down = True
         failed = chat.core.post(ALICE, "lobby", self.new_event())
+
         chat.turn()
+
         self.assertEqual(self.failureResultOf(failed, ChatError).value.code, "unavailable")
+
         chat.store.down = False
         chat.core.drain.begin()
+
         self.assertRaises(Restarting, chat.core.post, ALICE, "lobby", self.new_event())
         self.assertRaises(Restarting, chat.core.check_may_enter, ALICE, "lobby")
 
@@ -178,6 +201,7 @@ class RestartTests(SynchronousTestCase):
         chat = ChatHarness(self, rooms=rooms)
         alice = chat.json(ALICE, "lobby", "live")
         cursors = []
+
         for room in ("lobby", "live"):
             for text in ("one", "two"):
                 alice.ask("send", room=room, text=text)
@@ -187,6 +211,7 @@ class RestartTests(SynchronousTestCase):
         bob = after.json(BOB)
         rooms_since = [{"room": room, "since": since} for room, since in zip(("lobby", "live"), cursors, strict=True)]
         answer = bob.ask("join", rooms=rooms_since)
+
         self.assertEqual([(one["recovered"], one.get("why")) for one in answer["rooms"]], [(True, None), (False, "epoch")])
         self.assertEqual(bob.texts(), ["two"])
         self.assertIsInstance(after.store, HeldStore)

@@ -57,8 +57,10 @@ class BadInputTests(SynchronousTestCase):
 
     def test_an_error_has_the_id_where_there_is_one(self) -> None:
         client = ChatHarness(self).json()
+
         self.assertEqual(client.ask("nope")["code"], "unknown_type")
         self.assertEqual(client.ask("leave", room=5)["code"], "bad_request")
+
         client.say(b'{"type":"leave","id":"mine"}')
         self.assertEqual(client.answer("mine")["code"], "bad_request")
 
@@ -68,13 +70,19 @@ class BadInputTests(SynchronousTestCase):
     def test_a_batch(self) -> None:
         """Each command has its own answer; one that is wrong spoils no other; at most a thousand."""
         client = ChatHarness(self).json()
+
         client.say([{"type": "join", "id": 1, "room": "lobby"}, {"type": "nope", "id": 2}, {"type": "ping", "id": 3}])
+
         self.assertEqual([client.answer(number)["type"] for number in (1, 2, 3)], ["ok", "error", "ok"])
+
         client.take()
         client.say(b'[{"type":"ping","id":4},5,[{"type":"ping"}]]')
+
         self.assertEqual([one["type"] for one in client.take()], ["ok", "error", "error"])
+
         client.say([{"type": "ping"}] * 1001)
         self.assertEqual([one["code"] for one in client.take()], ["too_big"])
+
         client.say(b" []")
         self.assertEqual(client.take(), [])
 
@@ -96,6 +104,7 @@ class BadInputTests(SynchronousTestCase):
         ]
         chat = ChatHarness(self, replace(UNBOUND, refusals=10**9))
         client = chat.json(ALICE, "lobby")
+
         for _ in range(3_000):
             raw = bytearray(rng.choice(seeds))
             for _ in range(rng.randrange(4)):
@@ -106,6 +115,7 @@ class BadInputTests(SynchronousTestCase):
             client.say(bytes(raw))
             if client.closed:
                 client = chat.json(ALICE, "lobby")
+
         self.assertEqual(self.flushLoggedErrors(), [])
         self.assertEqual([event.seq for event in chat.log("lobby")], list(range(1, len(chat.log("lobby")) + 1)))
 
@@ -138,16 +148,20 @@ class LookingTests(SynchronousTestCase):
     def test_core_rooms(self) -> None:
         """Those that one may see, by name."""
         chat = ChatHarness(self, rooms={"staff": RoomPolicy(guests=False)})
+
         chat.json(ALICE, "staff", "den").ask("send", room="den", text="x")
         told = chat.json(guest("bob"), "lobby").ask("rooms")["rooms"]
+
         self.assertEqual([(room["room"], room["head"], room["members"]) for room in told], [("den", 1, 1), ("lobby", 0, 1)])
 
     def test_read_marks(self) -> None:
         """A maximum that the person's other devices learn, and the next hello tells."""
         chat = ChatHarness(self)
         one, two, bob = chat.json(ALICE, "lobby"), chat.json(ALICE, "lobby"), chat.json(BOB, "lobby")
+
         for _ in range(3):
             one.ask("send", room="lobby", text="x")
+
         self.assertEqual(one.ask("read", room="lobby", seq=2)["seq"], 2)
         self.assertEqual(two.take("read"), [{"type": "read", "room": "lobby", "seq": 2}])
         self.assertEqual(one.ask("read", room="lobby", seq=1)["seq"], 2)
@@ -158,6 +172,7 @@ class LookingTests(SynchronousTestCase):
     def test_read_marks_that_cannot_be_read_do_not_keep_one_out(self) -> None:
         chat = ChatHarness(self)
         chat.store.deaf = True
+
         self.assertEqual(chat.stranger(ALICE).ask("hello")["read"], {})
         self.assertEqual(len(self.flushLoggedErrors()), 1)
 
@@ -167,18 +182,24 @@ class LookingTests(SynchronousTestCase):
         one, two, bob = chat.json(ALICE, "lobby"), chat.json(ALICE, "lobby"), chat.json(BOB, "lobby")
         stuck = chat.json(CAROL, "lobby", connection=MemoryConnection())
         stuck.connection.capacity = 0
+
         one.ask("send", room="lobby", text="x")
         bob.take()
         for client in (one, two, one):
             self.assertEqual(client.ask("typing", room="lobby")["type"], "ok")
         user = {"id": "u1", "name": "alice", "guest": False}
+
         self.assertEqual(bob.take(), [{"type": "typing", "room": "lobby", "by": user}])
         self.assertEqual(two.take("typing"), [])
+
         chat.pass_time(3)
         two.ask("typing", room="lobby")
+
         self.assertEqual(len(bob.take("typing")), 1)
+
         stuck.connection.read()
         chat.turn()
+
         self.assertEqual(stuck.take("typing"), [])
         self.assertEqual(bob.ask("typing", room="den")["code"], "not_joined")
 
@@ -187,7 +208,9 @@ class LookingTests(SynchronousTestCase):
         chat = ChatHarness(self)
         alice = chat.json(ALICE, "lobby")
         batch, single = chat.json(BOB, "lobby", capabilities=["batch"]), chat.json(CAROL, "lobby")
+
         alice.say(*[{"type": "send", "room": "lobby", "text": str(number)} for number in range(5)])
+
         self.assertEqual((len(batch.connection.frames()), len(single.connection.frames())), (1, 5))
 
 
@@ -196,14 +219,20 @@ class LifeTests(SynchronousTestCase):
         """A ping after 25 s of silence, dead after 50; what the server sends is no sign of the client's life."""
         chat = ChatHarness(self)
         quiet, bob = chat.json(ALICE, "lobby"), chat.json(BOB, "lobby")
+
         chat.pass_time(24)
         bob.ask("send", room="lobby", text="x")
+
         self.assertEqual(quiet.take("ping"), [])
+
         chat.pass_time(2)
         self.assertEqual(quiet.take("ping"), [{"type": "ping"}])
+
         chat.pass_time(22)
         bob.ask("ping")
+
         self.assertEqual(quiet.take("ping"), [])
+
         chat.pass_time(3)
         self.assertEqual((quiet.closed, quiet.connection.aborted), (4509, True))
         self.assertEqual(quiet.take("bye")[0]["code"], 4509)
@@ -212,9 +241,11 @@ class LifeTests(SynchronousTestCase):
     def test_any_frame_is_a_sign_of_life(self) -> None:
         chat = ChatHarness(self)
         client = chat.json(ALICE)
+
         for _ in range(20):
             chat.pass_time(20)
             client.say({"type": "pong"})
+
         self.assertEqual((client.closed, client.take()), (None, []))
 
     def test_who_cannot_see_a_ping_is_not_asked(self) -> None:
@@ -222,14 +253,18 @@ class LifeTests(SynchronousTestCase):
         chat = ChatHarness(self)
         alice, stuck = chat.json(ALICE, "lobby"), chat.json(BOB, "lobby")
         stuck.connection.capacity = 0
+
         alice.ask("send", room="lobby", text="x")
         for _ in range(29):
             chat.pass_time(10)
             alice.ask("ping")
+
         self.assertIsNone(stuck.closed)
+
         for _ in range(4):
             chat.pass_time(10)
             alice.ask("ping")
+
         self.assertEqual((stuck.closed, stuck.connection.aborted), (4508, True))
 
     def test_a_token_that_ends_ends_the_connection(self) -> None:
@@ -237,11 +272,14 @@ class LifeTests(SynchronousTestCase):
         chat = ChatHarness(self)
         client = chat.json(replace(ALICE, expires=BEGIN + 61))
         plain = chat.plain(replace(BOB, expires=BEGIN + 61))
+
         for _ in range(6):
             chat.pass_time(10)
             client.ask("ping")
             plain.say("x")
+
         self.assertEqual((client.closed, plain.closed), (None, None))
+
         chat.pass_time(2)
         self.assertEqual((client.closed, plain.closed), (4401, 4401))
         self.assertEqual(client.take("bye")[0]["reason"], "token_expired")
@@ -250,22 +288,28 @@ class LifeTests(SynchronousTestCase):
         chat = ChatHarness(self)
         chat.people["t0k"] = replace(ALICE, expires=BEGIN + 5)
         client = chat.stranger(guest("x"))
+
         client.ask("hello", token="t0k")
         chat.pass_time(6)
+
         self.assertEqual(client.closed, 4401)
 
     def test_a_revoked_token(self) -> None:
         chat = ChatHarness(self)
         client, other = chat.json(replace(ALICE, token_id="t1")), chat.json(replace(ALICE, token_id="t2"))
+
         chat.core.sessions.end_tokens(["t1"])
         chat.turn()
+
         self.assertEqual((client.closed, other.closed), (4401, None))
         self.assertEqual(client.take("bye")[0]["reason"], "unauthenticated")
 
     def test_bye(self) -> None:
         client = ChatHarness(self).json()
+
         self.assertEqual(client.ask("bye")["type"], "ok")
         self.assertEqual(client.closed, 1000)
+
         client.say({"type": "ping", "id": 99})
         self.assertEqual(client.take(), [])
 
@@ -276,16 +320,22 @@ class LifeTests(SynchronousTestCase):
         chat.store.holding = True
         clients[0].say({"type": "send", "id": 1, "room": "lobby", "text": "last"})
         done = chat.core.drain.begin()
+
         clients[1].say({"type": "send", "id": 2, "room": "lobby", "text": "too late"})
+
         self.assertEqual(clients[1].answer(2)["code"], "unavailable")
         self.assertNoResult(done)
+
         chat.store.holding = False
         chat.store.release_all()
         chat.turn()
         self.successResultOf(done)
+
         self.assertEqual(clients[0].answer(1)["type"], "ok")
+
         byes = [client.take("bye") for client in clients]
         delays = [bye["retry_after_ms"] for [bye] in byes]
+
         self.assertEqual({(bye["code"], bye["reason"], bye["retry"]) for [bye] in byes}, {(4503, "restart", True)})
         self.assertGreater(max(delays) - min(delays), 5_000)
         self.assertGreaterEqual(min(delays), 500)
@@ -296,14 +346,18 @@ class LifeTests(SynchronousTestCase):
         """Sessions, names, members, places on the wheel."""
         chat = ChatHarness(self)
         clients = [chat.json(guest(f"x{number}"), "lobby", "den") for number in range(20)]
+
         for client in clients:
             client.lose()
             client.session.lost()
+
         self.assertEqual(list(chat.core.sessions), [])
         self.assertEqual([room.members for room in chat.core.rooms], [0, 0])
         self.assertEqual(chat.core.sessions.names_in_use, [])
+
         clients.clear()
         del client
         chat.pass_time(30)
         gc.collect()
+
         self.assertEqual([each for each in gc.get_objects() if type(each) is JsonSession and each.core is chat.core], [])

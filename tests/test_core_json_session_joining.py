@@ -17,7 +17,9 @@ class HelloTests(SynchronousTestCase):
         """The limits are announced, so that a client needs not find them by being refused."""
         chat = ChatHarness(self, Limits())
         client = chat.stranger(ALICE)
+
         welcome = client.ask("hello")
+
         self.assertEqual(welcome["user"], {"id": "u1", "name": "alice", "guest": False})
         self.assertEqual(welcome["ping_ms"], 25_000)
         self.assertEqual(
@@ -29,8 +31,10 @@ class HelloTests(SynchronousTestCase):
     def test_hello_comes_first(self) -> None:
         """Everything else gets an error; ping works before, for keepalives that know nothing."""
         client = ChatHarness(self).stranger()
+
         for type_ in ("join", "leave", "typing", "history"):
             self.assertEqual(client.ask(type_, room="lobby")["message"], "type: say hello first")
+
         self.assertEqual(client.ask("send", room="lobby", text="hi")["code"], "bad_request")
         self.assertEqual(client.ask("ping")["type"], "ok")
         self.assertEqual(client.ask("hello")["type"], "welcome")
@@ -40,10 +44,13 @@ class HelloTests(SynchronousTestCase):
         """4408 after ten seconds, with a bye; a ping does not help."""
         chat = ChatHarness(self)
         client = chat.stranger()
+
         chat.pass_time(5)
         client.say({"type": "ping"})
         chat.pass_time(4)
+
         self.assertIsNone(client.closed)
+
         chat.pass_time(1)
         self.assertEqual(client.closed, 4408)
         self.assertEqual([(one["code"], one["retry"]) for one in client.take("bye")], [(4408, True)])
@@ -54,16 +61,20 @@ class HelloTests(SynchronousTestCase):
         answer: Deferred[User] = Deferred()
         chat.people["t0k"] = answer
         client = chat.stranger(guest("bob"))
+
         client.say(
             {"type": "hello", "id": "h", "token": "t0k"},
             [{"type": "join", "id": "j", "room": "lobby"}, {"type": "send", "id": "s", "room": "lobby", "text": "hi"}],
         )
         client.say({"type": "ping", "id": "p"})
+
         self.assertEqual(client.take(), [])
         self.assertTrue(client.connection.paused)
+
         answer.callback(CAROL)
         chat.turn()
         came = client.take()
+
         self.assertEqual(
             [one.get("id") for one in came if one["type"] != "event" and one["type"] != "live"], ["h", "j", "p", "s"]
         )
@@ -77,9 +88,11 @@ class HelloTests(SynchronousTestCase):
         answer: Deferred[User] = Deferred()
         chat.people["t0k"] = answer
         client = chat.stranger()
+
         client.say([{"type": "hello", "id": 1, "token": "t0k"}, {"type": "join", "id": 2, "room": "lobby"}])
         answer.callback(ALICE)
         chat.turn()
+
         self.assertEqual([one["type"] for one in client.take()], ["welcome", "ok", "live"])
 
     def test_a_bad_token_ends_the_connection(self) -> None:
@@ -105,11 +118,14 @@ class HelloTests(SynchronousTestCase):
         answer: Deferred[User] = Deferred()
         chat.people["t0k"] = answer
         client = chat.stranger()
+
         client.say({"type": "hello", "token": "t0k"}, {"type": "join", "room": "lobby"})
         client.lose()
         answer.callback(BOB)
         chat.turn()
+
         self.assertEqual(list(chat.core.sessions), [])
+
         chat.core.sessions.check_name(guest("bob"))
         self.assertEqual(chat.core.rooms.find(BOB, "lobby").members, 0)
 
@@ -118,7 +134,9 @@ class HelloTests(SynchronousTestCase):
         chat = ChatHarness(self)
         chat.json(BOB)
         client = chat.stranger(guest("x"))
+
         client.say({"type": "hello", "id": 51, "name": "b\u043eb"})
+
         self.assertEqual(client.answer(51)["code"], "conflict")
         self.assertEqual(client.ask("hello", name="rob")["user"]["name"], "rob")
 
@@ -129,9 +147,11 @@ class HelloTests(SynchronousTestCase):
         answer: Deferred[User] = Deferred()
         chat.people["t0k"] = answer
         client = chat.stranger(guest("x"))
+
         client.say({"type": "hello", "id": 1, "token": "t0k"}, {"type": "join", "id": 2, "room": "lobby"})
         answer.callback(guest("b\u043eb", 7))
         chat.turn()
+
         self.assertEqual([client.answer(number)["code"] for number in (1, 2)], ["conflict", "bad_request"])
 
     def test_a_device_makes_the_same_guest_again(self) -> None:
@@ -139,15 +159,20 @@ class HelloTests(SynchronousTestCase):
         chat = ChatHarness(self)
         first = chat.stranger(guest("x", 1))
         one = first.ask("hello", name="ann", device="device-1")["user"]
+
         first.ask("join", room="lobby")
         second = chat.stranger(guest("x", 2))
         two = second.ask("hello", name="ann", device="device-1")["user"]
+
         self.assertEqual(one, two)
         self.assertEqual(first.closed, 4409)
         self.assertEqual([(bye["code"], bye["retry"]) for bye in first.take("bye")], [(4409, False)])
+
         second.lose()
         names = [chat.stranger(chat.core.make_guest(None, None)).ask("hello", device="device-3")["user"] for _ in "ab"]  # type: ignore[misc]
+
         self.assertEqual(names[0], names[1])
+
         third = chat.stranger(guest("x", 3))
         self.assertNotEqual(third.ask("hello", name="ann", device="device-2")["user"]["id"], one["id"])
         self.assertIsNone(third.closed)
@@ -173,12 +198,15 @@ class JoinTests(SynchronousTestCase):
         alice = chat.json(ALICE, "lobby")
         alice.ask("send", room="lobby", text="before")
         bob = chat.json(BOB)
+
         bob.say({"type": "join", "id": 1, "room": "lobby"})
         joined, live = bob.take()
+
         self.assertEqual((joined["head"], joined["first"], joined["from"], joined["durable"]), (1, 1, 2, True))
         self.assertEqual(joined["can"], ["send", "edit", "delete", "react", "topic"])
         self.assertNotIn("recovered", joined)
         self.assertEqual(live, {"type": "live", "room": "lobby", "seq": 1})
+
         alice.ask("send", room="lobby", text="after")
         self.assertEqual(bob.texts(), ["after"])
 
@@ -188,20 +216,25 @@ class JoinTests(SynchronousTestCase):
         alice, bob = chat.json(ALICE, "lobby"), chat.json(BOB)
         alice.ask("send", room="lobby", text="one")
         joined = bob.ask("join", room="lobby")
+
         bob.lose()
         for text in ("two", "three"):
             alice.ask("send", room="lobby", text=text)
         cursor = {"epoch": joined["epoch"], "seq": joined["head"], "id": joined["head_id"]}
         bob = chat.json(BOB)
         again = bob.ask("join", room="lobby", since=cursor)
+
         self.assertEqual((again["recovered"], again["from"]), (True, 2))
+
         events = bob.take("event")
         self.assertEqual([event["text"] for event in events], ["two", "three"])
+
         bob = chat.json(CAROL)
         self.assertTrue(
             bob.ask("join", room="lobby", since={"epoch": joined["epoch"], "seq": 2, "id": events[0]["id"]})["recovered"]
         )
         self.assertEqual(bob.texts(), ["three"])
+
         carol = chat.json(MODERATOR)
         self.assertTrue(carol.ask("join", room="lobby", since={"epoch": joined["epoch"], "seq": 0})["recovered"])
         self.assertEqual(carol.texts(), ["one", "two", "three"])
@@ -214,6 +247,7 @@ class JoinTests(SynchronousTestCase):
             ids = [alice.ask("send", room=room, text=str(number))["event"] for room in ("lobby", "short")]
         chat.core.retention.apply()
         epoch = chat.core.epoch
+
         for room, since, why in (
             ("lobby", {"epoch": "OTHER", "seq": 5, "id": ids[0]}, "epoch"),
             ("lobby", {"epoch": epoch, "seq": 5, "id": "other-5"}, "fork"),
@@ -234,8 +268,10 @@ class JoinTests(SynchronousTestCase):
     def test_a_cursor_needs_the_id(self) -> None:
         chat = ChatHarness(self)
         alice = chat.json(ALICE, "lobby")
+
         alice.ask("send", room="lobby", text="x")
         error = chat.json(BOB).ask("join", room="lobby", since={"epoch": chat.core.epoch, "seq": 1})
+
         self.assertEqual((error["code"], error["message"]), ("bad_request", "since: needs the id of the event at seq"))
 
     def test_a_cursor_that_memory_does_not_know_is_checked_in_the_store(self) -> None:
@@ -247,10 +283,13 @@ class JoinTests(SynchronousTestCase):
         bob = chat.json(BOB)
         chat.store.deaf = True
         cursor = {"epoch": chat.core.epoch, "seq": 1, "id": ids[0]}
+
         self.assertEqual(bob.ask("join", room="lobby", since=cursor)["code"], "unavailable")
+
         chat.store.deaf = False
         self.assertTrue(bob.ask("join", room="lobby", since=cursor)["recovered"])
         self.assertEqual(bob.texts(), ["two", "three"])
+
         carol = chat.json(CAROL)
         self.assertEqual(carol.ask("join", room="lobby", since={**cursor, "id": "other-1"})["why"], "fork")
 
@@ -265,9 +304,12 @@ class JoinTests(SynchronousTestCase):
         rooms = [{"room": room, "since": {"epoch": chat.core.epoch, "seq": 1, "id": ids[room][0]}} for room in ids]
         bob.say({"type": "join", "id": 1, "rooms": rooms}, {"type": "leave", "id": 2, "room": "lobby"})
         chat.store.holding = False
+
         chat.store.release_all()
         chat.turn()
+
         self.assertEqual(bob.answer(2)["type"], "ok")
+
         lobby, den = bob.answer(1)["rooms"]
         self.assertEqual((lobby["room"], lobby["error"]["code"]), ("lobby", "not_joined"))
         self.assertTrue(den["recovered"])
@@ -276,6 +318,7 @@ class JoinTests(SynchronousTestCase):
     def test_tail(self) -> None:
         chat = ChatHarness(self)
         alice = chat.json(ALICE, "lobby")
+
         for number in range(5):
             alice.ask("send", room="lobby", text=str(number))
         for tail, texts in ((0, []), (2, ["3", "4"]), (99, ["0", "1", "2", "3", "4"])):
@@ -287,13 +330,16 @@ class JoinTests(SynchronousTestCase):
         """One answer in their order; what cannot be joined has an error of its own; then the events of all."""
         chat = ChatHarness(self, rooms={"staff": RoomPolicy(guests=False)})
         alice = chat.json(ALICE, "a", "b")
+
         alice.ask("send", room="a", text="in a")
         alice.ask("send", room="b", text="in b")
         bob = chat.json(guest("bob"))
         answer = bob.ask("join", rooms=["a", {"room": "b", "tail": 5}, "staff", "a b", "a"])
+
         self.assertEqual([one["room"] for one in answer["rooms"]], ["a", "b", "staff", "a b", "a"])
         self.assertEqual([one["error"]["code"] for one in answer["rooms"][2:4]], ["no_such_room", "bad_request"])
         self.assertEqual(bob.texts(), ["in b"])
+
         wrong: list[Json] = [{}, {"room": "a", "rooms": ["b"]}, {"rooms": []}]
         for fields in wrong:
             self.assertEqual(bob.ask("join", **fields)["code"], "bad_request")
@@ -301,8 +347,10 @@ class JoinTests(SynchronousTestCase):
     def test_joining_twice_moves_nothing(self) -> None:
         chat = ChatHarness(self)
         alice = chat.json(ALICE, "lobby")
+
         alice.ask("send", room="lobby", text="x")
         alice.take()
+
         self.assertEqual(alice.ask("join", room="lobby", tail=5)["from"], 2)
         self.assertEqual(alice.take(), [])
         self.assertEqual(chat.core.rooms.find(ALICE, "lobby").members, 1)
@@ -311,7 +359,9 @@ class JoinTests(SynchronousTestCase):
         """No event follows the answer."""
         chat = ChatHarness(self)
         alice, bob = chat.json(ALICE, "lobby"), chat.json(BOB, "lobby")
+
         self.assertEqual(bob.ask("leave", room="lobby")["type"], "ok")
+
         alice.ask("send", room="lobby", text="x")
         self.assertEqual(bob.take(), [])
         self.assertEqual(bob.ask("leave", room="lobby")["code"], "not_joined")
@@ -320,16 +370,20 @@ class JoinTests(SynchronousTestCase):
         """Its answer is that of a room that does not exist, also for names that look like it."""
         policies = {"secret": RoomPolicy(guests=False)}
         chat = ChatHarness(self, rooms=policies, create=False)
+
         chat.json(ALICE, "secret")
         bob = chat.json(guest("bob"))
         hidden, absent = (bob.ask("join", room=room) for room in ("secret", "nowhere"))
+
         self.assertEqual(hidden["message"], absent["message"].replace("nowhere", "secret"))
         self.assertEqual({**hidden, "id": 0, "message": ""}, {**absent, "id": 0, "message": ""})
+
         only = replace(BOB, rooms=("live.*",))
         bob = chat.json(CAROL)
         bob.lose()
         chat = ChatHarness(self)
         bob = chat.json(replace(only, rooms=("live.*", "lobby")))
+
         self.assertEqual(bob.ask("join", room="den")["code"], "no_such_room")
         self.assertEqual(bob.ask("history", room="den")["code"], "no_such_room")
         self.assertNotIn("den", [room.name for room in chat.core.rooms])

@@ -60,6 +60,7 @@ class NewEventTests(SynchronousTestCase):
     def test_deleting_what_others_wrote(self) -> None:
         """The store decides by this mark."""
         own = new_event_of(Delete(room="lobby", of=1), USER.author, 100)
+
         any_author = new_event_of(Delete(room="lobby", of=1), USER.author, 100, any_author=True)
 
         self.assertEqual(own, NewDeletion(USER.author, None, 1, False))

@@ -13,12 +13,17 @@ class BucketTests(SynchronousTestCase):
         """It never holds more than its burst, however long nobody takes."""
         clock = Clock()
         bucket = TokenBucket(3, 2.0, clock.seconds)
+
         clock.advance(1_000)
+
         self.assertEqual(bucket.available(), 3)
+
         bucket.take(3)
         self.assertEqual((bucket.available(), bucket.wait()), (0, 0.5))
+
         clock.advance(0.25)
         self.assertEqual((bucket.available(), bucket.wait()), (0, 0.25))
+
         clock.advance(0.25)
         self.assertEqual((bucket.available(), bucket.wait(), bucket.wait(2)), (1, 0.0, 0.5))
 
@@ -39,15 +44,19 @@ class BucketTests(SynchronousTestCase):
         clock = Clock()
         bucket = TokenBucket(5, 2.0, clock.seconds)
         taken = 0
+
         for _ in range(10_000):
             clock.advance(0.01)
             count = bucket.available()
             bucket.take(count)
             taken += count
+
         self.assertIn(taken, (204, 205))
 
     def test_no_bound(self) -> None:
         bucket = TokenBucket(1, 0, Clock().seconds)
+
         self.assertGreater(bucket.available(), 10**6)
+
         bucket.take(10**6)
         self.assertEqual((bucket.available() > 10**6, bucket.wait()), (True, 0.0))

@@ -425,12 +425,16 @@ class CatchingUpTests(SynchronousTestCase):
         chat = ChatHarness(self, Limits(send_per_second=0, person_per_second=0, recent_events=50))
         writer, subscription = chat.json(ALICE, "lobby"), chat.plain(BOB)
         stuck = chat.plain(CAROL, connection=MemoryConnection(capacity=10))
+
         for number in range(1_000):
             writer.say({"type": "send", "room": "lobby", "text": f"{number:04}" + "x" * 1_000})
+
         self.assertEqual([str(line)[:4] for line in subscription.take()], [f"{number:04}" for number in range(1_000)])
         self.assertLess(stuck.connection.most_unsent, 1_100)
+
         stuck.connection.read()
         chat.turn()
+
         self.assertEqual([str(line)[:4] for line in stuck.take()], [f"{number:04}" for number in range(1_000)])
         self.assertLess(stuck.connection.writes, 40)
 
@@ -483,9 +487,12 @@ class CatchingUpTests(SynchronousTestCase):
         subscription.say({"type": "hello"})
         chat.store.release_all()
         chat.store.holding = True
+
         subscription.say({"type": "join", "id": 77, "room": "lobby", "tail": 3})
         writer.say({"type": "send", "id": 78, "room": "lobby", "text": "four"})
+
         self.assertEqual(chat.store.waiting, ["read", "append"])
+
         chat.store.work(1)
         chat.store.work(0)
         chat.store.reply(1)
@@ -493,6 +500,7 @@ class CatchingUpTests(SynchronousTestCase):
         chat.store.holding = False
         chat.store.release_all()
         chat.turn()
+
         self.assertEqual(subscription.texts(), ["one", "two", "three", "four"])
 
     def test_nothing_follows_the_close_frame(self) -> None:
@@ -503,11 +511,15 @@ class CatchingUpTests(SynchronousTestCase):
             writer.ask("send", room="lobby", text=text)
         subscription = chat.json(BOB)
         chat.store.holding = True
+
         subscription.say({"type": "join", "id": 1, "room": "lobby", "tail": 3}, {"type": "bye", "id": 2})
+
         self.assertEqual(subscription.closed, 1000)
+
         chat.store.holding = False
         chat.store.release_all()
         chat.turn()
+
         self.assertEqual(subscription.texts(), [])
 
     def test_a_store_that_cannot_be_read_is_asked_once_a_second(self) -> None:
@@ -517,11 +529,16 @@ class CatchingUpTests(SynchronousTestCase):
         for text in ("one", "two", "three"):
             writer.ask("send", room="lobby", text=text)
         chat.store.deaf = True
+
         subscription.ask("join", room="lobby", tail=3)
+
         self.assertEqual(subscription.take(), [])
+
         chat.store.deaf = False
         chat.turn()
+
         self.assertEqual(subscription.take(), [])
+
         chat.pass_time(1)
         self.assertEqual(subscription.texts(), ["one", "two", "three"])
 
@@ -532,12 +549,14 @@ class CatchingUpTests(SynchronousTestCase):
         )
         writer, slow = chat.json(ALICE, "lobby"), chat.json(BOB, "lobby")
         slow.connection.capacity = 0
+
         for number in range(1, 7):
             writer.ask("send", room="lobby", text=f"m{number}")
         chat.core.retention.apply()
         slow.connection.read()
         chat.turn()
         came = [(one["type"], one.get("dropped", one.get("seq"))) for one in slow.take()]
+
         # The first had been handed to the socket.
         self.assertEqual(came, [("event", 1), ("gap", 3), ("event", 5), ("event", 6), ("live", 6)])
 
@@ -546,10 +565,13 @@ class CatchingUpTests(SynchronousTestCase):
         chat = ChatHarness(self)
         writer, broken, subscription = chat.json(ALICE, "lobby"), chat.plain(BOB), chat.plain(CAROL)
         broken.connection.broken = True
+
         writer.ask("send", room="lobby", text="hello")
         writer.ask("send", room="lobby", text="again")
+
         self.assertTrue(broken.connection.aborted)
         self.assertEqual(subscription.take(), ["hello", "again"])
+
         broken.lose()
         self.assertEqual(chat.core.rooms.find(ALICE, "lobby").members, 2)
 
@@ -560,6 +582,7 @@ class CatchingUpTests(SynchronousTestCase):
         )
         writer, slow = chat.json(ALICE, "live"), chat.json(BOB, "live")
         slow.connection.capacity = 0
+
         for number in range(1, 10):
             writer.ask("send", room="live", text=f"m{number}")
         slow.connection.read()
@@ -567,6 +590,7 @@ class CatchingUpTests(SynchronousTestCase):
         came = slow.take()
         dropped = sum(one["dropped"] for one in came if one["type"] == "gap")
         events = [one["seq"] for one in came if one["type"] == "event"]
+
         self.assertEqual(events, sorted(events))
         self.assertEqual(len(events) + dropped, 9)
         self.assertGreater(dropped, 0)

@@ -66,10 +66,13 @@ class DocumentationTests(SynchronousTestCase):
     def test_two_commands(self) -> None:
         """The README begins with three lines that say what it is, then two commands do everything; CI runs the second one."""
         readme = (ROOT / "README.rst").read_text()
+
         introduction = readme.split("\n\n")[1].splitlines()
+
         self.assertEqual(len(introduction), 3)
         self.assertIn(f"\n    {INSTALL_AND_RUN}\n", readme)
         self.assertIn(f"\n    {INSTALL_AND_TEST}\n", readme)
+
         run = (ROOT / ".ci/run").read_text()
         self.assertIn("\nexport CI=true\n", run)
         self.assertEqual(run.splitlines()[-1], INSTALL_AND_TEST)
@@ -97,6 +100,7 @@ class UnitTests(SynchronousTestCase):
     def test_service(self) -> None:
         service = self.values("twisted-chat.service")
         (start,) = service["ExecStart"]
+
         self.assertIn(" -n --pidfile= chat --config /etc/twisted-chat/chat.toml", start)
         self.assertEqual(service["Type"], ["notify"])
         self.assertGreater(float(service["TimeoutStopSec"][0]), Settings().drain_seconds)

@@ -16,7 +16,9 @@ class ErrorsTests(SynchronousTestCase):
     def test_the_table_is_complete(self) -> None:
         """Each class is in it, but for those that share the code of one that is; each code once."""
         codes = [error.code for error in ERRORS]
+
         self.assertEqual(len(codes), len(set(codes)))
+
         ours = {error for error in all_errors() if error.__module__ == errors.__name__}
         self.assertEqual({error.code for error in ours}, set(codes))
         self.assertEqual({error.__name__ for error in ours - set(ERRORS)}, {"Restarting"})

@@ -30,7 +30,9 @@ class KillTests(SynchronousTestCase):
     def test_kill(self) -> None:
         """``kill -9`` at random moments under load of four writers and three readers."""
         story = run_story(Path(self.mktemp()), KILLS, seed=int(os.environ.get("SEED", "1")))
+
         acknowledged = sum(len(writer.acknowledged) for writer in story.writers)
+
         self.assertGreater(acknowledged, 10 * KILLS, "there was no load")
         self.assertGreater(sum(reader.connections for reader in story.readers), KILLS)
 
@@ -50,8 +52,10 @@ class KillTests(SynchronousTestCase):
             hurt(story)
             self.assertRaises(Broken, story.check)
         reader = self.finished().readers[0]
+
         self.assertRaises(Broken, reader.take, {"type": "event", "seq": 5, "id": "x-5"})
         self.assertRaises(Broken, reader.take, {"type": "ok", "recovered": False, "why": "fork"})
+
         writer = self.finished().writers[0]
         self.assertRaises(Broken, writer.take, {"type": "ok", "key": "writer0-1", "seq": 3, "event": "x-3", "duplicate": True})
 
@@ -96,6 +100,7 @@ class DiskTests(SynchronousTestCase):
         server = Server(
             self.mktemp(), wrapper=[strace, "-f", "--seccomp-bpf", "-y", "-s", "40000", "-e", calls, "-o", str(trace)]
         )
+
         with server:
             with JsonClient(server.websocket) as writer, JsonClient(server.websocket) as reader:
                 for client in (writer, reader):
@@ -109,6 +114,7 @@ class DiskTests(SynchronousTestCase):
             os.kill(server.server_pid, signal.SIGTERM)
             server.process.wait(PATIENCE)
         sent = judge_order(trace.read_text().splitlines(), self.keys)
+
         self.assertGreaterEqual(sent, 2 * len(self.keys))
 
     def test_the_judge_of_order_sees(self) -> None:
@@ -118,9 +124,12 @@ class DiskTests(SynchronousTestCase):
             "7 fdatasync(5</d/chat.db-wal>) = 0",
             r'6 sendto(9<socket:[1]>, "..{\"key\":\"key-1-\"}..", 9, 0, NULL, 0) = 9',
         )
+
         self.assertEqual(judge_order([write, sync, sent], ["key-1-"]), 1)
+
         begun = ["7 fdatasync(5</d/chat.db-wal> <unfinished ...>", "7 <... fdatasync resumed>) = 0"]
         self.assertEqual(judge_order([write, *begun, sent], ["key-1-"]), 1)
+
         for wrong in (
             [sent, write, sync],
             [write, sent, sync],
@@ -169,6 +178,7 @@ class DiskTests(SynchronousTestCase):
         if os.geteuid() != 0:
             raise SkipTest("not applicable: only root may mount a small file system")
         directory = Path(tempfile.mkdtemp())
+
         self.addCleanup(directory.rmdir)
         mounted = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(directory)], capture_output=True, text=True, check=False

@@ -72,7 +72,9 @@ class JavaScriptTests(SynchronousTestCase):
         """Nothing is lost, doubled or reordered, whatever happens to server, clients and the network between them."""
         if shutil.which("node") is None:
             raise SkipTest("node is not installed")
+
         out, errors, status = _NEMESIS_RUN.result(float(NEMESIS_SECONDS) + 200)
+
         self.assertEqual(status, 0, f"{out}{errors}")
         self.assertIn("# pass 1", out)
         self.assertRegex(out, r"\d{4,} acknowledged")

@@ -76,6 +76,7 @@ class StartTests(SynchronousTestCase):
             self.assertEqual(server.end(), 0)
             lines = [json.loads(line) for line in server.stdout.splitlines()]
         serving = next(line for line in lines if line["message"].startswith("Serving"))
+
         self.assertEqual((serving["logger"], serving["level"]), ("service", "info"))
         self.assertTrue(all(not isinstance(value, dict | list) for line in lines for value in line.values()))
 
@@ -85,6 +86,7 @@ class StartTests(SynchronousTestCase):
             limits = Path(f"/proc/{server.process.pid}/limits").read_text()
         found = re.search(r"Max open files +(\d+) +(\d+)", limits)
         assert found is not None
+
         self.assertEqual(found[1], found[2])
 
     def test_unix_socket(self) -> None:
@@ -102,6 +104,7 @@ class StartTests(SynchronousTestCase):
         for name in (path, path + ".lock"):
             self.addCleanup(Path(name).unlink, missing_ok=True)
         directory = self.mktemp()
+
         with Served(directory, "--listen", f"unix:{path}") as server:
             server.end(signal.SIGKILL)
         with Served(directory, "--listen", f"unix:{path}") as server, unix_connect(path, "ws://localhost/") as alice:
@@ -122,6 +125,7 @@ class StartTests(SynchronousTestCase):
 
     def test_help(self) -> None:
         shown = run(self.mktemp(), ["--help"])
+
         self.assertEqual(shown.returncode, 0)
         self.assertIn("--listen=", shown.stdout)
         self.assertLess(max(map(len, shown.stdout.splitlines())), 101)
@@ -167,14 +171,19 @@ class StartErrorTests(SynchronousTestCase):
 
     def test_tls_key(self) -> None:
         directory = Path(self.mktemp()).absolute()
+
         directory.mkdir()
         key, certificate = make_certificate(directory)
         other_key, _ = make_certificate(directory, "other")
         missing = f"ssl:0:interface=127.0.0.1:privateKey={directory}/none.pem:certKey={certificate}"
+
         self.assertIn("none.pem: No such file", self.line("--listen", missing))
+
         (directory / "broken.pem").write_text("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
         broken = f"ssl:0:interface=127.0.0.1:privateKey={directory}/broken.pem:certKey={certificate}"
+
         self.assertIn("TLS key or certificate cannot be used", self.line("--listen", broken))
+
         unfit = f"ssl:0:interface=127.0.0.1:privateKey={other_key}:certKey={certificate}"
         self.assertIn("TLS key or certificate cannot be used", self.line("--listen", unfit))
 
@@ -193,13 +202,16 @@ class StartErrorTests(SynchronousTestCase):
 
     def test_damaged_database(self) -> None:
         directory = Path(self.mktemp()).absolute()
+
         directory.mkdir()
         (directory / "chat.db").write_bytes(b"this was a database once" * 1000)
         line = self.line("--listen=tcp:0:interface=127.0.0.1", directory=str(directory))
+
         self.assertIn("chat.db", line)
 
     def test_newer_database(self) -> None:
         directory = self.mktemp()
+
         with Served(directory) as server:
             self.assertEqual(server.end(), 0)
         with sqlite3.connect(Path(directory) / "chat.db") as database:
@@ -207,6 +219,7 @@ class StartErrorTests(SynchronousTestCase):
             self.assertGreater(version, 0)
             database.execute(f"PRAGMA user_version = {version + 1000}")
         database.close()
+
         self.assertIn("newer", self.line("--listen=tcp:0:interface=127.0.0.1", directory=directory))
 
     def test_second_server_on_the_same_file(self) -> None:
@@ -219,6 +232,7 @@ class StartErrorTests(SynchronousTestCase):
     def test_daemon(self) -> None:
         """Without ``-n`` the shell hears of a port that is taken, too."""
         directory = self.mktemp()
+
         Path(directory).mkdir()
         with socket.create_server(("127.0.0.1", 0)) as other:
             endpoint = f"tcp:{other.getsockname()[1]}:interface=127.0.0.1"
@@ -226,6 +240,7 @@ class StartErrorTests(SynchronousTestCase):
             ended = subprocess.run(
                 command, cwd=directory, env=environment(), capture_output=True, text=True, timeout=30, check=False
             )
+
         self.assertEqual(ended.returncode, 1)
         self.assertIn("Address already in use", ended.stderr)
 
@@ -240,9 +255,12 @@ class DaemonTests(SynchronousTestCase):
 
     def test_life(self) -> None:
         directory = Path(self.mktemp()).absolute()
+
         directory.mkdir()
         log = directory / "twistd.log"
+
         self.assertEqual(self.twistd(directory), 0)
+
         until(lambda: "Serving on" in log.read_text())
         found = re.search(r"Serving on http(\S+);", log.read_text())
         assert found is not None
@@ -251,15 +269,20 @@ class DaemonTests(SynchronousTestCase):
             self.assertEqual(alice.recv(5), "hello")
         os.kill(int((directory / "twistd.pid").read_text()), signal.SIGTERM)
         until(lambda: not (directory / "twistd.pid").exists())
+
         self.assertIn("Server Shut Down", log.read_text())
 
     def test_failed_start(self) -> None:
         """The log says why, and no process id is left."""
         directory = Path(self.mktemp()).absolute()
+
         directory.mkdir()
+
         self.assertEqual(self.twistd(directory, "--store=mysql:chat"), 0)
+
         until(lambda: "Server Shut Down" in (directory / "twistd.log").read_text())
         self.assertIn("critical service: --store mysql:chat: no such kind of store", (directory / "twistd.log").read_text())
+
         until(lambda: not (directory / "twistd.pid").exists())
 
 
@@ -290,6 +313,7 @@ class TokenTests(SynchronousTestCase):
         """The connection ends within 5 s (4401), and the token opens none any more."""
         minted = self.token()
         headers = {"Authorization": f"Bearer {minted.token}"}
+
         with connect(self.server.websocket, additional_headers=headers) as alice, connect(self.server.websocket) as guest:
             alice.send("hello")
             self.assertEqual([alice.recv(5), guest.recv(5)], ["hello", "hello"])
@@ -299,6 +323,7 @@ class TokenTests(SynchronousTestCase):
             self.assertEqual(refused.response.status_code, 401)
             guest.send("still here")
             self.assertEqual(guest.recv(5), "still here")
+
         self.assertNotIn(minted.token, self.server.stdout + self.server.stderr)
 
     def test_expired(self) -> None:
@@ -379,8 +404,10 @@ class SystemdTests(SynchronousTestCase):
 
     def test_no_ready_on_failure(self) -> None:
         server = Served(self.mktemp(), "--store=sqlite:/nowhere/at/all/chat.db")
+
         with self.assertRaises(NotReady), server:
             pass
+
         server.__exit__(None, None, None)
         self.assertNotIn("READY=1", server.states)
 
@@ -416,6 +443,7 @@ class ReloadTests(SynchronousTestCase):
         directory = Path(self.mktemp())
         directory.mkdir()
         config = directory / "chat.toml"
+
         config.write_text("[limits]\nsend_burst = 3\n")
         with Served(directory, "--config=chat.toml") as server:
             self.assertEqual(self.burst(server), 3)
@@ -446,6 +474,7 @@ class ReloadTests(SynchronousTestCase):
             first.end()
         command = [*TWISTD, "-n", "--pidfile=", "--logfile=chat.log", "chat", "--listen=tcp:0:interface=127.0.0.1"]
         log = directory / "chat.log"
+
         with subprocess.Popen(command, cwd=directory, env=environment(), stdout=subprocess.DEVNULL) as process:
             try:
                 until(lambda: log.exists() and "Serving on" in log.read_text())
@@ -461,6 +490,7 @@ class ReloadTests(SynchronousTestCase):
         directory = Path(self.mktemp()).absolute()
         directory.mkdir()
         key, certificate = make_certificate(directory)
+
         with Served(directory, f"--listen=ssl:0:interface=127.0.0.1:privateKey={key}:certKey={certificate}") as server:
             old = self.certificate(server)
             new_key, new_certificate = make_certificate(directory, "new")

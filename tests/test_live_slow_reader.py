@@ -50,6 +50,7 @@ class SlowReaderTests(SynchronousTestCase):
         directory.mkdir()
         key, certificate = make_certificate(directory)
         endpoint = f"ssl:0:interface=127.0.0.1:privateKey={key}:certKey={certificate}"
+
         with Server(directory, f"--listen={endpoint}") as server:
             self.story(server, f"wss://localhost:{server.port}", ssl.create_default_context(cafile=str(certificate)), TLS_BYTES)
 

@@ -77,6 +77,7 @@ class TlsTests(SynchronousTestCase):
         address = f"https://localhost:{self.server.port}/"
         command = [curl, "--silent", "--include", "--http2", "--cacert", str(self.authority), *headers, address]
         answer = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
+
         self.assertTrue(answer.startswith("HTTP/1.1 403 "), answer)
         self.assertIn('"code":"forbidden"', answer)
 

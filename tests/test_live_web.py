@@ -91,7 +91,9 @@ class RefusalTests(LiveCase):
 
     def test_401(self) -> None:
         reply = self.refused(401, "unauthenticated", "/ws", *UPGRADE, "Authorization: Bearer tc_unknown")
+
         self.assertTrue(reply.headers["www-authenticate"].startswith("Bearer"))
+
         self.refused(401, "unauthenticated", "/ws", *UPGRADE, "Sec-WebSocket-Protocol: chat.v1.json, bearer.tc_unknown")
         self.refused(401, "unauthenticated", "/api/v1/rooms", "Authorization: Bearer e30.e30.e30")
 
@@ -130,12 +132,14 @@ class RefusalTests(LiveCase):
         opened = self.connect(b"GET /ws HTTP/1.1\r\nHost: a\r\n")
         opened.settimeout(0.2)
         answer = b""
+
         for _ in range(100):
             try:
                 answer = opened.recv(65_536)
                 break
             except TimeoutError:
                 opened.sendall(b"X")
+
         self.assertEqual((Reply(answer).status, Reply(answer).error["code"]), (408, "timeout"))
 
     def test_page_and_health(self) -> None:
@@ -159,9 +163,11 @@ class LimitTests(LiveCase):
 
     def test_429(self) -> None:
         sockets = [self.connect(handshake()) for _ in range(2)]
+
         for opened in sockets:
             self.assertTrue(read_head(opened).startswith(b"HTTP/1.1 101 "))
         reply = self.refused(429, "limit", "/ws", *UPGRADE)
+
         self.assertGreaterEqual(int(reply.headers["retry-after"]), 1)
         self.assertGreater(reply.error["retry_after_ms"], 0)
 
@@ -192,12 +198,15 @@ class StreamTests(LiveCase):
     def test_reader_that_does_not_read(self) -> None:
         """Megabytes pass while a stream is not read; the others go on, and afterwards it has everything."""
         stalled = socket.socket()
+
         self.addCleanup(stalled.close)
         stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         stalled.settimeout(PATIENCE)
         stalled.connect(("127.0.0.1", self.served.port))
         stalled.sendall(b"GET /api/v1/rooms/big/events?after=0 HTTP/1.0\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n")
+
         self.assertTrue(read_head(stalled).startswith(b"HTTP/1.0 200 "))
+
         count = 300
         writer = self.connect()
         for number in range(count):
@@ -215,6 +224,7 @@ class StreamTests(LiveCase):
             self.assertTrue(part, "the stream ended")
             received += part
         seqs = [int(line.split(b":")[2]) for line in received.split(b"\n") if line.startswith(b"id: ")]
+
         self.assertEqual(seqs, list(range(1, count + 1)))
 
 

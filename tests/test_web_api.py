@@ -31,6 +31,7 @@ class ReadTests(HttpCase):
     def test_log(self) -> None:
         """Part by part from any number on; ``next`` is where to go on."""
         part = self.get(EVENTS + "?after=2&limit=3")
+
         self.assertEqual([event["text"] for event in part["events"]], ["line 3", "line 4", "line 5"])
         self.assertEqual((part["room"], part["head"], part["first"], part["next"]), ("lobby", 7, 1, 5))
         self.assertEqual(self.seqs("?after=5&limit=3"), [6, 7])
@@ -39,6 +40,7 @@ class ReadTests(HttpCase):
 
     def test_pages(self) -> None:
         page = self.get(EVENTS + "?limit=3")
+
         self.assertEqual([event["seq"] for event in page["events"]], [5, 6, 7])
         self.assertEqual((page["more_before"], page["more_after"]), (True, False))
         self.assertEqual(self.seqs("?before=3"), [1, 2])
@@ -79,6 +81,7 @@ class ReadTests(HttpCase):
     def test_core_rooms(self) -> None:
         self.say("hello", "kitchen")
         rooms = self.get("/api/v1/rooms")["rooms"]
+
         self.assertEqual([(room["name"], room["head"]) for room in rooms], [("kitchen", 1), ("lobby", 7)])
         self.assertEqual(rooms[0]["can"], ["send", "edit", "delete", "react"])
 
@@ -96,8 +99,10 @@ class SeenTests(HttpCase):
 
     def test_seen_by_others(self) -> None:
         self.assertEqual(self.ask("/api/v1/rooms/staff/events", AS_ALICE).status, 200)
+
         self.tokens.people["narrow"] = User(id="u5", name="n", rooms=("news",))
         self.assertEqual(self.ask("/api/v1/rooms/staff/events", ("Authorization", "Bearer narrow")).status, 404)
+
         names = [room["name"] for room in self.get("/api/v1/rooms", ("Authorization", "Bearer narrow"))["rooms"]]
         self.assertNotIn("staff", names)
 
@@ -128,14 +133,18 @@ class SayTests(HttpCase):
     def test_text(self) -> None:
         """201 means: on disk."""
         said = self.say("héllo")
+
         self.assertEqual((said["room"], said["seq"], said["duplicate"]), ("lobby", 1, False))
+
         event = self.get(EVENTS)["events"][0]
         self.assertEqual((event["id"], event["text"], event["by"]["name"]), (said["event"], "héllo", "bob"))
 
     def test_json(self) -> None:
         self.say("first")
         reply = self.post(b'{"text":"hi","reply_to":1,"unknown":true}', JSON)
+
         self.assertEqual(reply.status, 201)
+
         event = self.get(EVENTS + "?after=1")["events"][0]
         self.assertEqual((event["text"], event["reply_to"]), ("hi", 1))
 
@@ -151,8 +160,11 @@ class SayTests(HttpCase):
         """Sent again, it is said once, and the first result comes back."""
         key = ("Idempotency-Key", "k-1")
         first = self.post(b"once", ("Content-Type", "text/plain"), key)
+
         again = self.post(b"once", ("Content-Type", "text/plain"), key)
+
         self.assertEqual((first.status, again.status), (201, 200))
+
         one, two = msgspec.json.decode(first.body), msgspec.json.decode(again.body)
         self.assertEqual(two, {**one, "duplicate": True})
         self.assertEqual(len(self.get(EVENTS)["events"]), 1)
@@ -200,7 +212,9 @@ class SayTests(HttpCase):
     def test_store_gone(self) -> None:
         """Not acknowledged, and worth another try with the same key."""
         self.store.append = lambda batch: _failed()  # type: ignore[method-assign,assignment,return-value]
+
         reply = self.post(b"x", ("Content-Type", "text/plain"))
+
         self.assertEqual((reply.status, reply.error["code"], reply.error["retry"]), (503, "unavailable", True))
         self.assertIn("retry-after", reply.headers)
 
@@ -239,8 +253,10 @@ class RateTests(HttpCase):
         for number in range(3):
             self.say("x", query=f"?name=n{number}")
         reply = self.ask(EVENTS, ("Content-Type", "text/plain"), method="POST", body=b"x")
+
         self.assertEqual((reply.status, reply.error["code"], reply.error["retry"]), (429, "rate_limited", True))
         self.assertEqual((reply.headers["retry-after"], reply.error["retry_after_ms"]), ("1", 1000))
+
         self.pass_time(1)
         self.say("x")
 
@@ -278,16 +294,21 @@ class DescriptionTests(HttpCase):
     def test_openapi(self) -> None:
         """Made from the structs: each route, its fields, and one shape of error."""
         described = self.get("/api/v1/openapi.json")
+
         self.assertEqual(described["openapi"], "3.1.0")
         self.assertEqual(set(described["paths"]), {"/api/v1/rooms", "/api/v1/rooms/{room}/events"})
+
         events = described["paths"]["/api/v1/rooms/{room}/events"]
         names = {parameter["name"] for parameter in events["get"]["parameters"]}
+
         self.assertEqual(names, {"room", "after", "before", "around", "limit", "tail", "name", "device", "Last-Event-ID"})
         self.assertIn("text/event-stream", events["get"]["responses"]["200"]["content"])
         self.assertIn("Idempotency-Key", {parameter["name"] for parameter in events["post"]["parameters"]})
+
         schemas = described["components"]["schemas"]
         self.assertEqual(set(schemas["SendBody"]["properties"]), {"text", "data", "reply_to"})
         self.assertIn("Message", schemas)
+
         text = msgspec.json.encode(described).decode()
         for used in {part.partition('"')[0] for part in text.split("#/components/schemas/")[1:]}:
             self.assertIn(used, schemas)

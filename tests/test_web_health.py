@@ -24,7 +24,9 @@ class HealthTests(HttpCase):
 
     def test_draining(self) -> None:
         self.limiter.draining = True
+
         reply = self.ask("/readyz")
+
         self.assertEqual((reply.status, reply.error["code"]), (503, "unavailable"))
         self.assertIn("retry-after", reply.headers)
 
@@ -32,30 +34,40 @@ class HealthTests(HttpCase):
         """And it is ready again when the store is."""
         self.probes = []
         wire = self.send("/readyz")
+
         self.probes[0].errback(Unavailable("disk full"))
+
         self.assertIn(b" 503 ", wire.taken())
         self.assertIn(b"disk full", self.send("/readyz").taken())
+
         self.pass_time(1)
         wire = self.send("/readyz")
         self.probes[1].callback(None)
+
         self.assertIn(b" 200 ", wire.taken())
 
     def test_store_that_fails_strangely(self) -> None:
         self.probes = []
         wire = self.send("/readyz")
+
         self.probes[0].errback(OSError("no such device"))
+
         self.assertIn(b" 503 ", wire.taken())
 
     def test_store_that_hangs(self) -> None:
         self.probes = []
         wire = self.send("/readyz")
+
         self.pass_time(5)
+
         self.assertIn(b" 503 ", wire.taken())
 
     def test_everybody_may_ask_and_it_costs_one_commit(self) -> None:
         self.probes = []
         wires = [self.send("/readyz") for _ in range(10)]
+
         self.assertEqual(len(self.probes), 1)
+
         self.probes[0].callback(None)
         self.assertEqual([wire.taken()[9:12] for wire in wires], [b"200"] * 10)
         self.assertEqual(self.ask("/readyz").status, 200)
@@ -92,6 +104,7 @@ class MetricsTests(HttpCase):
         Wire(self.site).deliver(handshake())
         self.ask("/nope")
         text = self.ask("/metrics", peer=HERE).body.decode()
+
         self.assertIn('twisted_chat_http_answers_total{status="404"} 1.0', text)
         self.assertIn("twisted_chat_connections 1.0", text)
 

@@ -168,6 +168,7 @@ class KnownTests(HttpCase):
         answer = wire.deliver(
             request_head(target=EVENTS.encode(), headers=[(b"Origin", b"https://other.test")], host=b"other.test")
         )
+
         self.turn()
 
         self.assertEqual(Reply(answer + wire.taken()).status, 200)

@@ -36,7 +36,9 @@ class FrontTests(HttpCase):
 
     def test_methods(self) -> None:
         reply = self.ask("/", method="POST", body=b"x")
+
         self.assertEqual((reply.status, reply.headers["allow"], reply.error["retry"]), (405, "GET, HEAD, OPTIONS", False))
+
         reply = self.ask("/api/v1/rooms/lobby/events", method="DELETE")
         self.assertEqual((reply.status, reply.headers["allow"]), (405, "GET, POST, HEAD, OPTIONS"))
         self.assertEqual(self.ask("/nope", method="BREW").status, 404)
@@ -80,6 +82,7 @@ class FrontTests(HttpCase):
         """One line each, without what may be secret."""
         self.ask("/api/v1/rooms?device=12345678&name=bob", ("Authorization", "Bearer alice"))
         (line,) = self.lines
+
         self.assertEqual(
             (line["method"], line["path"], line["status"], line["address"]), ("GET", "/api/v1/rooms", 200, "192.0.2.7")
         )
@@ -88,8 +91,10 @@ class FrontTests(HttpCase):
 
     def test_refused_heads_are_logged(self) -> None:
         wire = Wire(self.site, IPv4Address("TCP", "192.0.2.99", 1))
+
         wire.deliver(b"\x1b[31m\r\n\r\n")
         (line,) = self.lines
+
         self.assertEqual((line["status"], line["path"], line["address"]), (400, "-", "192.0.2.99"))
 
     def test_bug(self) -> None:
@@ -98,6 +103,7 @@ class FrontTests(HttpCase):
 
         self.patch(self.core.rooms, "visible", lambda user: broken())
         reply = self.ask("/api/v1/rooms")
+
         self.assertEqual((reply.status, reply.error["code"]), (500, "internal"))
         self.assertNotIn("a bug", reply.body.decode())
 
@@ -117,6 +123,7 @@ class OriginTests(HttpCase):
 
     def test_allowed(self) -> None:
         headers = self.ask("/api/v1/rooms", ("Origin", "https://www.test")).headers
+
         self.assertEqual(headers["access-control-allow-origin"], "https://www.test")
         self.assertIn("Origin", headers["vary"])
         self.assertNotIn("access-control-allow-credentials", headers)
@@ -139,6 +146,7 @@ class OriginTests(HttpCase):
 
     def test_preflight(self) -> None:
         reply = self.ask("/api/v1/rooms/lobby/events", ("Origin", "https://www.test"), method="OPTIONS")
+
         self.assertEqual((reply.status, reply.body), (204, b""))
         self.assertEqual(reply.headers["access-control-allow-origin"], "https://www.test")
         self.assertIn("POST", reply.headers["access-control-allow-methods"])
@@ -149,6 +157,7 @@ class OriginTests(HttpCase):
     def test_cookie(self) -> None:
         """A cookie counts only for our own page, which a browser marks when it sends no Origin."""
         cookie = ("Cookie", "chat_token=alice")
+
         self.assertEqual(self.ask("/api/v1/rooms", cookie).status, 403)
         self.assertEqual(self.ask("/api/v1/rooms", cookie, ("Sec-Fetch-Site", "same-site")).status, 403)
         self.assertEqual(self.ask("/api/v1/rooms", cookie, ("Sec-Fetch-Site", "same-origin")).status, 200)

@@ -125,6 +125,7 @@ class TicketTests(Case):
     def test_tutorial(self) -> None:
         """``new WebSocket("ws://localhost:8080")`` is a guest in the lobby who talks plain text."""
         admission = self.opened(handshake(b"/"))
+
         self.assertEqual((admission.dialect, admission.room, admission.subprotocol), (Dialect.TEXT, "lobby", None))
         self.assertEqual((admission.address, admission.names, admission.history), ("192.0.2.7", False, 0))
         self.assertTrue(admission.user.guest)
@@ -304,6 +305,7 @@ class RequestTests(Case):
     def test_smuggled_request(self) -> None:
         """What comes behind is for the socket, whatever it looks like: no second request is answered."""
         wire = self.wire()
+
         self.assertEqual(wire.deliver(handshake() + request_head(target=b"/ws/second")), KNOCK)
         self.assertEqual(len(self.admissions), 1)
         self.assertEqual(wire.deliver(handshake()), b"")
@@ -313,7 +315,9 @@ class RequestTests(Case):
     def test_smuggled_behind_a_refusal(self) -> None:
         """Frames behind a refused handshake are no request: the connection ends."""
         wire = self.wire()
+
         answer = wire.deliver(handshake(b"/nowhere") + handshake())
+
         self.assertEqual(answer.count(b"HTTP/1.1 "), 1)
         self.assertEqual(wire.deliver(handshake()), b"")
         self.assertEqual(self.admissions, [])
@@ -328,6 +332,7 @@ class RequestTests(Case):
     def test_socket_that_cannot_be_made(self) -> None:
         self.failing = RuntimeError("a bug")
         reply = Reply(self.wire().deliver(handshake()))
+
         self.assertEqual((reply.status, reply.error["code"]), (500, "internal"))
         self.assertNotIn("a bug", reply.body.decode())
         self.assertEqual(self.limiter.connections, 0)
@@ -345,7 +350,9 @@ class RequestTests(Case):
 
         self.open_socket = failing  # type: ignore[method-assign]
         self.site.answer = Upgrades(self.request_auth, failing, may_enter=self.may_enter).upgrade
+
         wire = self.wire()
+
         self.assertEqual(wire.deliver(handshake()), b"")
         self.assertTrue(wire.aborted)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
@@ -383,6 +390,7 @@ class OriginTests(Case):
         headers = ((b"Origin", b"https://chat.test:8080"), (b"X-Forwarded-Proto", b"https"))
         self.refused(handshake(b"/ws", *headers), 403, "forbidden")
         self.request_auth.proxies = TrustedProxies(["192.0.2.7"])
+
         self.opened(handshake(b"/ws", *headers))
 
 
@@ -392,6 +400,7 @@ class CredentialTests(Case):
         header = (b"Authorization", b"Bearer good")
         cookie = (b"Cookie", b"a=b; chat_token=good; c=d")
         offer = (b"Sec-WebSocket-Protocol", b"chat.v1.json, bearer.good")
+
         for headers, source in (
             ([header], Source.HEADER),
             ([cookie, OWN], Source.COOKIE),
@@ -459,25 +468,32 @@ class WaitTests(Case):
 
     def test_known_later(self) -> None:
         wire = self.wire()
+
         self.assertEqual(wire.deliver(self.slow), b"")
+
         self.people.slow[0].callback(ALICE)
         self.assertEqual(wire.taken(), KNOCK)
         self.assertEqual(self.admissions[0].user, ALICE)
 
     def test_unknown_later(self) -> None:
         wire = self.wire()
+
         wire.deliver(self.slow)
         self.people.slow[0].errback(Unauthenticated("token: unknown"))
+
         self.assertEqual(Reply(wire.taken()).status, 401)
         self.assertEqual(self.limiter.connections, 0)
 
     def test_frames_meanwhile(self) -> None:
         """What comes meanwhile starts no second handshake; it is for the socket."""
         wire = self.wire()
+
         wire.deliver(self.slow + b"first ")
         wire.deliver(handshake())
         wire.deliver(b"last")
+
         self.assertEqual(len(self.people.asked), 1)
+
         self.people.slow[0].callback(ALICE)
         self.assertEqual(wire.taken(), KNOCK)
         self.assertEqual(self.sockets[0].received, b"first " + handshake() + b"last")
@@ -485,9 +501,12 @@ class WaitTests(Case):
     def test_many_frames_meanwhile(self) -> None:
         """More than is kept stops the reading, and the socket reads on."""
         wire = self.wire()
+
         wire.deliver(self.slow)
         wire.deliver(b"x" * 20_000)
+
         self.assertEqual(wire.producerState, "paused")
+
         self.people.slow[0].callback(ALICE)
         self.assertEqual(wire.producerState, "producing")
         self.assertEqual(len(self.sockets[0].received), 20_000)
@@ -495,63 +514,80 @@ class WaitTests(Case):
     def test_left_meanwhile(self) -> None:
         """Nobody becomes a member who is gone: no ghost."""
         wire = self.wire()
+
         wire.deliver(self.slow)
         wire.leave()
+
         self.assertEqual(self.people.cancelled, 1)
         self.assertEqual((self.admissions, self.limiter.connections), ([], 0))
         self.assertEqual(wire.value(), b"")
 
     def test_look_up_that_hangs(self) -> None:
         wire = self.wire()
+
         wire.deliver(self.slow)
         self.clock.advance(Limits().handshake_seconds)
         reply = Reply(wire.taken())
+
         self.assertEqual((reply.status, reply.error["code"], reply.error["retry"]), (503, "unavailable", True))
         self.assertGreaterEqual(int(reply.headers["retry-after"]), 1)
 
     def test_too_many_look_ups(self) -> None:
         self.limiter.limits = Limits(handshakes_pending=2)
+
         for _ in range(2):
             self.wire().deliver(self.slow)
         self.refused(self.slow, 429, "limit")
         self.people.slow[0].callback(ALICE)
+
         self.assertEqual(self.wire().deliver(self.slow), b"")
 
     def test_drained_meanwhile(self) -> None:
         wire = self.wire()
         wire.deliver(self.slow)
         self.limiter.draining = True
+
         self.people.slow[0].callback(ALICE)
+
         self.assertEqual(Reply(wire.taken()).status, 503)
 
     def test_store_gone(self) -> None:
         wire = self.wire()
+
         wire.deliver(self.slow)
         self.people.slow[0].errback(Unavailable("the store cannot answer", retry_after_ms=7001))
         reply = Reply(wire.taken())
+
         self.assertEqual((reply.headers["retry-after"], reply.error["retry_after_ms"]), ("8", 7001))
 
     def test_no_timer_is_left(self) -> None:
         wire = self.wire()
+
         wire.deliver(self.slow)
         self.people.slow[0].callback(ALICE)
         self.clock.advance(1)
+
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class LimitTests(Case):
     def test_draining(self) -> None:
         self.limiter.draining = True
+
         reply = self.refused(handshake(), 503, "unavailable")
+
         self.assertIn("retry-after", reply.headers)
         self.assertGreater(reply.error["retry_after_ms"], 0)
 
     def test_per_address(self) -> None:
         self.limiter.limits = Limits(connections_per_address=2)
+
         self.opened(handshake())
         self.opened(handshake())
         reply = self.refused(handshake(), 429, "limit")
+
         self.assertEqual((reply.error["retry"], "retry-after" in reply.headers), (True, True))
+
         self.opened(handshake(), IPv4Address("TCP", "192.0.2.8", 1))
         self.limiter.ended("192.0.2.7")
         self.opened(handshake())
@@ -568,8 +604,11 @@ class LimitTests(Case):
 
     def test_forwarded(self) -> None:
         forwarded = (b"X-Forwarded-For", b"203.0.113.5")
+
         self.assertEqual(self.opened(handshake(b"/ws", forwarded)).address, "192.0.2.7")
+
         self.request_auth.proxies = TrustedProxies(["192.0.2.0/24"])
         self.assertEqual(self.opened(handshake(b"/ws", forwarded)).address, "203.0.113.5")
+
         two = ((b"X-Forwarded-For", b"6.6.6.6"), forwarded)
         self.assertEqual(self.opened(handshake(b"/ws", *two)).address, "203.0.113.5")

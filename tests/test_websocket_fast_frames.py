@@ -356,6 +356,7 @@ class TrickTests(SynchronousTestCase):
     def test_first_other_stops_before_the_bad_text(self) -> None:
         good, bad = client_frame(TEXT, "é".encode()), client_frame(TEXT, b"\xff")
         texts: list[bytes] = []
+
         self.assertEqual(fast_frames.first_other(good * 2 + bad + good, 0, texts, 400), 2 * len(good))
         self.assertEqual(texts, ["é".encode()] * 2)
 
@@ -371,6 +372,7 @@ class TrickTests(SynchronousTestCase):
     def test_may_wait(self) -> None:
         """Only what Autobahn would not refuse already may wait for its rest."""
         frame = client_frame(TEXT, "héllo".encode() * 40)
+
         for cut in range(1, len(frame)):
             self.assertTrue(fast_frames.may_wait(frame[:cut], 0, 400), cut)
         for refused in (
@@ -383,6 +385,7 @@ class TrickTests(SynchronousTestCase):
         ):
             self.assertFalse(fast_frames.may_wait(refused, 0, 400), refused)
         long = client_frame(TEXT, b"x" * 20_000)
+
         self.assertTrue(fast_frames.may_wait(long[: fast_frames.PARTIAL_BYTES], 0, 65_536))
         self.assertFalse(
             fast_frames.may_wait(long[: fast_frames.PARTIAL_BYTES + 1], 0, 65_536), "Autobahn takes long ones as they come"
@@ -442,6 +445,7 @@ class EffortTests(SynchronousTestCase):
         self.connection.session.messages.clear()
         batches = self.connection.session.batches
         ours = self.calls(lines, lambda code: "tests" not in code.co_filename)
+
         self.assertEqual(len(self.connection.session.messages), 2_500)
         self.assertEqual(self.connection.session.batches, batches + 1, "all texts of one read come together")
         self.assertLessEqual(ours, 10)
@@ -451,6 +455,7 @@ class EffortTests(SynchronousTestCase):
         self.connection.deliver(client_frame(TEXT, b"x", fin=False))
         fragment = client_frame(CONTINUATION, b"x", fin=False)
         few, many = self.calls(fragment * 20), self.calls(fragment * 200)
+
         self.assertLessEqual(abs(many - 10 * few), 0.1 * many)
 
     def test_autobahn_gets_one_frame_at_a_time(self) -> None:
@@ -475,6 +480,7 @@ class EffortTests(SynchronousTestCase):
         self.connection.deliver(
             client_frame(TEXT, b"hello") + client_frame(BINARY, b"\x00") + client_frame(PONG, b"x") + client_frame(PING, b"y")
         )
+
         self.assertNotIn("utf8validator", vars(self.connection.protocol))
 
         self.connection.deliver(client_frame(TEXT, b"hello", fin=False))
