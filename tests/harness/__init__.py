@@ -3,6 +3,7 @@
 In memory, without sockets and without waiting:
 
 * ``chat``: the core with sessions on a clock, a store that holds its work, clients; for ``test_core_*``
+* ``frames``: the frames in what a server has written; for ``chat`` and ``ws_memory``
 * ``http_memory``: bytes of a request in, bytes of an answer out; for ``test_web_*``
 * ``http_chat``: a test case with all of HTTP before a chat, on ``http_memory``; for ``test_web_*``
 * ``ws_memory``: frames, and a WebSocket on Twisted's real transport over a socket that is an object; for ``test_websocket_*``

@@ -20,6 +20,14 @@ TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 PATIENCE = 30.0
 
 
+def free_port() -> int:
+    """A port that nobody listens on now; for servers that come back on the same one."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 class NotReady(AssertionError):
     """The server ended before it was ready."""
 
