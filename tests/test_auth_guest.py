@@ -36,7 +36,7 @@ class GuestTests(SynchronousTestCase):
         self.assertEqual(len(ids), 3)
 
     def test_without_device(self) -> None:
-        """Each is new, and looks like the others."""
+        """Guests without a device get a new id each, and all such ids have the same form."""
         guests = counting()
         ids = [guests.user().id, guests.user().id, guests.user(None, DEVICE).id]
 

@@ -113,7 +113,7 @@ class JwtTests(SynchronousTestCase):
         self.refused(sign("b" * 32, header={"kid": "unknown"}), both)
 
     def test_expiry(self) -> None:
-        """Clocks differ a little, and not more."""
+        """``exp`` has a leeway for clocks that differ, and not a second more."""
         token = sign(exp=NOW)
         self.now = NOW + LEEWAY - 1
         self.accepted(token)
@@ -136,7 +136,7 @@ class JwtTests(SynchronousTestCase):
             self.refused(raw_signed({**CLAIMS, "nbf": value}))
 
     def test_issued_in_the_future(self) -> None:
-        """``iat`` says nothing about validity."""
+        """``iat`` does not make a token invalid, even in the future."""
         self.accepted(sign(iat=NOW + 10_000))
 
     def test_core_broadcast(self) -> None:

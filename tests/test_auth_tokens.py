@@ -89,7 +89,7 @@ class TokenTests(SynchronousTestCase):
         self.assertIsNone(self.successResultOf(self.tokens.identify(of("eyJ.a.b"))))
 
     def test_damaged(self) -> None:
-        """Half a token does not trouble the store."""
+        """A token of the wrong form is refused without asking the store."""
         self.failureResultOf(self.tokens.identify(of("tc_short")), Unauthenticated)
         self.assertEqual(self.shelf.asked, [])
 

@@ -140,7 +140,7 @@ class CheckTests(SynchronousTestCase):
         check(report())
 
     def test_faults(self) -> None:
-        """Fast and wrong does not count."""
+        """A run that was fast and lost something is reported as failed."""
         for fault in ("missing", "extra", "disorder", "errors", "pages_wrong", "gone", "refused", "unacknowledged"):
             self.assertRaises(LoadFailed, check, report(**{fault: 1}))
 
@@ -177,7 +177,7 @@ class ReportTests(SynchronousTestCase):
         self.assertIn("saturated", text(results, [], Pace()))
 
     def test_disturbed(self) -> None:
-        """So it does where something else kept the processors busy."""
+        """A run is reported as disturbed when something else kept the processors busy."""
         results = busy(bun=[Sample({"per_second": 1.0, "others_share": 0.5})])
         self.assertIn("something else was at work", text(results, [], Pace()))
 
@@ -185,7 +185,7 @@ class ReportTests(SynchronousTestCase):
         self.assertIn("bun: 1 of 1 failed", text(busy(bun=rates(None)), [], Pace()))
 
     def test_document(self) -> None:
-        """Programs get the rounds too."""
+        """The JSON document has every round, for programs that read it."""
         results = self.results()
         found = json.loads(json.dumps(document(results, judge(results), Pace())))
         chat = found["scenarios"]["busy-1000"]["contenders"]["chat durable"]

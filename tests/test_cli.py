@@ -63,7 +63,7 @@ class SendTests(VerbTests):
         self.assertEqual([line["line"] for line in self.lines()], [1, 2, 4, 5])
 
     def test_more_than_may_wait(self) -> None:
-        """No more are read than may be under way."""
+        """More lines than may be under way at once are all sent, in order."""
         self.chunks = [b"".join(b"%d\n" % number for number in range(WINDOW * 3))]
         running = self.start(send, "send", "lobby")
 
@@ -200,7 +200,7 @@ class TailTests(VerbTests):
         self.assertEqual(self.out.getvalue(), "")
 
     def test_nobody_reads(self) -> None:
-        """When the output is closed the command ends."""
+        """The command ends when its output is closed."""
 
         class Closed(io.StringIO):
             def write(self, text: str) -> int:

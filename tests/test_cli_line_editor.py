@@ -17,7 +17,7 @@ def typed(*pieces: bytes) -> tuple[LineEditor, list[LineEntered | Ended]]:
 
 class TypingLineTests(SynchronousTestCase):
     def test_editing(self) -> None:
-        """As in a shell."""
+        """The usual keys of a shell edit the line."""
         for keys, text in (
             (b"hello\x7f\x7fp", "help"),
             (b"abc\x1b[D\x1b[DX", "aXbc"),
@@ -39,7 +39,7 @@ class TypingLineTests(SynchronousTestCase):
         self.assertEqual(typed(b"one\x04")[1], [])
 
     def test_pieces(self) -> None:
-        """Characters and sequences may come in pieces."""
+        """Characters and escape sequences may arrive in pieces."""
         self.assertEqual(typed(b"\xc3", b"\xa9\x1b", b"[", b"Dx")[0].text, "xé")
 
     def test_earlier_lines(self) -> None:

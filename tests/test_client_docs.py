@@ -102,7 +102,7 @@ class DocsTests(SynchronousTestCase):
         self.reactor.pass_time(10)
 
     def test_readme(self) -> None:
-        """Both ways to use it from Python."""
+        """Both examples of the README for Python run."""
         where = ServerAddress(self.chat.endpoint, "localhost", 8080, "/", "the README")
         self.patch(client_service, "find", lambda *args, **options: where)
         root = Resource()

@@ -101,7 +101,7 @@ class FactoryTests(SynchronousTestCase):
         self.assertEqual(connector.attempts, 1)
 
     def test_reconnects(self) -> None:
-        """With the client's backoff, and what the client remembers."""
+        """A factory reconnects with the client's backoff and with what the client remembers."""
         factory, connector = self.connect()
         texts: list[str | None] = []
 

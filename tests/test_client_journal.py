@@ -42,7 +42,7 @@ class JournalTests(SynchronousTestCase):
         journal.close()
 
     def test_new(self) -> None:
-        """Who we are stays."""
+        """A new journal has no messages, and keeps the device with which it was opened first."""
         journal = self.journal()
 
         self.assertEqual(journal.open("device-1"), [])
@@ -75,7 +75,7 @@ class JournalTests(SynchronousTestCase):
         self.assertEqual(self.journal().open("x"), [posts[0], *posts[2:]])
 
     def test_before_sync(self) -> None:
-        """It is with the operating system when ``put`` returns: the end of the process, however it comes, loses nothing."""
+        """What ``put`` has taken is with the operating system: the end of the process loses none of it."""
         journal = self.journal()
 
         journal.open("device-1")
@@ -123,7 +123,7 @@ class JournalTests(SynchronousTestCase):
         self.assertIn("move the file away", str(caught.exception))
 
     def test_two_programs(self) -> None:
-        """A file belongs to one program at a time."""
+        """A second program cannot open a journal that one has open."""
         self.journal().open("device-1")
         with self.assertRaises(StateError) as caught:
             self.journal().open("device-2")
@@ -149,7 +149,7 @@ class JournalTests(SynchronousTestCase):
         self.assertEqual(again.cursors["lobby"].seq, 999)
 
     def test_no_place(self) -> None:
-        """A file that cannot be is said at once."""
+        """A journal in a directory that does not exist is refused when it is opened."""
         with self.assertRaises(StateError) as caught:
             Journal("/nowhere/at/all/journal").open("x")
         self.assertIn("cannot be used: No such file or directory", str(caught.exception))

@@ -19,7 +19,7 @@ def pending(key: str, room: str = "lobby", text: str = "hi") -> Pending:
 
 class OutboxTests(SynchronousTestCase):
     def test_order_and_bound(self) -> None:
-        """Each room in order, all rooms within one bound."""
+        """The outbox keeps the order of each room, within one bound for all rooms."""
         outbox = Outbox(3)
 
         for key, room in (("a", "lobby"), ("b", "ops"), ("c", "lobby")):
@@ -52,7 +52,7 @@ class OutboxTests(SynchronousTestCase):
         self.assertEqual(outbox.of_room("lobby"), [second])
 
     def test_groups(self) -> None:
-        """As many as are allowed and fit in a message, but at least one."""
+        """A group has as many commands as are allowed and fit in a message, but at least one."""
         outbox = Outbox(100)
 
         for number in range(10):
@@ -98,7 +98,7 @@ class PaceTests(SynchronousTestCase):
 
 class CommittedTests(SynchronousTestCase):
     def test_events(self) -> None:
-        """The answer and the command make the event."""
+        """The event of a command is made of the command and its answer."""
         by = Author("u1", "alice")
         ok = PostOk(id=1, room="lobby", key="k", seq=7, event="e7", duplicate=False)
         for command, event in (

@@ -71,7 +71,7 @@ class RoomTests(SynchronousTestCase):
 
 class JoinTests(RoomTests):
     def test_from_the_head(self) -> None:
-        """By default what comes from now on."""
+        """A room gives only what is said from now on, unless it is asked for more."""
         self.say("old")
         room = self.room(self.alice)
         texts = self.seen(room)
@@ -82,7 +82,7 @@ class JoinTests(RoomTests):
         self.assertIs(room.state, RoomState.LIVE)
 
     def test_history_first(self) -> None:
-        """So many of the last, or all of them, come first."""
+        """``history=n`` gives the last n messages first, ``history=None`` all of them."""
         self.say("1", "2", "3")
         for history, expected in ((2, ["2", "3", "4"]), (None, ["1", "2", "3", "4"]), (99, ["1", "2", "3", "4"])):
             client = self.chat.client("reader")
@@ -94,7 +94,7 @@ class JoinTests(RoomTests):
             self.assertEqual([event.text for event in texts], expected)
 
     def test_since(self) -> None:
-        """A program that keeps its cursor itself."""
+        """``since`` goes on from a cursor that the program has kept itself."""
         first = self.room(self.alice)
         self.say("1", "2")
         cursor = first.cursor
@@ -178,7 +178,7 @@ class JoinTests(RoomTests):
         self.assertEqual(room.joined.can, ("send", "edit", "delete", "react", "topic"))
 
     def test_leave(self) -> None:
-        """Nothing more comes, what is not acknowledged fails, and the room is not joined again."""
+        """After ``leave`` nothing comes, what was not acknowledged fails, and the room is not joined again."""
         room = self.room(self.alice)
         texts = self.seen(room)
         sent = room.send("last words")
@@ -345,7 +345,7 @@ class SayingTests(RoomTests):
 
 class AskingTests(RoomTests):
     def test_history(self) -> None:
-        """Pages of messages as they are now."""
+        """``history`` gives pages of messages in their present state."""
         room = self.room(self.alice)
         for number in range(10):
             room.send(str(number))
@@ -438,7 +438,7 @@ class AskingTests(RoomTests):
         self.assertEqual([push.seq for push in marks], [2, 2, 3])
 
     def test_core_presence(self) -> None:
-        """Who comes and goes."""
+        """Presence tells who comes and who goes."""
         room = self.room(self.alice, presence=True)
         pushes = self.seen(room, PresencePush)
 
@@ -573,7 +573,7 @@ class ReadingTests(RoomTests):
         self.successResultOf(done)
 
     def test_break(self) -> None:
-        """A loop that is left takes nothing any more."""
+        """A loop over a room that is left takes nothing any more."""
         room = self.alice.room("lobby")
         _, done = self.read(room, until=1)
 
@@ -619,7 +619,7 @@ class ReadingTests(RoomTests):
         self.assertNoResult(running)
 
     def test_slow_bot(self) -> None:
-        """It may await its own sends meanwhile: nothing waits for anything in a circle."""
+        """A handler may await its own sends without a deadlock."""
         self.patch(delivery, "INBOX_EVENTS", 10)
         room = self.alice.room("lobby")
 

@@ -34,7 +34,7 @@ class ClientTests(SynchronousTestCase):
 
 class ConnectionTests(ClientTests):
     def test_states(self) -> None:
-        """Whoever watches is told of each change."""
+        """A watcher is told of each change of the state."""
         client = self.chat.client("alice", started=False)
         states: list[State] = []
 
@@ -54,7 +54,7 @@ class ConnectionTests(ClientTests):
         self.assertEqual([state.name for state in states], ["CONNECTING", "ONLINE", "WAITING", "CONNECTING", "ONLINE", "STOPPED"])
 
     def test_failing_watcher(self) -> None:
-        """Its failure is logged and stops nothing."""
+        """A watcher that raises is logged and stops nothing."""
         client = self.chat.client("alice", started=False)
 
         client.watch(lambda _: 1 // 0)
@@ -114,7 +114,7 @@ class ConnectionTests(ClientTests):
             self.assertEqual((client.me.id, client.me.guest), ("u1", False))
 
     def test_token_not_to_be_had(self) -> None:
-        """That is a problem that passes."""
+        """A token function that fails is tried again later."""
         answers = iter([fail(OSError("no network")), succeed("tc_alice")])
 
         client = self.client(None, token=lambda: next(answers))
@@ -262,7 +262,7 @@ class StopTests(ClientTests):
         self.assertEqual(texts, ["meanwhile"])
 
     def test_nothing_is_left(self) -> None:
-        """No call of a stopped client is pending."""
+        """A stopped client has no delayed call left."""
         client = self.client()
 
         client.room("lobby").send("hello")

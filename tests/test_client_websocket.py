@@ -110,7 +110,7 @@ class StrangeServers(SynchronousTestCase):
 
 class RefusalTests(StrangeServers):
     def test_503(self) -> None:
-        """It backs off, more and more, does not hammer, and comes back when it may."""
+        """The client backs off further with each 503, and comes back when the server takes it."""
         self.strange(http(b"503 Service Unavailable"))
         client = self.client()
 
@@ -139,7 +139,7 @@ class RefusalTests(StrangeServers):
         self.recovers(client)
 
     def test_retry_after(self) -> None:
-        """So does the header of somebody else."""
+        """The client waits as long as ``Retry-After`` says, also when it is not the chat that answers."""
         self.strange(http(b"503 Service Unavailable", b"<html>", b"Retry-After: 20"))
         client = self.client()
 
@@ -150,7 +150,7 @@ class RefusalTests(StrangeServers):
         self.recovers(client)
 
     def test_body_without_length(self) -> None:
-        """The answer ends with the connection."""
+        """The body of a refusal without a length ends with the connection."""
         self.strange(says(b"HTTP/1.1 503 Busy\r\n\r\n<html>"), close=True)
         self.assertEqual(str(self.client().problem), "the server answered 503")
 
@@ -185,7 +185,7 @@ class RefusalTests(StrangeServers):
         self.assertIs(client.state, State.ENDED)
 
     def test_404(self) -> None:
-        """Nothing is there that could come back."""
+        """The client gives up at a 404."""
         self.strange(http(b"404 Not Found"))
         self.assertIs(self.client().state, State.ENDED)
 
@@ -212,7 +212,7 @@ class GarbageTests(StrangeServers):
             self.recovers(client)
 
     def test_endless_head(self) -> None:
-        """What never ends is not kept."""
+        """A head that does not end is refused."""
         self.strange(says(b"HTTP/1.1 101 Switching\r\n" + b"X: y\r\n" * 10_000))
         self.assertIn("is not HTTP", self.problem(self.client()))
 
@@ -225,12 +225,12 @@ class GarbageTests(StrangeServers):
         self.recovers(client)
 
     def test_wrong_accept(self) -> None:
-        """Not an answer to our handshake but to another one (RFC 6455 section 4.1)."""
+        """An accept value that belongs to another key is refused (RFC 6455 section 4.1)."""
         self.strange(says(switching_protocols(b"dGhlIHNhbXBsZSBub25jZQ==", "chat.v1.json")))
         self.assertIn("the handshake failed: HTTP Sec-WebSocket-Accept bogus", self.problem(self.client()))
 
     def test_101_with_bytes(self) -> None:
-        """A head that is not text."""
+        """A 101 whose head is no text is refused."""
         self.strange(lambda request: switches(request).replace(b"Upgrade: websocket", b"X: \xff\xfe\r\nUpgrade: websocket"))
         client = self.client()
 
@@ -238,7 +238,7 @@ class GarbageTests(StrangeServers):
         self.assertEqual(len(self.flushLoggedErrors()), 1)
 
     def test_another_service(self) -> None:
-        """A WebSocket, but not a chat."""
+        """A WebSocket server that is no chat is refused."""
         self.strange(lambda request: switching_protocols(request.split(b"Sec-WebSocket-Key: ")[1].split(b"\r\n")[0]))
         self.assertEqual(self.problem(self.client()), "the server does not speak chat.v1.json")
 
@@ -261,7 +261,7 @@ class GarbageTests(StrangeServers):
         self.assertIn("cannot be understood", self.problem(client))
 
     def test_words_of_the_future(self) -> None:
-        """What is merely unknown is passed over."""
+        """Fields and types of later versions are ignored."""
         self.strange(switches, frames=WELCOME + said(type="weather", room="lobby") + said(type="ok", id=99))
         self.assertIs(self.client().state, State.ONLINE)
 
@@ -287,7 +287,7 @@ class SilenceTests(StrangeServers):
         self.recovers(client)
 
     def test_silence_after_the_handshake(self) -> None:
-        """No welcome is no connection either."""
+        """A server that sends no welcome is given up like one that does not answer."""
         self.strange(switches)
         client = self.client()
 
@@ -313,7 +313,7 @@ class SilenceTests(StrangeServers):
         self.recovers(client)
 
     def test_stop_while_connecting(self) -> None:
-        """Nothing is left behind."""
+        """A client that is stopped while it connects leaves nothing behind."""
         self.strange(says(b""))
         client = self.client()
         stopped = client.stopService()
@@ -333,7 +333,7 @@ class ClosingTests(StrangeServers):
         return self.client()
 
     def test_every_code(self) -> None:
-        """The class of the code tells what to do."""
+        """Each close code leads to what its class says: come back, or end."""
         for code in (1001, 1011, 1012, 1013, 4408, 4429, 4500, 4503, 4504, 4508, 4509, 4700):
             client = self.closed_with(code)
             self.assertIs(client.state, State.WAITING, code)
@@ -346,7 +346,7 @@ class ClosingTests(StrangeServers):
             self.assertIs(client.state, State.ENDED, code)
 
     def test_4401(self) -> None:
-        """A new token, once."""
+        """After 4401 the client asks for a new token, once."""
         tokens = iter(["tc_1", "tc_2"])
         self.strange(switches, frames=WELCOME + close_frame(4401))
         client = self.client(token=lambda: next(tokens))

@@ -48,7 +48,7 @@ class AnnouncerTests(SynchronousTestCase):
         self.assertEqual(bob.chat.core.rooms.find(BOB, "lobby").head, 3)
 
     def test_a_hint_about_the_own_commit_reads_nothing(self) -> None:
-        """It comes before the commit is answered, and costs no read of the store."""
+        """The store's hint about a commit of our own may come before its answer, and causes no read."""
         bob = self.one.json(BOB, "lobby")
         self.store.holding = True
 

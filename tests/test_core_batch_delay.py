@@ -40,7 +40,7 @@ class GatheringTests(SynchronousTestCase):
         self.assertEqual(self.begun, [1, 1, 1])
 
     def test_all_of_a_turn(self) -> None:
-        """What comes in one turn is one batch."""
+        """All that comes in one turn is one batch."""
         self.come(1)
         self.come(4)
         self.turn()
@@ -95,7 +95,7 @@ class GatheringTests(SynchronousTestCase):
         self.assertEqual(turns[-1], 1)
 
     def test_not_through_long_turns(self) -> None:
-        """A large fan-out makes turns of milliseconds."""
+        """A batch is not held back over a turn that is long because of a large fan-out."""
         self.come(16)
         self.turn()
         self.come(1)

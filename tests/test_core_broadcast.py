@@ -14,7 +14,7 @@ from twisted_chat.limits import Limits, RoomPolicy
 
 class SendToAllTests(SynchronousTestCase):
     def test_tells_who_did_not_take_all(self) -> None:
-        """By place and bytes taken; -1 for a broken socket."""
+        """A broadcast returns the place and the bytes taken of each socket that did not take all; -1 for a broken one."""
 
         def refuse(data: bytes) -> int:
             raise BlockingIOError
@@ -97,7 +97,7 @@ class FanOutTests(SynchronousTestCase):
         self.assertEqual(self.shown(), [["one", "two"]] * 5)
 
     def test_who_falls_behind_meanwhile(self) -> None:
-        """It reads on from what its row had."""
+        """A reader that falls behind during a broadcast reads on from what its row had."""
         self.say("one")
         slow = self.members[4]
 

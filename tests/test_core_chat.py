@@ -38,7 +38,7 @@ class NamesTests(SynchronousTestCase):
                 self.assertRaises(Conflict, chat.core.sessions.check_name, user)
 
     def test_a_name_is_free_when_its_last_session_has_ended(self) -> None:
-        """Also when the person had several, under several names."""
+        """A name is free when its last session has ended, also of a person with several sessions and names."""
         chat = ChatHarness(self)
         one, two = chat.json(guest("ann")), chat.json(replace(guest("ann"), name="bea"))
 
@@ -64,7 +64,7 @@ class RoomsTests(SynchronousTestCase):
         self.assertRaises(NoSuchRoom, chat.core.rooms.find, ALICE, "new")
 
     def test_look_alikes_of_a_room(self) -> None:
-        """Refused; after a restart, too."""
+        """A room whose name looks like another's is refused, after a restart, too."""
         chat = ChatHarness(self)
         chat.json(ALICE, "general").ask("send", room="general", text="x")
         for core in (chat.core, chat.restarted().core):
@@ -73,12 +73,12 @@ class RoomsTests(SynchronousTestCase):
             self.assertEqual(core.rooms.find(ALICE, "general").head, 1)
 
     def test_rich_clients_need_no_room_in_their_path(self) -> None:
-        """They join by command, so a room that they may not see or that is full does not keep them out."""
+        """A JSON client is let in whatever room its path names, because it joins by command."""
         chat = ChatHarness(self, rooms={"lobby": RoomPolicy(guests=False)})
         self.assertEqual(chat.json(guest("dora"), "den").ask("leave", room="den")["type"], "ok")
 
     def test_the_number_of_rooms_is_bounded(self) -> None:
-        """And what nobody uses and nobody wrote in is forgotten within a minute."""
+        """The number of rooms is bounded, and an empty unused room is forgotten within a minute."""
         chat = ChatHarness(self, replace(UNBOUND, rooms=2))
 
         chat.json(ALICE, "a")
@@ -91,7 +91,7 @@ class RoomsTests(SynchronousTestCase):
         self.assertRaises(LimitReached, chat.core.rooms.find, ALICE, "b")
 
     def test_a_room_with_a_post_under_way_is_not_forgotten(self) -> None:
-        """Its numbers go on (P1)."""
+        """A room is kept while a post is under way, so that its numbers go on (P1)."""
         chat = ChatHarness(self)
         chat.store.holding = True
         chat.core.post(ALICE, "new", NewMessage(ALICE.author, None, "one"))
@@ -127,7 +127,7 @@ class RoomsTests(SynchronousTestCase):
         self.assertEqual(len(bob.texts()), 24)
 
     def test_retention(self) -> None:
-        """By count and by age; the rest keeps its numbers."""
+        """Retention deletes by count and by age; what stays keeps its numbers."""
         chat = ChatHarness(self, rooms={"few": RoomPolicy(keep_events=2), "brief": RoomPolicy(keep_days=1)})
 
         for room in ("few", "brief", "lobby"):
@@ -149,7 +149,7 @@ class PostTests(SynchronousTestCase):
         return NewMessage(ALICE.author, key, "hi")
 
     def test_without_a_connection(self) -> None:
-        """For HTTP and other programs; fires when it is on disk, twice with one key gives the first result."""
+        """``post`` fires when the event is on disk; the same key a second time gives the first result."""
         chat = ChatHarness(self)
         bob = chat.plain(BOB)
         first, again = chat.core.post(ALICE, "lobby", self.new_event("k")), chat.core.post(ALICE, "lobby", self.new_event("k"))
@@ -185,7 +185,7 @@ class PostTests(SynchronousTestCase):
         self.assertRaises(Restarting, chat.core.check_may_enter, ALICE, "lobby")
 
     def test_reading_the_log(self) -> None:
-        """As it is, after a number; also of a room that keeps nothing."""
+        """``read`` gives the log after a number as it is, also of a room that keeps nothing."""
         chat = ChatHarness(self, Limits(send_per_second=0, person_per_second=0, history=3), {"live": RoomPolicy(durable=False)})
         for room in ("lobby", "live"):
             chat.json(ALICE, room).say(*[{"type": "send", "room": room, "text": str(number)} for number in range(5)])

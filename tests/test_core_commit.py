@@ -57,7 +57,7 @@ class GroupCommitTests(SynchronousTestCase):
         self.assertEqual([event.seq for event in self.chat.log("a")], [1, 2, 3])
 
     def test_a_batch_is_bounded(self) -> None:
-        """A larger posting goes alone."""
+        """A batch has a bound; a larger posting goes alone."""
         self.patch(commit, "BATCH_EVENTS", 3)
         self.store.holding = True
         for texts in (["1", "2"], ["3", "4"], ["5", "6", "7", "8"], ["9"]):
@@ -105,7 +105,7 @@ class GroupCommitTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_a_sender_that_fails_keeps_nothing_from_the_others(self) -> None:
-        """Nor a room that cannot announce."""
+        """A sender whose callback fails, or a room that cannot announce, does not keep the others from their answers."""
 
         def fail(outcomes: object) -> None:
             raise ZeroDivisionError("a sender's fault")
@@ -135,9 +135,12 @@ class GroupCommitTests(SynchronousTestCase):
 
         chat.turn()
         chat.core.submit(AppendRequest(room, new_events, None, self.fail))
+        chat.turn()
+
+        self.assertEqual([event.seq for event in chat.log("a")], [1, 2, 3])
 
     def test_idle(self) -> None:
-        """Fires when everything has been answered."""
+        """``idle`` fires when everything has been answered."""
         self.successResultOf(self.commits.idle())
         self.store.holding = True
         self.post("a", "1")
@@ -160,7 +163,7 @@ class GroupCommitTests(SynchronousTestCase):
 
 class EphemeralTests(SynchronousTestCase):
     def test_a_retry_is_answered_and_not_repeated(self) -> None:
-        """As in a durable room, as long as the key is remembered; and nothing is stored."""
+        """A retry in a room that keeps nothing is answered with the first result while the key is remembered."""
         self.patch(ephemeral, "REMEMBERED_KEYS", 2)
         chat = ChatHarness(self, UNBOUND, {"live": RoomPolicy(durable=False)})
         alice, bob = chat.json(ALICE, "live"), chat.json(BOB, "live")

@@ -146,7 +146,7 @@ class LookingTests(SynchronousTestCase):
             self.assertEqual(alice.ask("history", room=room, limit=0)["code"], "bad_request")
 
     def test_core_rooms(self) -> None:
-        """Those that one may see, by name."""
+        """``rooms`` lists the rooms that one may see, by name."""
         chat = ChatHarness(self, rooms={"staff": RoomPolicy(guests=False)})
 
         chat.json(ALICE, "staff", "den").ask("send", room="den", text="x")
@@ -204,7 +204,7 @@ class LookingTests(SynchronousTestCase):
         self.assertEqual(bob.ask("typing", room="den")["code"], "not_joined")
 
     def test_a_batch_client_gets_one_frame_per_turn(self) -> None:
-        """Only who asked for it gets arrays."""
+        """A client with the capability ``batch`` gets one array per turn, others one frame per event."""
         chat = ChatHarness(self)
         alice = chat.json(ALICE, "lobby")
         batch, single = chat.json(BOB, "lobby", capabilities=["batch"]), chat.json(CAROL, "lobby")

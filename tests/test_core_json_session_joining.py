@@ -83,7 +83,7 @@ class HelloTests(SynchronousTestCase):
         self.assertFalse(client.connection.paused)
 
     def test_a_hello_within_a_batch_holds_up_the_rest_of_it(self) -> None:
-        """Also when it is an array."""
+        """Commands behind a hello in the same array wait until its token has been looked up."""
         chat = ChatHarness(self)
         answer: Deferred[User] = Deferred()
         chat.people["t0k"] = answer
@@ -113,7 +113,7 @@ class HelloTests(SynchronousTestCase):
             self.assertEqual(client.closed, 4401)
 
     def test_who_leaves_while_its_token_is_looked_at_is_not_entered(self) -> None:
-        """No ghost holds the name."""
+        """A client that leaves while its token is looked up holds no name and is no member."""
         chat = ChatHarness(self)
         answer: Deferred[User] = Deferred()
         chat.people["t0k"] = answer
@@ -141,7 +141,7 @@ class HelloTests(SynchronousTestCase):
         self.assertEqual(client.ask("hello", name="rob")["user"]["name"], "rob")
 
     def test_what_waits_behind_a_refused_hello_is_answered(self) -> None:
-        """Each command with an id gets exactly one answer."""
+        """Each command behind a refused hello gets exactly one answer."""
         chat = ChatHarness(self)
         chat.json(BOB)
         answer: Deferred[User] = Deferred()
@@ -155,7 +155,7 @@ class HelloTests(SynchronousTestCase):
         self.assertEqual([client.answer(number)["code"] for number in (1, 2)], ["conflict", "bad_request"])
 
     def test_a_device_makes_the_same_guest_again(self) -> None:
-        """And replaces the connection that the network has not given up yet: 4409, do not come back."""
+        """The same device is the same guest, and its new connection ends the old one with 4409, which is not to come back."""
         chat = ChatHarness(self)
         first = chat.stranger(guest("x", 1))
         one = first.ask("hello", name="ann", device="device-1")["user"]
@@ -193,7 +193,7 @@ class HelloTests(SynchronousTestCase):
 
 class JoinTests(SynchronousTestCase):
     def test_from_the_head(self) -> None:
-        """Nothing of before, everything from now on; the answer comes first, then live."""
+        """A join without a cursor gives nothing of before and everything from now on; its answer comes first, then live."""
         chat = ChatHarness(self)
         alice = chat.json(ALICE, "lobby")
         alice.ask("send", room="lobby", text="before")
@@ -294,7 +294,7 @@ class JoinTests(SynchronousTestCase):
         self.assertEqual(carol.ask("join", room="lobby", since={**cursor, "id": "other-1"})["why"], "fork")
 
     def test_leaving_before_the_join_is_answered(self) -> None:
-        """Both are answered, and the other rooms of the join begin."""
+        """A leave before the answer to a join of several rooms: both are answered, and the other rooms begin."""
         before = ChatHarness(self)
         alice = before.json(ALICE, "lobby", "den")
         ids = {room: [alice.ask("send", room=room, text=text)["event"] for text in "abc"] for room in ("lobby", "den")}
@@ -327,7 +327,7 @@ class JoinTests(SynchronousTestCase):
             self.assertEqual(bob.texts(), texts)
 
     def test_several_rooms(self) -> None:
-        """One answer in their order; what cannot be joined has an error of its own; then the events of all."""
+        """A join of several rooms has one answer, in their order and with an error for each that is refused; then come the events."""
         chat = ChatHarness(self, rooms={"staff": RoomPolicy(guests=False)})
         alice = chat.json(ALICE, "a", "b")
 
@@ -356,7 +356,7 @@ class JoinTests(SynchronousTestCase):
         self.assertEqual(chat.core.rooms.find(ALICE, "lobby").members, 1)
 
     def test_leave(self) -> None:
-        """No event follows the answer."""
+        """No event follows the answer to a leave."""
         chat = ChatHarness(self)
         alice, bob = chat.json(ALICE, "lobby"), chat.json(BOB, "lobby")
 
@@ -367,7 +367,7 @@ class JoinTests(SynchronousTestCase):
         self.assertEqual(bob.ask("leave", room="lobby")["code"], "not_joined")
 
     def test_a_room_that_one_may_not_see_is_not_there(self) -> None:
-        """Its answer is that of a room that does not exist, also for names that look like it."""
+        """A room that one may not see is answered like one that does not exist, also to names that look like it."""
         policies = {"secret": RoomPolicy(guests=False)}
         chat = ChatHarness(self, rooms=policies, create=False)
 

@@ -138,7 +138,7 @@ class SendTests(SynchronousTestCase):
         self.assertEqual(chat.log("lobby"), [])
 
     def test_who_may_write(self) -> None:
-        """``can`` tells it, and forbidden says it."""
+        """``can`` in the answer to a join tells who may write; others get ``forbidden``."""
         rooms = {"news": RoomPolicy(writers="moderators"), "club": RoomPolicy(writers="users")}
         chat = ChatHarness(self, rooms=rooms)
         for user, room, can in (
@@ -184,7 +184,7 @@ class RateTests(SynchronousTestCase):
         self.assertEqual(alice.ask("history", room="lobby")["code"], "rate_limited")
 
     def test_coming_back_to_many_rooms_is_no_flood(self) -> None:
-        """As many as one may have, in one command."""
+        """One command may join as many rooms as a connection may have."""
         chat = ChatHarness(self, Limits())
         alice = chat.json(ALICE)
 
@@ -227,7 +227,7 @@ class RateTests(SynchronousTestCase):
         self.assertEqual(alice.take()[-1]["type"], "bye")
 
     def test_numbers_of_rooms(self) -> None:
-        """On one connection, members of one room, and in all."""
+        """Rooms are bounded per connection and in all, and members per room."""
         chat = ChatHarness(self, replace(UNBOUND, rooms_per_connection=2, rooms=2), {"small": RoomPolicy(size=1)})
         alice, bob = chat.json(ALICE, "small", "b"), chat.json(BOB)
 

@@ -68,7 +68,7 @@ class GuestRateTests(SynchronousTestCase):
 
 class ReloadTests(SynchronousTestCase):
     def test_rates_that_a_reload_switches_on(self) -> None:
-        """They are in force at once, for connections that were there before, too."""
+        """Rates that a reload switches on are in force at once, for existing connections, too."""
         chat = ChatHarness(self)
         alice, bob = chat.plain(ALICE), chat.json(BOB, "lobby")
 

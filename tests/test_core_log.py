@@ -27,7 +27,7 @@ class RecentTests(SynchronousTestCase):
         self.assertEqual([cache.after(position) for position in (9, 10, 11, 12)], [None, 0, 1, 2])
 
     def test_it_is_bounded_by_number_and_bytes(self) -> None:
-        """And always is the end of the log: the twin is a list of everything."""
+        """The ring is bounded by number and bytes, and is always the end of the log, which a list keeps whole."""
         rng = random.Random(5)
         for max_events, max_bytes in ((10, 1_000_000), (1_000, 10_000), (1, 1), (7, 3_000)):
             cache, log = EventCache(0, max_events, max_bytes), list[Event]()

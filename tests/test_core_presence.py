@@ -56,7 +56,7 @@ class PresenceTests(SynchronousTestCase):
         self.here = PresenceList("lobby", Scheduler(self.clock.callLater), timers)
 
     def test_persons_with_a_count_of_connections(self) -> None:
-        """What changes in one turn is told at once."""
+        """Presence counts the connections of each person, and tells what changes in one turn at once."""
         watcher = Watcher(self.here)
 
         for author in (ANN, ANN, BEA):
@@ -131,7 +131,7 @@ class PresenceTests(SynchronousTestCase):
 
 class PresenceOfSessionsTests(SynchronousTestCase):
     def test_watching(self) -> None:
-        """On request with the join, or later; plain members count like everybody; leaving the room ends it."""
+        """Presence is sent from the join or later on request, counts plain members, too, and ends with the leave."""
         chat = ChatHarness(self)
         alice = chat.json(ALICE)
 
@@ -166,7 +166,7 @@ class PresenceOfSessionsTests(SynchronousTestCase):
         self.assertEqual((alice.take("presence"), carol.take("presence")), ([], []))
 
     def test_one_that_is_congested_asks_again(self) -> None:
-        """It notices by the version what it has missed."""
+        """A client that was congested sees by the version what it has missed."""
         chat = ChatHarness(self)
         alice, stuck = chat.json(ALICE, "lobby"), chat.json(BOB, connection=MemoryConnection())
         stuck.ask("join", room="lobby", presence=True)

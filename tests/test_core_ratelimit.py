@@ -10,7 +10,7 @@ from twisted_chat.core.ratelimit import TokenBucket
 
 class BucketTests(SynchronousTestCase):
     def test_a_burst_then_a_rate(self) -> None:
-        """It never holds more than its burst, however long nobody takes."""
+        """A bucket never holds more than its burst, however long nobody takes."""
         clock = Clock()
         bucket = TokenBucket(3, 2.0, clock.seconds)
 
@@ -28,7 +28,7 @@ class BucketTests(SynchronousTestCase):
         self.assertEqual((bucket.available(), bucket.wait(), bucket.wait(2)), (1, 0.0, 0.5))
 
     def test_waiting_as_told_is_enough(self) -> None:
-        """Whatever the fractions: after ``wait`` seconds there is a token."""
+        """After ``wait`` seconds there is a token, whatever the fractions."""
         clock = Clock()
         clock.advance(1_763_880_000.123)
         for rate in (0.1, 1 / 3, 0.7, 3.3, 7.0):
@@ -40,7 +40,7 @@ class BucketTests(SynchronousTestCase):
                 bucket.take(1)
 
     def test_over_a_long_time_it_is_the_rate(self) -> None:
-        """Many small looks gain nothing."""
+        """Asking often gains nothing: over a long time it is the rate."""
         clock = Clock()
         bucket = TokenBucket(5, 2.0, clock.seconds)
         taken = 0

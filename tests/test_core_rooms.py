@@ -504,7 +504,7 @@ class CatchingUpTests(SynchronousTestCase):
         self.assertEqual(subscription.texts(), ["one", "two", "three", "four"])
 
     def test_nothing_follows_the_close_frame(self) -> None:
-        """Also when the store was being read for it."""
+        """Nothing follows the close frame, also when the store was being read for the connection."""
         chat = ChatHarness(self, Limits(send_per_second=0, person_per_second=0, recent_events=1))
         writer = chat.json(ALICE, "lobby")
         for text in ("one", "two", "three"):
@@ -523,7 +523,7 @@ class CatchingUpTests(SynchronousTestCase):
         self.assertEqual(subscription.texts(), [])
 
     def test_a_store_that_cannot_be_read_is_asked_once_a_second(self) -> None:
-        """Not as fast as it fails; and reading goes on where it was."""
+        """A store that cannot be read is asked once a second, and reading goes on where it was."""
         chat = ChatHarness(self, Limits(send_per_second=0, person_per_second=0, recent_events=1))
         writer, subscription = chat.json(ALICE, "lobby"), chat.json(BOB)
         for text in ("one", "two", "three"):
@@ -543,7 +543,7 @@ class CatchingUpTests(SynchronousTestCase):
         self.assertEqual(subscription.texts(), ["one", "two", "three"])
 
     def test_retention_that_overtakes_a_reader_is_told(self) -> None:
-        """P4: exactly once, or told plainly."""
+        """A reader that retention overtakes is told how much it misses (P4)."""
         chat = ChatHarness(
             self, Limits(send_per_second=0, person_per_second=0, recent_events=1), {"lobby": RoomPolicy(keep_events=2)}
         )
@@ -561,7 +561,7 @@ class CatchingUpTests(SynchronousTestCase):
         self.assertEqual(came, [("event", 1), ("gap", 3), ("event", 5), ("event", 6), ("live", 6)])
 
     def test_a_broken_socket_is_left_behind(self) -> None:
-        """The others of the room notice nothing."""
+        """A broken socket is dropped, and the others of the room get everything."""
         chat = ChatHarness(self)
         writer, broken, subscription = chat.json(ALICE, "lobby"), chat.plain(BOB), chat.plain(CAROL)
         broken.connection.broken = True
@@ -576,7 +576,7 @@ class CatchingUpTests(SynchronousTestCase):
         self.assertEqual(chat.core.rooms.find(ALICE, "lobby").members, 2)
 
     def test_an_ephemeral_room_tells_what_is_lost(self) -> None:
-        """Nothing is stored; who is slow misses something and is told how much."""
+        """A room that keeps nothing tells a slow reader how much it missed, and stores nothing."""
         chat = ChatHarness(
             self, Limits(send_per_second=0, person_per_second=0, recent_events=4), {"live": RoomPolicy(durable=False)}
         )
@@ -598,7 +598,7 @@ class CatchingUpTests(SynchronousTestCase):
         self.assertEqual(chat.log("live"), [])
 
     def test_announcing_past_a_hole_is_an_error(self) -> None:
-        """P1 is checked where it would be broken."""
+        """A room that would announce past a hole raises an error (P1)."""
         chat = ChatHarness(self)
         lobby = chat.core.rooms.find(ALICE, "lobby")
         with self.assertRaisesRegex(AssertionError, "lobby: announced 2 after 0"):

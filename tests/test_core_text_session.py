@@ -57,7 +57,7 @@ class PlainTests(SynchronousTestCase):
         self.assertEqual((alice.take(), bob.take()), (["in a"], []))
 
     def test_a_fast_one_is_throttled_and_loses_nothing(self) -> None:
-        """It is not read until the bucket has filled; what was read is said at the rate, in order."""
+        """A plain client that is too fast is not read until its bucket has filled; what was read is said at the rate, in order."""
         chat = ChatHarness(self, Limits(send_burst=3, send_per_second=1))
         alice, bob = chat.plain(ALICE), chat.plain(BOB)
 
@@ -89,7 +89,7 @@ class PlainTests(SynchronousTestCase):
         self.assertEqual(bob.take(), ["a", "b", "c"])
 
     def test_who_is_not_read_is_not_taken_for_dead(self) -> None:
-        """A throttled client cannot answer a ping."""
+        """A throttled client is not timed out, because its pong is not read."""
         chat = ChatHarness(self, Limits(send_burst=1, send_per_second=0.01))
         alice = chat.plain(ALICE)
 
@@ -117,7 +117,7 @@ class PlainTests(SynchronousTestCase):
         self.assertIsNone(alice.closed)
 
     def test_a_restart_says_what_waits(self) -> None:
-        """Then 1012, and not a byte more."""
+        """A restart says what waits, then closes with 1012 and sends nothing more."""
         chat = ChatHarness(self, Limits(send_burst=1, send_per_second=0.01))
         alice = chat.plain(ALICE)
         alice.say("1", "2", "3")
@@ -130,7 +130,7 @@ class PlainTests(SynchronousTestCase):
         self.assertEqual([event.text for event in chat.log("lobby") if isinstance(event, Message)], ["1", "2", "3"])
 
     def test_too_big(self) -> None:
-        """What came before it is said; then 4413."""
+        """What came before a message that is too big is said, then the connection ends with 4413."""
         for big in ("x" * 11, b"x" * 11):
             chat = ChatHarness(self, replace(UNBOUND, text_bytes=10))
             alice, bob = chat.plain(ALICE), chat.plain(BOB)

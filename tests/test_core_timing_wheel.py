@@ -50,7 +50,7 @@ class WheelTests(SynchronousTestCase):
         self.assertEqual((one.ticks, two.ticks, three.ticks), ([105], [100 + SLOTS - 1], []))
 
     def test_what_is_further_ahead_is_visited_early(self) -> None:
-        """And what is due now, in the next second."""
+        """What is due beyond the wheel is visited at the end of the round, what is due now in the next second."""
         far, now = Visits(self.wheel), Visits(self.wheel)
 
         self.wheel.schedule(10_000, far)

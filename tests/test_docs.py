@@ -42,13 +42,13 @@ def option_of_twistd_chat(name: str) -> bool:
 
 class DocumentationTests(SynchronousTestCase):
     def test_well_formed(self) -> None:
-        """docutils has nothing to say."""
+        """docutils finds nothing wrong in any page."""
         for page in PAGES:
             settings = {"report_level": Reporter.INFO_LEVEL, "halt_level": Reporter.INFO_LEVEL, "warning_stream": False}
             publish_doctree(page.read_text(), source_path=str(page), settings_overrides=settings)
 
     def test_links(self) -> None:
-        """Pages that are linked or named are there."""
+        """Each page that is linked or named in the documentation exists."""
         for page in PAGES:
             text = page.read_text()
             for target in re.findall(r"<([\w./-]+\.rst)>`_", text):

@@ -14,7 +14,7 @@ def all_errors(base: type[ChatError] = ChatError) -> set[type[ChatError]]:
 
 class ErrorsTests(SynchronousTestCase):
     def test_the_table_is_complete(self) -> None:
-        """Each class is in it, but for those that share the code of one that is; each code once."""
+        """Each error class is in the table, except those that share the code of one that is; each code is there once."""
         codes = [error.code for error in ERRORS]
 
         self.assertEqual(len(codes), len(set(codes)))

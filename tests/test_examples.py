@@ -26,7 +26,7 @@ class BotTests(SynchronousTestCase):
         self.chat.settle()
 
     def test_answers(self) -> None:
-        """A time, a count, and an emoji."""
+        """The bot answers with a time, a count and an emoji."""
         for text in ("hello", "!count", "!time"):
             self.alice.send(text)
             self.chat.settle()
@@ -37,7 +37,7 @@ class BotTests(SynchronousTestCase):
         self.assertEqual([event.of for event in self.chat.log("lobby") if isinstance(event, Reacted)], [2])
 
     def test_comes_back(self) -> None:
-        """Each question is answered once, whatever breaks."""
+        """The bot answers each question once, whatever breaks."""
         for number in range(10):
             self.alice.send("!count")
             if number % 3 == 0:

@@ -259,7 +259,7 @@ class ReadTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_keyboard_interrupt(self) -> None:
-        """As in Twisted, where signals come another way: it ends the connection and not the loop."""
+        """KeyboardInterrupt in a reader ends its connection and not the loop, as in Twisted, where signals come another way."""
 
         def interrupt() -> None:
             raise KeyboardInterrupt
@@ -286,7 +286,7 @@ class ReadTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_interrupted_system_call(self) -> None:
-        """A signal is no error: the loop goes on."""
+        """The loop goes on after a system call that a signal interrupted."""
         self.world.poller.events.append(OSError(errno.EINTR, "interrupted"))
         self.world.reactor.doIteration(0)
         self.assertEqual(self.world.poller.events, [])
@@ -403,7 +403,7 @@ class AvailabilityTests(SynchronousTestCase):
         self.assertEqual(self.lines, [])
 
     def test_each_attribute_missing(self) -> None:
-        """Without one of the attributes Twisted's own loop stays, and one line says so."""
+        """Without one of the attributes Twisted's own loop stays, and one line of the log says so."""
         for name in NAMES:
             self.lines.clear()
             hide(self, EPollReactor, name)

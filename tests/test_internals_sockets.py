@@ -185,7 +185,7 @@ class TlsOutputTests(SynchronousTestCase):
         self.assertFalse(secured.protocol.link.congested)
 
     def test_large_chunk_taken(self) -> None:
-        """A socket that takes it all gets it all."""
+        """A large chunk is written whole to a socket that takes it all."""
         chunk = text_frame(b"z" * 200_000)
 
         self.assertEqual(self.secured.protocol.link.send(chunk), len(chunk))

@@ -45,7 +45,7 @@ class ConformanceTests(SynchronousTestCase):
         return Counter(result["behavior"] for result in results)
 
     def test_protocol(self) -> None:
-        """None fails, none is only just acceptable."""
+        """No case of the Autobahn test-suite fails, and none passes only as non-strict."""
         verdicts = self.run_cases(CASES)
         self.assertEqual(verdicts.total(), COUNT)
         self.assertLessEqual(set(verdicts), ACCEPTABLE)

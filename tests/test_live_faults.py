@@ -93,7 +93,7 @@ class DiskTests(SynchronousTestCase):
         self.keys: list[str] = []
 
     def test_acknowledged_means_synced(self) -> None:
-        """In the order of system calls: a key is written, synced, and only then sent to anybody."""
+        """The trace of system calls shows for each key: written, synced, and only then sent to anybody."""
         strace = need("strace")
         trace = Path(self.mktemp()).absolute()
         calls = "trace=pwrite64,write,fdatasync,fsync,sendto,sendmsg,writev"
@@ -141,7 +141,7 @@ class DiskTests(SynchronousTestCase):
             self.assertRaises(Broken, judge_order, wrong, ["key-1-"])
 
     def test_failed_sync(self) -> None:
-        """EIO from every fsync for a while."""
+        """Nothing is acknowledged while fsync fails with EIO, and the server goes on afterwards."""
         strace = need("strace")
         with Server(self.mktemp()) as server:
 
@@ -174,7 +174,7 @@ class DiskTests(SynchronousTestCase):
             self.survives(server, broken)
 
     def test_full_disk(self) -> None:
-        """A small file system, full for a while."""
+        """Nothing is acknowledged that a full file system did not take, and the server goes on when there is space."""
         if os.geteuid() != 0:
             raise SkipTest("not applicable: only root may mount a small file system")
         directory = Path(tempfile.mkdtemp())

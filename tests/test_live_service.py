@@ -65,7 +65,7 @@ class StartTests(SynchronousTestCase):
             self.assertEqual(stat.S_IMODE((state / "chat.db").stat().st_mode) & 0o007, 0)
 
     def test_two_people_chat(self) -> None:
-        """The thinnest path: what one sends, both see."""
+        """Two people in a room both see what one sends."""
         with Served(self.mktemp()) as server, connect(server.websocket) as alice, connect(server.websocket + "/ws") as bob:
             alice.send("hello")
             self.assertEqual([alice.recv(5), bob.recv(5)], ["hello", "hello"])
@@ -161,7 +161,7 @@ class StartErrorTests(SynchronousTestCase):
             self.assertRegex(self.line("--listen", endpoint), rf"^{endpoint}: Address already in use; stop the other program or ")
 
     def test_second_of_two_ports_taken(self) -> None:
-        """All ports or none."""
+        """A start with two ports of which the second is taken fails, and names it."""
         with socket.create_server(("127.0.0.1", 0)) as other:
             endpoint = f"tcp:{other.getsockname()[1]}:interface=127.0.0.1"
             self.assertIn(endpoint, self.line("--listen=tcp:0:interface=127.0.0.1", "--listen", endpoint))
@@ -230,7 +230,7 @@ class StartErrorTests(SynchronousTestCase):
             self.assertIsNone(server.process.poll())
 
     def test_daemon(self) -> None:
-        """Without ``-n`` the shell hears of a port that is taken, too."""
+        """Without ``-n`` the shell is told of a taken port, too."""
         directory = self.mktemp()
 
         Path(directory).mkdir()
@@ -273,7 +273,7 @@ class DaemonTests(SynchronousTestCase):
         self.assertIn("Server Shut Down", log.read_text())
 
     def test_failed_start(self) -> None:
-        """The log says why, and no process id is left."""
+        """A start that fails leaves its reason in the log and no file with a process id."""
         directory = Path(self.mktemp()).absolute()
 
         directory.mkdir()
@@ -372,7 +372,7 @@ class EndTests(SynchronousTestCase):
             self.assertEqual(server.stderr, "")
 
     def test_second_signal(self) -> None:
-        """Who is in a hurry signals again."""
+        """A second signal ends the server without waiting for its connections."""
         with Served(self.mktemp(), "--drain-seconds=60") as server, socket.create_connection(("127.0.0.1", server.port)) as deaf:
             deaf.sendall(
                 b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -384,7 +384,7 @@ class EndTests(SynchronousTestCase):
             self.assertEqual(server.end(signal.SIGTERM), 128 + signal.SIGTERM)
 
     def test_new_connections_are_refused(self) -> None:
-        """From the signal on the port is closed."""
+        """The port is closed as soon as the signal comes."""
         with Served(self.mktemp()) as server:
             port = server.port
             server.end()
@@ -542,11 +542,13 @@ class TlsTests(SynchronousTestCase):
             self.assertEqual(alice.recv(5), "hello")
 
     def test_curl(self) -> None:
-        """curl offers h2."""
-        shown = self.run_program(
-            "curl", "--silent", "--show-error", "--http2", "--cacert", str(self.authority), self.address("healthz")
-        )
+        """curl, which offers h2, is answered over HTTP/1.1."""
+        options = ("--silent", "--show-error", "--http2", "--write-out", " by HTTP/%{http_version}")
+
+        shown = self.run_program("curl", *options, "--cacert", str(self.authority), self.address("healthz"))
+
         self.assertIn("ok", shown)
+        self.assertIn(" by HTTP/1.1", shown)
 
     def test_node(self) -> None:
         script = """

@@ -53,7 +53,7 @@ class MemoryChatTests(SynchronousTestCase):
         self.assertEqual(str(stranger.problem), "the server answered 401: unauthenticated: token: unknown")
 
     def test_limits_and_rooms(self) -> None:
-        """Those of the server, where a test is about them."""
+        """``limits`` and ``rooms`` are those of the server."""
         chat = MemoryChat(limits=Limits(send_burst=1, send_per_second=0.1), rooms={"live": RoomPolicy(durable=False)})
         room = chat.client("alice").room("live")
 
@@ -97,7 +97,7 @@ class MemoryChatTests(SynchronousTestCase):
         self.assertEqual(chat.texts("lobby"), ["kill", "stop", "deaf", "mute"])
 
     def test_latency(self) -> None:
-        """Bytes take their time."""
+        """With ``latency`` a message takes that long each way."""
         chat = MemoryChat(latency=0.1)
         room = chat.client("alice").room("lobby")
         chat.pass_time(5)

@@ -47,7 +47,7 @@ class ReadTests(HttpCase):
         self.assertEqual(self.seqs("?around=4&limit=3"), [3, 4, 5])
 
     def test_same_event_everywhere(self) -> None:
-        """The shape of the JSON dialect."""
+        """An event has the same JSON over HTTP as in the JSON dialect."""
         event = self.get(EVENTS + "?after=6")["events"][0]
         self.assertEqual((event["kind"], event["text"], event["by"]["name"]), ("message", "line 7", "bob"))
         self.assertEqual(set(event), {"kind", "seq", "id", "at", "by", "text"})
@@ -90,7 +90,7 @@ class SeenTests(HttpCase):
     policies = RoomPolicies({"staff": RoomPolicy(guests=False), "news": RoomPolicy(writers="moderators")}, create=False)
 
     def test_unseen_room_is_like_none(self) -> None:
-        """Word for word."""
+        """A room that one may not see is refused word for word like one that does not exist."""
         for method, body in (("GET", b""), ("POST", b"x")):
             unseen = self.ask("/api/v1/rooms/staff/events", ("Content-Type", "text/plain"), method=method, body=body)
             none = self.ask("/api/v1/rooms/other/events", ("Content-Type", "text/plain"), method=method, body=body)
@@ -131,7 +131,7 @@ class SayTests(HttpCase):
         return self.ask(EVENTS + query, *headers, method="POST", body=body)
 
     def test_text(self) -> None:
-        """201 means: on disk."""
+        """A text that is posted is on disk when the answer is 201."""
         said = self.say("héllo")
 
         self.assertEqual((said["room"], said["seq"], said["duplicate"]), ("lobby", 1, False))
@@ -205,12 +205,12 @@ class SayTests(HttpCase):
         self.assertEqual(self.get(EVENTS)["events"], [])
 
     def test_longest_text(self) -> None:
-        """Also when every character is escaped."""
+        """The longest text fits in a request, also when every character is escaped."""
         body = b'{"text":"' + b"\\u0041" * 16_384 + b'"}'
         self.assertEqual(self.post(body, JSON).status, 201)
 
     def test_store_gone(self) -> None:
-        """Not acknowledged, and worth another try with the same key."""
+        """A post that the store cannot take is answered 503, with the advice to try again."""
         self.store.append = lambda batch: _failed()  # type: ignore[method-assign,assignment,return-value]
 
         reply = self.post(b"x", ("Content-Type", "text/plain"))
@@ -249,7 +249,7 @@ class RateTests(HttpCase):
     limits = Limits(person_burst=3, person_per_second=1.0, query_burst=4, query_per_second=1.0)
 
     def test_saying(self) -> None:
-        """A new name does not buy a new rate."""
+        """A guest cannot escape the rate by a new name."""
         for number in range(3):
             self.say("x", query=f"?name=n{number}")
         reply = self.ask(EVENTS, ("Content-Type", "text/plain"), method="POST", body=b"x")
@@ -284,7 +284,7 @@ class AddressRateTests(HttpCase):
         self.assertEqual(self.statuses("2001:db8:1:2", method="POST", body=b"x"), {201, 429})
 
     def test_others(self) -> None:
-        """The next block has a rate of its own."""
+        """The next block of addresses has a rate of its own."""
         self.statuses("2001:db8:1:2")
 
         self.assertEqual(self.ask(EVENTS, peer=IPv6Address("TCP", "2001:db8:1:3::1", 1)).status, 200)

@@ -31,7 +31,7 @@ class HealthTests(HttpCase):
         self.assertIn("retry-after", reply.headers)
 
     def test_store_that_cannot_commit(self) -> None:
-        """And it is ready again when the store is."""
+        """The server is not ready while the store cannot commit, and ready again when it can."""
         self.probes = []
         wire = self.send("/readyz")
 
@@ -90,7 +90,7 @@ class MetricsTests(HttpCase):
         self.assertEqual(self.reads(("Authorization", "Bearer op")), 200)
 
     def test_proxy_on_this_machine(self) -> None:
-        """A proxy speaks for others, trusted or not."""
+        """Metrics for loopback only are refused to a proxy on this machine, trusted or not: it speaks for others."""
         for header in (("X-Forwarded-For", "203.0.113.5"), ("Forwarded", "for=203.0.113.5"), ("X-Forwarded-For", "127.0.0.1")):
             self.assertEqual(self.reads(header, peer=HERE), 403)
         self.request_auth.proxies = TrustedProxies(["127.0.0.1"])

@@ -27,7 +27,7 @@ class HostsTests(SynchronousTestCase):
             hosts.check(host)
 
     def test_other_names_are_not(self) -> None:
-        """Nor what only begins or ends like an address or a loopback name, nor what is no host at all."""
+        """Names that only begin or end like an address or a loopback name, and what is no host at all, are not known."""
         names = ("evil.test", "evil.test:8080", "localhost.evil.test", "127.0.0.1.evil.test", "evillocalhost", "1.2.3")
         nonsense = ("", ".", "[evil]:80", "[::1].evil.test", "127.0.0.1@evil.test", "127.0.0.1/evil", "localhost evil.test")
         for host in (*names, *nonsense):

@@ -66,7 +66,7 @@ class OriginTests(SynchronousTestCase):
         Origins().check("https://chat.test", "https", "chat.test", with_cookie=True)
 
     def test_odd_host(self) -> None:
-        """A Host that is no host is nobody's origin."""
+        """A Host that is no host name matches no origin."""
         self.refused(Origins(), "https://a", "a/b")
         self.assertIsNone(own_origin("http", "a b"))
 
@@ -169,7 +169,7 @@ class CountTests(SynchronousTestCase):
         self.assertEqual(limiter.connections, 2)
 
     def test_ipv6_network_is_one_address(self) -> None:
-        """Who has an IPv6 address has 2**64 of them."""
+        """All addresses of an IPv6 network count as one, since each owner has 2**64 of them."""
         limiter = ConnectionLimiter(Limits(connections_per_address=2))
 
         limiter.admit("2001:db8::1")

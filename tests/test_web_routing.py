@@ -44,7 +44,7 @@ class FrontTests(HttpCase):
         self.assertEqual(self.ask("/nope", method="BREW").status, 404)
 
     def test_head(self) -> None:
-        """All of GET's answer but its body."""
+        """HEAD is answered like GET, without the body."""
         for target in ("/", "/healthz", "/api/v1/rooms", "/nope"):
             got, head = self.ask(target), self.ask(target, method="HEAD")
             self.assertEqual((head.status, head.body), (got.status, b""))
@@ -52,7 +52,7 @@ class FrontTests(HttpCase):
                 self.assertEqual(head.headers[name], got.headers[name])
 
     def test_security_headers(self) -> None:
-        """On every answer, good or bad."""
+        """Every answer has the security headers, good or bad."""
         for target in ("/", "/client.js", "/healthz", "/metrics", "/nope", "/api/v1/rooms", "/ws", "/api/v1/rooms/%00/events"):
             with self.subTest(target):
                 headers = self.ask(target).headers
@@ -79,7 +79,7 @@ class FrontTests(HttpCase):
         self.assertEqual(self.ask("/", ("Upgrade", "h2c"), ("Connection", "Upgrade")).status, 200)
 
     def test_log(self) -> None:
-        """One line each, without what may be secret."""
+        """Each request is one line of the log, without what may be secret."""
         self.ask("/api/v1/rooms?device=12345678&name=bob", ("Authorization", "Bearer alice"))
         (line,) = self.lines
 
@@ -108,7 +108,7 @@ class FrontTests(HttpCase):
         self.assertNotIn("a bug", reply.body.decode())
 
     def test_pipelined(self) -> None:
-        """Answers come in the order of the requests."""
+        """Answers come in the order of the pipelined requests."""
         wire = Wire(self.site)
         raw = wire.deliver(b"".join(request_head(target=target) for target in (b"/healthz", b"/readyz", b"/nope")))
         self.assertEqual([part[:3] for part in raw.split(b"HTTP/1.1 ")[1:]], [b"200", b"200", b"404"])

@@ -168,7 +168,7 @@ class SizeTests(SiteCase):
         self.refused(request_head(target=b"/" + b"x" * HEAD_BYTES), 431, "too_big")
 
     def test_line_that_never_ends(self) -> None:
-        """Not even a line end is awaited."""
+        """A request line without an end is refused at its bound."""
         self.refused(b"GET /" + b"x" * (HEAD_BYTES + 10), 431, "too_big")
 
     def test_folded_header_that_never_ends(self) -> None:
@@ -199,7 +199,7 @@ class SizeTests(SiteCase):
 
 class TimeTests(SiteCase):
     def test_slow_head(self) -> None:
-        """A byte now and then buys no time."""
+        """A head that comes byte by byte has no more time than any other."""
         wire = self.wire()
 
         for byte in request_head()[:10]:
@@ -259,7 +259,7 @@ class TimeTests(SiteCase):
         self.assertEqual(Reply(wire.taken()).body, b"late")
 
     def test_peer_that_does_not_go(self) -> None:
-        """Who takes no last bytes is cut off."""
+        """A peer that does not close its end is cut off."""
         wire = self.wire()
 
         self.clock.pump([1] * 12)

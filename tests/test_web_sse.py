@@ -198,7 +198,7 @@ class StreamTests(HttpCase):
         self.assertEqual(reader.events()[0][2]["code"], CloseCode.UNAUTHENTICATED)
 
     def test_left_while_the_cursor_is_checked(self) -> None:
-        """Nobody becomes a member who is gone."""
+        """A reader that leaves while its cursor is checked does not become a member."""
         checks: list[Deferred[Unrecoverable | None]] = []
 
         def check(room: object, since: object) -> Deferred[Unrecoverable | None]:
@@ -287,7 +287,7 @@ class EphemeralTests(HttpCase):
     limits = Limits(send_per_second=0, person_per_second=0, query_per_second=0, recent_events=4)
 
     def test_gap(self) -> None:
-        """In a room that keeps nothing, who is slow is told how much is gone."""
+        """A slow reader of a room that keeps nothing is told how much is gone."""
         wire = self.send("/api/v1/rooms/live/events", STREAM)
         reader = Reader(wire)
 

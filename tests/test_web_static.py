@@ -32,7 +32,7 @@ class AssetTests(HttpCase):
         self.assertEqual(self.ask("/icon.svg").headers["content-type"], "image/svg+xml")
 
     def test_not_again(self) -> None:
-        """What the browser has is not sent again."""
+        """A file that the browser has already is answered 304."""
         tag = self.ask("/styles/page.css").headers["etag"]
         for condition in (tag, f'"other", {tag}', f"W/{tag}", "*"):
             reply = self.ask("/styles/page.css", ("If-None-Match", condition))

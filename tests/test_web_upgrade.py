@@ -323,7 +323,7 @@ class RequestTests(Case):
         self.assertEqual(self.admissions, [])
 
     def test_trickled(self) -> None:
-        """The handshake may come byte by byte."""
+        """A handshake that comes byte by byte is accepted."""
         wire = self.wire()
         for byte in handshake():
             wire.deliver(bytes([byte]))
@@ -373,7 +373,7 @@ class OriginTests(Case):
             self.refused(handshake(b"/ws", (b"Origin", origin)), 403, "forbidden")
 
     def test_twice(self) -> None:
-        """Two origins are none."""
+        """A handshake with two origins is refused."""
         self.refused(handshake(b"/ws", OWN, (b"Origin", b"http://evil.test")), 400)
 
     def test_configured(self) -> None:
@@ -425,7 +425,7 @@ class CredentialTests(Case):
         self.opened(handshake(b"/ws", (b"Cookie", b"chat_token=good; chat_token=good"), OWN))
 
     def test_names_that_only_look_alike(self) -> None:
-        """Another cookie's name may contain ours."""
+        """A cookie whose name only contains ours is not read."""
         self.assertTrue(
             self.opened(handshake(b"/ws", (b"Cookie", b"x_chat_token=good; chat_token2=good; chat_token="))).user.guest
         )

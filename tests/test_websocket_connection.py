@@ -116,7 +116,7 @@ class OpeningTests(ProtocolTests):
         self.assertEqual(server_frames(self.socket.take()), [(CLOSE, close_payload(4400, b"name: alice is taken"))])
 
     def test_session_that_fails(self) -> None:
-        """Nothing of the reason leaves the log."""
+        """A session that fails ends the connection with 1011, and the reason is only in the log."""
         self.refuse(ZeroDivisionError("secret"))
         self.assertEqual(server_frames(self.socket.take()), [(CLOSE, close_payload(1011, b"internal error"))])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
@@ -298,7 +298,7 @@ class ClosingTests(ProtocolTests):
         self.assertEqual((self.session.messages, self.session.calls), ([], ["lost"]))
 
     def test_abort(self) -> None:
-        """At once, whatever waits."""
+        """``abort`` ends the connection at once, whatever waits to be sent."""
         self.socket.room = 0
 
         self.link.write(LINE)

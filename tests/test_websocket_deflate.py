@@ -119,7 +119,7 @@ class BombTests(SynchronousTestCase):
         self.assertLessEqual(self.inflated, LIMITS.frame_bytes + 1_000)
 
     def test_in_bytes(self) -> None:
-        """Even if the whole message comes byte by byte."""
+        """A compressed message is inflated no further than its bound, also when it comes byte by byte."""
         for byte in client_frame(TEXT, deflated(bytes(1_000_000)), rsv=4):
             self.connection.deliver(bytes([byte]))
         self.assertLessEqual(self.inflated, LIMITS.frame_bytes + 1_000)

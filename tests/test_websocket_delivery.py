@@ -125,7 +125,7 @@ class DeliveryTests(SynchronousTestCase):
             self.story(Random(seed), UNBOUND)
 
     def test_far_behind(self) -> None:
-        """The same where the room forgets so soon that the log has to be read again."""
+        """Every reader gets every message once, also where the room forgets so soon that the log has to be read again."""
         for seed in range(SEEDS):
             self.story(Random(seed), Limits(send_per_second=0, person_per_second=0, query_per_second=0, recent_events=4))
 

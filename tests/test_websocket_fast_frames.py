@@ -370,7 +370,7 @@ class TrickTests(SynchronousTestCase):
                 self.assertEqual(fast_frames.frame_end(frame[:head], 0), len(frame))
 
     def test_may_wait(self) -> None:
-        """Only what Autobahn would not refuse already may wait for its rest."""
+        """A frame waits for its rest only if Autobahn would not refuse what has come of it."""
         frame = client_frame(TEXT, "héllo".encode() * 40)
 
         for cut in range(1, len(frame)):
