@@ -24,7 +24,7 @@ from websockets.sync.client import ClientConnection, unix_connect
 
 from tests.harness.certificates import make_certificate
 from tests.harness.servers import connect
-from tests.harness.serving import TWISTD, NotReady, Served, environment, run
+from tests.harness.serving import TWISTD, NotReady, Served, ServedCase, environment, run
 from twisted_chat.auth.tokens import Minted, mint
 from twisted_chat.stores.urls import make_shared_tokens
 
@@ -513,16 +513,15 @@ class ReloadTests(SynchronousTestCase):
             return tls.getpeercert(binary_form=True) or b""
 
 
-class TlsTests(SynchronousTestCase):
+class TlsTests(ServedCase):
     """TLS by endpoint string works with what people use; nobody upgrades under h2, so only http/1.1 is agreed on."""
 
-    def setUp(self) -> None:
-        directory = Path(self.mktemp()).absolute()
-        directory.mkdir()
-        key, self.authority = make_certificate(directory)
-        self.server = Served(directory, f"--listen=ssl:0:interface=127.0.0.1:privateKey={key}:certKey={self.authority}")
-        self.server.__enter__()
-        self.addCleanup(self.server.__exit__, None, None, None)
+    authority: Path
+
+    @classmethod
+    def make_server(cls, directory: Path) -> Served:
+        key, cls.authority = make_certificate(directory)
+        return Served(directory, f"--listen=ssl:0:interface=127.0.0.1:privateKey={key}:certKey={cls.authority}")
 
     def test_alpn(self) -> None:
         for offered in ([], ["http/1.1"], ["h2", "http/1.1"]):

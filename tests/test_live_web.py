@@ -11,30 +11,21 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.http_memory import Reply, handshake
-from tests.harness.serving import PATIENCE, Served
+from tests.harness.serving import PATIENCE, Served, ServedCase
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 UPGRADE = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {KEY}")
 ORIGIN = "Origin: http://evil.test"
 
 
-class LiveCase(SynchronousTestCase):
-    """A server for the tests of one class."""
+class LiveCase(ServedCase):
+    """A server on a store in memory, and curl."""
 
     environ: dict[str, str] = {}
-    served: Served
 
     @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        directory = Path.cwd() / cls.__name__
-        cls.served = Served(directory, "--store", "memory:", **cls.environ)
-        cls.served.__enter__()
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.served.__exit__(None, None, None)
-        super().tearDownClass()
+    def make_server(cls, directory: Path) -> Served:
+        return Served(directory, "--store", "memory:", **cls.environ)
 
     def setUp(self) -> None:
         if shutil.which("curl") is None:
@@ -43,7 +34,7 @@ class LiveCase(SynchronousTestCase):
     def curl(self, path: str, *headers: str, more: tuple[str, ...] = ()) -> Reply:
         given = [part for header in headers for part in ("--header", header)]
         command = ["curl", "--silent", "--include", "--path-as-is", "--http1.1", "--max-time", "10", *given, *more]
-        done = subprocess.run([*command, self.served.url.rstrip("/") + path], capture_output=True, check=False, timeout=PATIENCE)
+        done = subprocess.run([*command, self.server.url.rstrip("/") + path], capture_output=True, check=False, timeout=PATIENCE)
         return Reply(done.stdout)
 
     def refused(self, status: int, code: str, path: str, *headers: str, more: tuple[str, ...] = ()) -> Reply:
@@ -55,7 +46,7 @@ class LiveCase(SynchronousTestCase):
         return reply
 
     def connect(self, first: bytes = b"") -> socket.socket:
-        opened = socket.create_connection(("127.0.0.1", self.served.port), timeout=PATIENCE)
+        opened = socket.create_connection(("127.0.0.1", self.server.port), timeout=PATIENCE)
         self.addCleanup(opened.close)
         opened.sendall(first)
         return opened
@@ -99,7 +90,7 @@ class RefusalTests(LiveCase):
 
     def test_403(self) -> None:
         self.refused(403, "forbidden", "/ws", *UPGRADE, ORIGIN)
-        self.refused(403, "forbidden", "/", *UPGRADE, f"Origin: https://127.0.0.1:{self.served.port}")
+        self.refused(403, "forbidden", "/", *UPGRADE, f"Origin: https://127.0.0.1:{self.server.port}")
         self.refused(403, "forbidden", "/ws", *UPGRADE, "Cookie: chat_token=tc_x")
         self.refused(403, "forbidden", "/api/v1/rooms", ORIGIN)
         self.refused(403, "forbidden", "/metrics", "X-Forwarded-For: 203.0.113.1")
@@ -184,7 +175,7 @@ class StreamTests(LiveCase):
 
     def test_curl_is_a_reader(self) -> None:
         """``curl -N`` sees what is said, as it is said."""
-        url = self.served.url + "api/v1/rooms/lobby/events"
+        url = self.server.url + "api/v1/rooms/lobby/events"
         command = ["curl", "--silent", "--no-buffer", "--max-time", "20", "--header", "Accept: text/event-stream", url]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as reader:
             assert reader.stdout is not None
@@ -202,7 +193,7 @@ class StreamTests(LiveCase):
         self.addCleanup(stalled.close)
         stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         stalled.settimeout(PATIENCE)
-        stalled.connect(("127.0.0.1", self.served.port))
+        stalled.connect(("127.0.0.1", self.server.port))
         stalled.sendall(b"GET /api/v1/rooms/big/events?after=0 HTTP/1.0\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n")
 
         self.assertTrue(read_head(stalled).startswith(b"HTTP/1.0 200 "))

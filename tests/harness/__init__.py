@@ -12,7 +12,7 @@ In memory, without sockets and without waiting:
 
 With real sockets and processes, for ``test_live_*``:
 
-* ``serving``: a server in a process of its own, with its ready line and its end
+* ``serving``: a server in a process of its own, with its ready line and its end; ``ServedCase``: one for all tests of a class
 * ``servers``: the same to be killed, traced and started again, and a small blocking JSON client
 * ``certificates``: a self-signed certificate
 * ``programs``: WebSocket clients of Node and Bun, talked to by lines
