@@ -145,8 +145,10 @@ class CheckTests(SynchronousTestCase):
             self.assertRaises(LoadFailed, check, report(**{fault: 1}))
 
     def test_slow_is_not_lossy(self) -> None:
-        """A server that still owes what was under way when patience ended has lost nothing."""
+        """A server that still owes what was under way when patience ended has lost nothing; one that is done has."""
         check(report(missing=20_000, drained=False))
+
+        self.assertRaises(LoadFailed, check, report(missing=20_000, drained=True))
 
     def test_says_what_the_server_said(self) -> None:
         failed = self.assertRaises(LoadFailed, check, report(stalled=True, gone=2, close_code=4429, first_error="too fast"))

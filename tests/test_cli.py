@@ -253,14 +253,20 @@ class EndTests(SynchronousTestCase):
             (CliError("x", Status.REFUSED), Status.REFUSED),
             (StoreError("x"), Status.STORE),
             (Forbidden("x"), Status.FAILED),
-            (BrokenPipeError(), Status.NO_READER),
             (FileNotFoundError(2, "No such file", "x"), Status.STORE),
         ):
             err = io.StringIO()
             world = CommandContext(io.StringIO(), err, {}, lambda size: b"", lambda work: succeed(work()), lambda: 0.0)
             self.assertEqual(ended(error, Namespace(json=True), world), status)
-            if status is not Status.NO_READER:
-                self.assertEqual(json.loads(err.getvalue())["status"], status)
+            self.assertEqual(json.loads(err.getvalue())["status"], status)
+
+    def test_status_without_a_reader(self) -> None:
+        """A command whose output is closed ends with a status of its own and says nothing."""
+        err = io.StringIO()
+        world = CommandContext(io.StringIO(), err, {}, lambda size: b"", lambda work: succeed(work()), lambda: 0.0)
+
+        self.assertEqual(ended(BrokenPipeError(), Namespace(json=True), world), Status.NO_READER)
+        self.assertEqual(err.getvalue(), "")
 
     def test_command_line(self) -> None:
         """What is wrong with it is one line and status 2."""

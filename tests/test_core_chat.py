@@ -20,22 +20,12 @@ class NamesTests(SynchronousTestCase):
         chat.core.sessions.reserve_names([("u7", "Admin")])
         chat.json(ALICE)
         chat.json(guest("eve", 1))
-        for user, fits in (
-            (guest("alice"), False),
-            (guest("Аlice"), False),
-            (guest("a l i c e"), False),
-            (guest("admin"), False),
-            (guest("аdmin"), False),
-            (guest("eve", 2), True),
-            (guest("еve", 2), False),
-            (guest("evelyn"), True),
-            (BOB, True),
-            (replace(BOB, name="alice"), True),
-        ):
-            if fits:
-                chat.core.sessions.check_name(user)
-            else:
-                self.assertRaises(Conflict, chat.core.sessions.check_name, user)
+        for user in (guest("eve", 2), guest("evelyn"), BOB, replace(BOB, name="alice")):
+            chat.core.sessions.check_name(user)
+
+        for name in ("alice", "Аlice", "a l i c e", "admin", "аdmin"):
+            self.assertRaises(Conflict, chat.core.sessions.check_name, guest(name))
+        self.assertRaises(Conflict, chat.core.sessions.check_name, guest("еve", 2))
 
     def test_a_name_is_free_when_its_last_session_has_ended(self) -> None:
         """A name is free when its last session has ended, also of a person with several sessions and names."""

@@ -28,10 +28,7 @@ class ErrorsTests(SynchronousTestCase):
         """What may be tried again does not close with a code that says stop; all of ours are 4400 to 4509."""
         every: list[type[ChatError]] = [*ERRORS, Restarting]
         for error in every:
-            if error.retry:
-                self.assertIn(error.close_code, RETRY_CLOSE_CODES, error)
-            elif error.close_code in RETRY_CLOSE_CODES:
-                raise AssertionError(error)
+            self.assertIs(error.retry, error.close_code in RETRY_CLOSE_CODES, error)
             self.assertTrue(400 <= error.http_status < 600)
             self.assertTrue(4400 <= error.close_code < 4510 or error is LimitReached, error)
 

@@ -524,7 +524,7 @@ class TlsTests(ServedCase):
         return Served(directory, f"--listen=ssl:0:interface=127.0.0.1:privateKey={key}:certKey={cls.authority}")
 
     def test_alpn(self) -> None:
-        for offered in ([], ["http/1.1"], ["h2", "http/1.1"]):
+        for offered, chosen in (([], None), (["http/1.1"], "http/1.1"), (["h2", "http/1.1"], "http/1.1")):
             context = ssl.create_default_context(cafile=str(self.authority))
             if offered:
                 context.set_alpn_protocols(offered)
@@ -532,7 +532,7 @@ class TlsTests(ServedCase):
                 socket.create_connection(("127.0.0.1", self.server.port)) as tcp,
                 context.wrap_socket(tcp, server_hostname="localhost") as tls,
             ):
-                self.assertEqual(tls.selected_alpn_protocol(), "http/1.1" if offered else None)
+                self.assertEqual(tls.selected_alpn_protocol(), chosen)
 
     def test_websockets(self) -> None:
         context = ssl.create_default_context(cafile=str(self.authority))

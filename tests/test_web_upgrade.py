@@ -416,7 +416,9 @@ class CredentialTests(Case):
         self.refused(handshake(b"/ws", (b"Cookie", b"chat_token=good"), (b"Origin", b"http://evil.test")), 403, "forbidden")
 
     def test_two_cookie_lines(self) -> None:
-        self.opened(handshake(b"/ws", (b"Cookie", b"a=b"), (b"Cookie", b'chat_token="good"'), OWN))
+        admission = self.opened(handshake(b"/ws", (b"Cookie", b"a=b"), (b"Cookie", b'chat_token="good"'), OWN))
+
+        self.assertEqual(admission.user, ALICE)
 
     def test_cookie_twice(self) -> None:
         """A neighbouring site can add a cookie of the same name: then it is open whose it is."""
