@@ -1,1 +1,1 @@
-"""Short stories, one module per module; real sockets only in ``test_live_*.py`` (a package, so that ``trial tests`` works, too)."""
+"""Test modules, one for each module of the code; real sockets only in ``test_live_*.py``; ``harness`` has what they share."""

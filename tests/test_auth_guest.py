@@ -20,7 +20,9 @@ class GuestTests(SynchronousTestCase):
     def test_device_keeps_the_id(self) -> None:
         """The same device is the same guest, in another process too, whatever the name."""
         first = counting().user("bob", DEVICE)
+
         again = counting().user("robert", DEVICE)
+
         self.assertEqual(first.id, again.id)
         self.assertTrue(first.id.startswith("g") and first.guest)
 
@@ -34,9 +36,10 @@ class GuestTests(SynchronousTestCase):
         self.assertEqual(len(ids), 3)
 
     def test_without_device(self) -> None:
-        """Each is new, and looks like the others."""
+        """Guests without a device get a new id each, and all such ids have the same form."""
         guests = counting()
         ids = [guests.user().id, guests.user().id, guests.user(None, DEVICE).id]
+
         self.assertEqual(len(set(ids)), 3)
         self.assertEqual({len(id) for id in ids}, {25})
 

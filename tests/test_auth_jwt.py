@@ -86,6 +86,7 @@ class JwtTests(SynchronousTestCase):
         head = raw({"alg": "HS256", "typ": "JWT"}, CLAIMS)[:-1]
         mac = hmac.digest(public.encode(), head.encode(), "sha256")
         forged = head + "." + urlsafe_b64encode(mac).rstrip(b"=").decode()
+
         self.refused(forged, self.ways(read_key("RS256", public)))
         self.refused(forged, self.ways(read_key("RS256", public), read_key("HS256", SECRET)))
 
@@ -97,6 +98,7 @@ class JwtTests(SynchronousTestCase):
     def test_wrong_signature(self) -> None:
         self.refused(sign("another secret of 32 characters!"))
         token = sign()
+
         self.refused(token[:-4] + ("AAAA" if token[-4:] != "AAAA" else "BBBB"))
         self.refused(token.rpartition(".")[0] + ".")
 
@@ -104,17 +106,19 @@ class JwtTests(SynchronousTestCase):
         """Two keys of one algorithm live side by side; the name of a key chooses."""
         old, new = read_key("HS256", SECRET, "old"), read_key("HS256", "b" * 32, "new")
         both = self.ways(old, new)
+
         self.accepted(sign("b" * 32), both)
         self.accepted(sign("b" * 32, header={"kid": "new"}), both)
         self.refused(sign("b" * 32, header={"kid": "old"}), both)
         self.refused(sign("b" * 32, header={"kid": "unknown"}), both)
 
     def test_expiry(self) -> None:
-        """Clocks differ a little, and not more."""
+        """``exp`` has a leeway for clocks that differ, and not a second more."""
         token = sign(exp=NOW)
         self.now = NOW + LEEWAY - 1
         self.accepted(token)
         self.now = NOW + LEEWAY
+
         self.refused(token, error=TokenExpired)
 
     def test_must_expire(self) -> None:
@@ -132,11 +136,12 @@ class JwtTests(SynchronousTestCase):
             self.refused(raw_signed({**CLAIMS, "nbf": value}))
 
     def test_issued_in_the_future(self) -> None:
-        """``iat`` says nothing about validity."""
+        """``iat`` does not make a token invalid, even in the future."""
         self.accepted(sign(iat=NOW + 10_000))
 
     def test_core_broadcast(self) -> None:
         ours = self.ways(audience="chat")
+
         self.accepted(sign(aud="chat"), ours)
         self.accepted(sign(aud=["mail", "chat"]), ours)
         self.refused(sign(aud="mail"), ours)
@@ -145,6 +150,7 @@ class JwtTests(SynchronousTestCase):
 
     def test_issuer(self) -> None:
         ours = self.ways(issuer="https://id.test")
+
         self.accepted(sign(iss="https://id.test"), ours)
         self.refused(sign(iss="https://id.test/"), ours)
         self.refused(sign(), ours)
@@ -203,6 +209,7 @@ class KeyTests(SynchronousTestCase):
         private = RSA_KEY.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         ).decode()
+
         self.assertIn("private", self.refused("RS256", private))
         self.assertIn("another kind", self.refused("RS256", pem(EC_KEY)))
         self.assertIn("another kind", self.refused("ES256", pem(ec.generate_private_key(ec.SECP384R1()))))

@@ -59,6 +59,7 @@ class TokenTests(SynchronousTestCase):
 
     def test_minted_secret_is_not_in_the_record(self) -> None:
         made = mint(lambda size: b"\x01" * size, NOW_MS, user="u1", name="A")
+
         self.assertTrue(re.fullmatch(r"tc_[\w-]{43}", made.token))
         self.assertNotIn(made.token[3:], repr(made))
         self.assertNotIn(made.token[3:], repr(made.record))
@@ -80,6 +81,7 @@ class TokenTests(SynchronousTestCase):
         self.now_ms += 10**12
         user = self.successResultOf(self.tokens.identify(of(token)))
         assert user is not None
+
         self.assertIsNone(user.expires)
 
     def test_another_kind(self) -> None:
@@ -87,7 +89,7 @@ class TokenTests(SynchronousTestCase):
         self.assertIsNone(self.successResultOf(self.tokens.identify(of("eyJ.a.b"))))
 
     def test_damaged(self) -> None:
-        """Half a token does not trouble the store."""
+        """A token of the wrong form is refused without asking the store."""
         self.failureResultOf(self.tokens.identify(of("tc_short")), Unauthenticated)
         self.assertEqual(self.shelf.asked, [])
 

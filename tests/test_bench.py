@@ -74,6 +74,7 @@ class BarTests(SynchronousTestCase):
     def test_at_least(self) -> None:
         """Seven tenths of Bun are enough, less are not, and nothing is not measured."""
         name = "busy room, W = 1,000, durable, to bun"
+
         self.assertEqual(self.verdicts(busy(chat_durable=rates(70), bun=rates(100)))[name], "met")
         self.assertEqual(self.verdicts(busy(chat_durable=rates(69), bun=rates(100)))[name], "not met")
         self.assertEqual(self.verdicts(busy(chat_durable=rates(None), bun=rates(100)))[name], "not measured")
@@ -120,6 +121,7 @@ class ScenarioTests(SynchronousTestCase):
     def test_target(self) -> None:
         """Only this server has rooms that are not kept, and rooms by the thousand are numbered."""
         busy_room, rooms = select(["busy-1000"])[0], select(["rooms"])[0]
+
         self.assertEqual(target(busy_room, Contender("c", "chat", durable=False), 1)["path"], "/ws/live.bench")
         self.assertEqual(target(busy_room, Contender("c", "bun"), 1)["path"], "/ws/bench")
         self.assertEqual(target(rooms, Contender("c", "chat", json=True), 1)["room"], "bench-")
@@ -127,6 +129,7 @@ class ScenarioTests(SynchronousTestCase):
     def test_configuration(self) -> None:
         """The server under test takes the configuration and keeps only what it keeps by default, but for ``live.*``."""
         settings = load(config=str(CONFIGURATION))
+
         self.assertGreater(settings.limits.connections_per_address, 15_000)
         self.assertTrue(settings.policies().policy("bench").durable)
         self.assertFalse(settings.policies().policy("live.bench").durable)
@@ -137,13 +140,15 @@ class CheckTests(SynchronousTestCase):
         check(report())
 
     def test_faults(self) -> None:
-        """Fast and wrong does not count."""
+        """A run that was fast and lost something is reported as failed."""
         for fault in ("missing", "extra", "disorder", "errors", "pages_wrong", "gone", "refused", "unacknowledged"):
             self.assertRaises(LoadFailed, check, report(**{fault: 1}))
 
     def test_slow_is_not_lossy(self) -> None:
-        """A server that still owes what was under way when patience ended has lost nothing."""
+        """A server that still owes what was under way when patience ended has lost nothing; one that is done has."""
         check(report(missing=20_000, drained=False))
+
+        self.assertRaises(LoadFailed, check, report(missing=20_000, drained=True))
 
     def test_says_what_the_server_said(self) -> None:
         failed = self.assertRaises(LoadFailed, check, report(stalled=True, gone=2, close_code=4429, first_error="too fast"))
@@ -161,7 +166,9 @@ class ReportTests(SynchronousTestCase):
         """Medians and ratios in a row; what is missing or failed is said."""
         results = self.results()
         lines = text(results, judge(results), Pace()).splitlines()
+
         row = next(line.split() for line in lines if line.lstrip().startswith("chat durable"))
+
         self.assertEqual(row, ["chat", "durable", "2,000,000", "2.00", "–"])
         self.assertIn("  node: 3 of 3 failed: it fell over", lines)
         self.assertIn("websockets does not take part: no network", lines)
@@ -172,7 +179,7 @@ class ReportTests(SynchronousTestCase):
         self.assertIn("saturated", text(results, [], Pace()))
 
     def test_disturbed(self) -> None:
-        """So it does where something else kept the processors busy."""
+        """A run is reported as disturbed when something else kept the processors busy."""
         results = busy(bun=[Sample({"per_second": 1.0, "others_share": 0.5})])
         self.assertIn("something else was at work", text(results, [], Pace()))
 
@@ -180,10 +187,11 @@ class ReportTests(SynchronousTestCase):
         self.assertIn("bun: 1 of 1 failed", text(busy(bun=rates(None)), [], Pace()))
 
     def test_document(self) -> None:
-        """Programs get the rounds too."""
+        """The JSON document has every round, for programs that read it."""
         results = self.results()
         found = json.loads(json.dumps(document(results, judge(results), Pace())))
         chat = found["scenarios"]["busy-1000"]["contenders"]["chat durable"]
+
         self.assertEqual(chat["median"]["per_second"], 2_000_000)
         self.assertEqual([each["per_second"] for each in chat["rounds"]], [3_000_000, 1_000_000, 2_000_000])
         self.assertIn(
@@ -199,6 +207,7 @@ class ReportTests(SynchronousTestCase):
         picture = ElementTree.fromstring(svg(self.results()))
         bars = [each for each in picture.iter("{http://www.w3.org/2000/svg}rect") if each.get("rx")]
         widths = [float(bar.get("width", "0")) for bar in bars]
+
         self.assertEqual(len(widths), 2)
         self.assertAlmostEqual(widths[0], 2 * widths[1])
 
@@ -212,6 +221,7 @@ class SystemTests(SynchronousTestCase):
     def test_procfs(self) -> None:
         """This process has used time and memory, and belongs to its family."""
         pid = os.getpid()
+
         self.assertIn(pid, procfs.family(pid))
         self.assertIn(pid, procfs.family(os.getppid()))
         self.assertGreater(procfs.cpu_seconds([pid]), 0)
@@ -231,7 +241,9 @@ class SystemTests(SynchronousTestCase):
 
     def test_certificate(self) -> None:
         directory = temporary_directory(self)
+
         certificate, key = write_certificate(directory)
+
         self.assertIn(b"BEGIN CERTIFICATE", certificate.read_bytes())
         self.assertIn(b"PRIVATE KEY", key.read_bytes())
 

@@ -10,7 +10,7 @@ from pytest import TestReport
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.conftest import forbid_skip
-from tests.serving import ROOT
+from tests.harness.serving import ROOT
 
 
 class ChecksTests(SynchronousTestCase):
@@ -23,6 +23,7 @@ class ChecksTests(SynchronousTestCase):
     def test_zope_interfaces_are_checked(self) -> None:
         """The plugin works with this mypy; without it, classes that fail their interface would pass."""
         path = self.mktemp() + ".py"
+
         with open(path, "w") as file:
             file.write(
                 "from zope.interface import implementer\n"
@@ -33,6 +34,7 @@ class ChecksTests(SynchronousTestCase):
             )
         command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "setup.cfg"), path]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
+
         self.assertIn("'Half' is missing following 'IPushProducer' interface members", ended.stdout)
 
     def test_lint(self) -> None:

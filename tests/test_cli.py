@@ -57,15 +57,18 @@ class SendTests(VerbTests):
     def test_lines_in_any_pieces(self) -> None:
         """Lines may come in pieces, with either line end, and the last one without any."""
         self.chunks = [b"on", b"e\r\ntwo\n\n\xc3", b"\xa9\nlast"]
+
         self.assertEqual(self.successResultOf(self.start(send, "send", "lobby", "--json")), Status.DONE)
         self.assertEqual(self.chat.texts("lobby"), ["one", "two", "é", "last"])
         self.assertEqual([line["line"] for line in self.lines()], [1, 2, 4, 5])
 
     def test_more_than_may_wait(self) -> None:
-        """No more are read than may be under way."""
+        """More lines than may be under way at once are all sent, in order."""
         self.chunks = [b"".join(b"%d\n" % number for number in range(WINDOW * 3))]
         running = self.start(send, "send", "lobby")
+
         self.chat.pass_time(10)
+
         self.assertEqual(self.successResultOf(running), Status.DONE)
         self.assertEqual(self.chat.texts("lobby"), [str(number) for number in range(WINDOW * 3)])
 
@@ -74,7 +77,9 @@ class SendTests(VerbTests):
         for _ in range(2):
             self.chunks = [b"1\n2\n"]
             self.successResultOf(self.start(send, "send", "lobby", "--key", "k"))
+
         self.assertEqual(self.chat.texts("lobby"), ["1", "2"])
+
         self.successResultOf(self.start(send, "send", "lobby", "3", "--key", "other"))
         self.assertEqual(len({event.by.id for event in self.chat.log("lobby")}), 2)
 
@@ -82,9 +87,12 @@ class SendTests(VerbTests):
         """Within --wait the server may go and come."""
         self.chat.kill()
         running = self.start(send, "send", "lobby", "hello", "--wait", "60")
+
         self.assertNoResult(running)
+
         self.chat.start()
         self.chat.pass_time(40)
+
         self.assertEqual(self.successResultOf(running), Status.DONE)
         self.assertEqual(self.chat.texts("lobby"), ["hello"])
 
@@ -92,8 +100,10 @@ class SendTests(VerbTests):
         """After --wait it is over, and it says how to go on."""
         self.chat.kill()
         running = self.start(send, "send", "lobby", "hello", "--key", "k", "--wait", "5")
+
         self.chat.pass_time(5)
         error = self.failureResultOf(running, CliError).value
+
         self.assertEqual(error.status, Status.NO_SERVER)
         self.assertIn("is the server running", str(error))
         self.assertIn("0 of 0 messages are known to be kept; the same command with --key k sends the rest", str(error))
@@ -102,8 +112,10 @@ class SendTests(VerbTests):
         """What cannot be said is named by its line; the rest is said."""
         self.chunks = [b"one\n" + b"x" * 20_000 + b"\n\xff\nfour\n"]
         error = self.failureResultOf(self.start(send, "send", "lobby", "--json"), CliError).value
+
         self.assertEqual((error.status, str(error)), (Status.FAILED, "2 of 4 messages are kept, 2 were refused"))
         self.assertEqual(self.chat.texts("lobby"), ["one", "four"])
+
         refused = {line["line"]: line["error"]["code"] for line in self.lines() if "error" in line}
         self.assertEqual(refused, {2: "too_big", 3: "bad_request"})
 
@@ -111,7 +123,9 @@ class SendTests(VerbTests):
         """On a terminal many lines show how far they are, and nothing of it is left."""
         self.world.error_terminal = self.world.output_terminal = True
         self.chunks = [b"x\n" * 50]
+
         self.successResultOf(self.start(send, "send", "lobby"))
+
         self.assertRegex(self.err.getvalue(), r"\r\d+ of 50 messages are kept\x1b\[K")
         self.assertTrue(self.err.getvalue().endswith("\r\x1b[K"))
         self.assertEqual(self.out.getvalue(), "50 messages are kept; the last has number 50\n")
@@ -124,8 +138,10 @@ class SendTests(VerbTests):
     def test_interrupted(self) -> None:
         self.chat.kill()
         running = self.start(send, "send", "lobby", "hello", "--key", "k")
+
         running.cancel()
         self.chat.pass_time(1)
+
         self.failureResultOf(running)
         self.assertIn("the same command with --key k", self.err.getvalue())
 
@@ -142,19 +158,24 @@ class TailTests(VerbTests):
         running: Deferred[int] = Deferred.fromCoroutine(
             tail(parser().parse_args(["tail", "lobby", "--since", "25", "-f"]), self.world)
         )
+
         for number in range(31, 51):
             self.chat.pass_time(0.1)
             self.chat.say("lobby", str(number))
         self.chat.pass_time(2)
         texts = [line.rpartition(": ")[2] for line in self.out.getvalue().splitlines()]
+
         self.assertEqual(texts, [str(number) for number in range(26, 51)])
+
         running.cancel()
         self.chat.pass_time(1)
+
         self.failureResultOf(running)
 
     def test_follow_over_a_restart(self) -> None:
         """What was said meanwhile comes, too, and nothing twice."""
         running = self.start(tail, "tail", "lobby", "--follow")
+
         self.chat.say("lobby", "one")
         self.chat.settle()
         self.chat.kill()
@@ -162,11 +183,14 @@ class TailTests(VerbTests):
         self.chat.start()
         self.chat.say("lobby", "two")
         self.chat.pass_time(20)
+
         self.assertEqual([line.rpartition(": ")[2] for line in self.out.getvalue().splitlines()], ["one", "two"])
         self.assertIn("trying again", self.err.getvalue())
         self.assertIn("connected again", self.err.getvalue())
+
         running.cancel()
         self.chat.pass_time(1)
+
         self.failureResultOf(running)
 
     def test_nothing_there(self) -> None:
@@ -176,7 +200,7 @@ class TailTests(VerbTests):
         self.assertEqual(self.out.getvalue(), "")
 
     def test_nobody_reads(self) -> None:
-        """When the output is closed the command ends."""
+        """The command ends when its output is closed."""
 
         class Closed(io.StringIO):
             def write(self, text: str) -> int:
@@ -184,6 +208,7 @@ class TailTests(VerbTests):
 
         self.chat.say("lobby", "one")
         self.world.stdout = Closed()
+
         self.failureResultOf(self.start(tail, "tail", "lobby", "--follow"), BrokenPipeError)
 
 
@@ -192,6 +217,7 @@ class TalkTests(VerbTests):
         """Lines in, lines out; the end of the input ends it when everything is kept and shown."""
         self.chat.say("lobby", "before")
         self.chunks = [b"hello\n//path\n/nonsense\n/who\n"]
+
         self.assertEqual(self.successResultOf(self.start(talk, "talk", "lobby", "--json")), Status.DONE)
         self.assertEqual([line["text"] for line in self.lines()], ["before", "hello", "/path"])
         self.assertIn("/nonsense is not a command", self.err.getvalue())
@@ -207,9 +233,11 @@ class ShowingTests(SynchronousTestCase):
         """Names, texts and topics are shown with escapes; a further line does not look like somebody's."""
         every = "".join(map(chr, range(0x20))) + "\x7f\x80\x9b\u200b\u202e\u2028\ue000"
         message = Message(7, "b-7", 0, Author("u1", f"al{every}ice"), None, f"hi{every}\nbob: me")
+
         for text in (shown(message), json.dumps(as_json("lobby", message), ensure_ascii=True)):
             unseen = [character for character in text if not character.isprintable() and character != "\n"]
             self.assertEqual(unseen, [])
+
         self.assertTrue(all(line.startswith("         | ") for line in shown(message).split("\n")[1:]))
 
     def test_other_kinds(self) -> None:
@@ -225,14 +253,20 @@ class EndTests(SynchronousTestCase):
             (CliError("x", Status.REFUSED), Status.REFUSED),
             (StoreError("x"), Status.STORE),
             (Forbidden("x"), Status.FAILED),
-            (BrokenPipeError(), Status.NO_READER),
             (FileNotFoundError(2, "No such file", "x"), Status.STORE),
         ):
             err = io.StringIO()
             world = CommandContext(io.StringIO(), err, {}, lambda size: b"", lambda work: succeed(work()), lambda: 0.0)
             self.assertEqual(ended(error, Namespace(json=True), world), status)
-            if status is not Status.NO_READER:
-                self.assertEqual(json.loads(err.getvalue())["status"], status)
+            self.assertEqual(json.loads(err.getvalue())["status"], status)
+
+    def test_status_without_a_reader(self) -> None:
+        """A command whose output is closed ends with a status of its own and says nothing."""
+        err = io.StringIO()
+        world = CommandContext(io.StringIO(), err, {}, lambda size: b"", lambda work: succeed(work()), lambda: 0.0)
+
+        self.assertEqual(ended(BrokenPipeError(), Namespace(json=True), world), Status.NO_READER)
+        self.assertEqual(err.getvalue(), "")
 
     def test_command_line(self) -> None:
         """What is wrong with it is one line and status 2."""
@@ -262,8 +296,10 @@ class EndTests(SynchronousTestCase):
             lambda work: succeed(work()),
             lambda: 0.0,
         )
+
         self.assertEqual(connect.token_of(Namespace(token=None, token_file=None), world), "tc_env")
         self.assertEqual(connect.token_of(Namespace(token="tc_x", token_file=None), world), "tc_x")
+
         error = self.assertRaises(CliError, connect.token_of, Namespace(token="tc secret", token_file=None), world)
         self.assertNotIn("secret", str(error))
         self.assertRaises(CliError, connect.token_of, Namespace(token="a", token_file="b"), world)
@@ -284,7 +320,9 @@ class VerbTableTests(SynchronousTestCase):
                         collect(below)
 
         collect(parser())
+
         self.assertGreater(len(names), 10)
+
         for name in names:
             module, _, function = name.partition(".")
             self.assertTrue(callable(getattr(import_module(f"twisted_chat.cli.{module}"), function)), name)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from twisted.internet.defer import succeed
 
-from tests.serving import ROOT
+from tests.harness.serving import ROOT
 from tests.test_stores_sqlite import SQLiteCase
 from twisted_chat.cli.main import run
 from twisted_chat.cli.options import parser

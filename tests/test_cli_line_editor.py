@@ -17,7 +17,7 @@ def typed(*pieces: bytes) -> tuple[LineEditor, list[LineEntered | Ended]]:
 
 class TypingLineTests(SynchronousTestCase):
     def test_editing(self) -> None:
-        """As in a shell."""
+        """The usual keys of a shell edit the line."""
         for keys, text in (
             (b"hello\x7f\x7fp", "help"),
             (b"abc\x1b[D\x1b[DX", "aXbc"),
@@ -39,12 +39,14 @@ class TypingLineTests(SynchronousTestCase):
         self.assertEqual(typed(b"one\x04")[1], [])
 
     def test_pieces(self) -> None:
-        """Characters and sequences may come in pieces."""
+        """Characters and escape sequences may arrive in pieces."""
         self.assertEqual(typed(b"\xc3", b"\xa9\x1b", b"[", b"Dx")[0].text, "xé")
 
     def test_earlier_lines(self) -> None:
         line, _ = typed(b"one\rtwo\r\x1b[A\x1b[A")
+
         self.assertEqual(line.text, "one")
+
         list(line.feed(b"\x1b[B\x1b[B"))
         self.assertEqual(line.text, "")
 
@@ -62,11 +64,13 @@ class TypingLineTests(SynchronousTestCase):
         """What is written appears above; the row is drawn anew with the cursor where it was."""
         out = io.StringIO()
         screen = Screen(out, "> ", lambda: 40)
+
         screen.write("before\n")
         list(screen.line.feed(b"half a thought\x1b[D"))
         screen.draw()
         screen.write("bob: hi\n")
         screen.leave()
+
         self.assertEqual(
             out.getvalue(),
             "before\n\r\x1b[K> half a thought\r\x1b[15C\r\x1b[Kbob: hi\n> half a thought\r\x1b[15C\r\x1b[K",

@@ -35,7 +35,7 @@ class FindTests(SynchronousTestCase):
         self.assertEqual(self.find(endpoint, host="chat.example.org"), ("chat.example.org", 80, "/ws"))
 
     def test_what_is_wrong(self) -> None:
-        """The error names it."""
+        """The error for a bad address names what is wrong with it."""
         for where, more, error in (
             ("ftp://localhost", {}, "must begin with ws://"),
             ("ws://", {}, "has no host"),

@@ -14,9 +14,9 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 
-from tests.certificates import make_certificate
-from tests.http_memory import Wire, handshake, request_head
-from tests.serving import ROOT
+from tests.harness.certificates import make_certificate
+from tests.harness.http_memory import Wire, handshake, request_head
+from tests.harness.serving import ROOT
 from twisted_chat.client import ReconnectingChatClientFactory, State
 from twisted_chat.client import service as client_service
 from twisted_chat.client.address import ServerAddress, find
@@ -62,6 +62,7 @@ class DocsTests(SynchronousTestCase):
 
     def test_client(self) -> None:
         directory = Path(self.mktemp())
+
         directory.mkdir()
         _, certificate = make_certificate(directory)
         self.names["open"] = lambda name: certificate.open()
@@ -84,28 +85,35 @@ class DocsTests(SynchronousTestCase):
                 self.names["lobby"].send("ping")
                 self.reactor.pass_time(1)
                 self.assertNoResult(done)
+
         self.assertIs(self.names["client"].state, State.ONLINE)
         self.assertEqual(self.chat.texts("lobby").count("build 512 failed"), 1)
         self.assertIn("pong", self.chat.texts("lobby"))
         self.assertIn("bot: ping", self.printed)
         self.assertIsInstance(self.reactor.connecting, ReconnectingChatClientFactory)
+
         case = self.names["BotTests"]("test_answers_also_after_a_break")
         result = unittest.TestResult()
         case.run(result)
+
         self.assertTrue(result.wasSuccessful())
+
         self.names["client"].stopService()
         self.reactor.pass_time(10)
 
     def test_readme(self) -> None:
-        """Both ways to use it from Python."""
+        """Both examples of the README for Python run."""
         where = ServerAddress(self.chat.endpoint, "localhost", 8080, "/", "the README")
         self.patch(client_service, "find", lambda *args, **options: where)
         root = Resource()
+
         self.names.update(root=root, who=lambda token: None)
         for source in self.blocks("README.rst"):
             self.successResultOf(self.run_block(source.replace('"bot.journal"', repr(self.mktemp()))))
+
         self.assertEqual(self.chat.texts("lobby"), ["hello"])
         self.assertEqual(root.listStaticNames(), [b"chat"])
+
         self.names["client"].stopService()
         self.reactor.pass_time(1)
 
@@ -115,6 +123,7 @@ class DocsTests(SynchronousTestCase):
             self.successResultOf(self.run_block(source))
         site = self.reactor.listening
         site.reactor = self.reactor  # or the time-outs of its connections are left behind in the real one
+
         for request, status in (
             (handshake(b"/chat/ws", (b"Cookie", b"session=s1"), (b"Origin", b"http://chat.test:8080")), b"101"),
             (handshake(b"/chat/ws"), b"401"),
@@ -123,4 +132,5 @@ class DocsTests(SynchronousTestCase):
             self.assertEqual(Wire(site).deliver(request).split(b" ")[1], status)
         mount = self.blocks("docs/embedding.rst")[0]
         own = [line for line in mount.splitlines() if line.strip() and not line.startswith("from")]
+
         self.assertLessEqual(len(own), 10)

@@ -14,10 +14,12 @@ class TableTests(SynchronousTestCase):
         """The table of the protocol; unknown ones of the class 44xx stop, everything else unknown comes back."""
         stop = {1000, 1002, 1003, 1007, 1009, 4400, 4401, 4403, 4404, 4406, 4409, 4410, 4413, 4444, 4499}
         back = {1001, 1005, 1006, 1011, 1012, 1013, 4408, 4429, 4500, 4503, 4504, 4508, 4509, 3000, 4000, 4600, 4999}
+
         for code in stop:
             self.assertFalse(comes_back_after_close(code), code)
         for code in back:
             self.assertTrue(comes_back_after_close(code), code)
+
         self.assertEqual({int(code) for code in CloseCode} - stop - back, set())
 
     def test_statuses(self) -> None:
@@ -40,6 +42,7 @@ class TableTests(SynchronousTestCase):
 
     def test_errors_of_the_future(self) -> None:
         found = refusal(ErrorBody(code="too_early", message="later", retry=True))
+
         self.assertIsInstance(found, UnknownError)
         self.assertEqual((found.code, found.retry, found.retry_after_ms), ("too_early", True, None))
         self.assertFalse(refusal(ErrorBody(code="unavailable", message="never", retry=False)).retry)

@@ -91,26 +91,33 @@ class FactoryTests(SynchronousTestCase):
     def test_connects(self) -> None:
         """The connection that ``connectTCP`` makes is the client's first."""
         factory, connector = self.connect()
+
         self.assertIs(factory.client.state, State.ONLINE)
+
         sent = factory.client.room("lobby").send("hello")
         self.chat.settle()
+
         self.assertEqual(self.successResultOf(sent).seq, 1)
         self.assertEqual(connector.attempts, 1)
 
     def test_reconnects(self) -> None:
-        """With the client's backoff, and what the client remembers."""
+        """A factory reconnects with the client's backoff and with what the client remembers."""
         factory, connector = self.connect()
         texts: list[str | None] = []
+
         factory.client.room("lobby").on(Message, lambda event: texts.append(event.text))
         self.chat.settle()
         assert connector.wire is not None
         connector.wire.cut()
         self.chat.kill()
         self.chat.pass_time(10)
+
         self.assertEqual(connector.attempts, 5)
+
         self.chat.start()
         self.chat.say("lobby", "meanwhile")
         self.chat.pass_time(10)
+
         self.assertIs(factory.client.state, State.ONLINE)
         self.assertEqual(texts, ["meanwhile"])
 
@@ -121,19 +128,26 @@ class FactoryTests(SynchronousTestCase):
         from twisted_chat.users import User
 
         chat_people["tc_1"] = User(id="u1", name="alice")
+
         factory, connector = self.connect(token=lambda: token)
+
         self.assertIs(factory.client.state, State.CONNECTING)
+
         token.callback("tc_1")
         self.chat.settle()
+
         self.assertIs(factory.client.state, State.ONLINE)
         self.assertEqual(connector.attempts, 2)
 
     def test_stop(self) -> None:
         factory, connector = self.connect()
         stopped = factory.stopTrying()
+
         self.chat.settle()
         self.successResultOf(stopped)
+
         self.assertEqual(connector.state, "disconnected")
+
         self.chat.pass_time(60)
         self.assertEqual(connector.attempts, 1)
 
@@ -142,7 +156,9 @@ class FactoryTests(SynchronousTestCase):
         connector = Connector(self.chat, factory)
         connector.connect()
         stopped = factory.stopTrying()
+
         self.chat.clock.calls.reverse()
         self.chat.settle()
         self.successResultOf(stopped)
+
         self.assertEqual(connector.state, "disconnected")

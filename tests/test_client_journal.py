@@ -42,13 +42,16 @@ class JournalTests(SynchronousTestCase):
         journal.close()
 
     def test_new(self) -> None:
-        """Who we are stays."""
+        """A new journal has no messages, and keeps the device with which it was opened first."""
         journal = self.journal()
+
         self.assertEqual(journal.open("device-1"), [])
         self.assertEqual(journal.device, "device-1")
+
         self.killed(journal)
         again = self.journal()
         again.open("device-2")
+
         self.assertEqual(again.device, "device-1")
 
     def test_accepted(self) -> None:
@@ -63,17 +66,21 @@ class JournalTests(SynchronousTestCase):
             React(room="ops", key="e", of=3, emoji="+", on=False),
             Topic(room="ops", key="f", text="t"),
         ]
+
         for post in posts:
             journal.put(post, encode(post))
         journal.done("lobby", "b")
         self.killed(journal)
+
         self.assertEqual(self.journal().open("x"), [posts[0], *posts[2:]])
 
     def test_before_sync(self) -> None:
-        """It is with the operating system when ``put`` returns: the end of the process, however it comes, loses nothing."""
+        """What ``put`` has taken is with the operating system: the end of the process loses none of it."""
         journal = self.journal()
+
         journal.open("device-1")
         self.put(journal, "a")
+
         self.assertIn(b'"key":"a"', Path(self.path).read_bytes())
 
     def test_cursors(self) -> None:
@@ -83,33 +90,40 @@ class JournalTests(SynchronousTestCase):
         journal.move({"lobby": CURSOR, "ops": None})
         self.killed(journal)
         again = self.journal()
+
         again.open("x")
+
         self.assertEqual(again.cursors, {"lobby": CURSOR})
 
     def test_torn(self) -> None:
         """A line that was being written at the end is as if it had never been; what follows is not spoilt by it."""
         journal = self.journal()
+
         journal.open("device-1")
         self.put(journal, "a")
         self.killed(journal)
         with open(self.path, "ab") as file:
             file.write(b'{"put":{"type":"send","room":"lob')
         again = self.journal()
+
         self.assertEqual([post.key for post in again.open("x")], ["a"])
+
         self.put(again, "b")
         self.killed(again)
+
         self.assertEqual([post.key for post in self.journal().open("x")], ["a", "b"])
 
     def test_damaged(self) -> None:
         """Anything else that cannot be read is said, with its line and the cure."""
         Path(self.path).write_text('{"device":"device-1"}\nnonsense\n{"device":"device-1"}\n')
+
         with self.assertRaises(StateError) as caught:
             self.journal().open("x")
         self.assertIn("line 2 cannot be read", str(caught.exception))
         self.assertIn("move the file away", str(caught.exception))
 
     def test_two_programs(self) -> None:
-        """A file belongs to one program at a time."""
+        """A second program cannot open a journal that one has open."""
         self.journal().open("device-1")
         with self.assertRaises(StateError) as caught:
             self.journal().open("device-2")
@@ -119,6 +133,7 @@ class JournalTests(SynchronousTestCase):
         """What is of no use any more is thrown away, and nothing else is."""
         self.patch(journal_module, "SLACK_BYTES", 4_096)
         journal = self.journal()
+
         journal.open("device-1")
         self.put(journal, "kept")
         for number in range(1_000):
@@ -129,11 +144,12 @@ class JournalTests(SynchronousTestCase):
             self.assertLess(os.path.getsize(self.path), 8_192)
         self.killed(journal)
         again = self.journal()
+
         self.assertEqual([post.key for post in again.open("x")], ["kept"])
         self.assertEqual(again.cursors["lobby"].seq, 999)
 
     def test_no_place(self) -> None:
-        """A file that cannot be is said at once."""
+        """A journal in a directory that does not exist is refused when it is opened."""
         with self.assertRaises(StateError) as caught:
             Journal("/nowhere/at/all/journal").open("x")
         self.assertIn("cannot be used: No such file or directory", str(caught.exception))
@@ -141,6 +157,7 @@ class JournalTests(SynchronousTestCase):
     def test_disk_full(self) -> None:
         """What could not be kept was not accepted, and half a line is taken back."""
         journal = self.journal()
+
         journal.open("device-1")
         self.put(journal, "a")
         real = os.write
@@ -151,10 +168,13 @@ class JournalTests(SynchronousTestCase):
             raise OSError(28, "No space left on device")
 
         self.patch(os, "write", full)
+
         self.assertRaises(StateError, self.put, journal, "b")
+
         self.patch(os, "write", real)
         self.put(journal, "c")
         self.killed(journal)
+
         self.assertEqual([post.key for post in self.journal().open("x")], ["a", "c"])
 
     def test_only_the_owner_may_read(self) -> None:
@@ -163,7 +183,9 @@ class JournalTests(SynchronousTestCase):
         with open(self.path, "wb"):
             os.chmod(self.path, 0o644)
         journal = self.journal()
+
         journal.open("device-1")
+
         self.assertEqual(os.stat(self.path).st_mode & 0o777, 0o600)
 
         self.patch(journal_module, "SLACK_BYTES", -1)

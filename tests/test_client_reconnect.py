@@ -24,9 +24,11 @@ class BackoffTests(SynchronousTestCase):
 
     def test_reset(self) -> None:
         backoff = Backoff(lambda: 1.0)
+
         for _ in range(5):
             backoff.wait()
         backoff.reset()
+
         self.assertEqual(backoff.wait(), 0.5)
 
     def test_asked(self) -> None:

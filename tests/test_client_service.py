@@ -34,34 +34,43 @@ class ClientTests(SynchronousTestCase):
 
 class ConnectionTests(ClientTests):
     def test_states(self) -> None:
-        """Whoever watches is told of each change."""
+        """A watcher is told of each change of the state."""
         client = self.chat.client("alice", started=False)
         states: list[State] = []
+
         client.watch(lambda client: states.append(client.state))
         client.startService()
         self.chat.settle()
         self.chat.kill()
         self.chat.settle()
+
         self.assertIn("1006", str(client.problem))
+
         self.chat.start()
         self.chat.pass_time(1)
         client.stopService()
         self.chat.settle()
+
         self.assertEqual([state.name for state in states], ["CONNECTING", "ONLINE", "WAITING", "CONNECTING", "ONLINE", "STOPPED"])
 
     def test_failing_watcher(self) -> None:
-        """Its failure is logged and stops nothing."""
+        """A watcher that raises is logged and stops nothing."""
         client = self.chat.client("alice", started=False)
+
         client.watch(lambda _: 1 // 0)
         client.startService()
         self.chat.settle()
+
         self.assertIs(client.state, State.ONLINE)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
 
     def test_when_online(self) -> None:
         client = self.chat.client("alice", started=False)
+
         online = client.when_online()
+
         self.assertNoResult(online)
+
         client.startService()
         self.chat.settle()
         self.successResultOf(online)
@@ -71,18 +80,22 @@ class ConnectionTests(ClientTests):
         """A service may be stopped from its own callbacks."""
         client = self.chat.client("alice", started=False)
         stopped = client.when_online().addCallback(lambda _: client.stopService())
+
         client.watch(lambda client: client.stopService() if client.state is State.ONLINE else None)
         client.startService()
         self.chat.settle()
         self.successResultOf(stopped)
+
         self.assertIs(client.state, State.STOPPED)
 
     def test_same_guest(self) -> None:
         """A guest is the same after each reconnect, with the name that the server made up the first time."""
         client = self.client(None)
         me = client.me
+
         self.chat.cut()
         self.chat.pass_time(1)
+
         self.assertEqual(client.me, me)
 
     def test_token(self) -> None:
@@ -101,11 +114,14 @@ class ConnectionTests(ClientTests):
             self.assertEqual((client.me.id, client.me.guest), ("u1", False))
 
     def test_token_not_to_be_had(self) -> None:
-        """That is a problem that passes."""
+        """A token function that fails is tried again later."""
         answers = iter([fail(OSError("no network")), succeed("tc_alice")])
+
         client = self.client(None, token=lambda: next(answers))
+
         self.assertIs(client.state, State.WAITING)
         self.assertEqual(str(client.problem), "no token could be fetched: OSError: no network")
+
         self.chat.pass_time(1)
         self.assertIs(client.state, State.ONLINE)
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
@@ -118,19 +134,23 @@ class ConnectionTests(ClientTests):
             self.chat.pass_time(16.1)
             self.assertEqual(len(self.chat.wires), 1)
         attempts = self.chat.endpoint.attempts
+
         for _ in range(200):
             self.chat.pass_time(0.5)
             self.chat.cut()
+
         self.assertLess(self.chat.endpoint.attempts - attempts, 14)
 
     def test_retry_now(self) -> None:
         """A program that knows the network is back need not wait."""
         self.chat.kill()
         client = self.client()
+
         self.chat.pass_time(200)
         self.chat.start()
         client.retry_now()
         self.chat.settle()
+
         self.assertIs(client.state, State.ONLINE)
 
     def test_restart_of_the_server(self) -> None:
@@ -139,9 +159,11 @@ class ConnectionTests(ClientTests):
         self.chat.stop()
         self.chat.start()
         times = []
+
         for client in clients:
             client.watch(lambda client: times.append(self.chat.clock.seconds()) if client.state is State.ONLINE else None)
         self.chat.pass_time(15)
+
         self.assertEqual([client.state for client in clients], [State.ONLINE] * 30)
         self.assertGreater(max(times) - min(times), 5)
         self.assertEqual(self.chat.endpoint.attempts, 60)
@@ -165,8 +187,10 @@ class StopTests(ClientTests):
         room = client.room("lobby")
         sent = [room.send(f"message {number}") for number in range(100)]
         stopped = client.stopService()
+
         self.chat.settle()
         self.successResultOf(stopped)
+
         self.assertEqual([self.successResultOf(each).seq for each in sent], list(range(1, 101)))
         self.assertEqual(self.chat.wires, [])
         assert self.chat.chat is not None
@@ -178,10 +202,14 @@ class StopTests(ClientTests):
         self.chat.kill()
         sent = client.room("lobby").send("hello")
         stopped = client.stopService()
+
         self.chat.pass_time(2.9)
+
         self.assertNoResult(stopped)
+
         self.chat.pass_time(0.2)
         self.successResultOf(stopped)
+
         self.failureResultOf(sent, ClientStopped)
 
     def test_flush_after_reconnect(self) -> None:
@@ -190,8 +218,10 @@ class StopTests(ClientTests):
         self.chat.cut()
         sent = client.room("lobby").send("hello")
         stopped = client.stopService()
+
         self.chat.pass_time(1)
         self.successResultOf(stopped)
+
         self.assertEqual(self.successResultOf(sent).seq, 1)
 
     def test_deaf_server(self) -> None:
@@ -199,13 +229,16 @@ class StopTests(ClientTests):
         client = self.client()
         self.chat.wires[0].deaf = True
         stopped = client.stopService()
+
         self.chat.pass_time(2.1)
         self.successResultOf(stopped)
+
         self.assertEqual(self.chat.wires, [])
 
     def test_twice(self) -> None:
         client = self.client()
         first, second = client.stopService(), client.stopService()
+
         self.chat.settle()
         self.successResultOf(first)
         self.successResultOf(second)
@@ -215,22 +248,28 @@ class StopTests(ClientTests):
         client = self.client()
         room = client.room("lobby")
         texts = self.seen(room)
+
         self.chat.settle()
         client.stopService()
         self.chat.settle()
+
         self.failureResultOf(room.send("while stopped"), ClientStopped)
+
         self.chat.say("lobby", "meanwhile")
         client.startService()
         self.chat.settle()
+
         self.assertEqual(texts, ["meanwhile"])
 
     def test_nothing_is_left(self) -> None:
-        """No call of a stopped client is pending."""
+        """A stopped client has no delayed call left."""
         client = self.client()
+
         client.room("lobby").send("hello")
         self.chat.pass_time(20)
         client.stopService()
         self.chat.settle()
+
         self.assertEqual([call for call in self.chat.clock.calls if "client" in repr(call.func)], [])
 
 
@@ -240,8 +279,10 @@ class QueueTests(ClientTests):
         client = self.chat.client("alice", started=False)
         room = client.room("lobby")
         sent = [room.send(f"message {number}") for number in range(20)]
+
         client.startService()
         self.chat.settle()
+
         self.assertEqual(self.chat.texts("lobby"), [f"message {number}" for number in range(20)])
         self.assertEqual([self.successResultOf(each).seq for each in sent], list(range(1, 21)))
 
@@ -250,9 +291,12 @@ class QueueTests(ClientTests):
         client = self.chat.client("alice", started=False, queue=2)
         room = client.room("lobby")
         sent = [room.send("one"), room.send("two")]
+
         self.failureResultOf(room.send("three"), QueueFull)
+
         client.startService()
         self.chat.settle()
+
         self.assertEqual([self.successResultOf(each).text for each in sent], ["one", "two"])
         self.assertNoResult(room.send("four"))
 
@@ -262,6 +306,7 @@ class QueueTests(ClientTests):
         room = client.room("lobby")
         self.chat.settle()
         sent: list[Deferred[Any]] = []
+
         for round_number in range(10):
             self.chat.wires[0].mute = True
             sent += [room.send(f"{round_number}-{number}") for number in range(7)]
@@ -269,6 +314,7 @@ class QueueTests(ClientTests):
             self.chat.cut()
             self.chat.pass_time(30)
         texts = [f"{round_number}-{number}" for round_number in range(10) for number in range(7)]
+
         self.assertEqual(self.chat.texts("lobby"), texts)
         self.assertEqual([self.successResultOf(each).text for each in sent], texts)
 
@@ -279,6 +325,7 @@ class QueueTests(ClientTests):
         texts = self.seen(bob.room("lobby", history=None))
         room = alice.room("lobby")
         sent: list[Deferred[Any]] = []
+
         for step in range(300):
             sent.append(room.send(str(step)))
             chat.pass_time(0.013)
@@ -291,6 +338,7 @@ class QueueTests(ClientTests):
                 chat.start()
         chat.pass_time(60)
         expected = [str(step) for step in range(300)]
+
         self.assertEqual(chat.texts("lobby"), expected)
         self.assertEqual(texts, expected)
         self.assertEqual([self.successResultOf(each).seq for each in sent], list(range(1, 301)))
@@ -299,6 +347,7 @@ class QueueTests(ClientTests):
         """Between the server's close frame and the end of the connection nothing can be sent; it waits for the next one."""
         chat = MemoryChat(latency=0.01)
         room = chat.client("alice").room("lobby")
+
         chat.pass_time(1)
         chat.stop()
         chat.pass_time(0.012)
@@ -307,6 +356,7 @@ class QueueTests(ClientTests):
             chat.pass_time(0.001)
         chat.start()
         chat.pass_time(20)
+
         self.assertEqual(chat.texts("lobby"), [str(number) for number in range(60)])
 
     def test_rate(self) -> None:
@@ -315,11 +365,14 @@ class QueueTests(ClientTests):
         client = self.client()
         room = client.room("lobby")
         refused: list[object] = []
+
         self.patch(Sender, "post_refused", lambda *args: refused.append(args))
         for number in range(50):
             room.send(str(number))
         self.chat.pass_time(2)
+
         self.assertLess(len(self.chat.texts("lobby")), 30)
+
         self.chat.pass_time(4)
         self.assertEqual(self.chat.texts("lobby"), [str(number) for number in range(50)])
         self.assertEqual(refused, [])
@@ -330,6 +383,7 @@ class QueueTests(ClientTests):
             people={"tc_alice": ALICE}, limits=Limits(send_per_second=0, person_burst=3, person_per_second=5.0)
         )
         rooms = [self.client(None, token="tc_alice").room(name) for name in ("one", "two")]
+
         for number in range(20):
             for room in rooms:
                 room.send(str(number))
@@ -353,10 +407,13 @@ class JournalTests(ClientTests):
         self.vanish(first)
         self.chat.start()
         second = self.client(journal=path)
+
         self.chat.settle()
+
         self.assertEqual(self.chat.texts("lobby"), ["kept by the server", "too", "never sent"])
         self.assertEqual(second.me, first.me)
         self.assertEqual(len(second.outbox), 0)
+
         for each in (*kept, lost):
             self.assertNoResult(each)
 
@@ -382,7 +439,9 @@ class JournalTests(ClientTests):
         self.chat.say("lobby", "four")
         second = self.client(journal=path)
         texts = self.seen(second.room("lobby"))
+
         self.chat.settle()
+
         self.assertEqual(texts, ["two", "three", "four"])
 
     def test_stopped(self) -> None:
@@ -391,12 +450,16 @@ class JournalTests(ClientTests):
         client = self.client(journal=path, flush_seconds=1.0)
         self.chat.kill()
         sent = client.room("lobby").send("hello")
+
         client.stopService()
         self.chat.pass_time(2)
+
         self.assertIn("goes out at the next start", str(self.failureResultOf(sent, Postponed).value))
+
         self.chat.start()
         client.startService()
         self.chat.settle()
+
         self.assertEqual(self.chat.texts("lobby"), ["hello"])
 
     def test_own_key(self) -> None:
@@ -405,10 +468,14 @@ class JournalTests(ClientTests):
         client = self.client(journal=path)
         room = client.room("lobby")
         first, second = room.send("line 1", key="log:1"), room.send("line 1", key="log:1")
+
         self.chat.settle()
+
         self.assertEqual(self.successResultOf(first), self.successResultOf(second))
+
         third = room.send("line 1", key="log:1")
         self.chat.settle()
+
         self.assertEqual(self.successResultOf(third).seq, 1)
         self.assertEqual(self.chat.texts("lobby"), ["line 1"])
 
@@ -417,10 +484,14 @@ class JournalTests(ClientTests):
         path = self.mktemp()
         Path(path).write_text('{"device":"a-device"}\n{"put":{"type":"send","room":"lobby","key":"k","text":""}}\n')
         client = self.client(journal=path)
+
         self.chat.settle()
+
         self.assertEqual(len(client.outbox), 0)
+
         client.stopService()
         self.chat.settle()
+
         self.assertNotIn('"put"', self.written_anew(path))
 
     def written_anew(self, path: str) -> str:
@@ -446,6 +517,8 @@ class ResetTests(ClientTests):
         other.say("lobby", "new 2")
         other.settle()
         self.chat.store = other.store
+
         self.chat.start()
         self.chat.pass_time(1)
+
         self.assertEqual((texts, resets), (["old", "new 1", "new 2"], ["epoch"]))

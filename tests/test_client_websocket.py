@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.ws_memory import CLOSE
+from tests.harness.ws_memory import CLOSE
 from twisted_chat.client import ChatClient, ClientEnded, Closed, ConnectionProblem, HandshakeRefused, State
 from twisted_chat.protocol.frames import frame, switching_protocols, text_frame
 from twisted_chat.testing import MemoryChat
@@ -110,37 +110,47 @@ class StrangeServers(SynchronousTestCase):
 
 class RefusalTests(StrangeServers):
     def test_503(self) -> None:
-        """It backs off, more and more, does not hammer, and comes back when it may."""
+        """The client backs off further with each 503, and comes back when the server takes it."""
         self.strange(http(b"503 Service Unavailable"))
         client = self.client()
+
         self.assertIs(client.state, State.WAITING)
         assert isinstance(client.problem, HandshakeRefused)
         self.assertEqual(client.problem.status, 503)
+
         self.chat.pass_time(60)
         # 0.5 + 1 + 2 + 4 + 8 + 16 + 30: with the longest of the random waits.
         self.assertEqual(self.chat.endpoint.attempts, 7)
+
         self.recovers(client)
 
     def test_our_own_refusal(self) -> None:
         """The body says whether to come back, and when."""
         body = b'{"error":{"code":"limit","message":"full","retry":true,"retry_after_ms":5000}}'
+
         self.strange(http(b"429 Too Many Requests", body, b"Retry-After: 5"))
         client = self.client()
+
         self.assertEqual(str(client.problem), "the server answered 429: limit: full")
+
         self.chat.pass_time(4.9)
         self.assertEqual(self.chat.endpoint.attempts, 1)
+
         self.recovers(client)
 
     def test_retry_after(self) -> None:
-        """So does the header of somebody else."""
+        """The client waits as long as ``Retry-After`` says, also when it is not the chat that answers."""
         self.strange(http(b"503 Service Unavailable", b"<html>", b"Retry-After: 20"))
         client = self.client()
+
         self.chat.pass_time(19)
+
         self.assertEqual(self.chat.endpoint.attempts, 1)
+
         self.recovers(client)
 
     def test_body_without_length(self) -> None:
-        """The answer ends with the connection."""
+        """The body of a refusal without a length ends with the connection."""
         self.strange(says(b"HTTP/1.1 503 Busy\r\n\r\n<html>"), close=True)
         self.assertEqual(str(self.client().problem), "the server answered 503")
 
@@ -149,11 +159,14 @@ class RefusalTests(StrangeServers):
         server = self.strange(http(b"401 Unauthorized", b'{"error":{"code":"unauthenticated","message":"no","retry":false}}'))
         client = self.client(token="tc_old", started=False)
         sent = client.room("lobby").send("hello")
+
         client.startService()
         self.chat.pass_time(60)
+
         self.assertIn(b"\r\nAuthorization: Bearer tc_old\r\n", server.protocols[0].heard)
         self.assertEqual(self.chat.endpoint.attempts, 1)
         self.assertIs(client.state, State.ENDED)
+
         error = self.failureResultOf(sent, ClientEnded).value
         self.assertEqual(str(error), "the chat client has given up: the server answered 401: unauthenticated: no")
         self.failureResultOf(client.when_online(), ClientEnded)
@@ -164,13 +177,15 @@ class RefusalTests(StrangeServers):
         tokens = iter(["tc_1", "tc_2", "tc_3"])
         server = self.strange(http(b"401 Unauthorized"))
         client = self.client(token=lambda: next(tokens))
+
         self.chat.pass_time(60)
+
         self.assertEqual([b"tc_1" in server.protocols[0].heard, b"tc_2" in server.protocols[1].heard], [True, True])
         self.assertEqual(self.chat.endpoint.attempts, 2)
         self.assertIs(client.state, State.ENDED)
 
     def test_404(self) -> None:
-        """Nothing is there that could come back."""
+        """The client gives up at a 404."""
         self.strange(http(b"404 Not Found"))
         self.assertIs(self.client().state, State.ENDED)
 
@@ -197,30 +212,33 @@ class GarbageTests(StrangeServers):
             self.recovers(client)
 
     def test_endless_head(self) -> None:
-        """What never ends is not kept."""
+        """A head that does not end is refused."""
         self.strange(says(b"HTTP/1.1 101 Switching\r\n" + b"X: y\r\n" * 10_000))
         self.assertIn("is not HTTP", self.problem(self.client()))
 
     def test_ends_at_once(self) -> None:
         self.strange(says(b""), close=True)
         client = self.client()
+
         self.assertIn("ended within the handshake", self.problem(client))
+
         self.recovers(client)
 
     def test_wrong_accept(self) -> None:
-        """Not an answer to our handshake but to another one (RFC 6455 section 4.1)."""
+        """An accept value that belongs to another key is refused (RFC 6455 section 4.1)."""
         self.strange(says(switching_protocols(b"dGhlIHNhbXBsZSBub25jZQ==", "chat.v1.json")))
         self.assertIn("the handshake failed: HTTP Sec-WebSocket-Accept bogus", self.problem(self.client()))
 
     def test_101_with_bytes(self) -> None:
-        """A head that is not text."""
+        """A 101 whose head is no text is refused."""
         self.strange(lambda request: switches(request).replace(b"Upgrade: websocket", b"X: \xff\xfe\r\nUpgrade: websocket"))
         client = self.client()
+
         self.assertIn("could not be dealt with", self.problem(client))
         self.assertEqual(len(self.flushLoggedErrors()), 1)
 
     def test_another_service(self) -> None:
-        """A WebSocket, but not a chat."""
+        """A WebSocket server that is no chat is refused."""
         self.strange(lambda request: switching_protocols(request.split(b"Sec-WebSocket-Key: ")[1].split(b"\r\n")[0]))
         self.assertEqual(self.problem(self.client()), "the server does not speak chat.v1.json")
 
@@ -243,7 +261,7 @@ class GarbageTests(StrangeServers):
         self.assertIn("cannot be understood", self.problem(client))
 
     def test_words_of_the_future(self) -> None:
-        """What is merely unknown is passed over."""
+        """Fields and types of later versions are ignored."""
         self.strange(switches, frames=WELCOME + said(type="weather", room="lobby") + said(type="ok", id=99))
         self.assertIs(self.client().state, State.ONLINE)
 
@@ -253,43 +271,58 @@ class SilenceTests(StrangeServers):
         """Who accepts and says nothing is given ten seconds, and only one connection at a time."""
         server = self.strange(says(b""))
         client = self.client()
+
         self.chat.pass_time(9.9)
+
         self.assertIs(client.state, State.CONNECTING)
+
         self.chat.pass_time(0.2)
         self.assertIs(client.state, State.WAITING)
         self.assertEqual(str(client.problem), "there was no welcome within 10 s")
         self.assertEqual(self.chat.wires, [])
+
         self.chat.pass_time(120)
         self.assertLess(len(server.protocols), 9)
+
         self.recovers(client)
 
     def test_silence_after_the_handshake(self) -> None:
-        """No welcome is no connection either."""
+        """A server that sends no welcome is given up like one that does not answer."""
         self.strange(switches)
         client = self.client()
+
         self.chat.pass_time(10)
+
         self.assertEqual(str(client.problem), "there was no welcome within 10 s")
+
         self.recovers(client)
 
     def test_deaf_later(self) -> None:
         """A connection that says nothing for the ping interval and ten seconds more is given up."""
         self.strange(switches, frames=WELCOME)
         client = self.client()
+
         self.chat.pass_time(34.5)
+
         self.assertIs(client.state, State.ONLINE)
+
         self.chat.pass_time(0.6)
         self.assertIs(client.state, State.WAITING)
         self.assertEqual(str(client.problem), "the server said nothing for 35 s")
+
         self.recovers(client)
 
     def test_stop_while_connecting(self) -> None:
-        """Nothing is left behind."""
+        """A client that is stopped while it connects leaves nothing behind."""
         self.strange(says(b""))
         client = self.client()
         stopped = client.stopService()
+
         self.chat.settle()
         self.successResultOf(stopped)
+
         self.assertEqual(self.chat.wires, [])
+
         self.chat.pass_time(60)
         self.assertEqual(self.chat.endpoint.attempts, 1)
 
@@ -300,7 +333,7 @@ class ClosingTests(StrangeServers):
         return self.client()
 
     def test_every_code(self) -> None:
-        """The class of the code tells what to do."""
+        """Each close code leads to what its class says: come back, or end."""
         for code in (1001, 1011, 1012, 1013, 4408, 4429, 4500, 4503, 4504, 4508, 4509, 4700):
             client = self.closed_with(code)
             self.assertIs(client.state, State.WAITING, code)
@@ -313,19 +346,24 @@ class ClosingTests(StrangeServers):
             self.assertIs(client.state, State.ENDED, code)
 
     def test_4401(self) -> None:
-        """A new token, once."""
+        """After 4401 the client asks for a new token, once."""
         tokens = iter(["tc_1", "tc_2"])
         self.strange(switches, frames=WELCOME + close_frame(4401))
         client = self.client(token=lambda: next(tokens))
+
         self.chat.pass_time(60)
+
         self.assertEqual(list(tokens), [])
         self.assertIs(client.state, State.ENDED)
 
     def test_bye(self) -> None:
         """The server says when to come back; our own share comes on top."""
         client = self.closed_with(1012, said(type="bye", code=4503, reason="restart", retry=True, retry_after_ms=3700))
+
         self.chat.pass_time(3.6)
+
         self.assertEqual(self.chat.endpoint.attempts, 1)
+
         self.recovers(client, 1.0)
 
     def test_bye_and_a_break(self) -> None:
@@ -333,8 +371,10 @@ class ClosingTests(StrangeServers):
         bye = said(type="bye", code=4410, reason="banned", retry=False)
         self.strange(switches, frames=WELCOME + bye)
         client = self.client()
+
         self.chat.cut()
         self.chat.settle()
+
         self.assertIs(client.state, State.ENDED)
         assert isinstance(client.problem, Closed)
         self.assertEqual(client.problem.code, 4410)

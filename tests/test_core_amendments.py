@@ -46,8 +46,10 @@ class CheckTests(SynchronousTestCase):
 
     def test_an_edit_of_an_old_revision_learns_the_present_one(self) -> None:
         error = self.assertRaises(Conflict, check, MessageState("u1", revision=3), edit(revision=2))
+
         self.assertEqual(error.message, "revision: message 7 is at revision 3, not 2")
         self.assertRaises(Conflict, check, MessageState("u1", revision=3), edit(revision=4))
+
         check(MessageState("u1", revision=3), edit(revision=3))
 
     def test_binary_has_no_text_to_edit(self) -> None:
@@ -55,7 +57,9 @@ class CheckTests(SynchronousTestCase):
 
     def test_different_emoji_are_bounded_and_those_that_are_there_are_not(self) -> None:
         full = MessageState("u1", emoji={f"e{number}" for number in range(EMOJI_PER_MESSAGE)})
+
         self.assertRaises(LimitReached, check, full, reaction("one more"))
+
         check(full, reaction("e0"))
         check(full, reaction("one more", on=False))
 

@@ -6,7 +6,7 @@ import random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import ALICE, BOB, UNBOUND, ChatHarness, JsonClient
+from tests.harness.chat import ALICE, BOB, UNBOUND, ChatHarness, JsonClient
 from twisted_chat.core import announcer
 from twisted_chat.events import NewMessage
 from twisted_chat.limits import RoomPolicy
@@ -36,6 +36,7 @@ class AnnouncerTests(SynchronousTestCase):
         other = self.another()
         bob = other.json(BOB, "lobby")
         alice = self.one.json(ALICE, "lobby")
+
         for text in ("one", "two"):
             alice.ask("send", room="lobby", text=text)
 
@@ -47,15 +48,17 @@ class AnnouncerTests(SynchronousTestCase):
         self.assertEqual(bob.chat.core.rooms.find(BOB, "lobby").head, 3)
 
     def test_a_hint_about_the_own_commit_reads_nothing(self) -> None:
-        """It comes before the commit is answered, and costs no read of the store."""
+        """The store's hint about a commit of our own may come before its answer, and causes no read."""
         bob = self.one.json(BOB, "lobby")
         self.store.holding = True
+
         self.one.core.post(ALICE, "lobby", NewMessage(ALICE.author, None, "hello"))
         self.one.turn()
         self.store.work()
         self.one.turn()
 
         self.assertEqual(self.store.waiting, [])
+
         self.store.reply()
         self.one.turn()
 
@@ -66,8 +69,10 @@ class AnnouncerTests(SynchronousTestCase):
         bob = self.another().json(BOB, "lobby")
         alice = self.one.json(ALICE, "lobby")
         self.store.deaf = True
+
         alice.ask("send", room="lobby", text="hello")
         self.one.turn()
+
         self.assertEqual(bob.texts(), [])
 
         self.store.deaf = False
@@ -82,6 +87,7 @@ class AnnouncerTests(SynchronousTestCase):
         other = self.another()
         bob = other.json(BOB, "lobby")
         alice = self.one.json(ALICE, "lobby")
+
         for text in ("one", "two", "three"):
             alice.ask("send", room="lobby", text=text)
         self.successResultOf(self.store.purge("lobby", 1, None))
@@ -111,12 +117,16 @@ class AnnouncerTests(SynchronousTestCase):
         bob.say({"type": "send", "id": "mine", "room": "lobby", "text": "two"})
 
         drained = other.core.drain.begin()
+
         other.turn()
+
         self.assertNoResult(drained)
+
         self.store.deaf = False
         other.pass_time(announcer.RETRY_SECONDS + 1)
 
         self.successResultOf(drained)
+
         self.assertEqual(
             [one["type"] for one in bob.take() if one["type"] in ("event", "ok", "bye")], ["event", "event", "ok", "bye"]
         )

@@ -40,10 +40,11 @@ class GatheringTests(SynchronousTestCase):
         self.assertEqual(self.begun, [1, 1, 1])
 
     def test_all_of_a_turn(self) -> None:
-        """What comes in one turn is one batch."""
+        """All that comes in one turn is one batch."""
         self.come(1)
         self.come(4)
         self.turn()
+
         self.assertEqual(self.begun, [5])
 
     def test_waits_for_the_others(self) -> None:
@@ -53,12 +54,17 @@ class GatheringTests(SynchronousTestCase):
         self.come(1)
         self.turn()
         self.turn()
+
         self.assertEqual(self.begun, [16])
+
         self.come(12)
         self.turn()
+
         self.assertEqual(self.begun, [16])
+
         self.come(1)
         self.turn()
+
         self.assertEqual(self.begun, [16, 14])
 
     def test_many_are_enough(self) -> None:
@@ -67,6 +73,7 @@ class GatheringTests(SynchronousTestCase):
         self.turn()
         self.come(ENOUGH_EVENTS)
         self.turn()
+
         self.assertEqual(self.begun, [10 * ENOUGH_EVENTS, ENOUGH_EVENTS])
 
     def test_waits_not_for_ever(self) -> None:
@@ -74,6 +81,7 @@ class GatheringTests(SynchronousTestCase):
         self.come(16)
         self.turn()
         turns = []
+
         for _ in range(10):
             self.come(1)
             count = 0
@@ -82,17 +90,19 @@ class GatheringTests(SynchronousTestCase):
                 self.turn()
                 count += 1
             turns.append(count)
+
         self.assertEqual(turns[0], MAX_DELAY_TURNS + 1)
         self.assertEqual(turns[-1], 1)
 
     def test_not_through_long_turns(self) -> None:
-        """A large fan-out makes turns of milliseconds."""
+        """A batch is not held back over a turn that is long because of a large fan-out."""
         self.come(16)
         self.turn()
         self.come(1)
         self.turn()
         self.now += MAX_DELAY_SECONDS
         self.turn()
+
         self.assertEqual(self.begun, [16, 1])
 
     def test_now(self) -> None:
@@ -100,5 +110,7 @@ class GatheringTests(SynchronousTestCase):
         self.come(4)
         self.turn()
         self.waiting = 3
+
         self.gathering.start_now()
+
         self.assertEqual(self.begun, [4, 3])

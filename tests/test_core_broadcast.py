@@ -6,7 +6,7 @@ import gc
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import ALICE, BOB, ChatHarness, PlainClient
+from tests.harness.chat import ALICE, BOB, ChatHarness, PlainClient
 from twisted_chat.core import broadcast
 from twisted_chat.core.subscription import send_to_all
 from twisted_chat.limits import Limits, RoomPolicy
@@ -14,7 +14,7 @@ from twisted_chat.limits import Limits, RoomPolicy
 
 class SendToAllTests(SynchronousTestCase):
     def test_tells_who_did_not_take_all(self) -> None:
-        """By place and bytes taken; -1 for a broken socket."""
+        """A broadcast returns the place and the bytes taken of each socket that did not take all; -1 for a broken one."""
 
         def refuse(data: bytes) -> int:
             raise BlockingIOError
@@ -58,9 +58,12 @@ class FanOutTests(SynchronousTestCase):
 
     def test_a_row_in_each_turn(self) -> None:
         self.say("hello")
+
         self.assertEqual(self.shown(), [["hello"], ["hello"], [], [], []])
+
         self.chat.turn()
         self.assertEqual(self.shown(), [[], [], ["hello"], ["hello"], []])
+
         self.chat.turn()
         self.assertEqual(self.shown(), [[], [], [], [], ["hello"]])
 
@@ -69,13 +72,16 @@ class FanOutTests(SynchronousTestCase):
         self.say("one")
         self.say("two")
         self.settle()
+
         self.assertEqual(self.shown(), [["one", "two"]] * 5)
         self.assertEqual([member.connection.writes for member in self.members], [2, 2, 1, 1, 1])
 
     def test_another_room_does_not_wait(self) -> None:
         other = self.chat.plain(BOB, "den")
+
         self.say("hello")
         other.say("quick")
+
         self.assertEqual(other.take(), ["quick"])
         self.assertEqual(self.shown()[4], [], "the large room is not done")
 
@@ -83,18 +89,23 @@ class FanOutTests(SynchronousTestCase):
         """Nobody gets a line twice or not at all, whichever row there is room in."""
         self.say("one")
         new: list[PlainClient] = [self.chat.plain(BOB, "lobby", history=1), self.chat.plain(BOB, "lobby")]
+
         self.say("two")
         self.settle()
+
         self.assertEqual([member.take() for member in new], [["one", "two"], ["two"]])
         self.assertEqual(self.shown(), [["one", "two"]] * 5)
 
     def test_who_falls_behind_meanwhile(self) -> None:
-        """It reads on from what its row had."""
+        """A reader that falls behind during a broadcast reads on from what its row had."""
         self.say("one")
         slow = self.members[4]
+
         slow.session.congested()
         self.settle()
+
         self.assertEqual(slow.take(), [])
+
         slow.session.drained()
         self.assertEqual(slow.take(), ["one"])
 
@@ -104,28 +115,35 @@ class FanOutTests(SynchronousTestCase):
         self.members.pop(2).lose()
         self.say("two")
         self.settle()
+
         self.assertEqual(self.shown(), [["one", "two"]] * 3)
 
     def test_rows_that_became_small_are_merged(self) -> None:
         for place in (0, 1):
             self.members.pop(place).lose()
         self.say("hello")
+
         self.assertEqual(self.shown(), [["hello"], ["hello"], []])
+
         self.say("again")
         self.settle()
+
         self.assertEqual(self.shown(), [["again"], ["again"], ["hello", "again"]])
 
     def test_what_is_erased_meanwhile_is_not_written(self) -> None:
         self.say("secret")
         self.writer.say({"type": "delete", "room": "lobby", "of": 1})
         self.settle()
+
         self.assertEqual(self.shown(), [["secret"], ["secret"], [], [], []])
 
     def test_what_is_erased_at_once_is_not_written_late(self) -> None:
         """Said and taken back in one batch: the rows that come later do not show it any more."""
         said, deleted = {"type": "send", "room": "lobby", "text": "secret"}, {"type": "delete", "room": "lobby", "of": 1}
+
         self.writer.say([said, deleted])
         self.settle()
+
         self.assertEqual(self.shown(), [["secret"], ["secret"], [], [], []])
 
     def test_nothing_is_forgotten_that_a_row_still_needs(self) -> None:
@@ -134,14 +152,17 @@ class FanOutTests(SynchronousTestCase):
         for number in range(10):
             self.say(f"m{number}")
         self.settle()
+
         self.assertEqual(self.shown(), [[f"m{number}" for number in range(10)]] * 5)
         self.assertEqual(self.chat.core.rooms.find(ALICE, "live").log.dropped, 0)
 
     def test_what_was_written_does_not_stay_in_memory(self) -> None:
         """The bytes of a batch, which may be megabytes, are freed when the last shard has them."""
         text = "m" * 10_000
+
         self.say(text)
         line = b"\x81\x7e" + len(text).to_bytes(2, "big") + text.encode()
+
         self.assertEqual(held(line), 1, "a shard still waits for it")
 
         self.settle()
@@ -155,19 +176,26 @@ class FanOutTests(SynchronousTestCase):
             raise ValueError("unforeseen")
 
         self.members[3].session.memberships["lobby"].shard.sends[1] = fail  # type: ignore[union-attr]
+
         self.say("one")
         self.settle()
+
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
         self.say("two")
         self.settle()
+
         self.assertEqual([member.connection.aborted for member in self.members], [False, False, True, True, False])
+
         for broken in (3, 2):
             self.members.pop(broken).lose()
+
         self.assertEqual(self.shown(), [["one", "two"]] * 3)
 
     def test_the_end_waits_for_all_rows(self) -> None:
         self.say("hello")
         self.chat.core.drain.begin()
         self.settle()
+
         self.assertEqual([member.connection.frames()[:1] for member in self.members][2:], [[(0x81, b"hello")]] * 3)
         self.assertEqual({member.closed for member in self.members}, {1012})

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import ALICE, UNBOUND, ChatHarness, JsonClient
+from tests.harness.chat import ALICE, UNBOUND, ChatHarness, JsonClient
 from twisted_chat.core.follow import BATCH_EVENTS, Follower
 from twisted_chat.core.history import Unrecoverable
 from twisted_chat.errors import Unavailable

@@ -9,7 +9,7 @@ from typing import get_args
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import ALICE, ChatHarness, JsonClient
+from tests.harness.chat import ALICE, ChatHarness, JsonClient
 from twisted_chat.limits import Limits
 from twisted_chat.protocol.commands import AnyCommand
 
@@ -74,6 +74,7 @@ class HostileFieldsTests(SynchronousTestCase):
         allowed = MOST * self.cost(plain, client)
         slow: list[str] = []
         count = 0
+
         for command in get_args(AnyCommand):
             name = command.__struct_config__.tag
             fields = [field.encode_name for field in msgspec.structs.fields(command)]
@@ -85,6 +86,7 @@ class HostileFieldsTests(SynchronousTestCase):
                     count += 1
                     if self.cost(frame, client) > allowed and self.cost(frame, self.client()) > allowed:
                         slow.append(f"{name}.{field} {kind}")
+
         self.assertEqual(slow, [])
         self.assertGreater(count, 500)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import ALICE, BOB, UNBOUND, ChatHarness, MemoryConnection, guest
+from tests.harness.chat import ALICE, BOB, UNBOUND, ChatHarness, MemoryConnection, guest
 from twisted_chat.core import commit
 from twisted_chat.core.commit import AppendRequest
 from twisted_chat.errors import RateLimited, Unavailable
@@ -35,6 +35,7 @@ class GuestRateTests(SynchronousTestCase):
     def test_rich_guests_that_reconnect(self) -> None:
         chat = ChatHarness(self, DEFAULT)
         refused = 0
+
         for number in range(100):
             client = chat.json(guest("x", number), "lobby")
             client.say([{"type": "send", "room": "lobby", "text": "spam"}] * 5)
@@ -42,6 +43,7 @@ class GuestRateTests(SynchronousTestCase):
             client.lose()
 
         allowed = DEFAULT.guests_per_address * DEFAULT.person_burst
+
         self.assertEqual((self.kept(chat), refused), (allowed, 500 - allowed))
 
     def test_users_are_not_counted_by_address(self) -> None:
@@ -66,11 +68,13 @@ class GuestRateTests(SynchronousTestCase):
 
 class ReloadTests(SynchronousTestCase):
     def test_rates_that_a_reload_switches_on(self) -> None:
-        """They are in force at once, for connections that were there before, too."""
+        """Rates that a reload switches on are in force at once, for existing connections, too."""
         chat = ChatHarness(self)
         alice, bob = chat.plain(ALICE), chat.json(BOB, "lobby")
+
         alice.say(*["x"] * 50)
         bob.say([{"type": "send", "room": "lobby", "text": "x"}] * 50)
+
         self.assertEqual(len(chat.log("lobby")), 100)
 
         chat.core.configure(DEFAULT, RoomPolicies())
@@ -82,6 +86,7 @@ class ReloadTests(SynchronousTestCase):
     def test_rates_that_a_reload_switches_off(self) -> None:
         chat = ChatHarness(self, DEFAULT)
         alice = chat.json(ALICE, "lobby")
+
         alice.say([{"type": "send", "room": "lobby", "text": "x"}] * 50)
 
         chat.core.configure(UNBOUND, RoomPolicies())
@@ -133,21 +138,25 @@ class NewRoomTests(SynchronousTestCase):
         """They are forgotten within two minutes, and others can be made; rooms in which something was said are not."""
         chat = ChatHarness(self, self.limits)
         alice = chat.json(ALICE)
+
         for number in range(5):
             alice.ask("join", room=f"room{number}")
         alice.ask("send", room="room0", text="x")
         for number in range(5):
             alice.ask("leave", room=f"room{number}")
+
         self.assertEqual(alice.ask("join", room="more")["code"], "rate_limited")
 
         chat.pass_time(61)
 
         alice = chat.json(ALICE)
+
         self.assertEqual([alice.ask("join", room=f"new{number}")["type"] for number in range(5)], ["ok"] * 4 + ["error"])
         self.assertIn("room0", chat.core.rooms.names)
 
     def test_the_program_itself_is_not_rated(self) -> None:
         chat = ChatHarness(self, self.limits)
+
         for number in range(20):
             chat.core.post(ALICE, f"room{number}", NewMessage(ALICE.author, None, "x"))
         chat.turn()
@@ -172,6 +181,7 @@ class NewRoomTests(SynchronousTestCase):
         alice.lose()
 
         self.assertLessEqual(len(chat.clock.getDelayedCalls()), before)
+
         chat.pass_time(25)
         self.assertEqual([room.presence.count for room in chat.core.rooms], [0] * 100)
 
@@ -187,14 +197,17 @@ class UncommittedTests(SynchronousTestCase):
         """The sender is told to come back; the bytes are free again when a transaction has taken them."""
         chat = ChatHarness(self, replace(UNBOUND, uncommitted_bytes=10_000))
         chat.store.holding = True
+
         for _ in range(2):
             chat.core.submit(self.request(chat, 4_000))
+
         self.assertRaises(Unavailable, chat.core.submit, self.request(chat, 4_000))
         self.assertEqual(chat.core.commits.waiting_bytes, 2 * (4_000 + commit.EVENT_BYTES))
 
         chat.turn()
 
         self.assertEqual(chat.core.commits.waiting_bytes, 0)
+
         chat.core.submit(self.request(chat, 4_000))
 
     def test_a_transaction_is_bounded_in_bytes(self) -> None:
@@ -204,6 +217,7 @@ class UncommittedTests(SynchronousTestCase):
         for _ in range(5):
             chat.core.submit(self.request(chat, 4_000))
         kept = []
+
         for _ in range(3):
             chat.turn()
             chat.store.release()
@@ -232,6 +246,7 @@ class RefusalTests(SynchronousTestCase):
         """A client that says hello wrongly again and again is disconnected like one that errs otherwise."""
         chat = ChatHarness(self, replace(UNBOUND, refusals=5))
         client = chat.stranger(guest("x"))
+
         for _ in range(5):
             client.say({"type": "hello", "name": "\u202e"})
 
@@ -240,10 +255,12 @@ class RefusalTests(SynchronousTestCase):
     def test_names_of_revoked_tokens_are_free(self) -> None:
         """The reserved names are those of the tokens that there are now."""
         chat = ChatHarness(self)
+
         chat.core.sessions.reserve_names([("u7", "Admin"), ("u8", "Root")])
         chat.core.sessions.reserve_names([("u8", "Root")])
 
         client = chat.stranger(guest("x"))
+
         self.assertEqual(client.ask("hello", name="admin")["type"], "welcome")
         self.assertEqual(chat.stranger(guest("y", 2)).ask("hello", name="root")["code"], "conflict")
 
@@ -254,16 +271,20 @@ class LagTests(SynchronousTestCase):
         chat = ChatHarness(self)
         slow, stuck = chat.plain(BOB, connection=MemoryConnection(10)), chat.plain(BOB, connection=MemoryConnection(0))
         alice = chat.json(ALICE, "lobby")
+
         alice.say([{"type": "send", "room": "lobby", "text": "hello"} for _ in range(6)])
 
         lag = chat.core.sessions.lag()
+
         self.assertEqual((lag.behind, lag.furthest), (2, 5))
         self.assertEqual(lag.unsent, len(slow.connection.unsent) + len(stuck.connection.unsent))
+
         for client in (slow, stuck):
             client.connection.read()
         chat.turn()
 
         lag = chat.core.sessions.lag()
+
         self.assertEqual((lag.behind, lag.furthest, lag.unsent), (0, 0, 0))
 
 
@@ -271,8 +292,10 @@ class RateKeyTests(SynchronousTestCase):
     def test_the_error_says_how_long(self) -> None:
         chat = ChatHarness(self, DEFAULT, {"slow": RoomPolicy()})
         rates = chat.core.rates
+
         for _ in range(DEFAULT.person_burst):
             rates.check(ALICE, "2001:db8::1")
 
         error = self.assertRaises(RateLimited, rates.check, ALICE, "2001:db8::2")
+
         self.assertGreater(error.retry_after_ms or 0, 0)

@@ -20,12 +20,14 @@ class RecentTests(SynchronousTestCase):
     def test_it_ends_at_the_head(self) -> None:
         """``after`` gives the place to read on from, or None for what has been forgotten."""
         cache = EventCache(10, 100, 1_000_000)
+
         self.assertEqual((cache.base, cache.after(10), cache.after(9)), (11, 0, None))
+
         cache.extend([message(11), message(12)])
         self.assertEqual([cache.after(position) for position in (9, 10, 11, 12)], [None, 0, 1, 2])
 
     def test_it_is_bounded_by_number_and_bytes(self) -> None:
-        """And always is the end of the log: the twin is a list of everything."""
+        """The ring is bounded by number and bytes, and is always the end of the log, which a list keeps whole."""
         rng = random.Random(5)
         for max_events, max_bytes in ((10, 1_000_000), (1_000, 10_000), (1, 1), (7, 3_000)):
             cache, log = EventCache(0, max_events, max_bytes), list[Event]()
@@ -43,8 +45,10 @@ class RecentTests(SynchronousTestCase):
 
     def test_forget(self) -> None:
         cache = EventCache(0, 100, 1_000_000)
+
         cache.extend([message(1), message(2)])
         cache.clear()
+
         self.assertEqual((cache.events, cache.weight, cache.base, cache.after(2), cache.after(1)), ([], 0, 3, 0, None))
 
     def test_what_was_deleted_leaves_it(self) -> None:
@@ -54,7 +58,9 @@ class RecentTests(SynchronousTestCase):
         other = Edited(seq=4, id="x-4", at=0, by=ANN, of=2, revision=2, text="other")
         reacted = Reacted(seq=5, id="x-5", at=0, by=ANN, of=1, emoji="x", on=True)
         deleted = Deleted(seq=6, id="x-6", at=0, by=ANN, of=1)
+
         cache.extend([message(1, "secret"), message(2), edited, other, reacted, deleted])
+
         self.assertEqual(cache.replace_deleted(deleted), [0, 2])
         self.assertNotIn("secret", repr(cache.events))
         self.assertEqual(cache.events[1::2] + cache.events[4:5], [message(2), other, deleted, reacted])

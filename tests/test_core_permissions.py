@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import ALICE, MODERATOR, ChatHarness, guest
+from tests.harness.chat import ALICE, MODERATOR, ChatHarness, guest
 from twisted_chat.core.permissions import Action
 from twisted_chat.errors import Forbidden, NoSuchRoom, SlowMode
 from twisted_chat.limits import RoomPolicy
@@ -94,10 +94,12 @@ class SlowModeTests(SynchronousTestCase):
         """Everybody else waits between two messages; what is not remembered any more does not matter."""
         chat = ChatHarness(self, rooms={"slow": RoomPolicy(slow_mode=9)})
         permissions, room = chat.core.permissions, chat.core.rooms.find(ALICE, "slow")
+
         for user in (ALICE, MODERATOR):
             permissions.check_slow_mode(user, room)
 
         self.assertRaises(SlowMode, permissions.check_slow_mode, ALICE, room)
+
         permissions.check_slow_mode(MODERATOR, room)
         chat.pass_time(10)
         permissions.tidy()

@@ -30,7 +30,7 @@ class NewEventTests(SynchronousTestCase):
         self.assertEqual(new_event(Send(room="lobby", data=b"\0")), NewMessage(USER.author, None, None, b"\0"))
 
     def test_empty(self) -> None:
-        """There has to be something, and one thing."""
+        """A message has either a text or data, and it is not empty."""
         self.assertEqual(self.refused(Send(room="lobby")), "bad_request: text: give either text or data")
         self.assertEqual(self.refused(Send(room="lobby", text="a", data=b"a")), "bad_request: text: give either text or data")
         self.assertEqual(self.refused(Send(room="lobby", text="")), "bad_request: text: must not be empty")
@@ -58,8 +58,9 @@ class NewEventTests(SynchronousTestCase):
             self.assertTrue(self.refused(React(room="lobby", of=1, emoji=emoji)).startswith("bad_request: emoji: "), ascii(emoji))
 
     def test_deleting_what_others_wrote(self) -> None:
-        """The store decides by this mark."""
+        """A deletion by a moderator is marked, because the store decides by the mark."""
         own = new_event_of(Delete(room="lobby", of=1), USER.author, 100)
+
         any_author = new_event_of(Delete(room="lobby", of=1), USER.author, 100, any_author=True)
 
         self.assertEqual(own, NewDeletion(USER.author, None, 1, False))

@@ -6,7 +6,7 @@ from msgspec import UNSET
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import ALICE, BOB, CAROL, ChatHarness, Json, MemoryConnection
+from tests.harness.chat import ALICE, BOB, CAROL, ChatHarness, Json, MemoryConnection
 from twisted_chat.core import presence
 from twisted_chat.core.presence import PresenceList
 from twisted_chat.core.scheduler import Scheduler, TimingWheel
@@ -56,14 +56,18 @@ class PresenceTests(SynchronousTestCase):
         self.here = PresenceList("lobby", Scheduler(self.clock.callLater), timers)
 
     def test_persons_with_a_count_of_connections(self) -> None:
-        """What changes in one turn is told at once."""
+        """Presence counts the connections of each person, and tells what changes in one turn at once."""
         watcher = Watcher(self.here)
+
         for author in (ANN, ANN, BEA):
             self.here.enter(author)
         self.clock.advance(0)
+
         self.assertEqual(watcher.people, {"u1": 2, "u2": 1})
+
         self.here.leave("u1")
         self.clock.advance(0)
+
         self.assertEqual(watcher.people, {"u1": 1, "u2": 1})
         self.assertEqual([push.version for push in watcher.pushes], [1, 2])
         self.assertEqual([push.previous for push in watcher.pushes], [0, 1])
@@ -74,14 +78,19 @@ class PresenceTests(SynchronousTestCase):
         self.here.enter(BEA)
         self.clock.advance(0)
         watcher = Watcher(self.here)
+
         self.here.leave("u1")
         self.clock.pump([1] * 19)
         self.here.enter(ANN)
         self.clock.pump([1] * 10)
+
         self.assertEqual(watcher.pushes, [])
+
         self.here.leave("u1")
         self.clock.pump([1] * 19)
+
         self.assertEqual(watcher.pushes, [])
+
         self.clock.pump([1, 0])
         self.assertEqual(watcher.people, {"u2": 1})
         self.assertEqual(watcher.pushes[0].left, ("u1",))
@@ -91,57 +100,73 @@ class PresenceTests(SynchronousTestCase):
         self.here.enter(ANN)
         self.clock.advance(0)
         watcher = Watcher(self.here)
+
         self.here.enter(Author("u1", "Ann B."))
         self.clock.advance(0)
         came = watcher.pushes[0].came
         assert isinstance(came, tuple)
+
         self.assertEqual([(one.name, one.connections) for one in came], [("Ann B.", 2)])
 
     def test_many_are_a_number(self) -> None:
         """Told at most every five seconds; when they are few again, the whole list."""
         self.patch(presence, "MAX_LISTED", 3)
         watcher = Watcher(self.here)
+
         for number in range(10):
             self.here.enter(Author(f"u{number}", "x"))
             self.clock.pump([1] * 1)
         self.clock.pump([1] * 5)
+
         self.assertLessEqual(len(watcher.pushes), 6)
         self.assertEqual((watcher.pushes[-1].count, watcher.pushes[-1].people, watcher.people), (10, UNSET, None))
+
         for number in range(8):
             self.here.leave(f"u{number}")
         self.clock.pump([1] * 20)
         self.clock.pump([1] * 5)
+
         self.assertEqual(watcher.people, {"u8": 1, "u9": 1})
 
 
 class PresenceOfSessionsTests(SynchronousTestCase):
     def test_watching(self) -> None:
-        """On request with the join, or later; plain members count like everybody; leaving the room ends it."""
+        """Presence is sent from the join or later on request, counts plain members, too, and ends with the leave."""
         chat = ChatHarness(self)
         alice = chat.json(ALICE)
+
         alice.say({"type": "join", "id": 1, "room": "lobby", "presence": True})
         came = alice.take()
+
         self.assertEqual([one["type"] for one in came], ["ok", "presence", "live", "presence"])
         self.assertEqual((came[1]["people"], came[1]["count"], came[1]["version"]), ([], 0, 0))
         self.assertEqual(came[3]["came"], [{"id": "u1", "name": "alice", "connections": 1}])
+
         bob = chat.plain(BOB)
         [push] = alice.take()
+
         self.assertEqual((push["previous"], push["version"], push["count"]), (1, 2, 2))
+
         carol = chat.json(CAROL, "lobby")
         self.assertEqual(carol.take(), [])
+
         answer = carol.ask("presence", room="lobby", on=True)
         self.assertEqual([one["id"] for one in answer["people"]], ["u1", "u2", "u3"])
+
         bob.lose()
         chat.pass_time(21)
+
         self.assertEqual([one.get("left") for one in carol.take("presence")], [["u2"]])
+
         carol.ask("presence", room="lobby", on=False)
         alice.ask("leave", room="lobby")
         alice.take()
         chat.pass_time(21)
+
         self.assertEqual((alice.take("presence"), carol.take("presence")), ([], []))
 
     def test_one_that_is_congested_asks_again(self) -> None:
-        """It notices by the version what it has missed."""
+        """A client that was congested sees by the version what it has missed."""
         chat = ChatHarness(self)
         alice, stuck = chat.json(ALICE, "lobby"), chat.json(BOB, connection=MemoryConnection())
         stuck.ask("join", room="lobby", presence=True)
@@ -149,11 +174,15 @@ class PresenceOfSessionsTests(SynchronousTestCase):
         stuck.connection.capacity = 0
         alice.ask("send", room="lobby", text="x")
         carol = chat.json(CAROL, "lobby")
+
         stuck.connection.read()
         chat.turn()
+
         self.assertEqual(stuck.take("presence"), [])
+
         carol.lose()
         chat.pass_time(21)
         [push] = stuck.take("presence")
+
         self.assertNotEqual(push["previous"], seen[-1]["version"])
         self.assertEqual(len(stuck.ask("presence", room="lobby")["people"]), 2)

@@ -10,20 +10,25 @@ from twisted_chat.core.ratelimit import TokenBucket
 
 class BucketTests(SynchronousTestCase):
     def test_a_burst_then_a_rate(self) -> None:
-        """It never holds more than its burst, however long nobody takes."""
+        """A bucket never holds more than its burst, however long nobody takes."""
         clock = Clock()
         bucket = TokenBucket(3, 2.0, clock.seconds)
+
         clock.advance(1_000)
+
         self.assertEqual(bucket.available(), 3)
+
         bucket.take(3)
         self.assertEqual((bucket.available(), bucket.wait()), (0, 0.5))
+
         clock.advance(0.25)
         self.assertEqual((bucket.available(), bucket.wait()), (0, 0.25))
+
         clock.advance(0.25)
         self.assertEqual((bucket.available(), bucket.wait(), bucket.wait(2)), (1, 0.0, 0.5))
 
     def test_waiting_as_told_is_enough(self) -> None:
-        """Whatever the fractions: after ``wait`` seconds there is a token."""
+        """After ``wait`` seconds there is a token, whatever the fractions."""
         clock = Clock()
         clock.advance(1_763_880_000.123)
         for rate in (0.1, 1 / 3, 0.7, 3.3, 7.0):
@@ -35,19 +40,23 @@ class BucketTests(SynchronousTestCase):
                 bucket.take(1)
 
     def test_over_a_long_time_it_is_the_rate(self) -> None:
-        """Many small looks gain nothing."""
+        """Asking often gains nothing: over a long time it is the rate."""
         clock = Clock()
         bucket = TokenBucket(5, 2.0, clock.seconds)
         taken = 0
+
         for _ in range(10_000):
             clock.advance(0.01)
             count = bucket.available()
             bucket.take(count)
             taken += count
+
         self.assertIn(taken, (204, 205))
 
     def test_no_bound(self) -> None:
         bucket = TokenBucket(1, 0, Clock().seconds)
+
         self.assertGreater(bucket.available(), 10**6)
+
         bucket.take(10**6)
         self.assertEqual((bucket.available() > 10**6, bucket.wait()), (True, 0.0))

@@ -29,7 +29,9 @@ class TurnTests(SynchronousTestCase):
         """One call of the reactor for all of it, in order."""
         for what in "abc":
             self.turn.at_end(partial(self.note, what))
+
         self.assertEqual((self.done, len(self.calls)), ([], 1))
+
         self.run_turn()
         self.assertEqual((self.done, self.calls), (["a", "b", "c"], []))
 
@@ -43,7 +45,9 @@ class TurnTests(SynchronousTestCase):
 
         self.turn.at_end(first)
         self.run_turn()
+
         self.assertEqual(self.done, ["first", "end"])
+
         self.run_turn()
         self.assertEqual(self.done, ["first", "end", "next"])
 
@@ -56,5 +60,6 @@ class TurnTests(SynchronousTestCase):
         self.run_turn()
         self.turn.at_end(partial(self.note, "later"))
         self.run_turn()
+
         self.assertEqual(self.done, ["other", "later"])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)

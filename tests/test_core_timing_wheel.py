@@ -40,38 +40,48 @@ class WheelTests(SynchronousTestCase):
     def test_a_visit_comes_in_its_second(self) -> None:
         """Once; and never for who asked to be forgotten."""
         one, two, three = (Visits(self.wheel) for _ in range(3))
+
         self.turn(100)
         self.wheel.schedule(5, one)
         self.wheel.schedule(SLOTS - 1, two)
         self.wheel.cancel(self.wheel.schedule(5, three), three)
         self.turn(300)
+
         self.assertEqual((one.ticks, two.ticks, three.ticks), ([105], [100 + SLOTS - 1], []))
 
     def test_what_is_further_ahead_is_visited_early(self) -> None:
-        """And what is due now, in the next second."""
+        """What is due beyond the wheel is visited at the end of the round, what is due now in the next second."""
         far, now = Visits(self.wheel), Visits(self.wheel)
+
         self.wheel.schedule(10_000, far)
         self.wheel.schedule(0, now)
         self.turn(SLOTS)
+
         self.assertEqual((far.ticks, now.ticks), ([SLOTS - 1], [1]))
 
     def test_visits_that_ask_for_more(self) -> None:
         visits = Visits(self.wheel, 25)
+
         self.wheel.schedule(25, visits)
         self.turn(101)
+
         self.assertEqual(visits.ticks, [25, 50, 75, 100])
 
     def test_one_that_fails_does_not_stop_the_wheel(self) -> None:
         broken, fine = Broken(self.wheel), Visits(self.wheel)
+
         self.wheel.schedule(1, broken)
         self.wheel.schedule(2, fine)
         self.turn(3)
+
         self.assertEqual((broken.ticks, fine.ticks), ([1], [2]))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_stop(self) -> None:
         visits = Visits(self.wheel)
+
         self.wheel.schedule(2, visits)
         self.wheel.stop()
         self.turn(5)
+
         self.assertEqual((visits.ticks, self.clock.getDelayedCalls()), ([], []))

@@ -16,7 +16,7 @@ from docutils.parsers.rst import Directive, directives
 from docutils.utils import Reporter
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.serving import ROOT
+from tests.harness.serving import ROOT
 from twisted_chat.server import listeners
 from twisted_chat.server.config import Settings
 from twisted_chat.server.options import Options
@@ -47,13 +47,13 @@ def option_of_twistd_chat(name: str) -> bool:
 
 class DocumentationTests(SynchronousTestCase):
     def test_well_formed(self) -> None:
-        """docutils has nothing to say."""
+        """docutils finds nothing wrong in any page."""
         for page in PAGES:
             settings = {"report_level": Reporter.INFO_LEVEL, "halt_level": Reporter.INFO_LEVEL, "warning_stream": False}
             publish_doctree(page.read_text(), source_path=str(page), settings_overrides=settings)
 
     def test_links(self) -> None:
-        """Pages that are linked or named are there."""
+        """Each page that is linked or named in the documentation exists."""
         for page in PAGES:
             text = page.read_text()
             for target in re.findall(r"<([\w./-]+\.rst)>`_", text):
@@ -71,10 +71,13 @@ class DocumentationTests(SynchronousTestCase):
     def test_two_commands(self) -> None:
         """The README begins with three lines that say what it is, then two commands do everything; CI runs the second one."""
         readme = (ROOT / "README.rst").read_text()
+
         introduction = readme.split("\n\n")[1].splitlines()
+
         self.assertEqual(len(introduction), 3)
         self.assertIn(f"\n    {INSTALL_AND_RUN}\n", readme)
         self.assertIn(f"\n    {INSTALL_AND_TEST}\n", readme)
+
         run = (ROOT / ".ci/run").read_text()
         self.assertIn("\nexport CI=true\n", run)
         self.assertEqual(run.splitlines()[-1], INSTALL_AND_TEST)
@@ -219,6 +222,7 @@ class UnitTests(SynchronousTestCase):
     def test_service(self) -> None:
         service = self.values("twisted-chat.service")
         (start,) = service["ExecStart"]
+
         self.assertIn(" -n --pidfile= chat --config /etc/twisted-chat/chat.toml", start)
         self.assertEqual(service["Type"], ["notify"])
         self.assertGreater(float(service["TimeoutStopSec"][0]), Settings().drain_seconds)

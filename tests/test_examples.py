@@ -26,17 +26,18 @@ class BotTests(SynchronousTestCase):
         self.chat.settle()
 
     def test_answers(self) -> None:
-        """A time, a count, and an emoji."""
+        """The bot answers with a time, a count and an emoji."""
         for text in ("hello", "!count", "!time"):
             self.alice.send(text)
             self.chat.settle()
         texts = self.chat.texts("lobby")
+
         self.assertEqual(texts[:4], ["hello", "!count", "2 messages", "!time"])
         self.assertRegex(texts[4], r"^\d\d:\d\d$")
         self.assertEqual([event.of for event in self.chat.log("lobby") if isinstance(event, Reacted)], [2])
 
     def test_comes_back(self) -> None:
-        """Each question is answered once, whatever breaks."""
+        """The bot answers each question once, whatever breaks."""
         for number in range(10):
             self.alice.send("!count")
             if number % 3 == 0:
@@ -44,6 +45,7 @@ class BotTests(SynchronousTestCase):
             self.chat.pass_time(1)
         self.chat.pass_time(30)
         answers = [event for event in self.chat.log("lobby") if isinstance(event, Message) and event.reply_to is not None]
+
         self.assertEqual(len({event.reply_to for event in answers}), 10)
         self.assertEqual(len(answers), 10)
         self.assertNoResult(self.running)
@@ -57,6 +59,7 @@ class BridgeTests(SynchronousTestCase):
         ends: list[ChatClient] = [chat.client("bridge", journal=self.mktemp()) for chat in (one, two)]
         bridge(ends[0], "lobby", ends[1], "foyer")
         alice, bob = one.client("alice").room("lobby"), two.client("bob").room("foyer")
+
         one.settle()
         for number in range(20):
             alice.send(f"a{number}")
@@ -84,6 +87,7 @@ class TailTests(SynchronousTestCase):
         path = Path(self.mktemp())
         path.write_text("old\n")
         tail = Tail(str(path), chat.client("tail").room("live.log"))
+
         self.addCleanup(lambda: tail.file.close())
         chat.settle()
         with path.open("a") as file:
@@ -99,4 +103,5 @@ class TailTests(SynchronousTestCase):
         path.write_text("four\n")
         tail.look()
         chat.settle()
+
         self.assertEqual(seen, ["one", "two", "three", "four"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, assert_type
 from twisted.trial.unittest import SynchronousTestCase
 
 import twisted_chat
-from tests.serving import ROOT
+from tests.harness.serving import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,9 @@ class FrontDoorTests(SynchronousTestCase):
         """The imports for the type checker and the table for run time do not differ."""
         source = (ROOT / "twisted_chat" / "__init__.py").read_text()
         block = source[source.index("if TYPE_CHECKING:") : source.index("_MODULES = ")]
+
         imported = set(re.findall(r"\b([A-Z]\w+)\b", block.replace("TYPE_CHECKING", "")))
+
         self.assertEqual(imported | {"__version__"}, set(twisted_chat.__all__))
 
     def test_types(self) -> None:
@@ -55,6 +57,7 @@ class FrontDoorTests(SynchronousTestCase):
         text = (ROOT / "docs" / "public-api.rst").read_text()
         kinds = {name for name in twisted_chat.__all__ if isinstance(getattr(twisted_chat, name), type)}
         errors = {name for name in kinds if issubclass(getattr(twisted_chat, name), twisted_chat.ChatError)}
+
         for name in kinds - errors | {"ChatError"}:
             self.assertIn(f"``{name}``", text)
 
@@ -62,10 +65,12 @@ class FrontDoorTests(SynchronousTestCase):
         """README, documentation and examples import from the front door and from ``twisted_chat.testing`` only."""
         deep: list[str] = []
         paths: list[Path] = [ROOT / "README.rst", *(ROOT / "docs").glob("*.rst"), *(ROOT / "examples").glob("*.py")]
+
         for path in paths:
             deep += [
                 f"{path.name}: {line.strip()}"
                 for line in path.read_text().splitlines()
                 if re.search(r"(from|import) twisted_chat\.(?!testing\b)", line)
             ]
+
         self.assertEqual(deep, [])

@@ -15,10 +15,10 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http import HTTPChannel
 
-from tests.hiding import hide
-from tests.http_memory import handshake
+from tests.harness.hiding import hide
+from tests.harness.http_memory import handshake
+from tests.harness.ws_memory import TEXT, FakeSocket, client_frame, server_frames
 from tests.test_server_build import Reactor
-from tests.ws_memory import TEXT, FakeSocket, client_frame, server_frames
 from twisted_chat.internals import sockets, takeover
 from twisted_chat.internals.checks import log_fallbacks
 from twisted_chat.server.build import build

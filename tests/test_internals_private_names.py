@@ -148,7 +148,7 @@ def inherited_names() -> dict[str, set[str]]:
 
 class PrivateNamesTests(SynchronousTestCase):
     def test_nobody_uses_private_names_of_others(self) -> None:
-        """Not by attribute, nor by ``getattr``, ``vars`` or import."""
+        """No module uses private names of others by attribute, ``getattr``, ``vars`` or import."""
         self.assertEqual(sorted(offenders() - OFFENDERS), [], "new; make it public, or move it to internals")
 
     def test_the_list_of_offenders_shrinks(self) -> None:

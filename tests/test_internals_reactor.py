@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from tests.hiding import hide
+from tests.harness.hiding import hide
 from twisted_chat.internals.reactor import NAMES, read_without_log_context
 
 SCRIPTS = 1_500
@@ -218,7 +218,9 @@ class EquivalenceTests(SynchronousTestCase):
         """The test of the test: everything of interest happens in some of them."""
         seen = [turn for seed in range(SCRIPTS // 3) for turn in self.run_script(seed, self.prepare)]
         calls = {entry[1] for turn in seen for entry in turn[0]}
+
         self.assertEqual(calls, {"fileno", "doRead", "doWrite", "connectionLost", "readConnectionLost"})
+
         reasons = {entry[2] for turn in seen for entry in turn[0] if entry[1] == "connectionLost"}
         self.assertLessEqual({ConnectionDone, ConnectionLost, ConnectionFdescWentAway, KeyboardInterrupt, SystemExit}, reasons)
         self.assertEqual({turn[2] for turn in seen}, {None, KeyboardInterrupt})
@@ -257,12 +259,13 @@ class ReadTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_keyboard_interrupt(self) -> None:
-        """As in Twisted, where signals come another way: it ends the connection and not the loop."""
+        """KeyboardInterrupt in a reader ends its connection and not the loop, as in Twisted, where signals come another way."""
 
         def interrupt() -> None:
             raise KeyboardInterrupt
 
         self.read(interrupt)
+
         self.assertEqual([type(error) for error in self.lost], [KeyboardInterrupt])
         self.assertEqual(len(self.flushLoggedErrors(KeyboardInterrupt)), 1)
 
@@ -271,6 +274,7 @@ class ReadTests(SynchronousTestCase):
         self.world.add()
         other = self.world.selectables[-1]
         read: list[str] = []
+
         self.patch(other, "doRead", lambda: read.append("other"))
         self.patch(self.one, "connectionLost", lambda reason: 1 // 0)
         self.patch(self.one, "doRead", lambda: CONNECTION_LOST)
@@ -282,7 +286,7 @@ class ReadTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_interrupted_system_call(self) -> None:
-        """A signal is no error: the loop goes on."""
+        """The loop goes on after a system call that a signal interrupted."""
         self.world.poller.events.append(OSError(errno.EINTR, "interrupted"))
         self.world.reactor.doIteration(0)
         self.assertEqual(self.world.poller.events, [])
@@ -312,20 +316,25 @@ class PinTests(SynchronousTestCase):
         self.reactor.doIteration(None)
         self.reactor.doIteration(1.5)
         count = len(self.reactor._selectables)
+
         self.assertEqual(self.world.poller.asked, [(-1, count), (1.5, count)])
 
     def test_do_read_or_write(self) -> None:
         """``_doReadOrWrite`` takes selectable, file descriptor and event."""
         read: list[str] = []
+
         self.patch(self.one, "doWrite", lambda: read.append("written"))
         self.reactor._doReadOrWrite(self.one, self.one.fd, EPOLLOUT)
+
         self.assertEqual(read, ["written"])
 
     def test_disconnect_selectable(self) -> None:
         """``_disconnectSelectable`` takes selectable, reason and whether it was in a read."""
         lost: list[Any] = []
+
         self.patch(self.one, "connectionLost", lambda reason: lost.append(reason.value))
         self.reactor._disconnectSelectable(self.one, CONNECTION_LOST, True)
+
         self.assertEqual([type(error) for error in lost], [ConnectionLost])
         self.assertNotIn(self.one, self.reactor.getReaders())
 
@@ -333,7 +342,9 @@ class PinTests(SynchronousTestCase):
         """``doIteration`` is what runs the loop, looked up on the object each time."""
         called: list[float | None] = []
         vars(self.reactor)["doIteration"] = called.append
+
         self.reactor.iterate(0)
+
         self.assertEqual(called, [0])
 
 
@@ -384,13 +395,15 @@ class AvailabilityTests(SynchronousTestCase):
 
     def test_available(self) -> None:
         reactor = self.reactor()
+
         self.assertTrue(read_without_log_context(reactor))
         self.assertIn("doIteration", vars(reactor))
+
         self.reads(reactor)
         self.assertEqual(self.lines, [])
 
     def test_each_attribute_missing(self) -> None:
-        """Without one of the attributes Twisted's own loop stays, and one line says so."""
+        """Without one of the attributes Twisted's own loop stays, and one line of the log says so."""
         for name in NAMES:
             self.lines.clear()
             hide(self, EPollReactor, name)
@@ -402,8 +415,10 @@ class AvailabilityTests(SynchronousTestCase):
 
     def test_another_reactor(self) -> None:
         reactor = self.reactor(SelectReactor)
+
         self.assertFalse(read_without_log_context(reactor))
         self.assertEqual(self.lines, ["Using the reactor's own poll loop, which is slower: it is SelectReactor"])
+
         self.reads(reactor)
 
     def test_replaced_by_somebody_else(self) -> None:
@@ -411,5 +426,6 @@ class AvailabilityTests(SynchronousTestCase):
         reactor = self.reactor()
         theirs = reactor.doPoll
         vars(reactor)["doIteration"] = theirs
+
         self.assertFalse(read_without_log_context(reactor))
         self.assertIs(vars(reactor)["doIteration"], theirs)

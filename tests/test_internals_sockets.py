@@ -20,10 +20,10 @@ from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.certificates import make_certificate
-from tests.hiding import hide, without
-from tests.http_memory import KEY
-from tests.ws_memory import ADMISSION, TEXT, Connection, FakeSocket, RecordingSession, server_frames, use_clock
+from tests.harness.certificates import make_certificate
+from tests.harness.hiding import hide, without
+from tests.harness.http_memory import KEY
+from tests.harness.ws_memory import ADMISSION, TEXT, Connection, FakeSocket, RecordingSession, server_frames, use_clock
 from twisted_chat.interfaces import Handshake
 from twisted_chat.internals.sockets import (
     SLICE_BYTES,
@@ -136,6 +136,7 @@ class TlsOutputTests(SynchronousTestCase):
     def test_leaves_at_once(self) -> None:
         """A frame is on the wire before the turn ends, in one ``send``."""
         sends = self.secured.socket.sends
+
         self.assertEqual(self.secured.protocol.link.send(text_frame(b"hi")), 4)
         self.assertEqual(self.secured.socket.sends, sends + 1)
         self.assertEqual(server_frames(self.secured.read()), [(1, b"hi")])
@@ -145,18 +146,23 @@ class TlsOutputTests(SynchronousTestCase):
         self.secured.tls.write(text_frame(b"first"))
         self.secured.protocol.link.send(text_frame(b"second"))
         self.secured.drain()
+
         self.assertEqual(server_frames(self.secured.read()), [(1, b"first"), (1, b"second")])
 
     def test_full_socket(self) -> None:
         """A socket that is full congests the link; when it drains, everything is there, once and in order."""
         secured = self.secured
         secured.socket.room = 1_000
+
         chunk = text_frame(b"x" * 3_000)
+
         self.assertEqual(secured.protocol.link.send(chunk), len(chunk))
         self.assertTrue(secured.protocol.link.congested)
         self.assertEqual(secured.session.calls, ["congested"])
+
         secured.protocol.link.write(text_frame(b"behind"))
         secured.drain()
+
         self.assertFalse(secured.protocol.link.congested)
         self.assertEqual(secured.session.calls, ["congested", "drained"])
         self.assertEqual(server_frames(secured.read()), [(1, b"x" * 3_000), (1, b"behind")])
@@ -166,17 +172,22 @@ class TlsOutputTests(SynchronousTestCase):
         secured = self.secured
         secured.socket.room = 10
         chunk = b"".join(text_frame(b"%05d" % number + b"y" * 995) for number in range(300))
+
         taken = secured.protocol.link.send(chunk)
+
         self.assertEqual(taken, SLICE_BYTES)
         self.assertIn(open_output(secured.tls).unsent(), range(SLICE_BYTES - 2_000, SLICE_BYTES + 2_000))
+
         secured.protocol.link.buffer_rest(chunk[taken : taken + 100])
         secured.drain()
+
         self.assertEqual(secured.read(), chunk[: taken + 100])
         self.assertFalse(secured.protocol.link.congested)
 
     def test_large_chunk_taken(self) -> None:
-        """A socket that takes it all gets it all."""
+        """A large chunk is written whole to a socket that takes it all."""
         chunk = text_frame(b"z" * 200_000)
+
         self.assertEqual(self.secured.protocol.link.send(chunk), len(chunk))
         self.assertEqual(self.secured.read(), chunk)
         self.assertFalse(self.secured.protocol.link.congested)
@@ -186,6 +197,7 @@ class TlsOutputTests(SynchronousTestCase):
         random = Random(7)
         secured = self.secured
         expected = received = b""
+
         for number in range(300):
             frame = text_frame(b"%d:" % number + b"a" * random.choice([1, 50, 5_000, 40_000]))
             if secured.protocol.link.congested:
@@ -201,6 +213,7 @@ class TlsOutputTests(SynchronousTestCase):
             secured.socket.room = random.choice([None, 0, 700, 30_000])
             received += secured.read()
         secured.drain()
+
         self.assertEqual(received + secured.read(), expected)
 
     def test_lost(self) -> None:
@@ -240,6 +253,7 @@ class TcpPinTests(SynchronousTestCase):
     def test_bytes_sent_in_part(self) -> None:
         """What the socket did not take is in ``dataBuffer`` behind ``offset``."""
         self.socket.room = 2
+
         self.transport.write(b"hello")
         self.transport.doWrite()
 
@@ -264,18 +278,23 @@ class TcpPinTests(SynchronousTestCase):
         self.socket.room = 0
         self.transport.write(b"hello")
         self.transport.producerPaused = True
+
         self.connection.drain()
         self.connection.drain()
+
         self.assertEqual(self.connection.session.calls, ["drained"])
         self.assertIs(self.transport.producerPaused, False)
 
     def test_buffer_size(self) -> None:
         """``bufferSize`` bounds one read, and what may wait before the producer is paused."""
         self.assertIn("self.socket.recv(self.bufferSize)", inspect.getsource(tcp.Connection.doRead))
+
         self.transport.bufferSize = 10
         self.socket.room = 0
         self.transport.write(b"x" * 10)
+
         self.assertEqual(self.connection.session.calls, [])
+
         self.transport.write(b"x")
         self.assertEqual(self.connection.session.calls, ["congested"])
 
@@ -302,6 +321,7 @@ class TlsPinTests(SynchronousTestCase):
     def test_aggregator(self) -> None:
         """``write`` collects in ``_aggregator._buffer`` until the next turn."""
         self.tls.write(b"hello")
+
         self.assertEqual(self.tls._aggregator._buffer, [b"hello"])
 
         self.secured.drain()
@@ -311,6 +331,7 @@ class TlsPinTests(SynchronousTestCase):
     def test_app_send_buffer(self) -> None:
         """``_appSendBuffer`` has the clear text that OpenSSL did not take."""
         self.assertEqual(self.tls._appSendBuffer, [])
+
         self.patch(self.tls._tlsConnection, "send", self.refuse)
 
         self.tls._write(b"hello")
@@ -347,7 +368,9 @@ class TlsPinTests(SynchronousTestCase):
     def test_producer_paused(self) -> None:
         """``producerPaused`` of the TCP transport makes it resume the producer when its buffer is empty."""
         self.secured.socket.room = 0
+
         self.secured.protocol.link.write(text_frame(b"hello"))
+
         self.assertIs(self.below.producerPaused, True)
 
         self.secured.drain()
@@ -358,6 +381,7 @@ class TlsPinTests(SynchronousTestCase):
         """A frame that OpenSSL does not take waits in Twisted's buffer and is sent later, once."""
         link = self.secured.protocol.link
         send = self.tls._tlsConnection.send
+
         self.patch(self.tls._tlsConnection, "send", self.refuse)
         link.write(text_frame(b"hello"))
         self.patch(self.tls._tlsConnection, "send", send)

@@ -19,8 +19,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http import HTTPChannel, Request
 from zope.interface import providedBy
 
-from tests.hiding import hide
-from tests.http_memory import Recorder, Wire, handshake
+from tests.harness.hiding import hide
+from tests.harness.http_memory import Recorder, Wire, handshake
 from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.internals.takeover import check, give_transport, take_channel, take_transport
 from twisted_chat.limits import Limits
@@ -57,7 +57,9 @@ class TakeoverTests(SynchronousTestCase):
         taken: list[tuple[Any, bytes]] = []
         self.site.answer = lambda request: taken.append(take_transport(request))
         wire = Wire(self.site)
+
         wire.deliver(handshake() + b"one")
+
         self.assertEqual(taken, [(wire, b"one")])
 
     def test_new_owner(self) -> None:
@@ -65,16 +67,20 @@ class TakeoverTests(SynchronousTestCase):
         wire, request = self.asked(b"one")
         protocol = Recorder(b"hello")
         transport, leftover = take_transport(request)
+
         give_transport(transport, protocol, leftover)
         wire.protocol.dataReceived(b"two")
         transport.registerProducer(protocol, True)
         wire.leave()
+
         self.assertEqual((protocol.received, wire.value(), protocol.lost), (b"onetwo", b"hello", True))
 
     def test_reads_on(self) -> None:
         """The channel stops reading when much comes behind a request; the new owner gets the rest."""
         wire, request = self.asked(b"x" * 20_000)
+
         self.assertEqual(wire.producerState, "paused")
+
         take_transport(request)
         self.assertEqual((wire.producerState, wire.producer), ("producing", None))
 
@@ -82,6 +88,7 @@ class TakeoverTests(SynchronousTestCase):
         """4.5 kB for each connection; and no cycle that waits for the collector."""
         wire, request = self.asked(b"x")
         gone = [weakref.ref(thing) for thing in (request, request.channel, request.requestHeaders.getAllRawHeaders)]
+
         gc.disable()
         try:
             protocol = Recorder(b"")
@@ -90,13 +97,16 @@ class TakeoverTests(SynchronousTestCase):
             self.assertEqual([ref() for ref in gone], [None] * 3)
         finally:
             gc.enable()
+
         self.assertIs(wire.protocol, protocol)
 
     def test_no_timer_stays(self) -> None:
         _, request = self.asked()
         take_transport(request)
         clock: Any = self.site.reactor
+
         clock.advance(1000)
+
         self.assertEqual(clock.getDelayedCalls(), [])
 
     def test_behind_a_wrapper(self) -> None:
@@ -104,11 +114,16 @@ class TakeoverTests(SynchronousTestCase):
         wrapping = WrappingFactory(self.site)
         wrapping.protocol = ProtocolWrapper
         wire, request = self.asked(wire=Wire(wrapping))
+
         transport, _ = take_transport(request)
+
         self.assertIsInstance(transport, ProtocolWrapper)
+
         protocol = Recorder(b"hello")
         give_transport(transport, protocol, b"")
+
         self.assertEqual(wire.deliver(b"one"), b"hello")
+
         wire.leave()
         self.assertEqual((protocol.received, protocol.lost), (b"one", True))
 
@@ -119,23 +134,29 @@ class TakeoverTests(SynchronousTestCase):
         wire.protocol = ProtocolWrapper(WrappingFactory(Factory()), inner)
         transport, _ = take_transport(request)
         protocol = Recorder(b"hello")
+
         give_transport(transport, protocol, b"")
+
         self.assertIs(wire.protocol.wrappedProtocol, protocol)
 
     def test_earlier_answer_unsent(self) -> None:
         """A channel that does not read because its answers are not taken: the new owner is read for."""
         wire, request = self.asked()
         channel = request.channel
+
         channel.pauseProducing()
         wire.pauseProducing()
         transport, _ = take_transport(request)
+
         self.assertEqual((transport.producer, transport.producerState), (None, "producing"))
 
     def test_transport_that_cannot_pause(self) -> None:
         """A transport without backpressure, at which the channel is not registered, is taken as well."""
         pipe: Any = Pipe()
         channel: Any = self.site.buildProtocol(None)
+
         channel.makeConnection(pipe)
+
         self.assertEqual(take_channel(channel), (pipe, b""))
 
 
@@ -162,24 +183,30 @@ class FallbackTests(TakeoverTests):
         """A client that waits loses nothing: frames in the next reads reach the new owner."""
         wire, request = self.asked()
         protocol = Recorder(b"hello")
+
         give_transport(*take_transport(request)[:1], protocol, b"")
         wire.protocol.dataReceived(b"one")
+
         self.assertEqual(protocol.received, b"one")
 
     def test_new_owner(self) -> None:
         wire, request = self.asked()
         protocol = Recorder(b"hello")
         transport, leftover = take_transport(request)
+
         give_transport(transport, protocol, leftover)
         transport.registerProducer(protocol, True)
         wire.protocol.dataReceived(b"two")
+
         self.assertEqual((leftover, protocol.received, wire.value()), (b"", b"two", b"hello"))
 
     def test_reads_on(self) -> None:
         """Reading that HTTP has stopped goes on."""
         wire, request = self.asked()
+
         wire.pauseProducing()
         take_transport(request)
+
         self.assertEqual(wire.producerState, "producing")
 
 
@@ -188,15 +215,18 @@ class PinTests(SynchronousTestCase):
 
     def test_channel(self) -> None:
         channel: Any = HTTPChannel()
+
         self.assertEqual((channel._dataBuffer, channel.requests), ([], []))
         self.assertFalse(channel._handlingRequest)
         self.assertIsNone(channel._abortingCall)
         self.assertEqual((channel._receivedHeaderSize, channel._receivedHeaderCount), (0, 0))
         self.assertEqual((channel.persistent, channel.length), (1, 0))
         self.assertTrue(callable(channel.forceAbortClient))
+
         transport = StringTransport()
         channel.timeOut = None
         channel.makeConnection(transport)
+
         self.assertIs(transport.producer, channel)
 
     def test_line_receiver(self) -> None:
@@ -229,6 +259,7 @@ class PinTests(SynchronousTestCase):
     def test_no_timeout_means_no_timer(self) -> None:
         """We keep time ourselves: ``timeOut = None`` must start nothing."""
         self.assertIsNone(ChatChannel.timeOut)
+
         mixin = TimeoutMixin()
         mixin.callLater = lambda *a: self.fail("a timer")  # type: ignore[method-assign]
         mixin.setTimeout(None)
@@ -238,6 +269,7 @@ class PinTests(SynchronousTestCase):
         self.assertTrue(issubclass(TLSMemoryBIOProtocol, ProtocolWrapper))
         self.assertTrue(issubclass(HAProxyProtocolWrapper, ProtocolWrapper))
         self.assertTrue(issubclass(HAProxyWrappingFactory, WrappingFactory))
+
         inner = Recorder(b"")
         self.assertIs(ProtocolWrapper(WrappingFactory(Factory()), inner).wrappedProtocol, inner)
 

@@ -95,14 +95,18 @@ class LoadGeneratorTests(SynchronousTestCase):
     def test_counts(self) -> None:
         """Every line reaches both, in order; the report says so."""
         report = self.gossip(lambda member, line: 1)
+
         check(report)
+
         self.assertEqual((report["lines_in_all"], report["deliveries"], report["missing"]), (40, 80, 0))
         self.assertTrue(report["drained"])
 
     def test_open_loop(self) -> None:
         """At a fixed rate each delivery has a latency, counted from when the line was due."""
         report = self.gossip(lambda member, line: 1, window=0, lines=0, rate=200, warmup=0.05, seconds=0.2)
+
         check(report)
+
         self.assertGreaterEqual(report["samples"], 70)
         self.assertGreater(report["p99_ms"], 0)
 
@@ -115,6 +119,7 @@ class LoadGeneratorTests(SynchronousTestCase):
     def test_lost(self) -> None:
         """One line that one member does not get is found."""
         report = self.gossip(lambda member, line: 0 if (member, line) == (1, 30) else 1)
+
         self.assertRaises(LoadFailed, check, report | {"drained": True})
         self.assertEqual((report["missing"], report["drained"]), (1, False))
         self.assertGreater(report["disorder"], 0)
@@ -136,13 +141,16 @@ class LoadGeneratorTests(SynchronousTestCase):
         idle = Scenario("idle", "idle", "group", "hold", {"first": 5, "clients": 20}, (AUTOBAHN,))
         secure = Scenario("secure", "secure", "group", "talk", {"clients": 4, "window": 8}, (AUTOBAHN,), tls=True)
         bench = Bench(Path(shared_cache().name), Pace(rounds=1, seconds=0.2, warmup=0.1))
+
         for scenario in (small, idle, secure):
             bench.measure(scenario)
         sample = bench.results.samples["small"]["autobahn"][0]
+
         self.assertEqual(sample.problem, "")
         self.assertGreater(sample.values["per_second"], 0)
         self.assertGreater(sample.values["peak_mb"], 1)
         self.assertEqual(bench.results.samples["idle"]["autobahn"][0].problem, "")
+
         if loading.generator().tls:
             self.assertEqual(bench.results.samples["secure"]["autobahn"][0].problem, "")
         else:

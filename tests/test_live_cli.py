@@ -21,9 +21,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.certificates import make_certificate
-from tests.servers import JsonClient, Server, free_port
-from tests.serving import PATIENCE, ROOT, environment, wait_until
+from tests.harness.certificates import make_certificate
+from tests.harness.servers import JsonClient, Server, free_port
+from tests.harness.serving import PATIENCE, ROOT, environment, wait_until
 from twisted_chat.cli.output import Status
 
 COMMAND = [sys.executable, "-m", "twisted_chat.cli"]

@@ -22,8 +22,8 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from twisted.web.server import Site
 
-from tests.certificates import make_certificate
-from tests.serving import Served
+from tests.harness.certificates import make_certificate
+from tests.harness.serving import Served
 from twisted_chat.client import ChatClient, Message, ReconnectingChatClientFactory, State
 from twisted_chat.server.embed import EmbeddedChat
 

@@ -20,8 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from tests.jepsen.nemesis import free_port
-from tests.serving import ROOT, Served, environment
+from tests.harness.serving import ROOT, Served, environment, free_port
 
 EXAMPLES = ROOT / "examples"
 #: Seconds.  A program starts in two; machines under load take more.

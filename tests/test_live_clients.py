@@ -19,9 +19,9 @@ import websockets.asyncio.client
 import websockets.sync.client
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from tests.chromium import Chromium
-from tests.programs import Talker, bun_talker, node_talker
-from tests.servers import JSON, PATIENCE, UNLIMITED, JsonClient, Server, free_port
+from tests.harness.chromium import Chromium
+from tests.harness.programs import Talker, bun_talker, node_talker
+from tests.harness.servers import JSON, PATIENCE, UNLIMITED, JsonClient, Server, free_port
 
 TUTORIAL = Path(__file__).parent / "pages" / "tutorial.html"
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from tests.chromium import Chromium
-from tests.serving import ROOT, Served, environment
+from tests.harness.chromium import Chromium
+from tests.harness.serving import ROOT, Served, environment
 
 NAMES = ("evil.test", "chat.lan")
 EVENTS = "/api/v1/rooms/lobby/events"

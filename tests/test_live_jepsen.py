@@ -8,8 +8,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.long import LongRun
-from tests.serving import environment
+from tests.harness.long import LongRun
+from tests.harness.serving import environment
 
 #: Seconds of faults.
 SECONDS = 60
@@ -42,6 +42,7 @@ class JepsenTests(SynchronousTestCase):
     def test_faults(self) -> None:
         """Our own clients and one that is not ours, a server killed, ended and paused, connections cut, deaf and half answered."""
         report = self.report(_FAULTS_RUN)
+
         self.assertEqual(report["wrong"], [], report)
         self.assertGreaterEqual(report["seconds"], SECONDS, report)
         self.assertGreaterEqual(report["acknowledged"], 5_000, report)
@@ -52,6 +53,7 @@ class JepsenTests(SynchronousTestCase):
     def test_herd(self) -> None:
         """All are back and complete, spread over five seconds and more, and the server's own limits refused nobody."""
         report = self.report(_HERD_RUN)
+
         self.assertEqual((report["returned"], report["complete"]), (1_000, 1_000), report)
         self.assertGreaterEqual(report["spread_seconds"], 5.0, report)
         self.assertEqual(report["handshakes_refused"], [], report)

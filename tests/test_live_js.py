@@ -10,9 +10,9 @@ import sys
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from tests.long import LongRun
-from tests.node_modules import node_modules
-from tests.serving import ROOT, environment
+from tests.harness.long import LongRun
+from tests.harness.node_modules import node_modules
+from tests.harness.serving import ROOT, environment
 
 #: Seconds in which the nemesis is loose, at least; each fault happens three times however long that takes.
 NEMESIS_SECONDS = os.environ.get("NEMESIS_SECONDS", "20")
@@ -35,7 +35,7 @@ _NEMESIS_RUN = LongRun(
     [
         sys.executable,
         "-c",
-        "import os; from tests.node_modules import node_modules; node_modules();"
+        "import os; from tests.harness.node_modules import node_modules; node_modules();"
         " os.execvp('node', ['node', '--test', '--test-reporter=tap', 'tests/js/jepsen.live.js'])",
     ],
     environment(PYTHON=sys.executable, NEMESIS_SECONDS=NEMESIS_SECONDS),
@@ -73,7 +73,9 @@ class JavaScriptTests(SynchronousTestCase):
         """Nothing is lost, doubled or reordered, whatever happens to server, clients and the network between them."""
         if shutil.which("node") is None:
             raise SkipTest("node is not installed")
+
         out, errors, status = _NEMESIS_RUN.result(float(NEMESIS_SECONDS) + 200)
+
         self.assertEqual(status, 0, f"{out}{errors}")
         self.assertIn("# pass 1", out)
         self.assertRegex(out, r"\d{4,} acknowledged")

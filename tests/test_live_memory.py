@@ -10,7 +10,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.servers import PATIENCE, JsonClient, Server
+from tests.harness.servers import PATIENCE, JsonClient, Server
 
 MEBIBYTE = 1_048_576
 #: Bytes that one connection pushes as fast as it can, with all rates off.

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.browser import Stage, Window
+from tests.harness.browser import Stage, Window
 
 stage: Stage
 

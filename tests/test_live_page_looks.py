@@ -12,8 +12,8 @@ from pathlib import Path
 import jwt
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.browser import Stage, Window
-from tests.serving import Served
+from tests.harness.browser import Stage, Window
+from tests.harness.serving import Served
 
 SECRET = "a secret of more than thirty-two bytes"
 stage: Stage

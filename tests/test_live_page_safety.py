@@ -13,7 +13,7 @@ import jwt
 from twisted.trial.unittest import SynchronousTestCase
 from websockets.sync.client import connect
 
-from tests.browser import Stage, Window
+from tests.harness.browser import Stage, Window
 
 SECRET = "a secret of more than thirty-two bytes"
 stage: Stage

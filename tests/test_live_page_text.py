@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.browser import Stage, Window
+from tests.harness.browser import Stage, Window
 
 AREA = "tc-room textarea"
 stage: Stage

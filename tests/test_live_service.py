@@ -22,9 +22,9 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, unix_connect
 
-from tests.certificates import make_certificate
-from tests.servers import connect
-from tests.serving import TWISTD, NotReady, Served, environment, run
+from tests.harness.certificates import make_certificate
+from tests.harness.servers import connect
+from tests.harness.serving import TWISTD, NotReady, Served, ServedCase, environment, run
 from twisted_chat.auth.tokens import Minted, mint
 from twisted_chat.stores.urls import make_shared_tokens
 
@@ -65,7 +65,7 @@ class StartTests(SynchronousTestCase):
             self.assertEqual(stat.S_IMODE((state / "chat.db").stat().st_mode) & 0o007, 0)
 
     def test_two_people_chat(self) -> None:
-        """The thinnest path: what one sends, both see."""
+        """Two people in a room both see what one sends."""
         with Served(self.mktemp()) as server, connect(server.websocket) as alice, connect(server.websocket + "/ws") as bob:
             alice.send("hello")
             self.assertEqual([alice.recv(5), bob.recv(5)], ["hello", "hello"])
@@ -76,6 +76,7 @@ class StartTests(SynchronousTestCase):
             self.assertEqual(server.end(), 0)
             lines = [json.loads(line) for line in server.stdout.splitlines()]
         serving = next(line for line in lines if line["message"].startswith("Serving"))
+
         self.assertEqual((serving["logger"], serving["level"]), ("service", "info"))
         self.assertTrue(all(not isinstance(value, dict | list) for line in lines for value in line.values()))
 
@@ -85,6 +86,7 @@ class StartTests(SynchronousTestCase):
             limits = Path(f"/proc/{server.process.pid}/limits").read_text()
         found = re.search(r"Max open files +(\d+) +(\d+)", limits)
         assert found is not None
+
         self.assertEqual(found[1], found[2])
 
     def test_unix_socket(self) -> None:
@@ -102,6 +104,7 @@ class StartTests(SynchronousTestCase):
         for name in (path, path + ".lock"):
             self.addCleanup(Path(name).unlink, missing_ok=True)
         directory = self.mktemp()
+
         with Served(directory, "--listen", f"unix:{path}") as server:
             server.end(signal.SIGKILL)
         with Served(directory, "--listen", f"unix:{path}") as server, unix_connect(path, "ws://localhost/") as alice:
@@ -122,6 +125,7 @@ class StartTests(SynchronousTestCase):
 
     def test_help(self) -> None:
         shown = run(self.mktemp(), ["--help"])
+
         self.assertEqual(shown.returncode, 0)
         self.assertIn("--listen=", shown.stdout)
         self.assertLess(max(map(len, shown.stdout.splitlines())), 101)
@@ -157,7 +161,7 @@ class StartErrorTests(SynchronousTestCase):
             self.assertRegex(self.line("--listen", endpoint), rf"^{endpoint}: Address already in use; stop the other program or ")
 
     def test_second_of_two_ports_taken(self) -> None:
-        """All ports or none."""
+        """A start with two ports of which the second is taken fails, and names it."""
         with socket.create_server(("127.0.0.1", 0)) as other:
             endpoint = f"tcp:{other.getsockname()[1]}:interface=127.0.0.1"
             self.assertIn(endpoint, self.line("--listen=tcp:0:interface=127.0.0.1", "--listen", endpoint))
@@ -167,14 +171,19 @@ class StartErrorTests(SynchronousTestCase):
 
     def test_tls_key(self) -> None:
         directory = Path(self.mktemp()).absolute()
+
         directory.mkdir()
         key, certificate = make_certificate(directory)
         other_key, _ = make_certificate(directory, "other")
         missing = f"ssl:0:interface=127.0.0.1:privateKey={directory}/none.pem:certKey={certificate}"
+
         self.assertIn("none.pem: No such file", self.line("--listen", missing))
+
         (directory / "broken.pem").write_text("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
         broken = f"ssl:0:interface=127.0.0.1:privateKey={directory}/broken.pem:certKey={certificate}"
+
         self.assertIn("TLS key or certificate cannot be used", self.line("--listen", broken))
+
         unfit = f"ssl:0:interface=127.0.0.1:privateKey={other_key}:certKey={certificate}"
         self.assertIn("TLS key or certificate cannot be used", self.line("--listen", unfit))
 
@@ -193,13 +202,16 @@ class StartErrorTests(SynchronousTestCase):
 
     def test_damaged_database(self) -> None:
         directory = Path(self.mktemp()).absolute()
+
         directory.mkdir()
         (directory / "chat.db").write_bytes(b"this was a database once" * 1000)
         line = self.line("--listen=tcp:0:interface=127.0.0.1", directory=str(directory))
+
         self.assertIn("chat.db", line)
 
     def test_newer_database(self) -> None:
         directory = self.mktemp()
+
         with Served(directory) as server:
             self.assertEqual(server.end(), 0)
         with sqlite3.connect(Path(directory) / "chat.db") as database:
@@ -207,6 +219,7 @@ class StartErrorTests(SynchronousTestCase):
             self.assertGreater(version, 0)
             database.execute(f"PRAGMA user_version = {version + 1000}")
         database.close()
+
         self.assertIn("newer", self.line("--listen=tcp:0:interface=127.0.0.1", directory=directory))
 
     def test_second_server_on_the_same_file(self) -> None:
@@ -217,8 +230,9 @@ class StartErrorTests(SynchronousTestCase):
             self.assertIsNone(server.process.poll())
 
     def test_daemon(self) -> None:
-        """Without ``-n`` the shell hears of a port that is taken, too."""
+        """Without ``-n`` the shell is told of a taken port, too."""
         directory = self.mktemp()
+
         Path(directory).mkdir()
         with socket.create_server(("127.0.0.1", 0)) as other:
             endpoint = f"tcp:{other.getsockname()[1]}:interface=127.0.0.1"
@@ -226,6 +240,7 @@ class StartErrorTests(SynchronousTestCase):
             ended = subprocess.run(
                 command, cwd=directory, env=environment(), capture_output=True, text=True, timeout=30, check=False
             )
+
         self.assertEqual(ended.returncode, 1)
         self.assertIn("Address already in use", ended.stderr)
 
@@ -240,9 +255,12 @@ class DaemonTests(SynchronousTestCase):
 
     def test_life(self) -> None:
         directory = Path(self.mktemp()).absolute()
+
         directory.mkdir()
         log = directory / "twistd.log"
+
         self.assertEqual(self.twistd(directory), 0)
+
         until(lambda: "Serving on" in log.read_text())
         found = re.search(r"Serving on http(\S+);", log.read_text())
         assert found is not None
@@ -251,15 +269,20 @@ class DaemonTests(SynchronousTestCase):
             self.assertEqual(alice.recv(5), "hello")
         os.kill(int((directory / "twistd.pid").read_text()), signal.SIGTERM)
         until(lambda: not (directory / "twistd.pid").exists())
+
         self.assertIn("Server Shut Down", log.read_text())
 
     def test_failed_start(self) -> None:
-        """The log says why, and no process id is left."""
+        """A start that fails leaves its reason in the log and no file with a process id."""
         directory = Path(self.mktemp()).absolute()
+
         directory.mkdir()
+
         self.assertEqual(self.twistd(directory, "--store=mysql:chat"), 0)
+
         until(lambda: "Server Shut Down" in (directory / "twistd.log").read_text())
         self.assertIn("critical service: --store mysql:chat: no such kind of store", (directory / "twistd.log").read_text())
+
         until(lambda: not (directory / "twistd.pid").exists())
 
 
@@ -290,6 +313,7 @@ class TokenTests(SynchronousTestCase):
         """The connection ends within 5 s (4401), and the token opens none any more."""
         minted = self.token()
         headers = {"Authorization": f"Bearer {minted.token}"}
+
         with connect(self.server.websocket, additional_headers=headers) as alice, connect(self.server.websocket) as guest:
             alice.send("hello")
             self.assertEqual([alice.recv(5), guest.recv(5)], ["hello", "hello"])
@@ -299,6 +323,7 @@ class TokenTests(SynchronousTestCase):
             self.assertEqual(refused.response.status_code, 401)
             guest.send("still here")
             self.assertEqual(guest.recv(5), "still here")
+
         self.assertNotIn(minted.token, self.server.stdout + self.server.stderr)
 
     def test_expired(self) -> None:
@@ -347,7 +372,7 @@ class EndTests(SynchronousTestCase):
             self.assertEqual(server.stderr, "")
 
     def test_second_signal(self) -> None:
-        """Who is in a hurry signals again."""
+        """A second signal ends the server without waiting for its connections."""
         with Served(self.mktemp(), "--drain-seconds=60") as server, socket.create_connection(("127.0.0.1", server.port)) as deaf:
             deaf.sendall(
                 b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -359,7 +384,7 @@ class EndTests(SynchronousTestCase):
             self.assertEqual(server.end(signal.SIGTERM), 128 + signal.SIGTERM)
 
     def test_new_connections_are_refused(self) -> None:
-        """From the signal on the port is closed."""
+        """The port is closed as soon as the signal comes."""
         with Served(self.mktemp()) as server:
             port = server.port
             server.end()
@@ -379,8 +404,10 @@ class SystemdTests(SynchronousTestCase):
 
     def test_no_ready_on_failure(self) -> None:
         server = Served(self.mktemp(), "--store=sqlite:/nowhere/at/all/chat.db")
+
         with self.assertRaises(NotReady), server:
             pass
+
         server.__exit__(None, None, None)
         self.assertNotIn("READY=1", server.states)
 
@@ -416,6 +443,7 @@ class ReloadTests(SynchronousTestCase):
         directory = Path(self.mktemp())
         directory.mkdir()
         config = directory / "chat.toml"
+
         config.write_text("[limits]\nsend_burst = 3\n")
         with Served(directory, "--config=chat.toml") as server:
             self.assertEqual(self.burst(server), 3)
@@ -446,6 +474,7 @@ class ReloadTests(SynchronousTestCase):
             first.end()
         command = [*TWISTD, "-n", "--pidfile=", "--logfile=chat.log", "chat", "--listen=tcp:0:interface=127.0.0.1"]
         log = directory / "chat.log"
+
         with subprocess.Popen(command, cwd=directory, env=environment(), stdout=subprocess.DEVNULL) as process:
             try:
                 until(lambda: log.exists() and "Serving on" in log.read_text())
@@ -461,6 +490,7 @@ class ReloadTests(SynchronousTestCase):
         directory = Path(self.mktemp()).absolute()
         directory.mkdir()
         key, certificate = make_certificate(directory)
+
         with Served(directory, f"--listen=ssl:0:interface=127.0.0.1:privateKey={key}:certKey={certificate}") as server:
             old = self.certificate(server)
             new_key, new_certificate = make_certificate(directory, "new")
@@ -483,19 +513,18 @@ class ReloadTests(SynchronousTestCase):
             return tls.getpeercert(binary_form=True) or b""
 
 
-class TlsTests(SynchronousTestCase):
+class TlsTests(ServedCase):
     """TLS by endpoint string works with what people use; nobody upgrades under h2, so only http/1.1 is agreed on."""
 
-    def setUp(self) -> None:
-        directory = Path(self.mktemp()).absolute()
-        directory.mkdir()
-        key, self.authority = make_certificate(directory)
-        self.server = Served(directory, f"--listen=ssl:0:interface=127.0.0.1:privateKey={key}:certKey={self.authority}")
-        self.server.__enter__()
-        self.addCleanup(self.server.__exit__, None, None, None)
+    authority: Path
+
+    @classmethod
+    def make_server(cls, directory: Path) -> Served:
+        key, cls.authority = make_certificate(directory)
+        return Served(directory, f"--listen=ssl:0:interface=127.0.0.1:privateKey={key}:certKey={cls.authority}")
 
     def test_alpn(self) -> None:
-        for offered in ([], ["http/1.1"], ["h2", "http/1.1"]):
+        for offered, chosen in (([], None), (["http/1.1"], "http/1.1"), (["h2", "http/1.1"], "http/1.1")):
             context = ssl.create_default_context(cafile=str(self.authority))
             if offered:
                 context.set_alpn_protocols(offered)
@@ -503,7 +532,7 @@ class TlsTests(SynchronousTestCase):
                 socket.create_connection(("127.0.0.1", self.server.port)) as tcp,
                 context.wrap_socket(tcp, server_hostname="localhost") as tls,
             ):
-                self.assertEqual(tls.selected_alpn_protocol(), "http/1.1" if offered else None)
+                self.assertEqual(tls.selected_alpn_protocol(), chosen)
 
     def test_websockets(self) -> None:
         context = ssl.create_default_context(cafile=str(self.authority))
@@ -512,11 +541,13 @@ class TlsTests(SynchronousTestCase):
             self.assertEqual(alice.recv(5), "hello")
 
     def test_curl(self) -> None:
-        """curl offers h2."""
-        shown = self.run_program(
-            "curl", "--silent", "--show-error", "--http2", "--cacert", str(self.authority), self.address("healthz")
-        )
+        """curl, which offers h2, is answered over HTTP/1.1."""
+        options = ("--silent", "--show-error", "--http2", "--write-out", " by HTTP/%{http_version}")
+
+        shown = self.run_program("curl", *options, "--cacert", str(self.authority), self.address("healthz"))
+
         self.assertIn("ok", shown)
+        self.assertIn(" by HTTP/1.1", shown)
 
     def test_node(self) -> None:
         script = """

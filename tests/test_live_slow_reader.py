@@ -19,8 +19,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 from websockets.sync.client import connect
 
-from tests.certificates import make_certificate
-from tests.servers import PATIENCE, JsonClient, Server
+from tests.harness.certificates import make_certificate
+from tests.harness.servers import PATIENCE, JsonClient, Server
 
 PASSING_BYTES = 50_000_000
 TLS_BYTES = 20_000_000
@@ -50,6 +50,7 @@ class SlowReaderTests(SynchronousTestCase):
         directory.mkdir()
         key, certificate = make_certificate(directory)
         endpoint = f"ssl:0:interface=127.0.0.1:privateKey={key}:certKey={certificate}"
+
         with Server(directory, f"--listen={endpoint}") as server:
             self.story(server, f"wss://localhost:{server.port}", ssl.create_default_context(cafile=str(certificate)), TLS_BYTES)
 

@@ -20,7 +20,7 @@ from twisted_chat.stores.sqlite.store import SQLiteStore
 from twisted_chat.stores.workers import AtOnce, call_at_once
 
 ROOT = Path(__file__).resolve().parent.parent
-DRIVER = str(ROOT / "tests" / "store_driver.py")
+DRIVER = str(ROOT / "tests" / "harness" / "store_driver.py")
 
 #: Rounds of kill -9 in a run of all tests; TWISTED_CHAT_CRASHES asks for more.
 CRASHES = 36
@@ -116,9 +116,11 @@ class FullDiskTests(LiveCase):
 
     def test_a_full_disk_is_never_acknowledged_and_passes(self) -> None:
         talk = self.talk()
+
         self.addCleanup(talk.kill)
         ballast = os.path.join(self.directory, "ballast")
         kept = [f"before {number}" for number in range(100)]
+
         self.assertEqual(talk("append", *kept), list(range(1, 101)))
         self.assertGreater(talk("fill", ballast), 0)
 
@@ -128,10 +130,13 @@ class FullDiskTests(LiveCase):
             self.assertEqual(talk("read"), numbered(*kept), "readers go on")
 
         talk("free", ballast)
+
         self.assertEqual(talk("probe"), "ready")
+
         again = lost[0]
         self.assertEqual(talk("append", *again), list(range(len(kept) + 1, len(kept) + 201)), "the same keys may be sent again")
         self.assertEqual(talk("read"), numbered(*kept, *again))
+
         talk.end()
 
 
@@ -149,8 +154,11 @@ class FailingFsyncTests(LiveCase):
 
     def test_a_failed_fsync_is_never_acknowledged_and_passes(self) -> None:
         talk, failing = self.talk()
+
         self.addCleanup(talk.kill)
+
         self.assertEqual(talk("append", "a", "b"), [1, 2])
+
         for _ in range(3):
             failing.touch()
             self.assertEqual(talk("append", "c"), "unavailable")
@@ -159,21 +167,28 @@ class FailingFsyncTests(LiveCase):
             self.assertEqual(talk("read"), numbered("a", "b"), "readers go on, and see only what was acknowledged")
             failing.unlink()
             self.assertEqual(talk("probe"), "ready")
+
         self.assertEqual(talk("append", "e"), [3])
         self.assertEqual(talk("append", "c", "d"), [4, 5])
         self.assertEqual(talk("read"), numbered("a", "b", "e", "c", "d"))
+
         talk.end()
 
     def test_killed_after_a_failed_fsync(self) -> None:
         """What was not acknowledged may be there or not, but once, and without a hole."""
         talk, failing = self.talk()
+
         self.assertEqual(talk("append", "a"), [1])
+
         failing.touch()
         self.assertEqual(talk("append", "b"), "unavailable")
+
         talk.kill()
         talk = Talk([sys.executable, DRIVER, "talk", self.path])
+
         self.assertEqual(talk("append", "b", "c"), [2, 3])
         self.assertEqual(talk("read"), numbered("a", "b", "c"))
+
         talk.end()
 
 
@@ -186,10 +201,12 @@ class OrderTests(LiveCase):
         if permitted.returncode:
             raise SkipTest(f"processes cannot be traced: {permitted.stderr.strip()}")
         talk = Talk([*strace, sys.executable, DRIVER, "talk", self.path])
+
         for number in range(20):
             talk("append", *(f"{number}-{part}" for part in range(number % 3 + 1)))
         talk.end()
         answers = self.check_order(Path(trace).read_text().splitlines())
+
         self.assertEqual(answers, 20)
 
     def check_order(self, lines: Sequence[str]) -> int:
@@ -225,13 +242,16 @@ class OrderTests(LiveCase):
 class KillTests(LiveCase):
     def test_kill_9_at_any_moment_loses_and_doubles_nothing(self) -> None:
         rounds = int(os.environ.get("TWISTED_CHAT_CRASHES", CRASHES))
+
         driver = subprocess.run(
             [sys.executable, DRIVER, "crash", self.path, str(rounds), "2025"],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
         )
+
         self.assertEqual(driver.stderr, "")
+
         acknowledged = [int(line) for line in driver.stdout.split()]
         self.assertEqual(len(acknowledged), rounds)
         self.assertGreater(acknowledged[-1], rounds)
@@ -240,6 +260,7 @@ class KillTests(LiveCase):
         [room] = self.successResultOf(store.open()).rooms
         events = self.successResultOf(store.read("lobby", 0, 10_000_000, 10_000_000_000))
         self.successResultOf(store.close())
+
         self.assertGreaterEqual(room.head, acknowledged[-1])
         self.assertEqual([event.seq for event in events], list(range(1, room.head + 1)))
         # The driver sends k1, k2, … in order, so in the log each has its own number, acknowledged or not.

@@ -10,31 +10,22 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.http_memory import Reply, handshake
-from tests.serving import PATIENCE, Served
+from tests.harness.http_memory import Reply, handshake
+from tests.harness.serving import PATIENCE, Served, ServedCase
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 UPGRADE = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {KEY}")
 ORIGIN = "Origin: http://evil.test"
 
 
-class LiveCase(SynchronousTestCase):
-    """A server for the tests of one class."""
+class LiveCase(ServedCase):
+    """A server on a store in memory, and curl."""
 
     environ: dict[str, str] = {}
-    served: Served
 
     @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        directory = Path.cwd() / cls.__name__
-        cls.served = Served(directory, "--store", "memory:", **cls.environ)
-        cls.served.__enter__()
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.served.__exit__(None, None, None)
-        super().tearDownClass()
+    def make_server(cls, directory: Path) -> Served:
+        return Served(directory, "--store", "memory:", **cls.environ)
 
     def setUp(self) -> None:
         if shutil.which("curl") is None:
@@ -43,7 +34,7 @@ class LiveCase(SynchronousTestCase):
     def curl(self, path: str, *headers: str, more: tuple[str, ...] = ()) -> Reply:
         given = [part for header in headers for part in ("--header", header)]
         command = ["curl", "--silent", "--include", "--path-as-is", "--http1.1", "--max-time", "10", *given, *more]
-        done = subprocess.run([*command, self.served.url.rstrip("/") + path], capture_output=True, check=False, timeout=PATIENCE)
+        done = subprocess.run([*command, self.server.url.rstrip("/") + path], capture_output=True, check=False, timeout=PATIENCE)
         return Reply(done.stdout)
 
     def refused(self, status: int, code: str, path: str, *headers: str, more: tuple[str, ...] = ()) -> Reply:
@@ -55,7 +46,7 @@ class LiveCase(SynchronousTestCase):
         return reply
 
     def connect(self, first: bytes = b"") -> socket.socket:
-        opened = socket.create_connection(("127.0.0.1", self.served.port), timeout=PATIENCE)
+        opened = socket.create_connection(("127.0.0.1", self.server.port), timeout=PATIENCE)
         self.addCleanup(opened.close)
         opened.sendall(first)
         return opened
@@ -91,13 +82,15 @@ class RefusalTests(LiveCase):
 
     def test_401(self) -> None:
         reply = self.refused(401, "unauthenticated", "/ws", *UPGRADE, "Authorization: Bearer tc_unknown")
+
         self.assertTrue(reply.headers["www-authenticate"].startswith("Bearer"))
+
         self.refused(401, "unauthenticated", "/ws", *UPGRADE, "Sec-WebSocket-Protocol: chat.v1.json, bearer.tc_unknown")
         self.refused(401, "unauthenticated", "/api/v1/rooms", "Authorization: Bearer e30.e30.e30")
 
     def test_403(self) -> None:
         self.refused(403, "forbidden", "/ws", *UPGRADE, ORIGIN)
-        self.refused(403, "forbidden", "/", *UPGRADE, f"Origin: https://127.0.0.1:{self.served.port}")
+        self.refused(403, "forbidden", "/", *UPGRADE, f"Origin: https://127.0.0.1:{self.server.port}")
         self.refused(403, "forbidden", "/ws", *UPGRADE, "Cookie: chat_token=tc_x")
         self.refused(403, "forbidden", "/api/v1/rooms", ORIGIN)
         self.refused(403, "forbidden", "/metrics", "X-Forwarded-For: 203.0.113.1")
@@ -130,12 +123,14 @@ class RefusalTests(LiveCase):
         opened = self.connect(b"GET /ws HTTP/1.1\r\nHost: a\r\n")
         opened.settimeout(0.2)
         answer = b""
+
         for _ in range(100):
             try:
                 answer = opened.recv(65_536)
                 break
             except TimeoutError:
                 opened.sendall(b"X")
+
         self.assertEqual((Reply(answer).status, Reply(answer).error["code"]), (408, "timeout"))
 
     def test_page_and_health(self) -> None:
@@ -159,9 +154,11 @@ class LimitTests(LiveCase):
 
     def test_429(self) -> None:
         sockets = [self.connect(handshake()) for _ in range(2)]
+
         for opened in sockets:
             self.assertTrue(read_head(opened).startswith(b"HTTP/1.1 101 "))
         reply = self.refused(429, "limit", "/ws", *UPGRADE)
+
         self.assertGreaterEqual(int(reply.headers["retry-after"]), 1)
         self.assertGreater(reply.error["retry_after_ms"], 0)
 
@@ -178,7 +175,7 @@ class StreamTests(LiveCase):
 
     def test_curl_is_a_reader(self) -> None:
         """``curl -N`` sees what is said, as it is said."""
-        url = self.served.url + "api/v1/rooms/lobby/events"
+        url = self.server.url + "api/v1/rooms/lobby/events"
         command = ["curl", "--silent", "--no-buffer", "--max-time", "20", "--header", "Accept: text/event-stream", url]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as reader:
             assert reader.stdout is not None
@@ -192,12 +189,15 @@ class StreamTests(LiveCase):
     def test_reader_that_does_not_read(self) -> None:
         """Megabytes pass while a stream is not read; the others go on, and afterwards it has everything."""
         stalled = socket.socket()
+
         self.addCleanup(stalled.close)
         stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         stalled.settimeout(PATIENCE)
-        stalled.connect(("127.0.0.1", self.served.port))
+        stalled.connect(("127.0.0.1", self.server.port))
         stalled.sendall(b"GET /api/v1/rooms/big/events?after=0 HTTP/1.0\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n")
+
         self.assertTrue(read_head(stalled).startswith(b"HTTP/1.0 200 "))
+
         count = 300
         writer = self.connect()
         for number in range(count):
@@ -215,6 +215,7 @@ class StreamTests(LiveCase):
             self.assertTrue(part, "the stream ended")
             received += part
         seqs = [int(line.split(b":")[2]) for line in received.split(b"\n") if line.startswith(b"id: ")]
+
         self.assertEqual(seqs, list(range(1, count + 1)))
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.serving import ROOT
+from tests.harness.serving import ROOT
 from twisted_chat.errors import BadRequest
 from twisted_chat.names import PERSON_NAME_MAX, RAW_NAME_MAX, ROOM_NAME_MAX, person_name, room_name, skeleton
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.serving import ROOT, environment
+from tests.harness.serving import ROOT, environment
 
 #: What is no part of the sources, and what is large.
 LEFT_OUT = shutil.ignore_patterns(
@@ -67,7 +67,9 @@ class PackagingTests(SynchronousTestCase):
         )
         (wheel,) = self.directory.glob("*.whl")
         names = zipfile.ZipFile(wheel).namelist()
+
         self.assertIn("twisted/plugins/twisted_chat_plugin.py", names)
+
         for path in sorted((ROOT / "twisted_chat").rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
                 self.assertIn(str(path.relative_to(ROOT)), names)
@@ -76,7 +78,9 @@ class PackagingTests(SynchronousTestCase):
             for name in names
             if not name.startswith(("twisted_chat/", "twisted_chat-")) and name != "twisted/plugins/twisted_chat_plugin.py"
         ]
+
         self.assertEqual(strangers, [])
+
         self.check_command(self.environment_with(str(wheel)))
 
     def test_editable(self) -> None:

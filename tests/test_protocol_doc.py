@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import fields
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import ChatHarness, Client, JsonClient, MemoryConnection, PlainClient, guest
+from tests.harness.chat import ChatHarness, Client, JsonClient, MemoryConnection, PlainClient, guest
 from twisted_chat.core.rooms import LISTED_ROOMS
 from twisted_chat.errors import ERRORS, RETRY_CLOSE_CODES, CloseCode
 from twisted_chat.events import Cursor, Deleted, Edited, Entry, Event, Message, Reacted, Reaction, TopicSet

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from tests.serving import ROOT
+from tests.harness.serving import ROOT
 from tests.test_packaging import LEFT_OUT
 
 
@@ -24,9 +24,11 @@ class ReleaseTests(SynchronousTestCase):
     def test_distributions(self) -> None:
         """The source distribution makes the wheel, and the index will show the README."""
         sources = Path(self.mktemp()).absolute()
+
         shutil.copytree(ROOT, sources, ignore=LEFT_OUT)
         self.run_module("build", "--no-isolation", "--outdir", "dist", ".", cwd=sources)
         made = sorted(path.name for path in (sources / "dist").iterdir())
+
         self.assertEqual([name.rpartition(".")[2] for name in made], ["whl", "gz"])
         self.assertIn("PASSED", self.run_module("twine", "check", "--strict", *(f"dist/{name}" for name in made), cwd=sources))
 
@@ -43,6 +45,7 @@ class ReleaseTests(SynchronousTestCase):
         """The next section can be made of all fragments."""
         draft = self.run_module("towncrier", "build", "--draft", "--version", "9.9", "--date", "2001-01-01")
         kinds = {path.name.split(".")[-2] for path in (ROOT / "newsfragments").glob("*.*.rst")}
+
         self.assertIn("9.9", draft)
         self.assertEqual("Bug fixes" in draft, "bugfix" in kinds)
 
@@ -53,9 +56,12 @@ class ReleaseTests(SynchronousTestCase):
     def test_the_floors_are_those_of_the_metadata(self) -> None:
         """The suite runs on the lowest versions that may be installed (``tests/floors.txt``)."""
         parser = configparser.ConfigParser()
+
         parser.read(ROOT / "setup.cfg")
         wanted = dict(re.findall(r"^([a-z-]+)(?:\[\w+\])? >= ([\d.]+)$", parser["options"]["install_requires"], re.M))
         floors = dict(re.findall(r"^([a-z-]+)==([\d.]+)$", (ROOT / "tests/floors.txt").read_text(), re.M))
+
         self.assertEqual(set(floors), set(wanted))
+
         for name, version in wanted.items():
             self.assertTrue(f"{floors[name]}.".startswith(f"{version}."), name)

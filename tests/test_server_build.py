@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.certificates import make_certificate
+from tests.harness.certificates import make_certificate
 from twisted_chat.errors import Conflict, Forbidden, Unauthenticated
 from twisted_chat.interfaces import StoreError, TokenRecord
 from twisted_chat.limits import Limits, RoomPolicy

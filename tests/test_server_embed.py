@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
-from tests.http_memory import Reply, Wire, handshake, request_head
+from tests.harness.http_memory import Reply, Wire, handshake, request_head
 from twisted_chat.client import ChatClient, HandshakeRefused, Message, State
 from twisted_chat.errors import BadRequest, Unauthenticated, Unavailable
 from twisted_chat.server.config import Settings

@@ -16,7 +16,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.internet.unix import Port as UnixPort
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.certificates import make_certificate
+from tests.harness.certificates import make_certificate
 from twisted_chat.server.listeners import Listener, ListenError, ReplaceableContext, listen
 
 

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IProtocolNegotiationFactory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import MemoryConnection
+from tests.harness.chat import MemoryConnection
 from twisted_chat.errors import Forbidden
 from twisted_chat.interfaces import Admission, Dialect
 from twisted_chat.server import service as module

@@ -31,9 +31,11 @@ class BotTests(SynchronousTestCase):
         chat = MemoryChat()
         Bot(chat.client("bot"))
         alice = chat.client("alice").room("lobby")
+
         chat.settle()
         alice.send("ping")
         chat.settle()
+
         self.assertEqual(chat.texts("lobby"), ["ping", "pong"])
 
 
@@ -42,25 +44,33 @@ class MemoryChatTests(SynchronousTestCase):
         """Tokens speak for people; other tokens, and guests where there are none, are refused as by a real server."""
         chat = MemoryChat(people={"tc_1": User(id="u1", name="alice")}, guests=False)
         alice, stranger, guest = chat.client(token="tc_1"), chat.client(token="tc_2"), chat.client("bob")
+
         chat.settle()
         assert alice.me is not None
+
         self.assertEqual(alice.me.name, "alice")
         self.assertEqual((stranger.state, guest.state), (State.ENDED, State.ENDED))
         self.assertEqual(str(stranger.problem), "the server answered 401: unauthenticated: token: unknown")
 
     def test_limits_and_rooms(self) -> None:
-        """Those of the server, where a test is about them."""
+        """``limits`` and ``rooms`` are those of the server."""
         chat = MemoryChat(limits=Limits(send_burst=1, send_per_second=0.1), rooms={"live": RoomPolicy(durable=False)})
         room = chat.client("alice").room("live")
+
         chat.settle()
         assert room.joined is not None
+
         self.assertFalse(room.joined.durable)
+
         sent = [room.send("1"), room.send("2")]
         chat.pass_time(9)
         self.successResultOf(sent[0])
+
         self.assertNoResult(sent[1])
+
         chat.pass_time(3)
         self.successResultOf(sent[1])
+
         self.assertFalse(issubclass(RateLimited, AssertionError))
 
     def test_faults(self) -> None:
@@ -80,18 +90,23 @@ class MemoryChatTests(SynchronousTestCase):
         room.send("deaf")
         chat.pass_time(60)
         chat.wires[0].mute = True
+
         room.send("mute")
         chat.pass_time(60)
+
         self.assertEqual(chat.texts("lobby"), ["kill", "stop", "deaf", "mute"])
 
     def test_latency(self) -> None:
-        """Bytes take their time."""
+        """With ``latency`` a message takes that long each way."""
         chat = MemoryChat(latency=0.1)
         room = chat.client("alice").room("lobby")
         chat.pass_time(5)
         sent = room.send("hello")
+
         chat.pass_time(0.15)
+
         self.assertNoResult(sent)
+
         chat.pass_time(0.1)
         self.successResultOf(sent)
 
@@ -108,12 +123,14 @@ class ClockTests(SynchronousTestCase):
 
         clock.callLater(1.0, tick)
         clock.pass_time(10)
+
         self.assertEqual(times, [1, 2, 3, 4, 5])
         self.assertEqual(clock.seconds(), 10)
 
     def test_from_threads(self) -> None:
         clock = TestClock()
         called: Deferred[None] = Deferred()
+
         clock.callFromThread(called.callback, None)
         clock.settle()
         self.successResultOf(called)

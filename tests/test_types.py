@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from tests.long import LongRun
+from tests.harness.long import LongRun
 
 _MYPY = LongRun([sys.executable, "-m", "mypy"], os.environ)
 

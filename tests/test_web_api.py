@@ -8,8 +8,8 @@ import msgspec
 from twisted.internet.address import IPv6Address
 from twisted.internet.defer import fail
 
-from tests.http_chat import ALICE, HttpCase
-from tests.http_memory import Reply, Wire, handshake
+from tests.harness.http_chat import ALICE, HttpCase
+from tests.harness.http_memory import Reply, Wire, handshake
 from twisted_chat.errors import Unavailable
 from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
 from twisted_chat.users import User
@@ -31,6 +31,7 @@ class ReadTests(HttpCase):
     def test_log(self) -> None:
         """Part by part from any number on; ``next`` is where to go on."""
         part = self.get(EVENTS + "?after=2&limit=3")
+
         self.assertEqual([event["text"] for event in part["events"]], ["line 3", "line 4", "line 5"])
         self.assertEqual((part["room"], part["head"], part["first"], part["next"]), ("lobby", 7, 1, 5))
         self.assertEqual(self.seqs("?after=5&limit=3"), [6, 7])
@@ -39,13 +40,14 @@ class ReadTests(HttpCase):
 
     def test_pages(self) -> None:
         page = self.get(EVENTS + "?limit=3")
+
         self.assertEqual([event["seq"] for event in page["events"]], [5, 6, 7])
         self.assertEqual((page["more_before"], page["more_after"]), (True, False))
         self.assertEqual(self.seqs("?before=3"), [1, 2])
         self.assertEqual(self.seqs("?around=4&limit=3"), [3, 4, 5])
 
     def test_same_event_everywhere(self) -> None:
-        """The shape of the JSON dialect."""
+        """An event has the same JSON over HTTP as in the JSON dialect."""
         event = self.get(EVENTS + "?after=6")["events"][0]
         self.assertEqual((event["kind"], event["text"], event["by"]["name"]), ("message", "line 7", "bob"))
         self.assertEqual(set(event), {"kind", "seq", "id", "at", "by", "text"})
@@ -79,6 +81,7 @@ class ReadTests(HttpCase):
     def test_core_rooms(self) -> None:
         self.say("hello", "kitchen")
         rooms = self.get("/api/v1/rooms")["rooms"]
+
         self.assertEqual([(room["name"], room["head"]) for room in rooms], [("kitchen", 1), ("lobby", 7)])
         self.assertEqual(rooms[0]["can"], ["send", "edit", "delete", "react"])
 
@@ -87,7 +90,7 @@ class SeenTests(HttpCase):
     policies = RoomPolicies({"staff": RoomPolicy(guests=False), "news": RoomPolicy(writers="moderators")}, create=False)
 
     def test_unseen_room_is_like_none(self) -> None:
-        """Word for word."""
+        """A room that one may not see is refused word for word like one that does not exist."""
         for method, body in (("GET", b""), ("POST", b"x")):
             unseen = self.ask("/api/v1/rooms/staff/events", ("Content-Type", "text/plain"), method=method, body=body)
             none = self.ask("/api/v1/rooms/other/events", ("Content-Type", "text/plain"), method=method, body=body)
@@ -96,8 +99,10 @@ class SeenTests(HttpCase):
 
     def test_seen_by_others(self) -> None:
         self.assertEqual(self.ask("/api/v1/rooms/staff/events", AS_ALICE).status, 200)
+
         self.tokens.people["narrow"] = User(id="u5", name="n", rooms=("news",))
         self.assertEqual(self.ask("/api/v1/rooms/staff/events", ("Authorization", "Bearer narrow")).status, 404)
+
         names = [room["name"] for room in self.get("/api/v1/rooms", ("Authorization", "Bearer narrow"))["rooms"]]
         self.assertNotIn("staff", names)
 
@@ -126,16 +131,20 @@ class SayTests(HttpCase):
         return self.ask(EVENTS + query, *headers, method="POST", body=body)
 
     def test_text(self) -> None:
-        """201 means: on disk."""
+        """A text that is posted is on disk when the answer is 201."""
         said = self.say("héllo")
+
         self.assertEqual((said["room"], said["seq"], said["duplicate"]), ("lobby", 1, False))
+
         event = self.get(EVENTS)["events"][0]
         self.assertEqual((event["id"], event["text"], event["by"]["name"]), (said["event"], "héllo", "bob"))
 
     def test_json(self) -> None:
         self.say("first")
         reply = self.post(b'{"text":"hi","reply_to":1,"unknown":true}', JSON)
+
         self.assertEqual(reply.status, 201)
+
         event = self.get(EVENTS + "?after=1")["events"][0]
         self.assertEqual((event["text"], event["reply_to"]), ("hi", 1))
 
@@ -151,8 +160,11 @@ class SayTests(HttpCase):
         """Sent again, it is said once, and the first result comes back."""
         key = ("Idempotency-Key", "k-1")
         first = self.post(b"once", ("Content-Type", "text/plain"), key)
+
         again = self.post(b"once", ("Content-Type", "text/plain"), key)
+
         self.assertEqual((first.status, again.status), (201, 200))
+
         one, two = msgspec.json.decode(first.body), msgspec.json.decode(again.body)
         self.assertEqual(two, {**one, "duplicate": True})
         self.assertEqual(len(self.get(EVENTS)["events"]), 1)
@@ -193,14 +205,16 @@ class SayTests(HttpCase):
         self.assertEqual(self.get(EVENTS)["events"], [])
 
     def test_longest_text(self) -> None:
-        """Also when every character is escaped."""
+        """The longest text fits in a request, also when every character is escaped."""
         body = b'{"text":"' + b"\\u0041" * 16_384 + b'"}'
         self.assertEqual(self.post(body, JSON).status, 201)
 
     def test_store_gone(self) -> None:
-        """Not acknowledged, and worth another try with the same key."""
+        """A post that the store cannot take is answered 503, with the advice to try again."""
         self.store.append = lambda batch: _failed()  # type: ignore[method-assign,assignment,return-value]
+
         reply = self.post(b"x", ("Content-Type", "text/plain"))
+
         self.assertEqual((reply.status, reply.error["code"], reply.error["retry"]), (503, "unavailable", True))
         self.assertIn("retry-after", reply.headers)
 
@@ -235,12 +249,14 @@ class RateTests(HttpCase):
     limits = Limits(person_burst=3, person_per_second=1.0, query_burst=4, query_per_second=1.0)
 
     def test_saying(self) -> None:
-        """A new name does not buy a new rate."""
+        """A guest cannot escape the rate by a new name."""
         for number in range(3):
             self.say("x", query=f"?name=n{number}")
         reply = self.ask(EVENTS, ("Content-Type", "text/plain"), method="POST", body=b"x")
+
         self.assertEqual((reply.status, reply.error["code"], reply.error["retry"]), (429, "rate_limited", True))
         self.assertEqual((reply.headers["retry-after"], reply.error["retry_after_ms"]), ("1", 1000))
+
         self.pass_time(1)
         self.say("x")
 
@@ -268,7 +284,7 @@ class AddressRateTests(HttpCase):
         self.assertEqual(self.statuses("2001:db8:1:2", method="POST", body=b"x"), {201, 429})
 
     def test_others(self) -> None:
-        """The next block has a rate of its own."""
+        """The next block of addresses has a rate of its own."""
         self.statuses("2001:db8:1:2")
 
         self.assertEqual(self.ask(EVENTS, peer=IPv6Address("TCP", "2001:db8:1:3::1", 1)).status, 200)
@@ -278,16 +294,21 @@ class DescriptionTests(HttpCase):
     def test_openapi(self) -> None:
         """Made from the structs: each route, its fields, and one shape of error."""
         described = self.get("/api/v1/openapi.json")
+
         self.assertEqual(described["openapi"], "3.1.0")
         self.assertEqual(set(described["paths"]), {"/api/v1/rooms", "/api/v1/rooms/{room}/events"})
+
         events = described["paths"]["/api/v1/rooms/{room}/events"]
         names = {parameter["name"] for parameter in events["get"]["parameters"]}
+
         self.assertEqual(names, {"room", "after", "before", "around", "limit", "tail", "name", "device", "Last-Event-ID"})
         self.assertIn("text/event-stream", events["get"]["responses"]["200"]["content"])
         self.assertIn("Idempotency-Key", {parameter["name"] for parameter in events["post"]["parameters"]})
+
         schemas = described["components"]["schemas"]
         self.assertEqual(set(schemas["SendBody"]["properties"]), {"text", "data", "reply_to"})
         self.assertIn("Message", schemas)
+
         text = msgspec.json.encode(described).decode()
         for used in {part.partition('"')[0] for part in text.split("#/components/schemas/")[1:]}:
             self.assertIn(used, schemas)

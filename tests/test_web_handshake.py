@@ -9,7 +9,7 @@ from twisted_chat.protocol.frames import accept_key, is_key, switching_protocols
 
 class HandshakeTests(SynchronousTestCase):
     def test_accept(self) -> None:
-        """The example of RFC 6455 section 1.3."""
+        """The accept value is that of the example in RFC 6455 section 1.3."""
         self.assertEqual(accept_key(b"dGhlIHNhbXBsZSBub25jZQ=="), b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
 
     def test_keys(self) -> None:

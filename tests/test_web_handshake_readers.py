@@ -7,7 +7,7 @@ import random
 from twisted.internet.address import IPv4Address
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.http_memory import KEY, Recorder, Reply, Wire, handshake, request_head
+from tests.harness.http_memory import KEY, Recorder, Reply, Wire, handshake, request_head
 from tests.test_web_upgrade import ALICE, KNOCK, Case
 from twisted_chat.errors import Unauthenticated
 from twisted_chat.limits import Limits
@@ -131,6 +131,7 @@ class SameTests(Case):
         """Thousands of heads, usual and not: the same answer, ticket, handshake and rest, byte for byte."""
         dice = random.Random(7)
         short = let_in = 0
+
         for _ in range(STREAMS):
             head = some_head(dice)
             long_way = self.outcome(head, quick=False)
@@ -138,6 +139,7 @@ class SameTests(Case):
             self.assertEqual(_undated(long_way[:4]), _undated(short_way[:4]), head)
             let_in += long_way[0] == KNOCK
             short += short_way[4]
+
         # The test would prove nothing if one of the ways were never taken.
         self.assertGreater(short, STREAMS // 10)
         self.assertGreater(let_in, short)
@@ -147,6 +149,7 @@ class SameTests(Case):
         """A handshake that is refused the long way has not been counted on the short one."""
         self.site.quick = self.upgrades.quick
         self.limiter.limits = Limits(connections_per_address=1)
+
         self.assertEqual(Wire(self.site).deliver(handshake()), KNOCK)
         self.assertIn(b" 429 ", Wire(self.site).deliver(handshake()))
         self.assertEqual(self.limiter.connections, 1)
@@ -154,7 +157,9 @@ class SameTests(Case):
     def test_bytes_behind(self) -> None:
         self.site.quick = self.upgrades.quick
         wire = Wire(self.site)
+
         self.assertEqual(wire.deliver(handshake() + b"frames"), KNOCK)
+
         wire.protocol.dataReceived(b" more")
         self.assertEqual(self.sockets[0].received, b"frames more")
         self.assertIsInstance(wire.protocol, Recorder)
@@ -162,14 +167,17 @@ class SameTests(Case):
     def test_no_deadline_stays(self) -> None:
         self.site.quick = self.upgrades.quick
         wire = Wire(self.site)
+
         wire.deliver(handshake())
         self.clock.pump([1.0] * 60)
+
         self.assertFalse(wire.disconnecting)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_socket_that_cannot_be_made(self) -> None:
         self.site.quick = self.upgrades.quick
         self.failing = RuntimeError("a bug")
+
         self.assertIn(b" 500 ", Wire(self.site).deliver(handshake()))
         self.assertEqual(self.limiter.connections, 0)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
@@ -203,6 +211,7 @@ class CredentialTests(Case):
     def test_opens_when_the_credential_is_known(self) -> None:
         """Bytes that came while the credential was being checked are the first that the WebSocket gets."""
         wire = self.wire()
+
         wire.deliver(self.slow + b"one")
         wire.deliver(b"two")
 
@@ -212,6 +221,7 @@ class CredentialTests(Case):
 
     def test_a_refused_credential_is_checked_once(self) -> None:
         wire = self.wire()
+
         wire.deliver(self.slow + b"behind")
 
         self.people.slow[0].errback(Unauthenticated("token: unknown"))
@@ -220,6 +230,7 @@ class CredentialTests(Case):
 
     def test_a_bug_in_the_check_is_logged(self) -> None:
         wire = self.wire()
+
         wire.deliver(self.slow)
 
         self.people.slow[0].errback(RuntimeError("a bug"))
@@ -229,6 +240,7 @@ class CredentialTests(Case):
 
     def test_a_client_that_leaves_ends_the_check(self) -> None:
         wire = self.wire()
+
         wire.deliver(self.slow)
 
         wire.leave()
@@ -238,6 +250,7 @@ class CredentialTests(Case):
     def test_a_check_that_hangs_ends(self) -> None:
         """The handshake is refused after ``handshake_seconds``, and no call is left."""
         wire = self.wire()
+
         wire.deliver(self.slow)
 
         self.clock.pump([1.0] * 11)
@@ -247,9 +260,11 @@ class CredentialTests(Case):
     def test_bytes_are_held_within_bounds(self) -> None:
         """A client that does not wait for the answer is not read further than a head is long."""
         wire = self.wire()
+
         wire.deliver(self.slow)
         for _ in range(5):
             wire.deliver(b"x" * 4_096)
+
         self.assertEqual(wire.producerState, "paused")
 
         self.people.slow[0].callback(ALICE)
@@ -260,6 +275,7 @@ class CredentialTests(Case):
         """What the quick reader found out about one request is not used for the next one of the same connection."""
         wire = self.wire()
         self.site.answer = lambda request: request.finish()
+
         wire.deliver(handshake(b"/ws", (b"Authorization", b"Bearer bad")))
         wire.taken()
         self.site.answer = self.upgrades.upgrade
@@ -280,6 +296,7 @@ class ReadTests(SynchronousTestCase):
 
         assert read is not None
         raw, end = read
+
         self.assertEqual((raw.path, raw.arguments, end), (b"/ws", {b"x": [b"1"]}, len(handshake(b"/ws?x=1"))))
         self.assertEqual(raw.headers[b"Sec-Websocket-Key"], [KEY])
 

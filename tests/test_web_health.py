@@ -5,8 +5,8 @@ from __future__ import annotations
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IAddress
 
-from tests.http_chat import HttpCase
-from tests.http_memory import Wire, handshake
+from tests.harness.http_chat import HttpCase
+from tests.harness.http_memory import Wire, handshake
 from twisted_chat.errors import Unavailable
 from twisted_chat.web.health import MetricsFor
 from twisted_chat.web.origins import TrustedProxies
@@ -24,38 +24,50 @@ class HealthTests(HttpCase):
 
     def test_draining(self) -> None:
         self.limiter.draining = True
+
         reply = self.ask("/readyz")
+
         self.assertEqual((reply.status, reply.error["code"]), (503, "unavailable"))
         self.assertIn("retry-after", reply.headers)
 
     def test_store_that_cannot_commit(self) -> None:
-        """And it is ready again when the store is."""
+        """The server is not ready while the store cannot commit, and ready again when it can."""
         self.probes = []
         wire = self.send("/readyz")
+
         self.probes[0].errback(Unavailable("disk full"))
+
         self.assertIn(b" 503 ", wire.taken())
         self.assertIn(b"disk full", self.send("/readyz").taken())
+
         self.pass_time(1)
         wire = self.send("/readyz")
         self.probes[1].callback(None)
+
         self.assertIn(b" 200 ", wire.taken())
 
     def test_store_that_fails_strangely(self) -> None:
         self.probes = []
         wire = self.send("/readyz")
+
         self.probes[0].errback(OSError("no such device"))
+
         self.assertIn(b" 503 ", wire.taken())
 
     def test_store_that_hangs(self) -> None:
         self.probes = []
         wire = self.send("/readyz")
+
         self.pass_time(5)
+
         self.assertIn(b" 503 ", wire.taken())
 
     def test_everybody_may_ask_and_it_costs_one_commit(self) -> None:
         self.probes = []
         wires = [self.send("/readyz") for _ in range(10)]
+
         self.assertEqual(len(self.probes), 1)
+
         self.probes[0].callback(None)
         self.assertEqual([wire.taken()[9:12] for wire in wires], [b"200"] * 10)
         self.assertEqual(self.ask("/readyz").status, 200)
@@ -78,7 +90,7 @@ class MetricsTests(HttpCase):
         self.assertEqual(self.reads(("Authorization", "Bearer op")), 200)
 
     def test_proxy_on_this_machine(self) -> None:
-        """A proxy speaks for others, trusted or not."""
+        """Metrics for loopback only are refused to a proxy on this machine, trusted or not: it speaks for others."""
         for header in (("X-Forwarded-For", "203.0.113.5"), ("Forwarded", "for=203.0.113.5"), ("X-Forwarded-For", "127.0.0.1")):
             self.assertEqual(self.reads(header, peer=HERE), 403)
         self.request_auth.proxies = TrustedProxies(["127.0.0.1"])
@@ -92,6 +104,7 @@ class MetricsTests(HttpCase):
         Wire(self.site).deliver(handshake())
         self.ask("/nope")
         text = self.ask("/metrics", peer=HERE).body.decode()
+
         self.assertIn('twisted_chat_http_answers_total{status="404"} 1.0', text)
         self.assertIn("twisted_chat_connections 1.0", text)
 

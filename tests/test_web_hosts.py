@@ -7,8 +7,8 @@ from typing import Any
 from twisted.internet.address import UNIXAddress
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.http_chat import HttpCase
-from tests.http_memory import Reply, Wire, handshake, request_head
+from tests.harness.http_chat import HttpCase
+from tests.harness.http_memory import Reply, Wire, handshake, request_head
 from twisted_chat.errors import BadRequest, Forbidden
 from twisted_chat.server.build import known_hosts
 from twisted_chat.server.config import Settings
@@ -27,7 +27,7 @@ class HostsTests(SynchronousTestCase):
             hosts.check(host)
 
     def test_other_names_are_not(self) -> None:
-        """Nor what only begins or ends like an address or a loopback name, nor what is no host at all."""
+        """Names that only begin or end like an address or a loopback name, and what is no host at all, are not known."""
         names = ("evil.test", "evil.test:8080", "localhost.evil.test", "127.0.0.1.evil.test", "evillocalhost", "1.2.3")
         nonsense = ("", ".", "[evil]:80", "[::1].evil.test", "127.0.0.1@evil.test", "127.0.0.1/evil", "localhost evil.test")
         for host in (*names, *nonsense):
@@ -168,6 +168,7 @@ class KnownTests(HttpCase):
         answer = wire.deliver(
             request_head(target=EVENTS.encode(), headers=[(b"Origin", b"https://other.test")], host=b"other.test")
         )
+
         self.turn()
 
         self.assertEqual(Reply(answer + wire.taken()).status, 200)

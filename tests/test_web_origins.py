@@ -18,6 +18,7 @@ class OriginTests(SynchronousTestCase):
     def test_own_page(self) -> None:
         """The page that this server serves may talk to it, with and without a port."""
         origins = Origins()
+
         origins.check("https://chat.test", "https", "chat.test")
         origins.check("https://chat.test:8443", "https", "chat.test:8443")
         origins.check("https://[::1]:8443", "https", "[::1]:8443")
@@ -65,7 +66,7 @@ class OriginTests(SynchronousTestCase):
         Origins().check("https://chat.test", "https", "chat.test", with_cookie=True)
 
     def test_odd_host(self) -> None:
-        """A Host that is no host is nobody's origin."""
+        """A Host that is no host name matches no origin."""
         self.refused(Origins(), "https://a", "a/b")
         self.assertIsNone(own_origin("http", "a b"))
 
@@ -145,28 +146,37 @@ class AddressTests(SynchronousTestCase):
 class CountTests(SynchronousTestCase):
     def test_per_address(self) -> None:
         limiter = ConnectionLimiter(Limits(connections_per_address=2))
+
         limiter.admit("192.0.2.1")
         limiter.admit("192.0.2.1")
         error = self.assertRaises(LimitReached, limiter.admit, "192.0.2.1")
+
         self.assertGreater(error.retry_after_ms or 0, 0)
+
         limiter.admit("192.0.2.2")
         limiter.ended("192.0.2.1")
         limiter.admit("192.0.2.1")
+
         self.assertEqual(limiter.connections, 3)
 
     def test_in_all(self) -> None:
         limiter = ConnectionLimiter(Limits(connections=2))
+
         limiter.admit("192.0.2.1")
         limiter.admit("192.0.2.2")
+
         self.assertRaises(LimitReached, limiter.admit, "192.0.2.3")
         self.assertEqual(limiter.connections, 2)
 
     def test_ipv6_network_is_one_address(self) -> None:
-        """Who has an IPv6 address has 2**64 of them."""
+        """All addresses of an IPv6 network count as one, since each owner has 2**64 of them."""
         limiter = ConnectionLimiter(Limits(connections_per_address=2))
+
         limiter.admit("2001:db8::1")
         limiter.admit("2001:db8::ffff:2")
+
         self.assertRaises(LimitReached, limiter.admit, "2001:db8::3")
+
         limiter.admit("2001:db8:0:1::1")
 
     def test_nothing_is_kept_of_those_who_left(self) -> None:
@@ -179,13 +189,16 @@ class CountTests(SynchronousTestCase):
     def test_draining(self) -> None:
         limiter = ConnectionLimiter(Limits())
         limiter.draining = True
+
         self.assertRaises(Restarting, limiter.check_open)
         self.assertRaises(Restarting, limiter.admit, "192.0.2.1")
         self.assertEqual(limiter.connections, 0)
 
     def test_new_limits_hold_at_once(self) -> None:
         limiter = ConnectionLimiter(Limits(connections_per_address=1))
+
         limiter.admit("192.0.2.1")
+
         self.assertRaises(LimitReached, limiter.admit, "192.0.2.1")
 
         limiter.limits = Limits(connections_per_address=2)

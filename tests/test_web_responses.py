@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from tests.http_memory import Reply, Wire, request_head
+from tests.harness.http_memory import Reply, Wire, request_head
 from twisted_chat.errors import ERRORS, ChatError, RateLimited
 from twisted_chat.web.responses import (
     HeadTooLarge,
@@ -73,7 +73,7 @@ class StatusLineTests(SynchronousTestCase):
             self.assertEqual(line, f"HTTP/1.1 {error.http_status} {PHRASES[error.http_status]}")
 
     def test_retry_after_is_rounded_up(self) -> None:
-        """To whole seconds, and never to none."""
+        """``Retry-After`` is rounded up to whole seconds, and is never 0."""
         waits = [Reply(self.answer(RateLimited("x", retry_after_ms=ms))).headers["retry-after"] for ms in (0, 1, 1_000, 1_001)]
 
         self.assertEqual(waits, ["1", "1", "1", "2"])

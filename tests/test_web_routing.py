@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.internet.address import IPv4Address
 
-from tests.http_chat import HttpCase
-from tests.http_memory import Wire, handshake, request_head
+from tests.harness.http_chat import HttpCase
+from tests.harness.http_memory import Wire, handshake, request_head
 
 
 class FrontTests(HttpCase):
@@ -36,13 +36,15 @@ class FrontTests(HttpCase):
 
     def test_methods(self) -> None:
         reply = self.ask("/", method="POST", body=b"x")
+
         self.assertEqual((reply.status, reply.headers["allow"], reply.error["retry"]), (405, "GET, HEAD, OPTIONS", False))
+
         reply = self.ask("/api/v1/rooms/lobby/events", method="DELETE")
         self.assertEqual((reply.status, reply.headers["allow"]), (405, "GET, POST, HEAD, OPTIONS"))
         self.assertEqual(self.ask("/nope", method="BREW").status, 404)
 
     def test_head(self) -> None:
-        """All of GET's answer but its body."""
+        """HEAD is answered like GET, without the body."""
         for target in ("/", "/healthz", "/api/v1/rooms", "/nope"):
             got, head = self.ask(target), self.ask(target, method="HEAD")
             self.assertEqual((head.status, head.body), (got.status, b""))
@@ -50,7 +52,7 @@ class FrontTests(HttpCase):
                 self.assertEqual(head.headers[name], got.headers[name])
 
     def test_security_headers(self) -> None:
-        """On every answer, good or bad."""
+        """Every answer has the security headers, good or bad."""
         for target in ("/", "/client.js", "/healthz", "/metrics", "/nope", "/api/v1/rooms", "/ws", "/api/v1/rooms/%00/events"):
             with self.subTest(target):
                 headers = self.ask(target).headers
@@ -77,9 +79,10 @@ class FrontTests(HttpCase):
         self.assertEqual(self.ask("/", ("Upgrade", "h2c"), ("Connection", "Upgrade")).status, 200)
 
     def test_log(self) -> None:
-        """One line each, without what may be secret."""
+        """Each request is one line of the log, without what may be secret."""
         self.ask("/api/v1/rooms?device=12345678&name=bob", ("Authorization", "Bearer alice"))
         (line,) = self.lines
+
         self.assertEqual(
             (line["method"], line["path"], line["status"], line["address"]), ("GET", "/api/v1/rooms", 200, "192.0.2.7")
         )
@@ -88,8 +91,10 @@ class FrontTests(HttpCase):
 
     def test_refused_heads_are_logged(self) -> None:
         wire = Wire(self.site, IPv4Address("TCP", "192.0.2.99", 1))
+
         wire.deliver(b"\x1b[31m\r\n\r\n")
         (line,) = self.lines
+
         self.assertEqual((line["status"], line["path"], line["address"]), (400, "-", "192.0.2.99"))
 
     def test_bug(self) -> None:
@@ -98,11 +103,12 @@ class FrontTests(HttpCase):
 
         self.patch(self.core.rooms, "visible", lambda user: broken())
         reply = self.ask("/api/v1/rooms")
+
         self.assertEqual((reply.status, reply.error["code"]), (500, "internal"))
         self.assertNotIn("a bug", reply.body.decode())
 
     def test_pipelined(self) -> None:
-        """Answers come in the order of the requests."""
+        """Answers come in the order of the pipelined requests."""
         wire = Wire(self.site)
         raw = wire.deliver(b"".join(request_head(target=target) for target in (b"/healthz", b"/readyz", b"/nope")))
         self.assertEqual([part[:3] for part in raw.split(b"HTTP/1.1 ")[1:]], [b"200", b"200", b"404"])
@@ -117,6 +123,7 @@ class OriginTests(HttpCase):
 
     def test_allowed(self) -> None:
         headers = self.ask("/api/v1/rooms", ("Origin", "https://www.test")).headers
+
         self.assertEqual(headers["access-control-allow-origin"], "https://www.test")
         self.assertIn("Origin", headers["vary"])
         self.assertNotIn("access-control-allow-credentials", headers)
@@ -139,6 +146,7 @@ class OriginTests(HttpCase):
 
     def test_preflight(self) -> None:
         reply = self.ask("/api/v1/rooms/lobby/events", ("Origin", "https://www.test"), method="OPTIONS")
+
         self.assertEqual((reply.status, reply.body), (204, b""))
         self.assertEqual(reply.headers["access-control-allow-origin"], "https://www.test")
         self.assertIn("POST", reply.headers["access-control-allow-methods"])
@@ -149,6 +157,7 @@ class OriginTests(HttpCase):
     def test_cookie(self) -> None:
         """A cookie counts only for our own page, which a browser marks when it sends no Origin."""
         cookie = ("Cookie", "chat_token=alice")
+
         self.assertEqual(self.ask("/api/v1/rooms", cookie).status, 403)
         self.assertEqual(self.ask("/api/v1/rooms", cookie, ("Sec-Fetch-Site", "same-site")).status, 403)
         self.assertEqual(self.ask("/api/v1/rooms", cookie, ("Sec-Fetch-Site", "same-origin")).status, 200)

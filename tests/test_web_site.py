@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.http_memory import Reply, Wire, request_head
+from tests.harness.http_memory import Reply, Wire, request_head
 from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.limits import Limits
 from twisted_chat.web.responses import Response, write_answer
@@ -129,6 +129,7 @@ class ShapeTests(SiteCase):
         """A bug is told without its details, and logged with them."""
         wire = self.wire()
         reply = Reply(wire.deliver(request_head(target=b"/bug")))
+
         self.assertEqual((reply.status, reply.error["code"]), (500, "internal"))
         self.assertNotIn(b"a bug", reply.body)
         self.assertTrue(wire.disconnecting)
@@ -151,7 +152,9 @@ class ShapeTests(SiteCase):
 class SizeTests(SiteCase):
     def test_headers(self) -> None:
         many = [(b"X-%d" % number, b"x") for number in range(2_000)]
+
         self.assertEqual(Reply(self.wire().deliver(request_head(headers=many[: HEADERS - 1]))).status, 200)
+
         self.bodies.clear()
         self.refused(request_head(headers=many[:HEADERS]), 431, "too_big")
         self.refused(request_head(headers=many), 431, "too_big")
@@ -165,7 +168,7 @@ class SizeTests(SiteCase):
         self.refused(request_head(target=b"/" + b"x" * HEAD_BYTES), 431, "too_big")
 
     def test_line_that_never_ends(self) -> None:
-        """Not even a line end is awaited."""
+        """A request line without an end is refused at its bound."""
         self.refused(b"GET /" + b"x" * (HEAD_BYTES + 10), 431, "too_big")
 
     def test_folded_header_that_never_ends(self) -> None:
@@ -176,6 +179,7 @@ class SizeTests(SiteCase):
             return request_head(b"POST", headers=[(b"Content-Length", b"%d" % length)])
 
         self.assertEqual(Reply(self.wire().deliver(post(BODY_BYTES) + b"x" * BODY_BYTES)).status, 200)
+
         self.bodies.clear()
         self.refused(post(BODY_BYTES + 1), 413, "too_big")
         self.refused(post(10**30), 413, "too_big")
@@ -185,7 +189,9 @@ class SizeTests(SiteCase):
     def test_chunked_body(self) -> None:
         head = request_head(b"POST", headers=[(b"Transfer-Encoding", b"chunked")])
         chunk = b"64\r\n" + b"x" * 100 + b"\r\n"
+
         self.assertEqual(Reply(self.wire().deliver(head + chunk * 10 + b"0\r\n\r\n")).status, 200)
+
         self.bodies.clear()
         self.refused(head + chunk * 11, 413, "too_big")
         self.refused(head + chunk * 11 + b"0\r\n\r\n", 413, "too_big")
@@ -193,70 +199,91 @@ class SizeTests(SiteCase):
 
 class TimeTests(SiteCase):
     def test_slow_head(self) -> None:
-        """A byte now and then buys no time."""
+        """A head that comes byte by byte has no more time than any other."""
         wire = self.wire()
+
         for byte in request_head()[:10]:
             wire.deliver(bytes([byte]))
             self.clock.advance(1)
         self.clock.advance(1)
         reply = Reply(wire.taken())
+
         self.assertEqual((reply.status, reply.error["code"], reply.error["retry"]), (408, "timeout", True))
         self.assertTrue(wire.disconnecting)
 
     def test_slow_body(self) -> None:
         wire = self.wire()
+
         wire.deliver(request_head(b"POST", headers=[(b"Content-Length", b"100")]))
         for _ in range(12):
             wire.deliver(b"x")
             self.clock.advance(1)
+
         self.assertTrue(wire.disconnecting)
 
     def test_silence(self) -> None:
         """Who has asked nothing gets no answer to it; browsers open connections ahead of need."""
         wire = self.wire()
+
         self.clock.pump([1] * 12)
+
         self.assertTrue(wire.disconnecting)
         self.assertEqual(wire.value(), b"")
 
     def test_kept_open_and_silent(self) -> None:
         wire = self.wire()
+
         wire.deliver(request_head())
         self.clock.pump([1] * 9)
+
         self.assertFalse(wire.disconnecting)
+
         wire.deliver(request_head())
         self.clock.pump([1] * 9)
+
         self.assertFalse(wire.disconnecting)
+
         self.clock.pump([1] * 3)
         self.assertTrue(wire.disconnecting)
 
     def test_slow_answer(self) -> None:
         """An answer that takes its time is not the client's fault."""
         wire = self.wire()
+
         wire.deliver(request_head(target=b"/slow"))
         self.clock.pump([1] * 100)
+
         self.assertFalse(wire.disconnecting)
+
         self.slow[0].callback(None)
         self.assertEqual(Reply(wire.taken()).body, b"late")
 
     def test_peer_that_does_not_go(self) -> None:
-        """Who takes no last bytes is cut off."""
+        """A peer that does not close its end is cut off."""
         wire = self.wire()
+
         self.clock.pump([1] * 12)
+
         self.assertFalse(wire.aborted)
+
         self.clock.pump([1] * 61)
         self.assertTrue(wire.aborted)
 
     def test_nothing_ticks_when_nobody_is_there(self) -> None:
         wire = self.wire()
+
         wire.leave()
         self.clock.advance(1)
+
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_stop(self) -> None:
         """Connections that ask nothing end with the site."""
         self.site.doStart()
         wire = self.wire()
+
         self.site.doStop()
+
         self.assertTrue(wire.disconnecting)
 
 
@@ -264,9 +291,11 @@ class CrowdTests(SiteCase):
     def test_slowest_makes_room(self) -> None:
         """Silent connections keep nobody out: the one that has taken longest goes."""
         silent = [self.wire() for _ in range(3)]
+
         silent[0].deliver(b"GET / HT")
         newest = self.wire()
         reply = Reply(silent[0].taken())
+
         self.assertEqual((reply.status, reply.error["code"], reply.error["retry"]), (503, "unavailable", True))
         self.assertIn("retry-after", reply.headers)
         self.assertEqual([wire.disconnecting for wire in silent], [True, False, False])
@@ -278,8 +307,10 @@ class CrowdTests(SiteCase):
 
     def test_those_being_answered_do_not_count(self) -> None:
         busy = [self.wire() for _ in range(3)]
+
         for wire in busy:
             wire.deliver(request_head(target=b"/slow"))
         for _ in range(3):
             self.wire()
+
         self.assertEqual([wire.disconnecting for wire in busy], [False] * 3)

@@ -8,8 +8,8 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import StringTransport
 
-from tests.http_chat import HttpCase
-from tests.http_memory import Reply, Wire
+from tests.harness.http_chat import HttpCase
+from tests.harness.http_memory import Reply, Wire
 from twisted_chat.core.history import Unrecoverable
 from twisted_chat.errors import BadRequest, CloseCode
 from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
@@ -64,21 +64,26 @@ class StreamTests(HttpCase):
         """From now on: what is said comes, in the shape of the JSON dialect, with a cursor for an id."""
         self.say("before")
         reader = self.stream()
+
         self.assertEqual(reader.reply.status, 200)
         self.assertEqual(reader.reply.headers["content-type"], "text/event-stream; charset=utf-8")
         self.assertEqual(reader.reply.headers["cache-control"], "no-store")
         self.assertIn("content-security-policy", reader.reply.headers)
+
         joined, live = reader.events()
         self.assertEqual((joined[0], joined[2]["head"], joined[2]["from"]), ("joined", 1, 2))
         self.assertEqual((live[0], live[2]["seq"]), ("live", 1))
+
         said = self.say("hello")
         ((event, id, data),) = reader.events()
+
         self.assertEqual((event, id), ("message", f"{self.core.epoch}:2:{said['event']}"))
         self.assertEqual((data["type"], data["room"], data["seq"], data["text"]), ("event", "lobby", 2, "hello"))
 
     def test_from_the_beginning(self) -> None:
         for text in ("a", "b", "c"):
             self.say(text)
+
         self.assertEqual(self.stream("?after=0").texts(), ["a", "b", "c"])
         self.assertEqual(self.stream("?after=2").texts(), ["c"])
         self.assertEqual(self.stream("?after=99").texts(), [])
@@ -90,10 +95,12 @@ class StreamTests(HttpCase):
         for text in ("a", "b"):
             self.say(text)
         events = [entry for entry in reader.events() if entry[0] == "message"]
+
         reader.wire.leave()
         self.say("c")
         back = self.stream("", ("Last-Event-ID", str(events[0][1])))
         joined, *rest = back.events()
+
         self.assertTrue(joined[2]["recovered"])
         self.assertEqual([data["text"] for event, _, data in rest if event == "message"], ["b", "c"])
 
@@ -121,7 +128,9 @@ class StreamTests(HttpCase):
         reader = self.stream()
         reader.events()
         before = reader.comments
+
         self.pass_time(120)
+
         self.assertEqual(reader.events(), [])
         self.assertGreaterEqual(reader.comments - before, 4)
         self.assertFalse(reader.wire.disconnecting)
@@ -129,16 +138,21 @@ class StreamTests(HttpCase):
     def test_counted(self) -> None:
         """A stream is a connection: it counts until it is gone, and so does its place in the room."""
         reader = self.stream()
+
         self.assertEqual((self.limiter.connections, self.get("/api/v1/rooms")["rooms"][0]["members"]), (1, 1))
+
         reader.wire.leave()
         self.assertEqual((self.limiter.connections, self.get("/api/v1/rooms")["rooms"][0]["members"]), (0, 0))
         self.assertEqual(len(self.core.sessions), 0)
+
         self.say("to nobody")
 
     def test_limit(self) -> None:
         self.limiter.limits = Limits(connections_per_address=1)
+
         self.stream()
         reply = self.stream().reply
+
         self.assertEqual((reply.status, reply.error["code"]), (429, "limit"))
 
     def test_allowed_page(self) -> None:
@@ -149,33 +163,42 @@ class StreamTests(HttpCase):
     def test_drained(self) -> None:
         """At a restart it is told to come back, and the connection ends."""
         reader = self.stream()
+
         reader.events()
         self.successResultOf(self.core.drain.begin())
         ((event, _, data),) = reader.events()
+
         self.assertEqual((event, data["code"], data["retry"]), ("bye", CloseCode.SERVICE_RESTART, True))
         self.assertTrue(reader.wire.disconnecting)
+
         reader.wire.leave()
         self.assertEqual(self.limiter.connections, 0)
 
     def test_token_expires(self) -> None:
         self.tokens.people["brief"] = User(id="u3", name="b", expires=self.core.now_seconds() + 7)
         reader = self.stream("", ("Authorization", "Bearer brief"))
+
         reader.events()
         self.pass_time(6)
+
         self.assertEqual(reader.events(), [])
+
         self.pass_time(3)
         ((event, _, data),) = reader.events()
+
         self.assertEqual((event, data["code"], data["retry"]), ("bye", CloseCode.UNAUTHENTICATED, False))
 
     def test_token_revoked(self) -> None:
         self.tokens.people["t"] = User(id="u3", name="b", token_id="t1")
         reader = self.stream("", ("Authorization", "Bearer t"))
+
         reader.events()
         self.core.sessions.end_tokens(["t1"])
+
         self.assertEqual(reader.events()[0][2]["code"], CloseCode.UNAUTHENTICATED)
 
     def test_left_while_the_cursor_is_checked(self) -> None:
-        """Nobody becomes a member who is gone."""
+        """A reader that leaves while its cursor is checked does not become a member."""
         checks: list[Deferred[Unrecoverable | None]] = []
 
         def check(room: object, since: object) -> Deferred[Unrecoverable | None]:
@@ -184,7 +207,9 @@ class StreamTests(HttpCase):
 
         self.patch(self.core.history, "check_cursor", check)
         wire = self.send(EVENTS, STREAM, ("Last-Event-ID", "e:1:x"))
+
         self.assertEqual(self.limiter.connections, 1)
+
         wire.leave()
         self.assertEqual((self.limiter.connections, len(self.core.sessions)), (0, 0))
 
@@ -207,7 +232,9 @@ class SlowTests(HttpCase):
         self.wire.protocol.pauseProducing()
         for number in range(500):
             self.say(f"{number}:" + "x" * 10_000)
+
         self.assertEqual(self.wire.value(), b"")
+
         self.wire.protocol.resumeProducing()
         texts: list[str] = []
         for _ in range(2_000):
@@ -215,6 +242,7 @@ class SlowTests(HttpCase):
             texts += self.reader.texts()
             if len(texts) == 500:
                 break
+
         self.assertEqual([int(text.partition(":")[0]) for text in texts], list(range(500)))
 
     def test_full_again_and_again(self) -> None:
@@ -233,6 +261,7 @@ class SlowTests(HttpCase):
         self.wire.write = write  # type: ignore[method-assign]
         self.wire.writeSequence = lambda parts: write(b"".join(parts))  # type: ignore[method-assign]
         texts: list[str] = []
+
         for _ in range(500):
             channel.resumeProducing()
             self.turn()
@@ -240,6 +269,7 @@ class SlowTests(HttpCase):
             texts += self.reader.texts()
             if len(texts) == 100:
                 break
+
         self.assertEqual([int(text.partition(":")[0]) for text in texts], list(range(100)))
         self.assertLess(largest, 150_000)
 
@@ -247,6 +277,7 @@ class SlowTests(HttpCase):
         """Who takes nothing at all for too long is told to come back, and cut off."""
         self.wire.protocol.pauseProducing()
         self.pass_time(100)
+
         self.assertTrue(self.wire.aborted)
         self.assertEqual((self.limiter.connections, len(self.core.sessions)), (0, 0))
 
@@ -256,9 +287,10 @@ class EphemeralTests(HttpCase):
     limits = Limits(send_per_second=0, person_per_second=0, query_per_second=0, recent_events=4)
 
     def test_gap(self) -> None:
-        """In a room that keeps nothing, who is slow is told how much is gone."""
+        """A slow reader of a room that keeps nothing is told how much is gone."""
         wire = self.send("/api/v1/rooms/live/events", STREAM)
         reader = Reader(wire)
+
         reader.events()
         wire.protocol.pauseProducing()
         for number in range(20):
@@ -267,5 +299,6 @@ class EphemeralTests(HttpCase):
         self.turn()
         events = reader.events()
         dropped = sum(data["dropped"] for event, _, data in events if event == "gap")
+
         self.assertGreater(dropped, 0)
         self.assertEqual(dropped + sum(event == "message" for event, _, _ in events), 20)

@@ -7,13 +7,14 @@ import re
 from importlib.resources import files
 from pathlib import Path
 
-from tests.http_chat import HttpCase
+from tests.harness.http_chat import HttpCase
 from twisted_chat.web.static import page_routes, read_assets
 
 
 class AssetTests(HttpCase):
     def test_page(self) -> None:
         reply = self.ask("/")
+
         self.assertEqual((reply.status, reply.headers["content-type"]), (200, "text/html; charset=utf-8"))
         self.assertIn(b'<script type="module"', reply.body)
         self.assertEqual(self.ask("/?redirect=http://evil.test").status, 200)
@@ -31,7 +32,7 @@ class AssetTests(HttpCase):
         self.assertEqual(self.ask("/icon.svg").headers["content-type"], "image/svg+xml")
 
     def test_not_again(self) -> None:
-        """What the browser has is not sent again."""
+        """A file that the browser has already is answered 304."""
         tag = self.ask("/styles/page.css").headers["etag"]
         for condition in (tag, f'"other", {tag}', f"W/{tag}", "*"):
             reply = self.ask("/styles/page.css", ("If-None-Match", condition))
@@ -42,11 +43,14 @@ class AssetTests(HttpCase):
 
     def test_compressed(self) -> None:
         plain = self.ask("/client.js")
+
         packed = self.ask("/client.js", ("Accept-Encoding", "br, gzip;q=0.8"))
+
         self.assertEqual((packed.headers["content-encoding"], gzip.decompress(packed.body)), ("gzip", plain.body))
         self.assertLess(len(packed.body), len(plain.body))
         self.assertNotEqual(packed.headers["etag"], plain.headers["etag"])
         self.assertEqual(packed.headers["vary"], "Accept-Encoding")
+
         for no in ("br", "gzip;q=0", "gzip; q=0.00", "xgzip", ""):
             self.assertNotIn("content-encoding", self.ask("/client.js", ("Accept-Encoding", no)).headers)
 
@@ -55,10 +59,12 @@ class AssetTests(HttpCase):
         found = re.search(rb'src="(assets/[0-9a-f]{16}/)app/page.js"', self.ask("/").body)
         assert found is not None
         below = f"/{found[1].decode()}"
+
         for path in ("app/page.js", "client.js", "styles/page.css"):
             reply = self.ask(below + path)
             self.assertEqual((reply.status, reply.body), (200, self.ask(f"/{path}").body))
             self.assertIn("immutable", reply.headers["cache-control"])
+
         self.assertEqual(self.ask("/client.js").headers["cache-control"], "no-cache")
         self.assertEqual(self.ask("/").headers["cache-control"], "no-cache")
         self.assertEqual(self.ask("/assets/0123456789abcdef/client.js").status, 404)
@@ -66,10 +72,13 @@ class AssetTests(HttpCase):
     def test_only_what_browsers_understand(self) -> None:
         """Sources of other kinds, hidden files and what lies beside the page have no row."""
         root = Path(self.mktemp())
+
         (root / "sub").mkdir(parents=True)
         for name in ("index.html", "a.js", "notes.txt", ".hidden.js", "secret.pem", "sub/b.css"):
             (root / name).write_text("x")
+
         self.assertEqual([path for path, _ in read_assets(root)], ["a.js", "index.html", "sub/b.css"])
+
         paths = [re.sub("[0-9a-f]{16}", "HASH", route.path) for route in page_routes(root)]
         self.assertEqual(paths, ["/a.js", "/assets/HASH/a.js", "/", "/sub/b.css", "/assets/HASH/sub/b.css"])
 

@@ -5,17 +5,16 @@
 
 from __future__ import annotations
 
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IProtocol
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.http_memory import KEY, Recorder, Reply, Wire, handshake, request_head
+from tests.harness.http_memory import KEY, Recorder, Reply, Wire, handshake, request_head
 from twisted_chat.auth.authenticator import GuestFactory
 from twisted_chat.core.connections import ConnectionLimiter
-from twisted_chat.errors import NoSuchRoom, TokenExpired, Unauthenticated, Unavailable
+from twisted_chat.errors import NoSuchRoom, TokenExpired, Unauthenticated
 from twisted_chat.interfaces import Admission, Dialect, Handshake
 from twisted_chat.limits import Limits
 from twisted_chat.users import Credential, Source, User
@@ -125,6 +124,7 @@ class TicketTests(Case):
     def test_tutorial(self) -> None:
         """``new WebSocket("ws://localhost:8080")`` is a guest in the lobby who talks plain text."""
         admission = self.opened(handshake(b"/"))
+
         self.assertEqual((admission.dialect, admission.room, admission.subprotocol), (Dialect.TEXT, "lobby", None))
         self.assertEqual((admission.address, admission.names, admission.history), ("192.0.2.7", False, 0))
         self.assertTrue(admission.user.guest)
@@ -304,6 +304,7 @@ class RequestTests(Case):
     def test_smuggled_request(self) -> None:
         """What comes behind is for the socket, whatever it looks like: no second request is answered."""
         wire = self.wire()
+
         self.assertEqual(wire.deliver(handshake() + request_head(target=b"/ws/second")), KNOCK)
         self.assertEqual(len(self.admissions), 1)
         self.assertEqual(wire.deliver(handshake()), b"")
@@ -313,13 +314,15 @@ class RequestTests(Case):
     def test_smuggled_behind_a_refusal(self) -> None:
         """Frames behind a refused handshake are no request: the connection ends."""
         wire = self.wire()
+
         answer = wire.deliver(handshake(b"/nowhere") + handshake())
+
         self.assertEqual(answer.count(b"HTTP/1.1 "), 1)
         self.assertEqual(wire.deliver(handshake()), b"")
         self.assertEqual(self.admissions, [])
 
     def test_trickled(self) -> None:
-        """The handshake may come byte by byte."""
+        """A handshake that comes byte by byte is accepted."""
         wire = self.wire()
         for byte in handshake():
             wire.deliver(bytes([byte]))
@@ -328,6 +331,7 @@ class RequestTests(Case):
     def test_socket_that_cannot_be_made(self) -> None:
         self.failing = RuntimeError("a bug")
         reply = Reply(self.wire().deliver(handshake()))
+
         self.assertEqual((reply.status, reply.error["code"]), (500, "internal"))
         self.assertNotIn("a bug", reply.body.decode())
         self.assertEqual(self.limiter.connections, 0)
@@ -345,7 +349,9 @@ class RequestTests(Case):
 
         self.open_socket = failing  # type: ignore[method-assign]
         self.site.answer = Upgrades(self.request_auth, failing, may_enter=self.may_enter).upgrade
+
         wire = self.wire()
+
         self.assertEqual(wire.deliver(handshake()), b"")
         self.assertTrue(wire.aborted)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
@@ -366,7 +372,7 @@ class OriginTests(Case):
             self.refused(handshake(b"/ws", (b"Origin", origin)), 403, "forbidden")
 
     def test_twice(self) -> None:
-        """Two origins are none."""
+        """A handshake with two origins is refused."""
         self.refused(handshake(b"/ws", OWN, (b"Origin", b"http://evil.test")), 400)
 
     def test_configured(self) -> None:
@@ -383,6 +389,7 @@ class OriginTests(Case):
         headers = ((b"Origin", b"https://chat.test:8080"), (b"X-Forwarded-Proto", b"https"))
         self.refused(handshake(b"/ws", *headers), 403, "forbidden")
         self.request_auth.proxies = TrustedProxies(["192.0.2.7"])
+
         self.opened(handshake(b"/ws", *headers))
 
 
@@ -392,6 +399,7 @@ class CredentialTests(Case):
         header = (b"Authorization", b"Bearer good")
         cookie = (b"Cookie", b"a=b; chat_token=good; c=d")
         offer = (b"Sec-WebSocket-Protocol", b"chat.v1.json, bearer.good")
+
         for headers, source in (
             ([header], Source.HEADER),
             ([cookie, OWN], Source.COOKIE),
@@ -408,7 +416,9 @@ class CredentialTests(Case):
         self.refused(handshake(b"/ws", (b"Cookie", b"chat_token=good"), (b"Origin", b"http://evil.test")), 403, "forbidden")
 
     def test_two_cookie_lines(self) -> None:
-        self.opened(handshake(b"/ws", (b"Cookie", b"a=b"), (b"Cookie", b'chat_token="good"'), OWN))
+        admission = self.opened(handshake(b"/ws", (b"Cookie", b"a=b"), (b"Cookie", b'chat_token="good"'), OWN))
+
+        self.assertEqual(admission.user, ALICE)
 
     def test_cookie_twice(self) -> None:
         """A neighbouring site can add a cookie of the same name: then it is open whose it is."""
@@ -416,7 +426,7 @@ class CredentialTests(Case):
         self.opened(handshake(b"/ws", (b"Cookie", b"chat_token=good; chat_token=good"), OWN))
 
     def test_names_that_only_look_alike(self) -> None:
-        """Another cookie's name may contain ours."""
+        """A cookie whose name only contains ours is not read."""
         self.assertTrue(
             self.opened(handshake(b"/ws", (b"Cookie", b"x_chat_token=good; chat_token2=good; chat_token="))).user.guest
         )
@@ -450,126 +460,3 @@ class CredentialTests(Case):
         reply = self.refused(handshake(b"/ws", (b"Authorization", b"Bearer broken")), 500, "internal")
         self.assertNotIn("a bug", reply.body.decode())
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
-
-
-class WaitTests(Case):
-    """While a token is looked up, time goes on."""
-
-    slow = handshake(b"/ws", (b"Authorization", b"Bearer slow"))
-
-    def test_known_later(self) -> None:
-        wire = self.wire()
-        self.assertEqual(wire.deliver(self.slow), b"")
-        self.people.slow[0].callback(ALICE)
-        self.assertEqual(wire.taken(), KNOCK)
-        self.assertEqual(self.admissions[0].user, ALICE)
-
-    def test_unknown_later(self) -> None:
-        wire = self.wire()
-        wire.deliver(self.slow)
-        self.people.slow[0].errback(Unauthenticated("token: unknown"))
-        self.assertEqual(Reply(wire.taken()).status, 401)
-        self.assertEqual(self.limiter.connections, 0)
-
-    def test_frames_meanwhile(self) -> None:
-        """What comes meanwhile starts no second handshake; it is for the socket."""
-        wire = self.wire()
-        wire.deliver(self.slow + b"first ")
-        wire.deliver(handshake())
-        wire.deliver(b"last")
-        self.assertEqual(len(self.people.asked), 1)
-        self.people.slow[0].callback(ALICE)
-        self.assertEqual(wire.taken(), KNOCK)
-        self.assertEqual(self.sockets[0].received, b"first " + handshake() + b"last")
-
-    def test_many_frames_meanwhile(self) -> None:
-        """More than is kept stops the reading, and the socket reads on."""
-        wire = self.wire()
-        wire.deliver(self.slow)
-        wire.deliver(b"x" * 20_000)
-        self.assertEqual(wire.producerState, "paused")
-        self.people.slow[0].callback(ALICE)
-        self.assertEqual(wire.producerState, "producing")
-        self.assertEqual(len(self.sockets[0].received), 20_000)
-
-    def test_left_meanwhile(self) -> None:
-        """Nobody becomes a member who is gone: no ghost."""
-        wire = self.wire()
-        wire.deliver(self.slow)
-        wire.leave()
-        self.assertEqual(self.people.cancelled, 1)
-        self.assertEqual((self.admissions, self.limiter.connections), ([], 0))
-        self.assertEqual(wire.value(), b"")
-
-    def test_look_up_that_hangs(self) -> None:
-        wire = self.wire()
-        wire.deliver(self.slow)
-        self.clock.advance(Limits().handshake_seconds)
-        reply = Reply(wire.taken())
-        self.assertEqual((reply.status, reply.error["code"], reply.error["retry"]), (503, "unavailable", True))
-        self.assertGreaterEqual(int(reply.headers["retry-after"]), 1)
-
-    def test_too_many_look_ups(self) -> None:
-        self.limiter.limits = Limits(handshakes_pending=2)
-        for _ in range(2):
-            self.wire().deliver(self.slow)
-        self.refused(self.slow, 429, "limit")
-        self.people.slow[0].callback(ALICE)
-        self.assertEqual(self.wire().deliver(self.slow), b"")
-
-    def test_drained_meanwhile(self) -> None:
-        wire = self.wire()
-        wire.deliver(self.slow)
-        self.limiter.draining = True
-        self.people.slow[0].callback(ALICE)
-        self.assertEqual(Reply(wire.taken()).status, 503)
-
-    def test_store_gone(self) -> None:
-        wire = self.wire()
-        wire.deliver(self.slow)
-        self.people.slow[0].errback(Unavailable("the store cannot answer", retry_after_ms=7001))
-        reply = Reply(wire.taken())
-        self.assertEqual((reply.headers["retry-after"], reply.error["retry_after_ms"]), ("8", 7001))
-
-    def test_no_timer_is_left(self) -> None:
-        wire = self.wire()
-        wire.deliver(self.slow)
-        self.people.slow[0].callback(ALICE)
-        self.clock.advance(1)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-
-class LimitTests(Case):
-    def test_draining(self) -> None:
-        self.limiter.draining = True
-        reply = self.refused(handshake(), 503, "unavailable")
-        self.assertIn("retry-after", reply.headers)
-        self.assertGreater(reply.error["retry_after_ms"], 0)
-
-    def test_per_address(self) -> None:
-        self.limiter.limits = Limits(connections_per_address=2)
-        self.opened(handshake())
-        self.opened(handshake())
-        reply = self.refused(handshake(), 429, "limit")
-        self.assertEqual((reply.error["retry"], "retry-after" in reply.headers), (True, True))
-        self.opened(handshake(), IPv4Address("TCP", "192.0.2.8", 1))
-        self.limiter.ended("192.0.2.7")
-        self.opened(handshake())
-
-    def test_in_all(self) -> None:
-        self.limiter.limits = Limits(connections=1)
-        self.opened(handshake())
-        self.refused(handshake(), 429, "limit")
-
-    def test_addresses(self) -> None:
-        """A dual-stack socket's IPv4 peer is the same one; peers at a UNIX socket have one name."""
-        self.assertEqual(self.opened(handshake(), IPv6Address("TCP", "::ffff:192.0.2.9", 1)).address, "192.0.2.9")
-        self.assertEqual(self.opened(handshake(), UNIXAddress(None)).address, "unix")
-
-    def test_forwarded(self) -> None:
-        forwarded = (b"X-Forwarded-For", b"203.0.113.5")
-        self.assertEqual(self.opened(handshake(b"/ws", forwarded)).address, "192.0.2.7")
-        self.request_auth.proxies = TrustedProxies(["192.0.2.0/24"])
-        self.assertEqual(self.opened(handshake(b"/ws", forwarded)).address, "203.0.113.5")
-        two = ((b"X-Forwarded-For", b"6.6.6.6"), forwarded)
-        self.assertEqual(self.opened(handshake(b"/ws", *two)).address, "203.0.113.5")

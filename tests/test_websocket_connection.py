@@ -9,8 +9,8 @@ from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet.error import ConnectionDone
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.http_memory import KEY, Wire, handshake
-from tests.ws_memory import (
+from tests.harness.http_memory import KEY, Wire, handshake
+from tests.harness.ws_memory import (
     ADMISSION,
     BINARY,
     CLOSE,
@@ -56,6 +56,7 @@ class ProtocolTests(SynchronousTestCase):
 class OpeningTests(ProtocolTests):
     def test_answer(self) -> None:
         self.open()
+
         self.assertIn(b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n", self.connection.head)
         self.assertNotIn(b"Extensions", self.connection.head)
         self.assertEqual(self.connection.no_delay, 1)
@@ -69,7 +70,9 @@ class OpeningTests(ProtocolTests):
 
         plain: Any = self.connection.factory.open_session
         self.connection.factory.open_session = open_session
+
         self.open()
+
         self.assertEqual(self.socket.take(), LINE)
 
     def test_bytes_behind_the_handshake(self) -> None:
@@ -87,8 +90,11 @@ class OpeningTests(ProtocolTests):
         site = ChatSite(answer, ConnectionLimiter(Limits()), self.reactor, body_bytes=1000, observe=lambda *a: None, logger=None)  # type: ignore[arg-type]
         wire = Wire(site)
         page = b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n"
+
         sent = wire.deliver(page + handshake() + client_frame(TEXT, b"early") + client_frame(PING, b"p"))
+
         self.assertEqual(self.session.messages, [(False, b"early")])
+
         page_answer, switch, frames = sent.partition(b"HTTP/1.1 101 ")
         self.assertIn(b"a page", page_answer)
         self.assertEqual(server_frames(frames.partition(b"\r\n\r\n")[2]), [(PONG, b"p")])
@@ -97,6 +103,7 @@ class OpeningTests(ProtocolTests):
         """The 101 may not overtake what the HTTP edge wrote before, though the socket would take it."""
         self.connection.transport.write(b"a page")
         self.connection.protocol.makeConnection(self.connection.transport)
+
         self.assertEqual(self.socket.sent, b"")
         self.assertTrue(self.link.congested)
         self.assertTrue(self.connection.drain().startswith(b"a pageHTTP/1.1 101 "))
@@ -109,7 +116,7 @@ class OpeningTests(ProtocolTests):
         self.assertEqual(server_frames(self.socket.take()), [(CLOSE, close_payload(4400, b"name: alice is taken"))])
 
     def test_session_that_fails(self) -> None:
-        """Nothing of the reason leaves the log."""
+        """A session that fails ends the connection with 1011, and the reason is only in the log."""
         self.refuse(ZeroDivisionError("secret"))
         self.assertEqual(server_frames(self.socket.take()), [(CLOSE, close_payload(1011, b"internal error"))])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
@@ -146,6 +153,7 @@ class ReadingTests(ProtocolTests):
             + client_frame(PING)
             + client_frame(TEXT, b"4")
         )
+
         self.assertEqual(self.session.messages, [(False, b"1"), (False, b"2"), (True, b"3"), (False, b"4")])
         self.assertEqual(self.session.batches, 2)
         self.assertEqual(server_frames(sent), [(PONG, b"")])
@@ -167,7 +175,9 @@ class ReadingTests(ProtocolTests):
             self.reactor.advance(0)
 
         self.session.answer = answer
+
         self.connection.deliver(client_frame(TEXT, b"1") + client_frame(PING) + client_frame(TEXT, b"2"))
+
         self.assertEqual(self.session.messages, [(False, b"1")])
         self.assertEqual(self.session.calls, ["lost"])
 
@@ -175,7 +185,9 @@ class ReadingTests(ProtocolTests):
         """A cut frame waits here while it is short; a long one goes to Autobahn as it comes, which bounds it by the limit."""
         frame = client_frame(TEXT, b"x" * 60_000)
         kept = 4_000
+
         self.connection.deliver(frame[:kept])
+
         self.assertNotIn("utf8validator", vars(self.connection.protocol))
 
         for at in range(kept, len(frame), 1000):
@@ -198,16 +210,21 @@ class ClosingTests(ProtocolTests):
     def test_by_server(self) -> None:
         """Close, the peer's answer, the end; the session hears ``lost`` once and the factory counts the address out."""
         self.link.close(1012, "restart")
+
         self.assertEqual(server_frames(self.socket.take()), [(CLOSE, close_payload(1012, b"restart"))])
+
         self.connection.deliver(client_frame(CLOSE, close_payload(1012)))
         self.reactor.advance(0)
+
         self.assertEqual(self.session.calls, ["congested", "lost"])
         self.assertEqual(self.connection.ended, [ADMISSION.address])
         self.assertTrue(self.socket.closed)
 
     def test_by_peer(self) -> None:
         sent = self.connection.deliver(client_frame(CLOSE, close_payload(1001, b"bye")))
+
         self.assertEqual(server_frames(sent), [(CLOSE, close_payload(1001, b"bye"))])
+
         self.connection.drain()
         self.assertEqual(self.session.calls, ["congested", "lost"])
 
@@ -220,20 +237,27 @@ class ClosingTests(ProtocolTests):
     def test_while_congested(self) -> None:
         """The close frame comes behind everything that waits, and closes when the peer has taken it and answered."""
         self.socket.room = 3
+
         self.link.write(LINE)
         self.link.close(1012, "restart")
         sent = self.socket.take() + self.connection.drain()
+
         self.assertEqual(server_frames(sent), [(TEXT, b"hello"), (CLOSE, close_payload(1012, b"restart"))])
+
         self.connection.deliver(client_frame(CLOSE, close_payload(1012)))
         self.reactor.advance(0)
+
         self.assertEqual(self.session.calls, ["congested", "congested", "lost"])
 
     def test_congested_peer_closes(self) -> None:
         """What waits is sent, then the answer, then the connection ends."""
         self.socket.room = 3
+
         self.link.write(LINE)
         sent = self.connection.deliver(client_frame(CLOSE, close_payload(1000)))
+
         self.assertFalse(self.socket.closed)
+
         sent += self.connection.drain()
         self.assertEqual(server_frames(sent), [(TEXT, b"hello"), (CLOSE, close_payload(1000))])
         self.assertTrue(self.socket.closed)
@@ -274,11 +298,13 @@ class ClosingTests(ProtocolTests):
         self.assertEqual((self.session.messages, self.session.calls), ([], ["lost"]))
 
     def test_abort(self) -> None:
-        """At once, whatever waits."""
+        """``abort`` ends the connection at once, whatever waits to be sent."""
         self.socket.room = 0
+
         self.link.write(LINE)
         self.link.abort()
         self.reactor.advance(0)
+
         self.assertEqual((self.session.calls[-1], self.socket.sent), ("lost", b""))
 
     def test_long_reason(self) -> None:
@@ -293,6 +319,7 @@ class FactoryTests(SynchronousTestCase):
         """Each connection has the configuration by its class and copies nothing."""
         factory = ChatFactory(lambda link, admission: None, lambda address: None, Limits())  # type: ignore[arg-type, return-value]
         one, two = (factory.open_socket(ADMISSION, Handshake(KEY)) for _ in range(2))
+
         self.assertIs(type(one), type(two))
         self.assertEqual(one.maxFramePayloadSize, Limits().frame_bytes)
         self.assertNotIn("maxFramePayloadSize", vars(one))

@@ -7,7 +7,7 @@ from typing import Any
 from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.ws_memory import (
+from tests.harness.ws_memory import (
     CLOSE,
     CONTINUATION,
     PING,
@@ -120,6 +120,7 @@ class FloodTests(ControlFrameTests):
         self.connection.deliver(client_frame(TEXT, b"a", fin=False))
 
         sent = self.connection.deliver(EMPTY_PING * 1_000)
+
         self.reactor.advance(0)
 
         self.assertEqual(server_frames(sent + self.socket.take()), [(PONG, b"")] * CONTROL_FRAMES_BURST + [(CLOSE, TOO_MANY)])
@@ -128,6 +129,7 @@ class FloodTests(ControlFrameTests):
     def test_not_read_any_more(self) -> None:
         """What such a peer sends is left in the kernel, and the deadline of the closing handshake ends the connection."""
         self.connection.deliver(EMPTY_PING * 1_000)
+
         self.assertFalse(self.connection.reading)
 
         self.reactor.pump([1] * (CLOSE_SECONDS + 1))
@@ -151,8 +153,10 @@ class FloodTests(ControlFrameTests):
     def test_slow_reader(self) -> None:
         """Pongs that a peer does not take are bounded by the same number."""
         self.socket.room = 0
+
         self.connection.deliver(client_frame(PING, b"x" * 125) * 1_000)
         sent = server_frames(self.connection.drain())
+
         self.assertEqual(sent, [(PONG, b"x" * 125)] * CONTROL_FRAMES_BURST + [(CLOSE, TOO_MANY)])
 
 
@@ -162,7 +166,9 @@ class UnusualFrameTests(ControlFrameTests):
     def test_in_parts(self) -> None:
         """In one turn of the reactor Autobahn reads a bounded number of them; the peer is not read meanwhile."""
         fragment = client_frame(CONTINUATION, b"x", fin=False)
+
         self.connection.deliver(client_frame(TEXT, b"x", fin=False) + fragment * 1_000 + client_frame(CONTINUATION, b"x"))
+
         self.assertEqual(self.given, UNUSUAL_FRAMES_PER_TURN)
         self.assertFalse(self.connection.reading)
 
@@ -184,8 +190,10 @@ class UnusualFrameTests(ControlFrameTests):
     def test_what_comes_meanwhile_stays_behind(self) -> None:
         """TLS delivers what it has decrypted, read or not: it keeps its place."""
         fragment = client_frame(CONTINUATION, b"x", fin=False)
+
         self.connection.deliver(client_frame(TEXT, b"x", fin=False) + fragment * 300)
         self.connection.deliver(client_frame(CONTINUATION, b"y") + client_frame(TEXT, b"second"))
+
         self.assertEqual(self.session.messages, [])
 
         self.reactor.advance(0)
@@ -195,6 +203,7 @@ class UnusualFrameTests(ControlFrameTests):
     def test_lost_meanwhile(self) -> None:
         """The rest of what was read is dropped with the connection."""
         fragment = client_frame(CONTINUATION, b"x", fin=False)
+
         self.connection.deliver(client_frame(TEXT, b"x", fin=False) + fragment * 1_000)
         self.connection.lose()
 
@@ -206,11 +215,13 @@ class UnusualFrameTests(ControlFrameTests):
     def test_throttled_meanwhile(self) -> None:
         """The peer is read again only when the session lets it, too."""
         fragment = client_frame(CONTINUATION, b"x", fin=False)
+
         self.connection.deliver(client_frame(TEXT, b"x", fin=False) + fragment * 300)
         self.link.pause()
 
         self.reactor.advance(0)
 
         self.assertFalse(self.connection.reading)
+
         self.link.resume()
         self.assertTrue(self.connection.reading)

@@ -9,7 +9,7 @@ from autobahn.websocket import compress_deflate
 from autobahn.websocket.compress import PerMessageDeflateResponse
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.ws_memory import CLOSE, CONTINUATION, TEXT, Connection, client_frame, close_payload, server_frames, use_clock
+from tests.harness.ws_memory import CLOSE, CONTINUATION, TEXT, Connection, client_frame, close_payload, server_frames, use_clock
 from twisted_chat.client.websocket import SocketFactory
 from twisted_chat.limits import Limits
 from twisted_chat.websocket.factory import accept
@@ -62,8 +62,10 @@ class CompressionTests(SynchronousTestCase):
 
     def test_on(self) -> None:
         connection = Connection(self.reactor, compression=True, offer=b"permessage-deflate").open()
+
         self.assertIn(b"\r\nSec-WebSocket-Extensions: permessage-deflate; ", connection.head)
         self.assertTrue(connection.link.deflated)
+
         # RFC 7692 section 7.2.3.1.
         connection.deliver(client_frame(TEXT, bytes.fromhex("f248cdc9c90700"), rsv=4))
         self.assertEqual(connection.session.messages, [(False, b"Hello")])
@@ -94,6 +96,7 @@ class BombTests(SynchronousTestCase):
     def test_one_frame(self) -> None:
         """58 kB on the wire that would be 60 MB: at most the largest message is inflated."""
         bomb = deflated(bytes(60_000_000))
+
         self.assertLess(len(bomb), LIMITS.frame_bytes)
 
         self.refuse(client_frame(TEXT, bomb, rsv=4))
@@ -116,7 +119,7 @@ class BombTests(SynchronousTestCase):
         self.assertLessEqual(self.inflated, LIMITS.frame_bytes + 1_000)
 
     def test_in_bytes(self) -> None:
-        """Even if the whole message comes byte by byte."""
+        """A compressed message is inflated no further than its bound, also when it comes byte by byte."""
         for byte in client_frame(TEXT, deflated(bytes(1_000_000)), rsv=4):
             self.connection.deliver(bytes([byte]))
         self.assertLessEqual(self.inflated, LIMITS.frame_bytes + 1_000)
@@ -124,7 +127,9 @@ class BombTests(SynchronousTestCase):
 
     def test_as_large_as_allowed(self) -> None:
         text = b"x" * LIMITS.frame_bytes
+
         self.connection.deliver(client_frame(TEXT, deflated(text), rsv=4))
+
         self.assertEqual(self.connection.session.messages, [(False, text)])
         self.assertEqual(self.inflated, len(text))
 
@@ -139,8 +144,11 @@ class BombTests(SynchronousTestCase):
     def test_fragments_without_compression(self) -> None:
         """The exact bound of a message that comes in fragments."""
         half = b"x" * (LIMITS.frame_bytes // 2)
+
         self.connection.deliver(client_frame(TEXT, half, fin=False) + client_frame(CONTINUATION, half))
+
         self.assertEqual(self.connection.session.messages, [(False, half + half)])
+
         self.connection.session.messages.clear()
 
         self.refuse(client_frame(TEXT, half, fin=False), client_frame(CONTINUATION, half + b"x"))
@@ -180,5 +188,6 @@ class ClientTests(SynchronousTestCase):
     def test_offers_none(self) -> None:
         nowhere: Any = None
         factory: Any = SocketFactory(nowhere, use_clock(self))
+
         self.assertEqual(factory.perMessageCompressionOffers, [])
         self.assertIsNone(factory.perMessageCompressionAccept(PerMessageDeflateResponse(15, True, 15, True)))

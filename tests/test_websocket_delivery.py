@@ -14,9 +14,9 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import UNBOUND, ChatHarness, MemoryConnection, guest
-from tests.http_memory import KEY
-from tests.ws_memory import PING, PONG, TEXT, FakeSocket, client_frame, server_frames, use_clock
+from tests.harness.chat import UNBOUND, ChatHarness, MemoryConnection, guest
+from tests.harness.http_memory import KEY
+from tests.harness.ws_memory import PING, PONG, TEXT, FakeSocket, client_frame, server_frames, use_clock
 from twisted_chat.interfaces import Admission, Dialect, Handshake
 from twisted_chat.limits import Limits
 from twisted_chat.websocket.factory import ChatFactory
@@ -125,7 +125,7 @@ class DeliveryTests(SynchronousTestCase):
             self.story(Random(seed), UNBOUND)
 
     def test_far_behind(self) -> None:
-        """The same where the room forgets so soon that the log has to be read again."""
+        """Every reader gets every message once, also where the room forgets so soon that the log has to be read again."""
         for seed in range(SEEDS):
             self.story(Random(seed), Limits(send_per_second=0, person_per_second=0, query_per_second=0, recent_events=4))
 

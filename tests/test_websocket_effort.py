@@ -11,9 +11,9 @@ from typing import Any
 from twisted.internet import tcp
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chat import UNBOUND, ChatHarness, guest
-from tests.http_memory import KEY
-from tests.ws_memory import TEXT, FakeSocket, client_frame, server_frames, use_clock
+from tests.harness.chat import UNBOUND, ChatHarness, guest
+from tests.harness.http_memory import KEY
+from tests.harness.ws_memory import TEXT, FakeSocket, client_frame, server_frames, use_clock
 from twisted_chat.interfaces import Admission, Dialect, Handshake
 from twisted_chat.websocket.factory import ChatFactory
 
@@ -46,9 +46,11 @@ class EffortTests(SynchronousTestCase):
     def test_one_send_for_each_member(self) -> None:
         """20 lines in one read: one ``send`` for each of 100 members, and none of the reactor's."""
         members = [self.connect(number) for number in range(100)]
+
         members[0].dataReceived(client_frame(TEXT, b"hello") * 20)
         self.chat.turn()
         sockets = [member.transport.socket for member in members]
+
         self.assertEqual([socket.sends for socket in sockets], [1] * 100)
         self.assertEqual(server_frames(sockets[99].sent), [(TEXT, b"hello")] * 20)
         self.assertEqual(self.reactor.writers, set())
@@ -56,9 +58,11 @@ class EffortTests(SynchronousTestCase):
     def test_lines_of_several_in_one_turn(self) -> None:
         """What 10 members say in one turn reaches each in one ``send``, too."""
         members = [self.connect(number) for number in range(10)]
+
         for member in members:
             member.dataReceived(client_frame(TEXT, b"hello"))
         self.chat.turn()
+
         self.assertEqual([member.transport.socket.sends for member in members], [1] * 10)
 
     def test_calls_for_one_line(self) -> None:
@@ -87,6 +91,7 @@ class EffortTests(SynchronousTestCase):
             return count
 
         calls(1)
+
         self.assertLessEqual(calls(10) / 320, CALLS_FOR_ONE_LINE)
 
     def test_slow_member_costs_nobody(self) -> None:
@@ -94,9 +99,11 @@ class EffortTests(SynchronousTestCase):
         members = [self.connect(number) for number in range(10)]
         slow = members[5].transport.socket
         slow.room = 0
+
         for _ in range(20):
             members[0].dataReceived(client_frame(TEXT, b"hello"))
             self.chat.turn()
+
         self.assertEqual([member.transport.socket.sends for member in members], [20] * 5 + [1] + [20] * 4)
 
     def test_heap_of_idle_connections(self) -> None:

@@ -20,8 +20,8 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.http_memory import KEY, handshake
-from tests.ws_memory import ADMISSION, PING, TEXT, Connection, FakeSocket, client_frame, use_clock
+from tests.harness.http_memory import KEY, handshake
+from tests.harness.ws_memory import ADMISSION, PING, TEXT, Connection, FakeSocket, client_frame, use_clock
 from twisted_chat.interfaces import Handshake
 from twisted_chat.limits import Limits
 from twisted_chat.protocol.frames import DEFLATE_WINDOW_BITS
@@ -120,9 +120,11 @@ class AutobahnTests(SynchronousTestCase):
         """Its length, how much has come, and that we are inside a message."""
         self.connection.deliver(client_frame(TEXT, b"one", fin=False) + client_frame(0, b"three")[:8])
         protocol = self.protocol
+
         self.assertEqual((protocol.current_frame.length, protocol.current_frame_masker.pointer()), (5, 2))
         self.assertIs(protocol.inside_message, True)
         self.assertEqual(protocol.message_data, [b"one"])
+
         self.connection.deliver(client_frame(0, b"three")[8:])
         self.assertEqual((protocol.current_frame, protocol.inside_message, protocol.data), (None, False, b""))
         self.assertEqual(self.connection.session.messages, [(False, b"onethree")])
@@ -134,8 +136,10 @@ class AutobahnTests(SynchronousTestCase):
     def test_states(self) -> None:
         """The numbers that we compare with, and what they start as."""
         states = [getattr(WebSocketProtocol, f"STATE_{name}") for name in ("CLOSED", "CONNECTING", "CLOSING", "OPEN")]
+
         self.assertEqual(states, [0, 1, 2, 3])
         self.assertEqual(self.awake().state, WebSocketProtocol.STATE_OPEN)
+
         self.connection.link.close(1012, "restart")
         self.assertEqual(self.protocol.state, WebSocketProtocol.STATE_CLOSING)
 
@@ -146,6 +150,7 @@ class AutobahnTests(SynchronousTestCase):
         handshake_only = {
             name for name in only_there if name.startswith(("http_", "websocket_", "_wskey")) or name == "trustedProxies"
         }
+
         self.assertEqual(only_there - handshake_only - {"messages"}, set())
 
     def test_configuration_by_class(self) -> None:
@@ -160,6 +165,7 @@ class AutobahnTests(SynchronousTestCase):
             ours, theirs = getattr(ChatWebSocket, name), getattr(WebSocketServerProtocol, name)
             self.assertIsNot(ours, theirs)
             self.assertEqual([*inspect.signature(ours).parameters], [*inspect.signature(theirs).parameters], name)
+
         self.assertIn("self.sendData(raw, sync, chopsize)", inspect.getsource(WebSocketProtocol.sendFrame))
         self.assertIn("self.unregisterProducer()", inspect.getsource(WebSocketProtocol.dropConnection))
         self.assertIn("self.onMessageEnd()", inspect.getsource(WebSocketServerProtocol._onMessageEnd))
@@ -172,6 +178,7 @@ class AutobahnTests(SynchronousTestCase):
     def test_no_delay_has_no_effect_by_autobahn(self) -> None:
         """Why we set it ourselves; when this fails, it has been repaired."""
         self.assertNotIn("tcpNoDelay", vars(WebSocketServerProtocol))
+
         socket = plain_protocol().transport.getHandle()
         self.assertEqual(socket.options, {})
         self.assertEqual(self.connection.no_delay, 1)
@@ -179,21 +186,27 @@ class AutobahnTests(SynchronousTestCase):
     def test_closing_timer(self) -> None:
         """A call by the factory's ``_batched_timer``, cancelled when the connection is lost."""
         self.connection.link.close(1012, "restart")
+
         self.assertEqual(self.protocol.closeHandshakeTimeout, CLOSE_SECONDS)
         self.assertIsNotNone(self.protocol.closeHandshakeTimeoutCall)
+
         self.connection.lose()
         self.connection.reactor.pump([1] * (CLOSE_SECONDS + 2))
+
         self.assertEqual(self.connection.session.calls, ["congested", "lost"])
 
     def test_deflate(self) -> None:
         """Offer, answer and the extension made of them, without context takeover on our side."""
         offer = PerMessageDeflateOffer.parse({"client_max_window_bits": [True], "server_max_window_bits": ["12"]})
+
         self.assertEqual((offer.accept_max_window_bits, offer.accept_no_context_takeover), (True, True))
         self.assertEqual(offer.request_max_window_bits, 12)
+
         accepted = PerMessageDeflateOfferAccept(
             offer, no_context_takeover=True, window_bits=DEFLATE_WINDOW_BITS, mem_level=5, max_message_size=10_000
         )
         made = PerMessageDeflate.create_from_offer_accept(True, accepted)
+
         self.assertEqual(
             (made.server_max_window_bits, made.server_no_context_takeover, made.mem_level, made.max_message_size),
             (DEFLATE_WINDOW_BITS, True, 5, 10_000),
@@ -232,11 +245,14 @@ class OptionTests(SynchronousTestCase):
             "logFrames": False,
             "trackTimings": False,
         }
+
         self.assertEqual({name: getattr(protocol, name) for name in expected}, expected)
         # Timers round to whole seconds and may fire a second early: nothing shorter than this would hold.
         self.assertGreaterEqual(CLOSE_SECONDS, 5)
+
         unread = {"allowedOriginsPatterns", "perMessageCompressionAccept", "flashSocketPolicy"}
         left = set(ServerRules.CONFIG_ATTRS) - set(expected) - unread
+
         self.assertEqual(left, {"autoPingSize", "autoPingRestartOnAnyTraffic", "logOctets"} & left, "an option that is new")
 
     def test_all_by_class(self) -> None:

@@ -8,8 +8,8 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.http_memory import Wire
-from tests.ws_memory import PING, TEXT, Connection, client_frame, server_frames, use_clock
+from tests.harness.http_memory import Wire
+from tests.harness.ws_memory import PING, TEXT, Connection, client_frame, server_frames, use_clock
 from twisted_chat.protocol.frames import text_frame
 
 LINE = text_frame(b"hello")
@@ -25,7 +25,9 @@ class SendingTests(SynchronousTestCase):
     def test_direct(self) -> None:
         """While nothing waits, a write is one ``send`` and the reactor is not asked."""
         self.socket.sends = 0
+
         self.link.write(LINE)
+
         self.assertEqual((self.socket.sent, self.socket.sends), (LINE, 1))
         self.assertEqual(self.reactor.writers, set())
         self.assertIs(self.link.congested, False)
@@ -33,7 +35,9 @@ class SendingTests(SynchronousTestCase):
     def test_short(self) -> None:
         """The rest waits in the transport, and the session hears of it until the last byte has gone."""
         self.socket.room = 3
+
         self.link.write(LINE)
+
         self.assertEqual((self.socket.take(), self.link.congested, self.session.calls), (LINE[:3], True, ["congested"]))
         self.assertEqual(self.connection.drain(room=2), LINE[3:5])
         self.assertEqual(self.session.calls, ["congested"])
@@ -42,8 +46,10 @@ class SendingTests(SynchronousTestCase):
 
     def test_full(self) -> None:
         self.socket.room = 0
+
         self.link.write(LINE)
         self.link.write(LINE)
+
         self.assertEqual(self.connection.drain(), LINE * 2)
         self.assertFalse(self.link.congested)
 
@@ -52,8 +58,10 @@ class SendingTests(SynchronousTestCase):
         self.socket.room = 3
         self.link.write(LINE)
         self.socket.room = None
+
         self.link.write(text_frame(b"second"))
         self.link.ping()
+
         self.assertEqual(self.socket.take(), LINE[:3])
         self.assertEqual(server_frames(LINE[:3] + self.connection.drain()), [(TEXT, b"hello"), (TEXT, b"second"), (PING, b"")])
 
@@ -67,7 +75,9 @@ class SendingTests(SynchronousTestCase):
         """A room writes by ``send`` itself and gives back what was not taken of one frame."""
         self.socket.room = 3
         taken = self.link.send(LINE)
+
         self.link.buffer_rest(LINE[taken:])
+
         self.assertEqual(self.session.calls, ["congested"])
         self.assertEqual(self.socket.take() + self.connection.drain(), LINE)
         self.assertEqual(self.session.calls, ["congested", "drained"])
@@ -81,7 +91,9 @@ class SendingTests(SynchronousTestCase):
             self.connection.deliver(client_frame(TEXT, b"more"))
             asked += 1
             self.assertLess(asked, 10)
+
         self.assertGreater(asked, 1)
+
         waiting = self.connection.drain()
         self.assertEqual([len(payload) for _, payload in server_frames(waiting)], [30_000] * asked)
         self.assertTrue(self.connection.reading)
@@ -92,6 +104,7 @@ class SendingTests(SynchronousTestCase):
         self.link.write(LINE)
         self.link.ping()
         self.link.close(1000, "bye")
+
         self.assertEqual(self.socket.sent, b"")
 
 
@@ -105,20 +118,27 @@ class ReadingTests(SynchronousTestCase):
     def test_pause(self) -> None:
         """A session that throttles its peer is not read for."""
         self.link.pause()
+
         self.assertEqual((self.connection.reading, self.link.paused), (False, True))
+
         self.link.resume()
         self.assertEqual((self.connection.reading, self.link.paused), (True, False))
 
     def test_two_reasons(self) -> None:
         """Throttled and congested: read again when neither holds."""
         self.socket.room = 0
+
         self.link.pause()
         self.link.write(text_frame(b"x" * 70_000))
         self.link.resume()
+
         self.assertFalse(self.connection.reading)
+
         self.link.pause()
         self.connection.drain()
+
         self.assertFalse(self.connection.reading)
+
         self.link.resume()
         self.assertTrue(self.connection.reading)
 
@@ -138,18 +158,24 @@ class WrappedTests(SynchronousTestCase):
 
     def test_takes_all(self) -> None:
         link = self.connection.link
+
         self.assertEqual(link.send(LINE), len(LINE))
+
         link.write(LINE)
         self.assertEqual(server_frames(self.wire.taken().partition(b"\r\n\r\n")[2]), [(TEXT, b"hello")] * 2)
 
     def test_backpressure(self) -> None:
         """The transport says itself when it has too much."""
         link = self.connection.link
+
         self.assertIs(self.wire.producer, link)
+
         link.pauseProducing()
         self.assertEqual((link.congested, self.wire.producerState), (True, "paused"))
+
         link.write(LINE)
         link.resumeProducing()
+
         self.assertEqual((link.congested, self.wire.producerState), (False, "producing"))
         self.assertEqual(self.connection.session.calls, ["congested", "drained"])
 

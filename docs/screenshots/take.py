@@ -12,7 +12,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent.parent))
 
-from tests.browser import Stage, Window  # noqa: E402
+from tests.harness.browser import Stage, Window  # noqa: E402
 
 DESKTOP = {"width": 1180, "height": 760}
 PHONE = {"width": 360, "height": 640}

@@ -20,7 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.typing import Subprotocol
 
-from tests.servers import Server, free_port
+from tests.harness.servers import Server, free_port
 
 Json = dict[str, Any]
 

@@ -15,8 +15,7 @@ from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from tests.jepsen.nemesis import free_port
-from tests.serving import Served
+from tests.harness.serving import Served, free_port
 from twisted_chat.client import ChatClient, HandshakeRefused, Message, State
 
 reactor: Any = installed_reactor

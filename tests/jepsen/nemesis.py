@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import signal
-import socket
 import subprocess
 import sys
 from collections import Counter
@@ -14,8 +13,8 @@ from typing import Any
 
 from twisted.internet.task import deferLater
 
+from tests.harness.serving import ROOT, Served, environment, free_port
 from tests.jepsen.proxy import Pair, Proxy, Way
-from tests.serving import ROOT, Served, environment
 
 CONFIG = """\
 [limits]
@@ -194,11 +193,3 @@ class World:
 
 def _stands_still(process: int) -> bool:
     return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "T"
-
-
-def free_port() -> int:
-    """A port that nobody has at the moment."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        number: int = found.getsockname()[1]
-        return number

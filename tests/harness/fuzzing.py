@@ -1,4 +1,4 @@
-"""``python -m tests.fuzzing URL CASE…`` runs the Autobahn test-suite's cases by ``kosoku`` and prints the verdicts in JSON.
+"""``python -m tests.harness.fuzzing URL CASE…`` runs the Autobahn test-suite's cases by ``kosoku`` and prints the verdicts in JSON.
 
 A process of its own, because kosoku brings a stand-in for parts of Autobahn, which works only where the real one is not imported.
 """

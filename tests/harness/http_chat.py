@@ -13,12 +13,14 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger, LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.http_memory import Recorder, Reply, Wire, request_head
+from tests.harness.chat import ALICE as ALICE
+from tests.harness.chat import BEGIN, UNBOUND
+from tests.harness.http_memory import Recorder, Reply, Wire, request_head
 from twisted_chat.auth.authenticator import AuthenticatorChain, GuestFactory
 from twisted_chat.core.chat import Chat
 from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.errors import Unauthenticated
-from twisted_chat.limits import Limits, RoomPolicies
+from twisted_chat.limits import RoomPolicies
 from twisted_chat.server.build import DIALECTS
 from twisted_chat.stores.memory import MemoryStore
 from twisted_chat.users import Credential, User
@@ -32,12 +34,7 @@ from twisted_chat.web.site import ChatSite
 from twisted_chat.web.static import page_routes
 from twisted_chat.web.upgrade import Upgrades
 
-ALICE = User(id="u1", name="alice")
 OPERATOR = User(id="u9", name="op", rights=frozenset({"metrics"}))
-
-#: No bound on rates: for tests that are about something else.
-UNBOUND = Limits(send_per_second=0, person_per_second=0, query_per_second=0)
-WALL = 1_763_880_000.0
 
 
 class Tokens:
@@ -77,7 +74,7 @@ class HttpCase(SynchronousTestCase):
             self.store,
             opened,
             self.clock,
-            now_seconds=lambda: WALL + self.clock.seconds(),
+            now_seconds=lambda: BEGIN + self.clock.seconds(),
             run_id=f"x{next(numbers)}",
             random=lambda: 0.5,
             dialects=DIALECTS,

@@ -14,7 +14,8 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.http_memory import KEY
+from tests.harness.frames import frame_at
+from tests.harness.http_memory import KEY
 from twisted_chat.interfaces import Admission, Dialect, Handshake
 from twisted_chat.limits import Limits
 from twisted_chat.users import User
@@ -64,13 +65,10 @@ def server_frames(data: bytes) -> list[tuple[int, bytes]]:
     frames, at = [], 0
     while at < len(data):
         assert data[at] & 0xF0 == 0x80, data[at:]
-        length, head = data[at + 1], 2
-        if length >= 126:
-            head = 4 if length == 126 else 10
-            length = int.from_bytes(data[at + 2 : at + head], "big")
-        assert at + head + length <= len(data), "a frame is cut off"
-        frames.append((data[at] & 15, data[at + head : at + head + length]))
-        at += head + length
+        end, payload = frame_at(data, at)
+        assert end <= len(data), "a frame is cut off"
+        frames.append((data[at] & 15, payload))
+        at = end
     return frames
 
 

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.harness.frames import frame_at
 from twisted_chat.auth.authenticator import GuestFactory
 from twisted_chat.core.chat import Chat, DialectSession
 from twisted_chat.core.json_session import JsonSession
@@ -26,14 +27,12 @@ from twisted_chat.interfaces import Admission, Append, Dialect, FollowedStore, O
 from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
 from twisted_chat.protocol.frames import FIN_BINARY, FIN_TEXT
 from twisted_chat.stores.memory import MemoryStore
+from twisted_chat.testing import UNBOUND as UNBOUND
 from twisted_chat.users import Credential, User
 
 Json: TypeAlias = dict[str, Any]
 
 BEGIN = 1_763_880_000.0  # seconds: some day in November 2025
-
-#: No bound on rates: for tests that are about something else.
-UNBOUND = Limits(send_per_second=0, person_per_second=0, query_per_second=0)
 
 ALICE = User(id="u1", name="alice")
 BOB = User(id="u2", name="bob")
@@ -144,7 +143,7 @@ class MemoryConnection:
         """The whole frames that have come since the last look: first byte and payload."""
         found: list[tuple[int, bytes]] = []
         while True:
-            end, payload = _frame_at(self.wire, self._read)
+            end, payload = frame_at(self.wire, self._read)
             if end > len(self.wire):
                 return found
             found.append((self.wire[self._read], payload))
@@ -161,19 +160,6 @@ class MemoryConnection:
     def _keep(self, data: bytes) -> None:
         self.unsent += data
         self.most_unsent = max(self.most_unsent, len(self.unsent))
-
-
-def _frame_at(wire: bytes, at: int) -> tuple[int, bytes]:
-    """Where the frame that begins there ends (beyond the wire if it is not whole), and its payload."""
-    if at + 2 > len(wire):
-        return len(wire) + 1, b""
-    length, start = wire[at + 1], at + 2
-    if length >= 126:
-        size = 2 if length == 126 else 8
-        if start + size > len(wire):
-            return len(wire) + 1, b""
-        length, start = int.from_bytes(wire[start : start + size], "big"), start + size
-    return start + length, wire[start : start + length]
 
 
 class Client:

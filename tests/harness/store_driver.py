@@ -1,4 +1,4 @@
-"""A process around the SQLite store, for the tests that need one of its own.
+"""A process around the SQLite store, for ``test_live_stores.py``, whose tests need one of its own.
 
 ``store_driver.py talk PATH``: one JSON array per line in, one JSON answer per line out: ``["append", key, …]`` → the numbers or
 ``"unavailable"``; ``["read"]`` → number and text of each event; ``["fill", file]`` and ``["free", file]``: take all space,

@@ -23,8 +23,9 @@ from typing import Any
 from twisted.trial.unittest import SkipTest
 from websockets.sync.client import connect
 
-from tests.node_modules import node_modules
-from tests.serving import Served
+from tests.harness.chromium import program
+from tests.harness.node_modules import node_modules
+from tests.harness.serving import Served, free_port
 
 #: Milliseconds that the page may take for anything; machines under load take long.
 PATIENCE = 20_000
@@ -34,15 +35,6 @@ LIMITS = {
     f"TWISTED_CHAT_LIMITS_{name}": "100000"
     for name in ("SEND_BURST", "SEND_PER_SECOND", "PERSON_BURST", "PERSON_PER_SECOND", "QUERY_BURST", "QUERY_PER_SECOND")
 }
-
-
-def chromium() -> str:
-    """Where it is; without one the test is skipped with its reason."""
-    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
-        path = shutil.which(name)
-        if path is not None:
-            return path
-    raise SkipTest("chromium is not installed (apt-get install chromium)")
 
 
 class Way:
@@ -109,10 +101,9 @@ class Stage:
             from playwright.sync_api import sync_playwright
         except ImportError:
             raise SkipTest("playwright is not installed (pip install playwright)") from None
-        path = chromium()
+        path = program()
         self._directory = Path(tempfile.mkdtemp())
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self._arguments = (f"--listen=tcp:{self.port}:interface=127.0.0.1", *arguments)
         self._environ = {**LIMITS, **environ}
         self.server = self.start()

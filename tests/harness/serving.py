@@ -15,7 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-ROOT = Path(__file__).parent.parent
+from twisted.trial.unittest import SynchronousTestCase
+
+ROOT = Path(__file__).parent.parent.parent
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 #: Seconds.  A start takes one; machines under load take more.
 PATIENCE = 30.0
@@ -23,6 +25,14 @@ PATIENCE = 30.0
 LOOK_SECONDS = 0.05
 
 T = TypeVar("T")
+
+
+def free_port() -> int:
+    """A port that nobody listens on now; for servers that come back on the same one."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 class NotReady(AssertionError):
@@ -122,6 +132,34 @@ class Served:
     @property
     def websocket(self) -> str:
         return "ws" + self.url.removeprefix("http").rstrip("/")
+
+
+class ServedCase(SynchronousTestCase):
+    """One server for all tests of a class, where what one test leaves behind disturbs no other."""
+
+    server: Served
+
+    @classmethod
+    def make_server(cls, directory: Path) -> Served:
+        """Start it, on an empty directory."""
+        raise NotImplementedError
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        directory = Path.cwd() / f"{cls.__module__}.{cls.__name__}"
+        directory.mkdir()
+        cls.server = cls.make_server(directory)
+        try:
+            cls.server.__enter__()
+        except BaseException:
+            cls.server.__exit__(None, None, None)
+            raise
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.server.__exit__(None, None, None)
+        super().tearDownClass()
 
 
 def run(directory: str | Path, arguments: Sequence[str], **environ: str) -> subprocess.CompletedProcess[str]:

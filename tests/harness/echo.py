@@ -1,4 +1,4 @@
-"""The whole server with an echo instead of the chat: ``python -m tests.echo [--compression]`` prints its port and serves.
+"""The whole server with an echo instead of the chat: ``python -m tests.harness.echo [--compression]`` prints its port and serves.
 
 For suites that want their messages back; everything below the session is as it is in the chat.
 """

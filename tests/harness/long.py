@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import IO
 
-from tests.serving import ROOT
+from tests.harness.serving import ROOT
 
 
 class LongRun:

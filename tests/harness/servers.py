@@ -17,7 +17,9 @@ from urllib.parse import urlsplit
 import websockets.sync.client
 from websockets.typing import Subprotocol
 
-from tests.serving import TWISTD, Served
+from tests.harness.serving import PATIENCE as PATIENCE
+from tests.harness.serving import TWISTD, Served
+from tests.harness.serving import free_port as free_port
 
 #: No rates: the tests that use it are about something else.
 UNLIMITED = """
@@ -30,18 +32,8 @@ query_burst = 1000000
 query_per_second = 1e6
 """
 JSON = [Subprotocol("chat.v1.json")]
-#: Seconds.  Nothing here takes one; machines under load take more.
-PATIENCE = 30.0
 
 Json = dict[str, Any]
-
-
-def free_port() -> int:
-    """A port that nobody listens on now; for servers that come back on the same one."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Server(Served):

@@ -16,8 +16,8 @@ from typing import Any
 from twisted.trial.unittest import SkipTest
 from websockets.sync.client import connect
 
-#: Seconds.  A start takes two; machines under load take more.
-PATIENCE = 30.0
+from tests.harness.serving import PATIENCE
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 OPTIONS = (
     "--headless",
@@ -32,6 +32,15 @@ OPTIONS = (
 )
 
 
+def program() -> str:
+    """Where it is; without one the test is skipped with its reason."""
+    for name in NAMES:
+        path = shutil.which(name)
+        if path is not None:
+            return path
+    raise SkipTest("chromium is not installed (apt-get install chromium)")
+
+
 class Chromium:
     """One page.
 
@@ -44,10 +53,7 @@ class Chromium:
     def __enter__(self) -> Chromium:
         with ExitStack() as stack:
             profile = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
-            program = next((path for name in NAMES if (path := shutil.which(name)) is not None), None)
-            if program is None:
-                raise SkipTest("no Chromium is installed")
-            command = [program, *OPTIONS, *self._options, f"--user-data-dir={profile}", "about:blank"]
+            command = [program(), *OPTIONS, *self._options, f"--user-data-dir={profile}", "about:blank"]
             browser = stack.enter_context(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
             stack.callback(browser.kill)
             port, path = _lines(profile / "DevToolsActivePort", browser)

@@ -15,10 +15,8 @@ from typing import Any
 from twisted.trial.unittest import SkipTest
 
 from bench import installing
-from tests.serving import ROOT
+from tests.harness.serving import PATIENCE, ROOT
 
-#: Seconds.
-PATIENCE = 30.0
 TALK = ROOT / "tests" / "node" / "talk.cjs"
 
 

@@ -1,0 +1,24 @@
+"""What the tests are built with; nothing here is a test.
+
+In memory, without sockets and without waiting:
+
+* ``chat``: the core with sessions on a clock, a store that holds its work, clients; for ``test_core_*``
+* ``frames``: the frames in what a server has written; for ``chat`` and ``ws_memory``
+* ``http_memory``: bytes of a request in, bytes of an answer out; for ``test_web_*``
+* ``http_chat``: a test case with all of HTTP before a chat, on ``http_memory``; for ``test_web_*``
+* ``ws_memory``: frames, and a WebSocket on Twisted's real transport over a socket that is an object; for ``test_websocket_*``
+* ``hiding``: attributes of Twisted that are missing for the server; for ``test_internals_*``
+* ``twisted_chat.testing.MemoryChat``: the whole server and the public client, with faults; for ``test_client_*``
+
+With real sockets and processes, for ``test_live_*``:
+
+* ``serving``: a server in a process of its own, with its ready line and its end; ``ServedCase``: one for all tests of a class
+* ``servers``: the same to be killed, traced and started again, and a small blocking JSON client
+* ``certificates``: a self-signed certificate
+* ``programs``: WebSocket clients of Node and Bun, talked to by lines
+* ``browser``: server, a proxy that can fail, and Chromium by playwright; for ``test_live_page*`` and ``docs/screenshots``
+* ``chromium``: one page of Chromium by its DevTools protocol; for tests that need no playwright
+* ``node_modules``: the packages of ``package-lock.json``, installed when they are wanted
+* ``long``: runs that take a minute, begun when the tests begin
+* ``echo``, ``fuzzing``, ``store_driver``: programs that tests start: a server that echoes, the Autobahn test-suite, a store
+"""
