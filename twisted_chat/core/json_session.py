@@ -112,7 +112,7 @@ class JsonSession(AnsweringSession):
         else:
             # A hello counts when it has been answered.
             if type(command) is not Hello:
-                self.accepted()
+                self._refused = 0
 
     def _run_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []

@@ -52,24 +52,27 @@ class Posting:
         """Check the command and add it to the run; an error of the table if it is refused."""
         session = self._session
         core = session.core
+        configuration, permissions = core.configuration, core.permissions
         membership = session.memberships.get(command.room) or session.membership(command.room)
-        room = membership.room
+        room, text_bytes = membership.room, configuration.limits.text_bytes
         is_send = type(command) is Send
-        may_delete_all = type(command) is Delete and core.permissions.allowed(session.user, Action.MODERATE, room)
-        new_event = new_event_of(command, session.author, core.limits.text_bytes, any_author=may_delete_all)
-        if not (is_send and room.open_to_all):
-            core.permissions.check(session.user, _ACTIONS[type(command)], room)
-        if core.configuration.metered:
+        if is_send and room.open_to_all:
+            new_event = new_event_of(command, session.author, text_bytes)
+        else:
+            may_delete_all = type(command) is Delete and permissions.allowed(session.user, Action.MODERATE, room)
+            new_event = new_event_of(command, session.author, text_bytes, any_author=may_delete_all)
+            permissions.check(session.user, _ACTIONS[type(command)], room)
+        if configuration.metered:
             session.rate.check(session.user, session.address)
         if is_send and not room.open_to_all:
-            core.permissions.check_slow_mode(session.user, room)
+            permissions.check_slow_mode(session.user, room)
         if self._room is not room:
             self.submit()
             self._room = room
         self._commands.append(command)
         self._new_events.append(new_event)
         if is_send:
-            self._size += len(new_event.text or new_event.data or b"")  # type: ignore[union-attr]
+            self._size += len(command.text or command.data or b"")  # type: ignore[union-attr]
 
     def submit(self) -> None:
         """Hand over the run that has been collected."""
