@@ -6,6 +6,7 @@ import base64
 import hmac
 import json
 from base64 import urlsafe_b64encode
+from random import Random
 from typing import Any
 
 import jwt
@@ -40,7 +41,7 @@ def raw(header: dict[str, Any], claims: dict[str, Any], signature: str = "") -> 
     return ".".join([*parts, signature])
 
 
-class JwtTests(SynchronousTestCase):
+class JwtCase(SynchronousTestCase):
     now = float(NOW)
 
     def ways(self, *keys: JwtKey, **kw: Any) -> JsonWebTokens:
@@ -55,6 +56,8 @@ class JwtTests(SynchronousTestCase):
         failure = self.failureResultOf((ways or self.ways()).identify(Credential(token, Source.HEADER)), error)
         return str(failure.value)
 
+
+class JwtTests(JwtCase):
     def test_person(self) -> None:
         """The claims say who it is and what they may."""
         user = self.accepted(sign(rooms=["lobby", "live.*"], rights=["moderate", "fly"]))
@@ -139,7 +142,7 @@ class JwtTests(SynchronousTestCase):
         """``iat`` does not make a token invalid, even in the future."""
         self.accepted(sign(iat=NOW + 10_000))
 
-    def test_core_broadcast(self) -> None:
+    def test_audience(self) -> None:
         ours = self.ways(audience="chat")
 
         self.accepted(sign(aud="chat"), ours)
@@ -195,8 +198,75 @@ class JwtTests(SynchronousTestCase):
         self.refused(sign("another secret of 32 characters!", header={"jwk": {"kty": "oct", "k": "AAAA"}, "jku": "http://e/"}))
 
 
-def raw_signed(claims: dict[str, Any]) -> str:
+def raw_signed(claims: Any) -> str:
     return jwt.PyJWS().encode(json.dumps(claims).encode(), SECRET, "HS256", headers={"typ": "JWT"})
+
+
+class SameTests(JwtCase):
+    """The compact form and the claims are read as PyJWT reads them."""
+
+    def by_pyjwt(self, token: str, audience: str | None) -> bool:
+        options: Any = {"require": ["exp", "sub"], "verify_exp": False, "verify_nbf": False, "verify_iat": False}
+        try:
+            jwt.decode(token, SECRET, ["HS256"], options=options, audience=audience, issuer=None)
+        except jwt.InvalidTokenError:
+            return False
+        return True
+
+    def by_us(self, token: str, audience: str | None) -> bool:
+        results: list[Any] = []
+        self.ways(audience=audience).identify(Credential(token, Source.HEADER)).addBoth(results.append)
+        return isinstance(results[0], User)
+
+    def assertSame(self, token: str, audience: str | None = None) -> None:
+        self.assertEqual(self.by_us(token, audience), self.by_pyjwt(token, audience), token)
+
+    def test_changed_tokens(self) -> None:
+        """Each character of a token exchanged, left out or doubled."""
+        random = Random(7)
+        token = sign()
+
+        for place, old in enumerate(token):
+            new = random.choice("ABCXYZabcxyz0189-_.=")
+            for changed in (new, "", old + old):
+                self.assertSame(token[:place] + changed + token[place + 1 :])
+
+    def test_claims(self) -> None:
+        """Audiences of every type, claims that are missing, claims that are no object."""
+        for aud in (
+            None,
+            "",
+            "chat",
+            "mail",
+            [],
+            ["chat"],
+            ["mail", "chat"],
+            ["mail"],
+            ["chat", 1],
+            1,
+            {},
+            {"chat": 1},
+            True,
+            False,
+        ):
+            for audience in (None, "chat"):
+                self.assertSame(raw_signed({**CLAIMS, "aud": aud}), audience)
+        wrong: tuple[object, ...] = ({"sub": "7"}, {"exp": NOW + 60}, [], "x", 1, None)
+        for claims in wrong:
+            self.assertSame(raw_signed(claims))
+
+    def test_other_forms_of_the_same_bytes(self) -> None:
+        """Unused bits at the end of a part are zero, and padding is not written."""
+        token = sign()
+        last = token[-1]
+        alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+        self.refused(token[:-1] + alphabet[alphabet.index(last) ^ 1])
+        self.assertFalse(self.by_us(token + "=", None))
+
+    def test_payload_is_not_text(self) -> None:
+        for payload in (b"\xff", b"", b"[" * 3_000, b'{"sub":"7","exp":NaN}', b'{"sub":"7","exp":1e999}'):
+            self.refused(jwt.PyJWS().encode(payload, SECRET, "HS256", headers={"typ": "JWT"}))
 
 
 class KeyTests(SynchronousTestCase):

@@ -117,7 +117,7 @@ class AskingTests(RoomTests):
 
         self.assertEqual([push.seq for push in marks], [2, 2, 3])
 
-    def test_core_presence(self) -> None:
+    def test_presence(self) -> None:
         """Presence tells who comes and who goes."""
         room = self.room(self.alice, presence=True)
         pushes = self.seen(room, PresencePush)

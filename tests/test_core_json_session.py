@@ -145,7 +145,7 @@ class LookingTests(SynchronousTestCase):
             self.assertEqual(alice.ask("history", room=room, before=1, after=1)["code"], "bad_request")
             self.assertEqual(alice.ask("history", room=room, limit=0)["code"], "bad_request")
 
-    def test_core_rooms(self) -> None:
+    def test_rooms(self) -> None:
         """``rooms`` lists the rooms that one may see, by name."""
         chat = ChatHarness(self, rooms={"staff": RoomPolicy(guests=False)})
 

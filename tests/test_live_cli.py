@@ -243,7 +243,7 @@ class TerminalTests(SynchronousTestCase):
 
 
 class StoreVerbTests(SynchronousTestCase):
-    def test_core_rooms(self) -> None:
+    def test_rooms(self) -> None:
         """Rooms that the command makes and archives are known to the running server within seconds, also when it comes back."""
         with Server(self.mktemp(), "--no-create-rooms") as server:
             shell = Shell(str(server.directory), server.websocket)

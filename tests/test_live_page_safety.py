@@ -198,7 +198,7 @@ class SafetyTests(SynchronousTestCase):
         self.assert_harmless(alice)
         self.assertIn(PAYLOADS[0], alice.value("[...document.querySelectorAll('tc-people bdi')].map(e => e.textContent)"))
 
-    def test_core_rooms(self) -> None:
+    def test_rooms(self) -> None:
         """An address with such a room leads to the lobby; a name never becomes markup on the way."""
         alice = self.window("Alice", "lobby")
         for payload in PAYLOADS:

@@ -66,7 +66,7 @@ class SettingsTests(SynchronousTestCase):
     def test_limits_of_the_environment(self) -> None:
         self.assertEqual(load((), {"TWISTED_CHAT_LIMITS_SEND_PER_SECOND": "0.5"}).limits.send_per_second, 0.5)
 
-    def test_core_rooms(self) -> None:
+    def test_rooms(self) -> None:
         """Exact names first, then patterns in their order."""
         text = '[rooms."live.*"]\ndurable = false\n[rooms.lobby]\nkeep_days = 7\n[rooms."*"]\nsize = 9\n'
         settings = load((), {}, self.config(text))

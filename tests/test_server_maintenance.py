@@ -108,7 +108,7 @@ class ChoreTests(SynchronousTestCase):
         clock.advance(BEARERS_SECONDS)
         self.assertEqual(seen, [["a token"]])
 
-    def test_core_rooms(self) -> None:
+    def test_rooms(self) -> None:
         """Rooms that another process archived are closed."""
         clock, core = Clock(), FakeChat()
         chore = rooms(cast(RoomStore, FakeRooms()), cast(Chat, core), clock)

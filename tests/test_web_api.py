@@ -78,7 +78,7 @@ class ReadTests(HttpCase):
         for room in ("%00", "..", "%ff", "a%20b", "%E2%80%AE"):
             self.assertEqual(self.ask(f"/api/v1/rooms/{room}/events").status, 400)
 
-    def test_core_rooms(self) -> None:
+    def test_rooms(self) -> None:
         self.say("hello", "kitchen")
         rooms = self.get("/api/v1/rooms")["rooms"]
 

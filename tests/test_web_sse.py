@@ -123,7 +123,7 @@ class StreamTests(HttpCase):
         self.assertEqual(self.send(EVENTS, STREAM, ("Last-Event-ID", "x")).taken()[9:12], b"400")
         self.assertEqual(self.limiter.connections, 0)
 
-    def test_core_timing_wheel(self) -> None:
+    def test_heartbeat(self) -> None:
         """A comment in each silence, and silence on the other side means nothing."""
         reader = self.stream()
         reader.events()

@@ -130,7 +130,7 @@ class TicketTests(Case):
         self.assertTrue(admission.user.guest)
         self.assertEqual(self.handshakes[0].key, KEY)
 
-    def test_core_rooms(self) -> None:
+    def test_rooms(self) -> None:
         for target, room in (
             (b"/ws", "lobby"),
             (b"/ws/", "lobby"),
