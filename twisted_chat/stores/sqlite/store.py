@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 #: A read mark that waits to be written: person and room, number, and who waits for it.
 Mark: TypeAlias = tuple[tuple[str, str], int, Deferred[int]]
+#: A token that waits to be looked up, by its hash, and who waits for it.
+Lookup: TypeAlias = tuple[bytes, Deferred[TokenRecord | None]]
 
 
 class SQLiteStore:
@@ -64,6 +66,8 @@ class SQLiteStore:
         self._keeping = True
         self._marks: list[Mark] = []
         self._marking = False
+        self._lookups: list[Lookup] = []
+        self._looking_up = False
 
     # -- beginning and end
 
@@ -178,7 +182,31 @@ class SQLiteStore:
         return self._write(lambda connection, _: tokens.create(connection, record, secret_hash))
 
     def find_token(self, secret_hash: bytes) -> Deferred[TokenRecord | None]:
-        return self._ask(lambda connection: tokens.find(connection, secret_hash))
+        found: Deferred[TokenRecord | None] = Deferred()
+        self._lookups.append((secret_hash, found))
+        if not self._looking_up:
+            self._look_up()
+        return found
+
+    def _look_up(self) -> None:
+        """Look up all that wait in one read: in a storm of logins most of the cost is the way to the other thread and back."""
+        waiting, self._lookups = self._lookups, []
+        self._looking_up = bool(waiting)
+        if waiting:
+            hashes = [secret_hash for secret_hash, _ in waiting]
+            self._ask(lambda connection: tokens.find_all(connection, hashes)).addCallbacks(
+                self._looked_up, self._not_looked_up, callbackArgs=(waiting,), errbackArgs=(waiting,)
+            )
+
+    def _looked_up(self, records: Mapping[bytes, TokenRecord], waiting: list[Lookup]) -> None:
+        self._look_up()
+        for secret_hash, found in waiting:
+            found.callback(records.get(secret_hash))
+
+    def _not_looked_up(self, failure: Failure, waiting: list[Lookup]) -> None:
+        self._look_up()
+        for _, found in waiting:
+            found.errback(failure)
 
     def list_tokens(self) -> Deferred[list[TokenRecord]]:
         return self._ask(tokens.every)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 from msgspec.json import Decoder, encode
 
@@ -12,6 +13,17 @@ from twisted_chat.interfaces import TokenRecord
 
 _COLUMNS = "id, person, name, created, expires, revoked, rights"
 
+_FIND_ALL = (
+    "SELECT json_group_array(json_array(hex(secret_hash), id, person, name, created, expires, revoked, json(rights)))"
+    " FROM token WHERE secret_hash IN ({})"
+)
+#: Hashes in one statement.
+_FIND_MAX = 256
+
+#: Hash in hexadecimal, then the fields of a :class:`TokenRecord`.
+_Row: TypeAlias = tuple[str, str, str, str, int, int | None, int | None, tuple[str, ...]]
+
+_decode_rows = Decoder(list[_Row]).decode
 _decode_rights = Decoder(tuple[str, ...]).decode
 
 
@@ -36,6 +48,23 @@ def create(connection: sqlite3.Connection, record: TokenRecord, secret_hash: byt
 
 def find(connection: sqlite3.Connection, secret_hash: bytes) -> TokenRecord | None:
     return _one(connection.execute(f"SELECT {_COLUMNS} FROM token WHERE secret_hash = ?", (secret_hash,)))
+
+
+def find_all(connection: sqlite3.Connection, secret_hashes: Sequence[bytes]) -> dict[bytes, TokenRecord]:
+    """Those of these hashes that there are, by hash.
+
+    One row holds them all: each row is a moment at which Python gives the reactor's thread the interpreter, and waits to get it back.
+    """
+    found: dict[bytes, TokenRecord] = {}
+    for start in range(0, len(secret_hashes), _FIND_MAX):
+        hashes = secret_hashes[start : start + _FIND_MAX]
+        # Few different statements: as many places as the next power of two, the last hash in those that are left.
+        places = 1 << (len(hashes) - 1).bit_length()
+        statement = _FIND_ALL.format(", ".join("?" * places))
+        (rows,) = connection.execute(statement, (*hashes, *[hashes[-1]] * (places - len(hashes)))).fetchall()
+        for row in _decode_rows(rows[0]):
+            found[bytes.fromhex(row[0])] = TokenRecord(*row[1:])
+    return found
 
 
 def every(connection: sqlite3.Connection) -> list[TokenRecord]:
