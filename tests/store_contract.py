@@ -525,6 +525,43 @@ class StoreContract(StoreCase):
         self.assertEqual(self.successResultOf(self.store.load_cursors("hook")), {})
         self.assertEqual(self.successResultOf(self.store.load_cursors("index")), {"a": one})
 
+    def test_cursors_go_forward(self) -> None:
+        """A cursor that was saved late changes nothing; one of another epoch, and one that rewinds, do."""
+
+        def save(cursor: Cursor, *, rewind: bool = False) -> Cursor:
+            self.successResultOf(self.store.save_cursor("hook", "a", cursor, rewind=rewind))
+            return self.successResultOf(self.store.load_cursors("hook"))["a"]
+
+        five = Cursor("epoch", 5, "x-5")
+        self.assertEqual(save(five), five)
+        self.assertEqual(save(Cursor("epoch", 4, "x-4")), five)
+        self.assertEqual(save(Cursor("epoch", 5, "y-5")), five)
+        six = Cursor("epoch", 6, "x-6")
+        self.assertEqual(save(six), six)
+        self.assertEqual(save(five, rewind=True), five)
+        other = Cursor("other", 1, "z-1")
+        self.assertEqual(save(other), other)
+
+    def test_news(self) -> None:
+        """Heads that are told never go back, and a reader that has stopped is told nothing; stopping twice is no error."""
+        told: list[tuple[str, int]] = []
+        stopped: list[object] = []
+        stops = [self.store.follow(lambda heads: told.extend(heads.items())) for _ in range(2)]
+        stop = self.store.follow(stopped.append)
+        self.append("lobby", say("one"))
+        stop()
+        stop()
+
+        self.append("lobby", say("two"), say("three"))
+        self.clock.advance(1)
+
+        heads = [head for _, head in told]
+        self.assertEqual(heads, sorted(heads))
+        self.assertLessEqual({room for room, _ in told}, {"lobby"})
+        self.assertEqual(stopped, [])
+        for each in stops:
+            each()
+
     def test_probe(self) -> None:
         self.assertIsNone(self.successResultOf(self.store.probe()))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.harness.chat import append_to
 from twisted_chat.core.commit import ENOUGH_EVENTS, MAX_DELAY_SECONDS, MAX_DELAY_TURNS, BatchDelay
 from twisted_chat.core.scheduler import Scheduler, Work
 
@@ -14,9 +15,7 @@ class GatheringTests(SynchronousTestCase):
         self.waiting = 0
         self.now = 0.0
         self.begun: list[int] = []
-        self.gathering = BatchDelay(
-            Scheduler(lambda delay, work: self.calls.append(work)), lambda: self.waiting, self.begin, lambda: self.now
-        )
+        self.gathering = BatchDelay(Scheduler(append_to(self.calls)), lambda: self.waiting, self.begin, lambda: self.now)
 
     def begin(self) -> None:
         self.begun.append(self.waiting)
@@ -28,7 +27,8 @@ class GatheringTests(SynchronousTestCase):
 
     def turn(self) -> None:
         """What the reactor does once; a ``Clock`` would do all that follows from it, too."""
-        calls, self.calls = self.calls, []
+        calls = self.calls[:]
+        self.calls.clear()
         for call in calls:
             call()
 

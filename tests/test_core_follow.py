@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.harness.chat import ALICE, UNBOUND, ChatHarness, JsonClient
 from twisted_chat.core.follow import BATCH_EVENTS, Follower
 from twisted_chat.core.history import Unrecoverable
-from twisted_chat.errors import Unavailable
+from twisted_chat.errors import BadRequest, Unavailable
 from twisted_chat.events import Cursor, Event
 from twisted_chat.limits import Limits, RoomPolicy
 
@@ -121,7 +121,7 @@ class FollowTests(SynchronousTestCase):
 
     def test_a_crash_before_the_cursor_is_saved(self) -> None:
         """The batch comes again: at least once, in order."""
-        self.patch(self.chat.store, "save_cursor", lambda *_: fail(Unavailable("the disk is full")))
+        self.patch(self.chat.store, "save_cursor", lambda *_, **options: fail(Unavailable("the disk is full")))
         self.follow(name="index", since=Cursor(self.chat.core.epoch, 0))
         self.say(3)
         self.assertEqual(self.program.got, [1, 2, 3])
@@ -171,6 +171,59 @@ class FollowTests(SynchronousTestCase):
 
         self.assertEqual(self.program.got, [1])
         self.successResultOf(follower.stop())
+
+    def test_stop_while_it_waits_to_try_again(self) -> None:
+        """At once, and no call is left for later."""
+        follower = self.follow()
+        self.program.failing = True
+        self.say(1)
+        self.assertEqual(follower.failures, 1)
+        self.flushLoggedErrors(ZeroDivisionError)
+
+        self.successResultOf(follower.stop())
+
+        self.program.failing = False
+        self.chat.pass_time(120)
+        self.assertEqual(self.program.got, [])
+
+    def test_the_end_of_the_chat(self) -> None:
+        """It waits for the delivery in progress and its cursor; a later start goes on behind it."""
+        self.program.holding = True
+        self.follow(name="index")
+        self.say(2)
+        self.say(3)
+        ended = self.chat.core.drain.begin()
+        self.chat.turn()
+        self.assertNoResult(ended)
+
+        self.program.holding = False
+        self.program.held.pop().callback(None)
+        self.chat.turn()
+
+        self.successResultOf(ended)
+        self.assertEqual(len(self.chat.core.followers), 0)
+        self.assertEqual(self.program.got, [1, 2])
+        kept = self.successResultOf(self.chat.store.load_cursors("index"))
+        self.assertEqual(kept["lobby"].seq, 2)
+
+    def test_names(self) -> None:
+        """A name that the store would keep has a bound; a refused one changes nothing."""
+        self.follow(name="x" * 128)
+        for name in ("", "x" * 129, "x" * 1_000_000):
+            error: BadRequest = self.assertRaises(BadRequest, self.follow, name=name)
+            self.assertIn("name: 1 to 128 characters", error.message)
+        self.assertEqual(len(self.chat.core.followers), 1)
+
+    def test_a_cursor_ahead_of_a_restored_log(self) -> None:
+        """Delivery begins again, and the cursor goes back with it once."""
+        self.say(2)
+        ahead = Cursor(self.chat.core.epoch, 9, "x-9")
+        self.successResultOf(self.chat.store.save_cursor("index", "lobby", ahead))
+        self.follow(name="index")
+
+        self.assertEqual(self.program.resets, [Unrecoverable.AHEAD])
+        self.assertEqual(self.program.got, [1, 2])
+        self.assertEqual(self.successResultOf(self.chat.store.load_cursors("index"))["lobby"].seq, 2)
 
     def test_a_store_that_cannot_be_read(self) -> None:
         """It is tried again, with the same position."""

@@ -7,18 +7,20 @@ from functools import partial
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.harness.chat import append_to
 from twisted_chat.core.scheduler import Scheduler
 
 
 class TurnTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.calls: list[Callable[[], None]] = []
-        self.turn = Scheduler(lambda delay, work: self.calls.append(work))
+        self.turn = Scheduler(append_to(self.calls))
         self.done: list[str] = []
 
     def run_turn(self) -> None:
         """One turn of the reactor: what was scheduled before it."""
-        calls, self.calls = self.calls, []
+        calls = self.calls[:]
+        self.calls.clear()
         for call in calls:
             call()
 

@@ -141,8 +141,10 @@ class LogStore(Protocol):
     def archive(self, room: str, archived: bool) -> Deferred[RoomRecord]:
         """Close the room for writing (or open it again); it is made if it is not there."""
 
-    def follow(self, on_news: Callable[[Mapping[str, int]], None]) -> None:
+    def follow(self, on_news: Callable[[Mapping[str, int]], None]) -> Callable[[], None]:
         """Call ``on_news`` with room names and heads when logs have grown by commits of others, in the reactor's thread.
+
+        Answers a function that ends it: ``on_news`` is not called after that.
 
         It is a hint: it may be lost, come twice, or be about the caller's own commits.  Who follows reads the log on from the
         number that it has.  A store that one server has for itself has no news.
@@ -177,8 +179,13 @@ class CursorStore(Protocol):
     def load_cursors(self, reader: str) -> Deferred[dict[str, Cursor]]:
         """The reader's cursors by room."""
 
-    def save_cursor(self, reader: str, room: str, cursor: Cursor) -> Deferred[None]:
-        """Keep a cursor in the place of the one before; it is on disk when the Deferred fires."""
+    def save_cursor(self, reader: str, room: str, cursor: Cursor, *, rewind: bool = False) -> Deferred[None]:
+        """Keep a cursor in the place of the one before; it is on disk when the Deferred fires.
+
+        Within an epoch a cursor only goes forward: one with a smaller number changes nothing, because it was saved late.
+
+        :param rewind: replace the cursor in any case: the reader begins again.
+        """
 
     def delete_cursors(self, reader: str) -> Deferred[None]:
         """Forget the reader."""

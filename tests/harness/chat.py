@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import msgspec
+from twisted.internet.base import DelayedCall
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -20,6 +21,7 @@ from tests.harness.frames import frame_at
 from twisted_chat.auth.authenticator import GuestFactory
 from twisted_chat.core.chat import Chat, DialectSession
 from twisted_chat.core.json_session import JsonSession
+from twisted_chat.core.scheduler import CallLater, Work
 from twisted_chat.core.text_session import TextSession
 from twisted_chat.errors import Unauthenticated, Unavailable
 from twisted_chat.events import Cursor, Event
@@ -43,6 +45,16 @@ MODERATOR = User(id="u9", name="mo", rights=frozenset({"moderate"}))
 def guest(name: str, number: int = 1) -> User:
     """A guest whose id tells the name."""
     return User(id=f"g{number}-{name}", name=name, guest=True)
+
+
+def append_to(calls: list[Work]) -> CallLater:
+    """A ``callLater`` that only notes what it is given; the test calls it."""
+
+    def call_later(delay: float, work: Work) -> DelayedCall:
+        calls.append(work)
+        return DelayedCall(delay, work, (), {}, lambda call: None, lambda call: None)
+
+    return call_later
 
 
 class MemoryConnection:
@@ -357,15 +369,16 @@ class HeldStore:
     def open(self) -> Deferred[Any]:
         return self.inner.open()
 
-    def follow(self, on_news: Callable[[Mapping[str, int]], None]) -> None:
-        if self.followed:
-            self.inner.follow(on_news)
+    def follow(self, on_news: Callable[[Mapping[str, int]], None]) -> Callable[[], None]:
+        return self.inner.follow(on_news) if self.followed else lambda: None
 
     def load_cursors(self, reader: str) -> Deferred[dict[str, Cursor]]:
         return self._hold("load_cursors", lambda: _down() if self.deaf else self.inner.load_cursors(reader))
 
-    def save_cursor(self, reader: str, room: str, cursor: Cursor) -> Deferred[None]:
-        return self._hold("save_cursor", lambda: _down() if self.down else self.inner.save_cursor(reader, room, cursor))
+    def save_cursor(self, reader: str, room: str, cursor: Cursor, *, rewind: bool = False) -> Deferred[None]:
+        return self._hold(
+            "save_cursor", lambda: _down() if self.down else self.inner.save_cursor(reader, room, cursor, rewind=rewind)
+        )
 
     def delete_cursors(self, reader: str) -> Deferred[None]:
         return self.inner.delete_cursors(reader)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from twisted_chat.core.announcer import Announcer
@@ -21,7 +22,7 @@ from twisted_chat.core.configuration import Configuration
 from twisted_chat.core.connections import ChatSession, Sessions
 from twisted_chat.core.drain import Drain
 from twisted_chat.core.ephemeral import EphemeralLog
-from twisted_chat.core.follow import Deliver, Follower, OnReset
+from twisted_chat.core.follow import Deliver, Follower, Followers, OnReset
 from twisted_chat.core.history import History
 from twisted_chat.core.log import RoomLog
 from twisted_chat.core.notices import LocalBus, Notices
@@ -63,7 +64,7 @@ class Clock(Protocol):
 
     def seconds(self) -> float: ...
 
-    def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kw: object) -> object: ...
+    def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kw: object) -> IDelayedCall: ...
 
 
 class MakeGuest(Protocol):
@@ -140,7 +141,9 @@ class Chat:
         self.announcer = Announcer(self.scheduler, self.call_later)
         self.commits = GroupCommit(store, self.announcer, self.scheduler, self.configuration, self.now)
         self.retention = Retention(store, self.rooms, self.configuration, now_seconds)
-        self.drain = Drain(self.sessions, self.commits, self._fan_out, self.timers, random)
+        self.followers = Followers(self.history, store, self.call_later)
+        self.drain = Drain(self.sessions, self.commits, self._fan_out, self.timers, random, self._stop_following)
+        self._stop_news: Callable[[], None] = lambda: None
         self._ephemeral = EphemeralLog(self.scheduler, lambda: int(now_seconds() * 1000), run_id, self.now)
 
     @property
@@ -152,7 +155,7 @@ class Chat:
         """Begin the timers, and follow what others write to the store."""
         self.timers.start()
         self.timers.schedule(TIDY_SECONDS, self)
-        self.store.follow(self._logs_grew)
+        self._stop_news = self.store.follow(self._logs_grew)
 
     def configure(self, limits: Limits, policies: RoomPolicies) -> None:
         """Replace the limits and policies; connections keep what they were told, and a room stays durable or ephemeral."""
@@ -244,20 +247,13 @@ class Chat:
     ) -> Follower:
         """Deliver every event of the room to a program, in order and at least once, as fast as the program takes them.
 
-        :param name: keeps the cursor in the store under this name, so that a restart goes on there.
+        It ends with :meth:`Follower.stop`, or when the chat ends.
+
+        :param name: keeps the cursor in the store under this name (1 to 128 characters), so that a restart goes on there.
         :param since: where to start when no cursor is kept; None: with what comes from now on.
         :param on_reset: called when the cursor cannot be resumed; delivery goes on with the first event that is kept.
         """
-        return Follower(
-            self.rooms.find(user, raw_room),
-            deliver,
-            history=self.history,
-            cursors=self.store,
-            call_later=self.call_later,
-            name=name,
-            since=since,
-            on_reset=on_reset,
-        )
+        return self.followers.start(self.rooms.find(user, raw_room), deliver, name=name, since=since, on_reset=on_reset)
 
     def read(self, user: User, raw_room: str, after: int, limit: int) -> Deferred[list[Event]]:
         """The log after a number, as it is."""
@@ -274,6 +270,11 @@ class Chat:
             # An event on its way to the log of a room must find the room when it comes back.
             self.rooms.forget_empty()
         return TIDY_SECONDS
+
+    def _stop_following(self) -> Deferred[None]:
+        """At the end: no news from the store any more, and no deliveries to programs."""
+        self._stop_news()
+        return self.followers.stop()
 
     def _logs_grew(self, heads: Mapping[str, int]) -> None:
         for name, head in heads.items():

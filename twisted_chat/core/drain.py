@@ -21,11 +21,18 @@ class Drain:
     """Ends the sessions of a server.
 
     :param random: a number from [0, 1) at each call, to spread reconnects.
+    :param stop_following: stops the programs that follow rooms; fires when their deliveries in progress have ended.
     :ivar began: nothing new is accepted any more.
     """
 
     def __init__(
-        self, sessions: Sessions, commits: GroupCommit, fan_out: FanOut, timers: TimingWheel, random: Callable[[], float]
+        self,
+        sessions: Sessions,
+        commits: GroupCommit,
+        fan_out: FanOut,
+        timers: TimingWheel,
+        random: Callable[[], float],
+        stop_following: Callable[[], Deferred[None]],
     ) -> None:
         self.began = False
         self._sessions = sessions
@@ -33,6 +40,7 @@ class Drain:
         self._fan_out = fan_out
         self._timers = timers
         self._random = random
+        self._stop_following = stop_following
 
     def check(self) -> None:
         """:class:`Restarting` once the end has begun."""
@@ -40,18 +48,19 @@ class Drain:
             raise Restarting("the server is restarting", retry_after_ms=self._return_ms())
 
     def begin(self) -> Deferred[None]:
-        """Close every connection with 1012 when everything is committed; fires when all of it is written."""
+        """Close every connection with 1012 when everything is committed; fires when all of it is written and programs have stopped."""
         for session in self._sessions:
             session.send_waiting()
         self.began = True
         return self._commits.idle().addCallback(lambda _: self._close_all())
 
-    def _close_all(self) -> None:
+    def _close_all(self) -> Deferred[None]:
         self._fan_out.finish()
         for session in self._sessions:
             session.bye(CloseCode.RESTART, "restart", retry=True, retry_after_ms=self._return_ms())
             session.close(CloseCode.SERVICE_RESTART, "restart")
         self._timers.stop()
+        return self._stop_following()
 
     def _return_ms(self) -> int:
         spread = max(RETURN_SECONDS, len(self._sessions) / RETURNS_PER_SECOND)

@@ -12,18 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_chat.core.history import History, Unrecoverable
 from twisted_chat.core.room import Room
 from twisted_chat.core.scheduler import CallLater
+from twisted_chat.errors import BadRequest
 from twisted_chat.events import Cursor, Event
 from twisted_chat.interfaces import CursorStore
 
 #: Events in one batch, at most.
 BATCH_EVENTS = 256
+#: Characters of a reader's name.
+NAME_MAX = 128
 
 #: Seconds before a failed batch is delivered again: the first delay, which doubles, and the longest.
 FIRST_DELAY_SECONDS = 1.0
@@ -39,7 +43,7 @@ OnReset = Callable[[Unrecoverable], None]
 class Follower:
     """One program that reads one room.
 
-    :param name: of the reader in the cursor store; None: its cursor is not kept.
+    :param name: of the reader in the cursor store, 1 to :data:`NAME_MAX` characters; None: its cursor is not kept.
     :param since: where to start if no cursor is kept; None: with what comes from now on.
     :ivar position: everything up to and including this number has been delivered.
     :ivar failures: deliveries that failed in a row.
@@ -58,7 +62,10 @@ class Follower:
         name: str | None,
         since: Cursor | None,
         on_reset: OnReset | None,
+        on_stop: Callable[[Follower], None],
     ) -> None:
+        if name is not None and not 1 <= len(name) <= NAME_MAX:
+            raise BadRequest(f"name: 1 to {NAME_MAX} characters, this has {len(name)}")
         self._room = room
         self._deliver = deliver
         self._history = history
@@ -66,8 +73,13 @@ class Follower:
         self._call_later = call_later
         self._name = name
         self._on_reset = on_reset
+        self._on_stop = on_stop
         self._busy = True
         self._stopped = False
+        #: The kept cursor is of no use any more, and may be ahead of the one that takes its place.
+        self._rewind = False
+        #: The next try, after a failure.
+        self._next_try: IDelayedCall | None = None
         self._idle: list[Deferred[None]] = []
         self.position = room.log.head
         self.failures = 0
@@ -80,10 +92,15 @@ class Follower:
         return max(0, self._room.log.head - self.position)
 
     def stop(self) -> Deferred[None]:
-        """Deliver nothing more; fires when the delivery in progress has ended."""
+        """Deliver nothing more; fires when the delivery in progress has ended and its cursor is kept."""
         if not self._stopped:
             self._stopped = True
             self._room.remove_listener(self._room_grew)
+            self._on_stop(self)
+            if self._next_try is not None:
+                self._next_try.cancel()
+                self._next_try = None
+                self._pause()
         if not self._busy:
             return succeed(None)
         idle: Deferred[None] = Deferred()
@@ -107,6 +124,7 @@ class Follower:
             return
         log = self._room.log
         self.position = (log.first if log.durable else log.cache.base) - 1
+        self._rewind = True
         if self._on_reset is not None:
             self._on_reset(why)
 
@@ -146,10 +164,14 @@ class Follower:
         saved: Deferred[None] = succeed(None)
         if self._name is not None:
             cursor = Cursor(self._room.log.epoch, last.seq, last.id)
-            saved = self._cursors.save_cursor(self._name, self._room.name, cursor)
+            saved = self._cursors.save_cursor(self._name, self._room.name, cursor, rewind=self._rewind)
+            saved.addCallback(self._saved)
             # What cannot be saved now is saved with the next batch; after a crash meanwhile it is delivered again.
             saved.addErrback(lambda failure: self.log.error("Could not save the cursor of {name}", name=self._name))
         return saved.addCallback(lambda _: self._call_soon())
+
+    def _saved(self, _: None) -> None:
+        self._rewind = False
 
     def _call_soon(self) -> None:
         # Not from here: a program that answers at once would make the stack as deep as the log is long.
@@ -163,10 +185,49 @@ class Follower:
         if self._stopped:
             self._pause()
         else:
-            self._call_later(delay, work)
+            self._next_try = self._call_later(delay, lambda: self._try_again(work))
+
+    def _try_again(self, work: Callable[[], None]) -> None:
+        self._next_try = None
+        work()
 
     def _pause(self) -> None:
         self._busy = False
         idle, self._idle = self._idle, []
         for each in idle:
             each.callback(None)
+
+
+class Followers:
+    """All programs that read rooms of one chat."""
+
+    def __init__(self, history: History, cursors: CursorStore, call_later: CallLater) -> None:
+        self._history = history
+        self._cursors = cursors
+        self._call_later = call_later
+        self._running: set[Follower] = set()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def start(
+        self, room: Room, deliver: Deliver, *, name: str | None, since: Cursor | None, on_reset: OnReset | None
+    ) -> Follower:
+        """A new one; :class:`BadRequest` if the name is not valid."""
+        follower = Follower(
+            room,
+            deliver,
+            history=self._history,
+            cursors=self._cursors,
+            call_later=self._call_later,
+            name=name,
+            since=since,
+            on_reset=on_reset,
+            on_stop=self._running.discard,
+        )
+        self._running.add(follower)
+        return follower
+
+    def stop(self) -> Deferred[None]:
+        """Stop all of them; fires when the deliveries in progress have ended."""
+        return DeferredList([follower.stop() for follower in list(self._running)]).addCallback(lambda _: None)

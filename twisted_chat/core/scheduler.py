@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 Work = Callable[[], None]
@@ -18,7 +19,7 @@ Work = Callable[[], None]
 class CallLater(Protocol):
     """``reactor.callLater`` or that of a ``Clock``."""
 
-    def __call__(self, delay: float, work: Work, /) -> object: ...
+    def __call__(self, delay: float, work: Work, /) -> IDelayedCall: ...
 
 
 class Scheduler:

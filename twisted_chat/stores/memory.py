@@ -54,7 +54,7 @@ class MemoryStore:
         self._tokens: dict[str, TokenRecord] = {}
         self._token_ids: dict[bytes, str] = {}
         self._cursors: dict[str, dict[str, Cursor]] = {}
-        self._followers: list[Callable[[Mapping[str, int]], None]] = []
+        self._news_readers: dict[object, Callable[[Mapping[str, int]], None]] = {}
 
     def open(self) -> Deferred[Opened]:
         self._open = True
@@ -66,16 +66,27 @@ class MemoryStore:
 
     def append(self, batch: Sequence[Append]) -> Deferred[list[list[Outcome]]]:
         outcomes = self._answer(lambda: [self._append(append) for append in batch])
-        if len(self._followers) > 1:
+        if len(self._news_readers) > 1:
             # A single server has no news but its own.
             heads = {append.room: self._seen(append.room).head for append in batch}
-            for follower in self._followers:
-                # In the next turn: by then who has committed this knows it.
-                self._clock.callLater(0, follower, heads)
+            # In the next turn: by then who has committed this knows it.
+            for key in self._news_readers:
+                self._clock.callLater(0, self._tell_news, key, heads)
         return outcomes
 
-    def follow(self, on_news: Callable[[Mapping[str, int]], None]) -> None:
-        self._followers.append(on_news)
+    def follow(self, on_news: Callable[[Mapping[str, int]], None]) -> Callable[[], None]:
+        key = object()
+        self._news_readers[key] = on_news
+
+        def stop() -> None:
+            self._news_readers.pop(key, None)
+
+        return stop
+
+    def _tell_news(self, key: object, heads: Mapping[str, int]) -> None:
+        on_news = self._news_readers.get(key)
+        if on_news is not None:
+            on_news(heads)
 
     def _append(self, append: Append) -> list[Outcome]:
         at = int(self._clock.seconds() * 1000)
@@ -150,8 +161,14 @@ class MemoryStore:
     def load_cursors(self, reader: str) -> Deferred[dict[str, Cursor]]:
         return self._answer(lambda: dict(self._cursors.get(reader, {})))
 
-    def save_cursor(self, reader: str, room: str, cursor: Cursor) -> Deferred[None]:
-        return self._answer(lambda: self._cursors.setdefault(reader, {}).update({room: cursor}))
+    def save_cursor(self, reader: str, room: str, cursor: Cursor, *, rewind: bool = False) -> Deferred[None]:
+        return self._answer(lambda: self._save_cursor(reader, room, cursor, rewind))
+
+    def _save_cursor(self, reader: str, room: str, cursor: Cursor, rewind: bool) -> None:
+        cursors = self._cursors.setdefault(reader, {})
+        kept = cursors.get(room)
+        if kept is None or rewind or kept.epoch != cursor.epoch or kept.seq < cursor.seq:
+            cursors[room] = cursor
 
     def delete_cursors(self, reader: str) -> Deferred[None]:
         return self._answer(lambda: self._delete_cursors(reader))

@@ -13,12 +13,13 @@ def load(connection: sqlite3.Connection, reader: str) -> dict[str, Cursor]:
     return {room: Cursor(epoch, seq, event) for room, epoch, seq, event in rows}
 
 
-def save(connection: sqlite3.Connection, reader: str, room: str, cursor: Cursor) -> None:
-    """Keep a cursor in the place of the one before."""
+def save(connection: sqlite3.Connection, reader: str, room: str, cursor: Cursor, rewind: bool) -> None:
+    """Keep a cursor in the place of the one before, unless it is of the same epoch and behind it."""
     connection.execute(
         "INSERT INTO cursor VALUES (?, ?, ?, ?, ?)"
-        " ON CONFLICT (reader, room) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq, event = excluded.event",
-        (reader, room, cursor.epoch, cursor.seq, cursor.id),
+        " ON CONFLICT (reader, room) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq, event = excluded.event"
+        " WHERE ? OR epoch <> excluded.epoch OR seq < excluded.seq",
+        (reader, room, cursor.epoch, cursor.seq, cursor.id, rewind),
     )
 
 

@@ -127,14 +127,15 @@ class SQLiteStore:
     def rooms(self) -> Deferred[dict[str, bool]]:
         return self._ask(queries.rooms)
 
-    def follow(self, on_news: Callable[[Mapping[str, int]], None]) -> None:
+    def follow(self, on_news: Callable[[Mapping[str, int]], None]) -> Callable[[], None]:
         """There are no news: the lock of the file keeps every other server away, and the command line writes no events."""
+        return lambda: None
 
     def load_cursors(self, reader: str) -> Deferred[dict[str, Cursor]]:
         return self._ask(lambda connection: cursors.load(connection, reader))
 
-    def save_cursor(self, reader: str, room: str, cursor: Cursor) -> Deferred[None]:
-        return self._write(lambda connection, _: cursors.save(connection, reader, room, cursor))
+    def save_cursor(self, reader: str, room: str, cursor: Cursor, *, rewind: bool = False) -> Deferred[None]:
+        return self._write(lambda connection, _: cursors.save(connection, reader, room, cursor, rewind))
 
     def delete_cursors(self, reader: str) -> Deferred[None]:
         return self._write(lambda connection, _: cursors.delete(connection, reader))
