@@ -283,6 +283,18 @@ class AddressRateTests(HttpCase):
     def test_writing(self) -> None:
         self.assertEqual(self.statuses("2001:db8:1:2", method="POST", body=b"x"), {201, 429})
 
+    def test_those_who_are_idle_are_forgotten(self) -> None:
+        """Rates that have recovered need no memory."""
+        for number in range(50):
+            peer = IPv6Address("TCP", f"2001:db8:1:{number:x}::1", 1)
+            self.ask(EVENTS, peer=peer)
+            self.ask(EVENTS, ("Content-Type", "text/plain"), peer=peer, method="POST", body=b"x")
+        self.assertGreaterEqual(self.api.remembered, 100)
+
+        self.pass_time(130)
+
+        self.assertEqual(self.api.remembered, 0)
+
     def test_others(self) -> None:
         """The next block of addresses has a rate of its own."""
         self.statuses("2001:db8:1:2")

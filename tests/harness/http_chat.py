@@ -93,7 +93,8 @@ class HttpCase(SynchronousTestCase):
         upgrades = Upgrades(
             self.request_auth, lambda admission, handshake: Recorder(b"<101>"), may_enter=self.core.check_may_enter
         )
-        api = Api(self.core, self.limiter).routes()
+        self.api = Api(self.core, self.limiter)
+        api = self.api.routes()
         routes = [
             *page_routes(),
             *health_routes(Readiness(self.limiter, self.probe, self.clock), self.registry, self.metrics_for),

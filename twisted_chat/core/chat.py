@@ -143,6 +143,7 @@ class Chat:
         self.retention = Retention(store, self.rooms, self.configuration, now_seconds)
         self.followers = Followers(self.history, store, self.call_later)
         self.drain = Drain(self.sessions, self.commits, self._fan_out, self.timers, random, self._stop_following)
+        self._each_minute: list[Callable[[], None]] = []
         self._stop_news: Callable[[], None] = lambda: None
         self._ephemeral = EphemeralLog(self.scheduler, lambda: int(now_seconds() * 1000), run_id, self.now)
 
@@ -259,10 +260,16 @@ class Chat:
         """The log after a number, as it is."""
         return self.history.read(self.rooms.find(user, raw_room).log, after, limit)
 
+    def each_minute(self, work: Callable[[], None]) -> None:
+        """Call ``work`` once a minute, for an edge that has something to forget; it must not raise."""
+        self._each_minute.append(work)
+
     def on_timer(self, tick: int) -> int:
         """Once a minute: forget what nobody needs any more."""
         self.timers.schedule(TIDY_SECONDS, self)
         self.rates.prune(self.sessions)
+        for work in self._each_minute:
+            work()
         self.permissions.tidy()
         self.notices.tidy()
         self.rooms.shrink_caches()

@@ -138,6 +138,13 @@ class Api:
         self._limiter = limiter
         self._reads = BucketTable(core.configuration, lambda limits: (limits.query_burst, limits.query_per_second), core.now)
         self._sends = BucketTable(core.configuration, lambda limits: (limits.person_burst, limits.person_per_second), core.now)
+        for table in (self._reads, self._sends):
+            core.each_minute(table.prune)
+
+    @property
+    def remembered(self) -> int:
+        """Users and addresses whose rates are remembered, because they have not been idle for long enough."""
+        return len(self._reads) + len(self._sends)
 
     def routes(self) -> list[Route]:
         """The routes of the endpoints."""
