@@ -5,13 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import unicodedata
+from itertools import combinations
+from pathlib import Path
 from typing import Literal
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.serving import ROOT
+from twisted_chat import confusables
 from twisted_chat.errors import BadRequest
-from twisted_chat.names import PERSON_NAME_MAX, RAW_NAME_MAX, ROOM_NAME_MAX, person_name, room_name, skeleton
+from twisted_chat.names import PERSON_NAME_MAX, RAW_NAME_MAX, ROOM_NAME_MAX, person_name, room_name, skeletons
 
 UNSEEN = {
     "NUL": "\0",
@@ -108,6 +111,10 @@ class RoomNameTests(SynchronousTestCase):
             self.assertTrue(caught.exception.message.isascii())
 
 
+def alike(one: str, other: str) -> bool:
+    return not set(skeletons(one)).isdisjoint(skeletons(other))
+
+
 class SkeletonTests(SynchronousTestCase):
     def test_look_alikes_have_one_skeleton(self) -> None:
         """Case, accents, width, Cyrillic and Greek letters, digits for letters, ``rn`` for ``m``."""
@@ -130,18 +137,41 @@ class SkeletonTests(SynchronousTestCase):
             ("lisa", "ꓡІꓢꓮ"),
             ("anna", "𝒶𝓃𝓃𝒶"),
             ("нина", "НИНА"),
+            ("nick", "Νick"),
+            ("NINA", "ΝΙΝΑ"),
+            ("Νίνα", "ΝΙΝΑ"),
+            ("carol", "ϲarol"),
+            ("aeon", "æon"),
+            ("dan", "đan"),
+            ("bob", "Ⲃob"),
+            ("bob", "🅱ob"),
+            ("bob", "🅑ob"),
+            ("O'Neil", "O’Neil"),
+            ("へ", "ヘ"),
+            ("محمد", "مُحَمَّد"),
+            ("שלום", "שָׁלוֹם"),
         ):
-            self.assertEqual(skeleton(one), skeleton(other), (one, other))
+            self.assertTrue(alike(one, other), (one, other))
+
+    def test_signs_that_are_not_seen(self) -> None:
+        """A variation selector or a foreign mark behind any letter makes no other name."""
+        selectors = [*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0), *range(0x180B, 0x180E), 0x180F, 0x093C, 0x0901]
+        for selector in map(chr, selectors):
+            for name in ("alice", "нина", "Ελένη"):
+                for place in range(1, len(name) + 1):
+                    self.assertTrue(alike(name, name[:place] + selector + name[place:]), (name, place, ascii(selector)))
+        self.assertTrue(alike("❤", "❤\ufe0f"))
 
     def test_others_differ(self) -> None:
+        """Names of many scripts, among them pairs that differ in a mark which makes another letter."""
         names = [
             "alice",
             "bob",
             "alicia",
             "bo",
             "carol",
-            "李",
-            "小",
+            "hanna",
+            "ханна",
             "lobby",
             "a-b",
             "a_b",
@@ -149,17 +179,93 @@ class SkeletonTests(SynchronousTestCase):
             "team2",
             "👍",
             "👎",
+            "🇩🇪",
+            "🇫🇷",
             "нина",
             "анна",
             "иван",
             "ивана",
+            "Ольга",
+            "Олег",
             "Ελένη",
             "Ελένα",
+            "გიორგი",
+            "ნინო",
+            "Արամ",
+            "Արմեն",
+            "李",
+            "小",
+            "王",
+            "玉",
+            "李小龍",
+            "李小龙",
+            "か",
+            "が",
+            "カ",
+            "ガ",
+            "はは",
+            "ばば",
+            "ぱぱ",
+            "김철수",
+            "김철호",
+            "कमल",
+            "क़मल",
+            "फल",
+            "फ़ल",
+            "अनिल",
+            "अनील",
+            "ரவி",
+            "ரவீ",
+            "রবি",
+            "রবী",
+            "မောင်",
+            "မောင",
+            "ខ្មែរ",
+            "ខមែរ",
+            "นา",
+            "น่า",
+            "น้า",
+            "ນາ",
+            "ນ້າ",
+            "ขจร",
+            "ขจี",
+            "אבי",
+            "רבי",
+            "محمد",
+            "محمود",
+            "Nguyễn",
+            "Hoàng",
         ]
-        self.assertEqual(len({skeleton(name) for name in names}), len(names))
 
-    def test_the_table_is_made_from_the_data(self) -> None:
-        """``tools/make_confusables.py`` makes the very module again."""
-        made = subprocess.run([sys.executable, ROOT / "tools/make_confusables.py"], capture_output=True, text=True, check=True)
+        for one, other in combinations(names, 2):
+            self.assertFalse(alike(one, other), (one, other, skeletons(one), skeletons(other)))
 
-        self.assertEqual(made.stdout, (ROOT / "twisted_chat/confusables.py").read_text())
+    def test_forms_are_few_and_stable(self) -> None:
+        """One or two forms; a form of a form is among its forms, so that nothing is reached only by a second step."""
+        for name in ("alice", "Νίνα", "Straße", "🅱ob", "xviii"):
+            forms = skeletons(name)
+            self.assertLessEqual(len(forms), 2)
+            self.assertEqual(len(set(forms)), len(forms))
+            for form in forms:
+                self.assertIn(form, skeletons(form))
+
+    def test_the_table(self) -> None:
+        """It has Unicode's version that the tool names, and nothing in it is done by decomposition anyway."""
+        tool = (ROOT / "tools/make_confusables.py").read_text()
+        self.assertIn(f'VERSION = "{confusables.VERSION}"', tool)
+        self.assertEqual(len(confusables.PROTOTYPES), 2_838)
+        self.assertEqual({len(character) for character in confusables.PROTOTYPES}, {1})
+
+        samples = {"ϲ": "c", "Ν": "N", "æ": "ae", "’": "'", "đ": "d\u0335", "Ⲃ": "B", "а": "a"}
+        self.assertEqual({character: confusables.PROTOTYPES[character] for character in samples}, samples)
+        for plain in ("ａ", "𝒶", "ﬁ", "a", " "):
+            self.assertNotIn(plain, confusables.PROTOTYPES)
+
+    def test_the_tool_checks_its_input(self) -> None:
+        """Another file than that of the version is refused, and nothing is written."""
+        path = Path(self.mktemp())
+        path.write_text("0430 ; 0061 ; MA # a\n")
+        made = subprocess.run([sys.executable, ROOT / "tools/make_confusables.py", path], capture_output=True, text=True)
+
+        self.assertEqual((made.returncode, made.stdout), (1, ""))
+        self.assertIn("its SHA-256 is another", made.stderr)

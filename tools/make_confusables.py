@@ -1,93 +1,84 @@
-"""Make ``twisted_chat/confusables.py``: what letters look like, by the data of Unicode's security mechanisms (UTS 39).
+"""Make ``twisted_chat/confusables.py``: what characters look like, by Unicode's data for security mechanisms (UTS 39).
 
-The data come with the package ``confusable-homoglyphs``, which has the pairs of ``confusables.txt``.  Only single characters are used.
-For each letter in lower case the module says which letter stands for all that look like it or like its capital; a Latin letter or a
-digit where there is one.
+Download ``confusables.txt`` of the version below from https://www.unicode.org/Public/security/ and run
+``python tools/make_confusables.py confusables.txt > twisted_chat/confusables.py``.  For a newer version, change the constants here.
 
-Run ``python tools/make_confusables.py > twisted_chat/confusables.py`` after an update of the package.
+A row is left out when the module that uses the table finds the same without it, by compatibility decomposition.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import sys
 import textwrap
 import unicodedata
-from importlib.metadata import version
-from importlib.resources import files
+from pathlib import Path
 
-PACKAGE = "confusable-homoglyphs"
-
-
-def pairs() -> list[tuple[str, str]]:
-    """Characters that look alike."""
-    data = json.loads(files("confusable_homoglyphs").joinpath("confusables.json").read_text(encoding="utf-8"))
-    return [
-        (character, like["c"]) for character, likes in data.items() for like in likes if len(character) == len(like["c"]) == 1
-    ]
+VERSION = "17.0.0"
+SHA256 = "091c7f82fc39ef208faf8f94d29c244de99254675e09de163160c810d13ef22a"
 
 
-class Classes:
-    """Characters that look alike, each class with its prototype."""
-
-    def __init__(self) -> None:
-        self._parent: dict[str, str] = {}
-        for one, other in pairs():
-            self._join(one, other)
-
-    def prototype(self, character: str) -> str:
-        """The first character of the class: an ASCII letter or digit where there is one."""
-        parent = self._parent.get(character, character)
-        return character if parent == character else self.prototype(parent)
-
-    def _join(self, one: str, other: str) -> None:
-        first, second = sorted((self.prototype(one), self.prototype(other)), key=_rank)
-        self._parent[second] = first
-
-
-def _rank(character: str) -> tuple[bool, bool, int]:
-    return (not (character.isascii() and character.isalnum()), not character.isalpha(), ord(character))
-
-
-def table() -> dict[str, str]:
-    """What each character, folded to lower case and without accents, is compared as, where that is another one."""
-    classes = Classes()
+def prototypes(path: Path) -> dict[str, str]:
+    """Each character of the file and what it looks like, the file's version checked."""
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != SHA256:
+        raise SystemExit(f"{path} is not confusables.txt of Unicode {VERSION}: its SHA-256 is another")
     found = {}
-    for number in range(0x80, 0x20000):
-        character = chr(number)
-        if character.casefold() != character or unicodedata.normalize("NFKD", character) != character:
-            continue
-        if unicodedata.combining(character) or not character.isalnum():
-            continue
-        candidates = [classes.prototype(character), classes.prototype(character.upper())]
-        plain = [each.casefold() for each in candidates if each.isascii() and each.isalnum()]
-        target = plain[0] if plain else candidates[0].casefold()
-        if target != character and len(target) == 1:
-            found[character] = target
+    for line in data.decode("utf-8-sig").splitlines():
+        fields = line.partition("#")[0].split(";")
+        if len(fields) == 3:
+            source, target = ("".join(chr(int(number, 16)) for number in field.split()) for field in fields[:2])
+            found[source] = target
     return found
 
 
-def module() -> str:
+def table(found: dict[str, str]) -> dict[str, str]:
+    """The rows that say more than compatibility decomposition does."""
+
+    def decomposed(character: str) -> str | None:
+        parts = unicodedata.normalize("NFKD", character)
+        return None if parts == character else "".join(found.get(each, each) for each in parts)
+
+    return {
+        source: target
+        for source, target in sorted(found.items())
+        if not (source.isascii() or target.isspace() or unicodedata.combining(source) or decomposed(source) == target)
+    }
+
+
+def module(rows: dict[str, str]) -> str:
     """The source of the module."""
-    found = table()
     lines = [
-        f'"""Letters that look like others, made by ``tools/make_confusables.py`` from {PACKAGE} {version(PACKAGE)} (UTS 39)."""',
+        f'"""What characters look like, made by ``tools/make_confusables.py`` from confusables.txt {VERSION} of Unicode (UTS 39)."""',
         "",
         "from __future__ import annotations",
         "",
+        "#: Version of Unicode's data.",
+        f'VERSION = "{VERSION}"',
+        "",
     ]
-    for name, text in (("_LETTERS", "".join(found)), ("_LOOK_LIKE", "".join(found.values()))):
-        escaped = [character.encode("unicode_escape").decode() for character in text]
-        rows = textwrap.wrap(" ".join(escaped), 118)
-        lines += [f"{name} = (", *(f'    "{row.replace(" ", "")}"' for row in rows), ")"]
+    texts = (("_CHARACTERS", "".join(rows)), ("_LOOK_LIKE", " ".join(rows.values())))
+    for name, text in texts:
+        escaped = ['\\"' if each == '"' else each.encode("unicode_escape").decode() for each in text]
+        lines += [f"{name} = (", *(f'    "{line}"' for line in _lines(escaped)), ")"]
     lines += [
         "",
-        "#: Each letter -> the one that it is compared as.",
-        "PROTOTYPES = dict(zip(_LETTERS, _LOOK_LIKE, strict=True))",
-        "",
+        "#: A character -> the characters, one or more, that it looks like.",
+        'PROTOTYPES = dict(zip(_CHARACTERS, _LOOK_LIKE.split(" "), strict=True))',
     ]
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n"
+
+
+def _lines(escaped: list[str]) -> list[str]:
+    lines = [""]
+    for each in escaped:
+        if len(lines[-1]) + len(each) > 120:
+            lines.append("")
+        lines[-1] += each
+    return lines
 
 
 if __name__ == "__main__":
-    sys.stdout.write(module())
+    if len(sys.argv) != 2:
+        raise SystemExit(textwrap.dedent(__doc__ or ""))
+    sys.stdout.write(module(table(prototypes(Path(sys.argv[1])))))

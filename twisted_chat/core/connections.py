@@ -19,7 +19,7 @@ from twisted_chat.core.subscription import Subscription
 from twisted_chat.errors import ChatError, CloseCode, Conflict, LimitReached, Restarting, Unauthenticated
 from twisted_chat.interfaces import Connection
 from twisted_chat.limits import Limits
-from twisted_chat.names import skeleton
+from twisted_chat.names import skeletons
 from twisted_chat.protocol.replies import ReadPush, TypingPush
 from twisted_chat.users import User
 
@@ -222,7 +222,7 @@ class Sessions:
 
     def reserve_names(self, users: Iterable[tuple[str, str]]) -> None:
         """Names (user's id, name) that no guest may have or imitate, connected or not; they replace those of before."""
-        self._reserved = {skeleton(name): user for user, name in users}
+        self._reserved = {look: user for user, name in users for look in skeletons(name)}
 
     def check_name(self, user: User) -> None:
         """:class:`Conflict` if the name looks like that of somebody else.
@@ -232,17 +232,18 @@ class Sessions:
         """
         if not user.guest:
             return
-        shape = skeleton(user.name)
-        if self._reserved.get(shape, user.id) != user.id:
-            raise Conflict(f"name: {user.name} looks like the name of somebody else")
-        for other, name in self._names.get(shape, {}).items():
-            if other != user.id and (name != user.name or not other.startswith("g")):
+        for look in skeletons(user.name):
+            if self._reserved.get(look, user.id) != user.id:
                 raise Conflict(f"name: {user.name} looks like the name of somebody else")
+            for other, name in self._names.get(look, {}).items():
+                if other != user.id and (name != user.name or not other.startswith("g")):
+                    raise Conflict(f"name: {user.name} looks like the name of somebody else")
 
     def _enter(self, session: ChatSession) -> None:
         user = session.user
         self._by_user.setdefault(user.id, set()).add(session)
-        self._names.setdefault(skeleton(user.name), {})[user.id] = user.name
+        for look in skeletons(user.name):
+            self._names.setdefault(look, {})[user.id] = user.name
 
     def _leave(self, session: ChatSession) -> None:
         user = session.user
@@ -250,10 +251,10 @@ class Sessions:
         sessions.discard(session)
         if not sessions:
             self._by_user.pop(user.id, None)
-        shape = skeleton(user.name)
-        if any(skeleton(other.user.name) == shape for other in sessions):
-            return
-        names = self._names.get(shape, {})
-        names.pop(user.id, None)
-        if not names:
-            self._names.pop(shape, None)
+        for look in skeletons(user.name):
+            if any(look in skeletons(other.user.name) for other in sessions):
+                continue
+            names = self._names.get(look, {})
+            names.pop(user.id, None)
+            if not names:
+                self._names.pop(look, None)

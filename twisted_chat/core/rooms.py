@@ -19,7 +19,7 @@ from twisted_chat.core.ratelimit import BucketTable
 from twisted_chat.core.room import Room
 from twisted_chat.errors import Conflict, LimitReached, NoSuchRoom, RateLimited
 from twisted_chat.interfaces import RoomRecord
-from twisted_chat.names import room_name, skeleton
+from twisted_chat.names import room_name, skeletons
 from twisted_chat.users import User
 
 #: Rooms in one list: an answer of megabytes would delay others.
@@ -52,8 +52,8 @@ class Rooms:
         self._make_room = make_room
         self._records = {record.name: record for record in records}
         self._rooms: dict[str, Room] = {}
-        #: The look-alike form of each name -> the name.
-        self._skeletons = {skeleton(name): name for name in self._records}
+        #: Each look-alike form of each name -> the name.
+        self._skeletons = {look: name for name in self._records for look in skeletons(name)}
         #: All names in order, for the list.
         self._names = sorted(self._records)
         self._made = BucketTable(configuration, lambda limits: (limits.rooms_made_burst, limits.rooms_made_per_second), now)
@@ -114,7 +114,9 @@ class Rooms:
         for name, room in list(self._rooms.items()):
             if not room.in_use and not room.head and name not in self._records and name != LOBBY:
                 del self._rooms[name]
-                self._skeletons.pop(skeleton(name), None)
+                for look in skeletons(name):
+                    if self._skeletons.get(look) == name:
+                        del self._skeletons[look]
                 del self._names[bisect_left(self._names, name)]
                 for key in room.charged_to:
                     self._made.give_back(key, 1)
@@ -145,10 +147,10 @@ class Rooms:
         configured = name == LOBBY or name in configuration.policies.table
         if not (configuration.policies.create or configured):
             raise NoSuchRoom(f"room: there is no {name}")
-        like = self._skeletons.get(skeleton(name))
-        if like is not None:
-            raise Conflict(f"room: {name} looks like {like}")
-        if len(self._skeletons) >= configuration.limits.rooms:
+        for look in skeletons(name):
+            if look in self._skeletons:
+                raise Conflict(f"room: {name} looks like {self._skeletons[look]}")
+        if len(self._names) >= configuration.limits.rooms:
             raise LimitReached(f"room: there are {configuration.limits.rooms} rooms already")
         charged_to = [] if configured or address is None else [user.id, address_block(address)]
         self._charge(charged_to)
@@ -168,5 +170,6 @@ class Rooms:
             bucket.take(1)
 
     def _add_name(self, name: str) -> None:
-        self._skeletons.setdefault(skeleton(name), name)
+        for look in skeletons(name):
+            self._skeletons.setdefault(look, name)
         insort(self._names, name)
