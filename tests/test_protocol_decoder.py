@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 from msgspec import UNSET
 from twisted.trial.unittest import SynchronousTestCase
@@ -36,6 +38,35 @@ class DecodingTests(SynchronousTestCase):
     def test_names_the_field(self) -> None:
         """The field and what was expected are in the message, the id in the answer."""
         self.assertEqual(self.wrong(b'{"type":"leave","id":7,"room":3}'), (7, "bad_request", "room: Expected `str`, got `int`"))
+
+    def test_errors_repeat_little(self) -> None:
+        """Whatever a frame of the greatest length has in any field, its error is short."""
+        long = "x" * 60_000
+        commands: list[dict[str, object]] = [{"type": long, "id": 1}]
+        for kind in ("hello", "join", "send", "react", "edit", "topic", "history", "presence", "typing", "read"):
+            for field in (
+                "id",
+                "room",
+                "rooms",
+                "text",
+                "emoji",
+                "version",
+                "token",
+                "seq",
+                "on",
+                "since",
+                "limit",
+                "of",
+                "revision",
+            ):
+                values: list[object] = [long, [long], {long: long}]
+                commands += [{"type": kind, "room": "lobby", field: value} for value in values]
+
+        decoded = [each for command in commands for each in commands_in(json.dumps(command).encode())]
+
+        messages = [each.error.message for each in decoded if isinstance(each, Wrong)]
+        self.assertGreater(len(messages), 150)
+        self.assertLess(max(map(len, messages)), 200)
 
     def test_unknown_type(self) -> None:
         """A command that does not exist is called by its name."""

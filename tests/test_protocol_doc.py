@@ -10,18 +10,19 @@ from typing import Any, get_args
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, inspect
 from msgspec.structs import fields
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.chat import ChatHarness, Client, JsonClient, MemoryConnection, PlainClient, guest
+from twisted_chat.auth.authenticator import DEVICE_MIN
 from twisted_chat.core.rooms import LISTED_ROOMS
 from twisted_chat.errors import ERRORS, RETRY_CLOSE_CODES, CloseCode
 from twisted_chat.events import Cursor, Deleted, Edited, Entry, Event, Message, Reacted, Reaction, TopicSet
-from twisted_chat.limits import Limits
+from twisted_chat.limits import DEVICE_CHARS, Limits
 from twisted_chat.protocol import commands, replies
 from twisted_chat.protocol.decoder import BATCH_COMMANDS
-from twisted_chat.web import api
+from twisted_chat.web import api, routing
 
 PATH = Path(__file__).parent.parent / "docs" / "protocol.rst"
 TEXT = PATH.read_text()
@@ -112,6 +113,61 @@ def table(header: str) -> list[list[str]]:
     ]
 
 
+#: What clients write, in the order of the table of types.
+INPUTS = [*get_args(commands.AnyCommand), commands.JoinRoom, Cursor, routing.Who, api.EventsQuery, api.SendBody]
+
+
+def described(kind: inspect.Type) -> str:
+    """A type and its bounds, as the document writes them."""
+    match kind:
+        case inspect.IntType(ge=least, le=most):
+            return f"integer, {_number(least)} to {_number(most)}"
+        case inspect.StrType(min_length=None, max_length=None):
+            return "text, at most ``text_bytes`` in UTF-8"
+        case inspect.StrType(min_length=least, max_length=most):
+            return f"text, at most {most} characters" if least is None else f"text, {least} to {most} characters"
+        case inspect.BytesType():
+            return "base64, at most ``text_bytes`` of data"
+        case inspect.BoolType():
+            return "boolean"
+        case inspect.StructType(cls=cls):
+            return f"object: {_title(cls)}"
+        case inspect.VarTupleType(item_type=item, max_length=most):
+            return f"array, at most {most:,} of: {described(item)}"
+        case inspect.UnionType(types=types):
+            return "; or ".join(described(each) for each in types if not isinstance(each, inspect.NoneType))
+    raise AssertionError(kind)
+
+
+def _number(bound: int | float | None) -> str:
+    names = {
+        2**53 - 1: "2\N{SUPERSCRIPT FIVE}\N{SUPERSCRIPT THREE} - 1",
+        -(2**53) + 1: "-2\N{SUPERSCRIPT FIVE}\N{SUPERSCRIPT THREE} + 1",
+    }
+    assert bound is not None
+    return names.get(int(bound), str(bound))
+
+
+def _title(struct: type[Struct]) -> str:
+    others = {commands.JoinRoom: "room of join", Cursor: "cursor", routing.Who: "HTTP query of a guest"}
+    others |= {api.EventsQuery: "HTTP query of events", api.SendBody: "HTTP body of a message"}
+    return others[struct] if struct in others else str(struct.__struct_config__.tag)
+
+
+def types_table() -> list[list[str]]:
+    """The rows that the document's table of types must have."""
+    rows = [["any command", "id", described(inspect.type_info(commands.Id)), "no"]]
+    for struct in INPUTS:
+        info = inspect.type_info(struct)
+        assert isinstance(info, inspect.StructType)
+        rows += [
+            [_title(struct), field.encode_name, described(field.type), "yes" if field.required else "no"]
+            for field in info.fields
+            if not (field.encode_name == "id" and issubclass(struct, commands.Command))
+        ]
+    return rows
+
+
 class TablesTests(SynchronousTestCase):
     def test_every_struct_is_described(self) -> None:
         """Each command, answer, push and kind of event of the vocabulary."""
@@ -148,6 +204,12 @@ class TablesTests(SynchronousTestCase):
         self.assertEqual(
             {code for code, action in rows.items() if action == "comes back"}, {int(code) for code in RETRY_CLOSE_CODES}
         )
+
+    def test_types_and_bounds(self) -> None:
+        """Each field that a client may write, as the code checks it."""
+        found = table('where", "field')
+        self.assertEqual(found, [[cell.strip("` ") for cell in row] for row in types_table()])
+        self.assertIn(f"A string of {DEVICE_MIN} to {DEVICE_CHARS} characters", TEXT)
 
     def test_limits(self) -> None:
         for name, default, _ in table("limit"):

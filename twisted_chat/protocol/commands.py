@@ -17,6 +17,8 @@ from twisted_chat.names import RAW_NAME_MAX
 #: What a client numbers its commands with; every command that has one gets exactly one answer.
 Id: TypeAlias = Union[Annotated[int, Meta(ge=-(2**53) + 1, le=2**53 - 1)], Annotated[str, Meta(max_length=64)]]
 Seq: TypeAlias = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+#: A count, a revision, or the number of an event that there is.
+Positive: TypeAlias = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 Key: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64)]
 #: A room's name as typed; the rule for names is stricter (``names.py``).
 RoomName: TypeAlias = Annotated[str, Meta(max_length=RAW_NAME_MAX)]
@@ -76,7 +78,7 @@ class Send(Command, frozen=True):
     key: Key | None = None
     text: str | None = None
     data: bytes | None = None
-    reply_to: Annotated[int, Meta(ge=1, le=2**53 - 1)] | None = None
+    reply_to: Positive | None = None
 
 
 class Edit(Command, frozen=True):
@@ -84,7 +86,7 @@ class Edit(Command, frozen=True):
 
     room: RoomName
     of: Seq
-    revision: Annotated[int, Meta(ge=1, le=2**53 - 1)]
+    revision: Positive
     text: str
     key: Key | None = None
 
@@ -126,7 +128,7 @@ class History(Command, frozen=True):
     before: Seq | None = None
     after: Seq | None = None
     around: Seq | None = None
-    limit: Annotated[int, Meta(ge=1, le=2**53 - 1)] = 50
+    limit: Positive = 50
 
 
 class Presence(Command, frozen=True):

@@ -13,6 +13,8 @@ from twisted_chat.protocol.commands import AnyCommand, Id
 
 #: Commands in one array; more would let one frame take a whole turn.
 BATCH_COMMANDS = 1_000
+#: Characters of what the client wrote that an error repeats.
+SHOWN_CHARS = 64
 
 
 class Wrong(Struct, frozen=True):
@@ -78,9 +80,14 @@ def _explain(error: Exception) -> ChatError:
     if isinstance(error, msgspec.ValidationError):
         message = str(error)
         if message.endswith("at `$.type`") and message.startswith("Invalid value"):
-            return UnknownType(f"type: {message[14:-14]} is not a command of chat.v1.json")
+            return UnknownType(f"type: {_shortened(message[14:-14])} is not a command of chat.v1.json")
         reason, _, place = message.partition(" - at `$.")
         return BadRequest(f"{place.rstrip('`')}: {reason}" if place else reason)
     if isinstance(error, RecursionError):
         return BadRequest("JSON: nested too deeply")
     return BadRequest(f"JSON: {error}")
+
+
+def _shortened(text: str) -> str:
+    """What the client wrote, short enough to be sent back in an error."""
+    return text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "…"

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import ceil
-from typing import Annotated
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from twisted_chat.core.chat import Chat
 from twisted_chat.core.connections import ConnectionLimiter, address_block
@@ -18,7 +17,7 @@ from twisted_chat.core.room import Room
 from twisted_chat.errors import BadRequest, RateLimited, TooBig
 from twisted_chat.events import Event, NewMessage
 from twisted_chat.interfaces import Duplicate
-from twisted_chat.protocol.commands import Seq
+from twisted_chat.protocol.commands import Positive, Seq, Tail
 from twisted_chat.users import User
 from twisted_chat.web.auth import single
 from twisted_chat.web.handshake import decoded_room
@@ -88,8 +87,8 @@ class EventsQuery(Struct, frozen=True, kw_only=True):
     after: Seq | None = None
     before: Seq | None = None
     around: Seq | None = None
-    limit: Annotated[int, Meta(ge=1)] = _PAGE
-    tail: Annotated[int, Meta(ge=0)] | None = None
+    limit: Positive = _PAGE
+    tail: Tail | None = None
 
 
 class Events(Struct, frozen=True, kw_only=True):
@@ -114,7 +113,7 @@ class SendBody(Struct, frozen=True, kw_only=True):
 
     text: str | None = None
     data: bytes | None = None
-    reply_to: Annotated[int, Meta(ge=1, le=2**53 - 1)] | None = None
+    reply_to: Positive | None = None
 
 
 class SendResult(Struct, frozen=True, kw_only=True):
