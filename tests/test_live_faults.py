@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,21 +21,31 @@ from typing import Any
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from tests.faults.kills import Broken, Reader, Story, Writer, run_story
+from tests.faults.kills import Broken, Reader, Story, Writer
+from tests.harness.long import LongRun
 from tests.harness.servers import PATIENCE, Json, JsonClient, Server
+from tests.harness.serving import environment
 
 KILLS = 30
 
+_KILLS_RUN = LongRun(
+    [sys.executable, "-m", "tests.faults", f"--kills={KILLS}", f"--seed={os.environ.get('SEED', '1')}"], environment()
+)
+
 
 class KillTests(SynchronousTestCase):
+    #: Begun while other tests run: it mostly waits.
+    long_runs = {"test_kill": _KILLS_RUN}
+
     def test_kill(self) -> None:
         """``kill -9`` at random moments under load of four writers and three readers."""
-        story = run_story(Path(self.mktemp()), KILLS, seed=int(os.environ.get("SEED", "1")))
+        out, errors, status = _KILLS_RUN.result(400)
+        self.assertEqual(status, 0, out + errors)
 
-        acknowledged = sum(len(writer.acknowledged) for writer in story.writers)
-
-        self.assertGreater(acknowledged, 10 * KILLS, "there was no load")
-        self.assertGreater(sum(reader.connections for reader in story.readers), KILLS)
+        summary = re.search(rf"^{KILLS} kills: (\d+) acknowledged, .* over (\d+) connections\.", out, re.M)
+        assert summary is not None, out
+        self.assertGreater(int(summary[1]), 10 * KILLS, "there was no load")
+        self.assertGreater(int(summary[2]), KILLS)
 
     def test_the_judge_sees(self) -> None:
         """The test of the test: each kind of broken promise is noticed."""

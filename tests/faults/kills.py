@@ -280,7 +280,8 @@ class Story:
         repeated = sum(writer.repeated for writer in self.writers)
         return (
             f"{acknowledged} acknowledged, {repeated} of them after they had been kept before a kill, "
-            f"{len(self.readers[0].events)} read by each of {len(self.readers)}"
+            f"{len(self.readers[0].events)} read by each of {len(self.readers)} over "
+            f"{sum(reader.connections for reader in self.readers)} connections"
         )
 
 
