@@ -12,7 +12,7 @@ from pathlib import Path
 from twisted.internet.defer import succeed
 
 from tests.harness.serving import ROOT
-from tests.test_stores_sqlite import SQLiteCase
+from tests.harness.sqlite_files import SQLiteCase
 from twisted_chat.cli.main import run
 from twisted_chat.cli.options import parser
 from twisted_chat.cli.output import CommandContext, Status

@@ -7,8 +7,8 @@ from collections import deque
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 
-from tests.store_contract import token
-from tests.test_stores_sqlite import FileCase
+from tests.harness.sqlite_files import FileCase
+from tests.store_contract.case import token
 from twisted_chat.errors import Unavailable
 from twisted_chat.interfaces import TokenRecord
 from twisted_chat.stores.sqlite.store import SQLiteStore

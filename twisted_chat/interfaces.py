@@ -1,6 +1,6 @@
 """The interfaces between the parts: the store contract, how a connection looks to a session, how edges hand over to one another.
 
-Implementations import this module, never one another.  ``tests/store_contract.py`` runs on every store.  All Deferreds fire in the
+Implementations import this module, never one another.  ``tests/store_contract`` runs on every store.  All Deferreds fire in the
 reactor's thread.
 """
 

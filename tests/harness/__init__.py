@@ -7,6 +7,7 @@ In memory, without sockets and without waiting:
 * ``http_memory``: bytes of a request in, bytes of an answer out; for ``test_web_*``
 * ``http_chat``: a test case with all of HTTP before a chat, on ``http_memory``; for ``test_web_*``
 * ``ws_memory``: frames, and a WebSocket on Twisted's real transport over a socket that is an object; for ``test_websocket_*``
+* ``sqlite_files``: a database file, and stores on it; for ``test_stores_sqlite*``
 * ``hiding``: attributes of Twisted that are missing for the server; for ``test_internals_*``
 * ``twisted_chat.testing.MemoryChat``: the whole server and the public client, with faults; for ``test_client_*``
 

@@ -1,0 +1,64 @@
+"""The store contract as stories; every store's test module runs them on its store.
+
+``StoreContract`` is what all stores promise, ``DurableContract`` what those promise that outlive their process.
+"""
+
+from __future__ import annotations
+
+from tests.store_contract.amending import AmendingContract
+from tests.store_contract.appending import AppendingContract
+from tests.store_contract.case import ALICE, delete, edit, raw, reaction, say, token
+from tests.store_contract.histories import HistoriesContract
+from tests.store_contract.reading import ReadingContract
+from tests.store_contract.records import RecordsContract
+from twisted_chat.events import Cursor, NewTopic
+from twisted_chat.interfaces import Duplicate, Opened, RoomRecord
+
+
+class StoreContract(AppendingContract, AmendingContract, ReadingContract, RecordsContract, HistoriesContract):
+    """What every store promises."""
+
+
+class DurableContract(StoreContract):
+    """What is kept over a restart: everything."""
+
+    def restart(self) -> Opened:
+        self.close()
+        self.store = self.make_store()
+        return self.open()
+
+    def between(self) -> None:
+        self.restart()
+
+    def test_a_restart_changes_nothing(self) -> None:
+        self.appended("a", say("1", key="k"), say("2"), edit(1, "one"), reaction(2), raw(b"\x00"), NewTopic(ALICE, None, "tea"))
+        self.appended("b", say("x"), say("y"), delete(1))
+        self.successResultOf(self.store.archive("b", True))
+        self.successResultOf(self.store.mark_read("u1", "a", 2))
+        self.successResultOf(self.store.create_token(token(1), b"1" * 32))
+        self.purge("b", 2)
+        logs, pages = [self.log(room) for room in "ab"], [self.page(room) for room in "ab"]
+        records = [self.purge(room) for room in "ab"]
+
+        self.successResultOf(self.store.save_cursor("hook", "a", Cursor(self.opened.epoch, 2, "x-2")))
+
+        opened = self.restart()
+
+        self.assertEqual(self.successResultOf(self.store.load_cursors("hook")), {"a": Cursor(self.opened.epoch, 2, "x-2")})
+        self.assertEqual((opened.epoch, opened.secret), (self.opened.epoch, self.opened.secret))
+        self.assertEqual(sorted(opened.rooms, key=lambda room: room.name), records)
+        self.assertEqual([self.log(room) for room in "ab"], logs)
+        self.assertEqual([self.page(room) for room in "ab"], pages)
+        self.assertEqual(self.successResultOf(self.store.read_marks("u1")), {"a": 2})
+        self.assertEqual(self.successResultOf(self.store.list_tokens()), [token(1)])
+        self.assertEqual(self.append("a", say("1", key="k")), [Duplicate(logs[0][0])])
+        [event] = self.appended("a", say("next"))
+        self.assertEqual(event.seq, 7)
+
+    def test_an_emptied_room_goes_on_counting_after_a_restart(self) -> None:
+        events = self.appended("lobby", say("1"), say("2"))
+        self.purge("lobby", 0)
+        [record] = self.restart().rooms
+        self.assertEqual(record, RoomRecord("lobby", 3, 2, events[1].id))
+        [event] = self.appended("lobby", say("3"))
+        self.assertEqual(event.seq, 3)

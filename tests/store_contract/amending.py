@@ -1,0 +1,124 @@
+"""The contract of amendments: edits, deletions, reactions, topics."""
+
+from __future__ import annotations
+
+from tests.store_contract.case import ALICE, BEGIN, BOB, CAROL, StoreCase, delete, edit, raw, reaction, say
+from twisted_chat.core import amendments
+from twisted_chat.errors import Conflict, Forbidden, Gone, LimitReached, NoSuchEvent
+from twisted_chat.events import (
+    Deleted,
+    Edited,
+    Message,
+    NewTopic,
+    Reacted,
+    Reaction,
+    TopicSet,
+)
+from twisted_chat.interfaces import Appended, Duplicate
+
+
+class AmendingContract(StoreCase):
+    def test_edit(self) -> None:
+        message, edited = self.appended("lobby", say("x"), edit(1, "y", key="e"))
+        self.assertEqual(edited, Edited(2, edited.id, int(BEGIN * 1000), ALICE, "e", of=1, revision=2, text="y"))
+        self.assertEqual(self.event("lobby", 1), message, "the log shows what was said first")
+        [shown] = self.page("lobby").events
+        self.assertEqual(shown, amendments.fold(message, edited))  # type: ignore[arg-type]
+
+    def test_edits_count_revisions(self) -> None:
+        self.appended("lobby", say("x"), edit(1, "y"), edit(1, "z", revision=2))
+        self.refused("lobby", edit(1, "late", revision=2), Conflict)
+        self.refused("lobby", edit(1, "not mine", revision=3, by=BOB), Forbidden)
+        [shown] = self.page("lobby").events
+        assert isinstance(shown, Message)
+        self.assertEqual((shown.text, shown.revision, shown.edited_at), ("z", 3, int(BEGIN * 1000)))
+
+    def test_amending_what_is_no_message(self) -> None:
+        self.appended("lobby", say("x"), edit(1, "y"), NewTopic(ALICE, None, "tea"), reaction(1))
+        for of in (0, -1, 2, 3, 4, 5, 6, 99):
+            self.refused("lobby", edit(of, "z"), NoSuchEvent)
+            self.refused("lobby", delete(of), NoSuchEvent)
+            self.refused("lobby", reaction(of), NoSuchEvent)
+        self.refused("nowhere", edit(1, "z"), NoSuchEvent)
+
+    def test_delete_leaves_a_tombstone_and_takes_all_texts(self) -> None:
+        self.appended(
+            "lobby", say("secret one", key="k"), say("stays"), edit(1, "secret two"), edit(1, "secret three", revision=2)
+        )
+        self.appended("lobby", reaction(1), delete(1))
+        log = self.log("lobby")
+        self.assertEqual([event.seq for event in log], [1, 2, 3, 4, 5, 6])
+        self.assertEqual(log[0], Message(1, log[0].id, log[0].at, ALICE, "k", gone=True))
+        self.assertEqual(log[2], Edited(3, log[2].id, log[2].at, ALICE, of=1, revision=2, text=None))
+        self.assertEqual(log[3], Edited(4, log[3].id, log[3].at, ALICE, of=1, revision=3, text=None))
+        self.assertEqual(log[5], Deleted(6, log[5].id, log[5].at, ALICE, of=1))
+        self.assertEqual(list(self.page("lobby").events), log[:2])
+        for new_event in (edit(1, "back", revision=3), reaction(1, "🎉"), delete(1)):
+            self.refused("lobby", new_event, Gone)
+
+    def test_delete_takes_data(self) -> None:
+        self.appended("lobby", raw(b"secret"), delete(1))
+        [message, _] = self.log("lobby")
+        self.assertEqual(message, Message(1, message.id, message.at, ALICE, gone=True))
+
+    def test_who_may_delete(self) -> None:
+        self.appended("lobby", say("x"), say("y"))
+        self.refused("lobby", delete(1, BOB), Forbidden)
+        self.appended("lobby", delete(1, BOB, any_author=True), delete(2))
+
+    def test_reactions(self) -> None:
+        self.appended("lobby", say("x"))
+        [put] = self.appended("lobby", reaction(1, "👍", by=BOB, key="r"))
+        self.assertEqual(put, Reacted(2, put.id, put.at, BOB, "r", of=1, emoji="👍", on=True))
+        self.appended("lobby", reaction(1, "🎉", by=ALICE), reaction(1, "👍", by=ALICE), reaction(1, "👍", by=ALICE))
+        [shown] = self.page("lobby").events
+        assert isinstance(shown, Message)
+        self.assertEqual(shown.reactions, (Reaction("👍", ("u2", "u1")), Reaction("🎉", ("u1",))))
+        self.appended(
+            "lobby", reaction(1, "👍", on=False, by=BOB), reaction(1, "👍", by=BOB), reaction(1, "🎉", on=False, by=ALICE)
+        )
+        [shown] = self.page("lobby").events
+        assert isinstance(shown, Message)
+        self.assertEqual(shown.reactions, (Reaction("👍", ("u1", "u2")),))
+
+    def test_an_emoji_keeps_its_place_while_somebody_holds_it(self) -> None:
+        self.appended("lobby", say("x"), reaction(1, "1", by=ALICE), reaction(1, "2", by=BOB), reaction(1, "1", by=CAROL))
+        self.appended("lobby", reaction(1, "1", on=False, by=ALICE))
+        [shown] = self.page("lobby").events
+        assert isinstance(shown, Message)
+        self.assertEqual(shown.reactions, (Reaction("1", ("u3",)), Reaction("2", ("u2",))))
+        self.appended("lobby", reaction(1, "1", on=False, by=CAROL), reaction(1, "1", by=ALICE))
+        [shown] = self.page("lobby").events
+        assert isinstance(shown, Message)
+        self.assertEqual(shown.reactions, (Reaction("2", ("u2",)), Reaction("1", ("u1",))))
+
+    def test_too_many_different_emoji(self) -> None:
+        self.appended("lobby", say("x"), *(reaction(1, f"e{n}") for n in range(amendments.EMOJI_PER_MESSAGE)))
+        self.refused("lobby", reaction(1, "one more"), LimitReached)
+        self.appended("lobby", reaction(1, "e7", by=CAROL), reaction(1, "e7", on=False), reaction(1, "e8", on=False))
+        self.appended("lobby", reaction(1, "one more"))
+
+    def test_all_in_one_batch_in_its_order(self) -> None:
+        """A message said in a batch can be amended in the same batch."""
+        outcomes = self.append(
+            "lobby",
+            say("one", key="k"),
+            edit(1, "two"),
+            say("again", key="k"),
+            edit(1, "stale"),
+            reaction(1),
+            say("next"),
+            delete(1),
+            edit(1, "late", revision=2),
+            say("last"),
+        )
+        kinds = [type(outcome) for outcome in outcomes]
+        self.assertEqual(kinds, [Appended, Appended, Duplicate, Conflict, Appended, Appended, Appended, Gone, Appended])
+        self.assertEqual([event.seq for event in self.log("lobby")], [1, 2, 3, 4, 5, 6])
+        self.assertEqual(self.texts("lobby"), [None, None, None, "next", None, "last"])
+
+    def test_topic(self) -> None:
+        self.appended("lobby", NewTopic(ALICE, None, "tea"))
+        [topic] = self.appended("lobby", NewTopic(BOB, "k", "cake"))
+        self.assertEqual(topic, TopicSet(2, topic.id, topic.at, BOB, "k", text="cake"))
+        self.assertEqual(self.purge("lobby").topic, "cake")

@@ -1,0 +1,133 @@
+"""The contract of reading: after a number, by pages, and what retention leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.store_contract.case import ALICE, BEGIN, StoreCase, delete, edit, raw, reaction, say
+from twisted_chat.errors import NoSuchEvent
+from twisted_chat.events import (
+    Message,
+    NewTopic,
+    Reaction,
+)
+from twisted_chat.interfaces import Page, RoomRecord
+
+
+class ReadingContract(StoreCase):
+    def test_reading_a_room_that_is_not_there(self) -> None:
+        self.assertEqual(self.log("nowhere"), [])
+        self.assertEqual(self.page("nowhere"), Page((), 0, False, False))
+        self.assertIsNone(self.event("nowhere", 1))
+        self.assertEqual(self.purge("nowhere", 1, 1), RoomRecord("nowhere"))
+
+    def test_read_after_a_number(self) -> None:
+        self.appended("lobby", *(say(str(n)) for n in range(1, 11)))
+        self.assertEqual(self.texts("lobby", 7), ["8", "9", "10"])
+        self.assertEqual(self.texts("lobby", 7, limit=2), ["8", "9"])
+        self.assertEqual(self.log("lobby", 10), [])
+        self.assertEqual(self.log("lobby", 99), [])
+        self.assertIsNone(self.event("lobby", 0))
+        self.assertIsNone(self.event("lobby", 11))
+
+    def test_read_stops_before_too_many_bytes_but_moves_on(self) -> None:
+        self.appended("lobby", say("ä" * 50), raw(bytes(100)), say("x" * 100), say("y"), reaction(1), edit(1, "z" * 100))
+        self.assertEqual(len(self.log("lobby", max_bytes=99)), 1, "the first one always comes")
+        self.assertEqual(len(self.log("lobby", max_bytes=199)), 1)
+        self.assertEqual(len(self.log("lobby", max_bytes=200)), 2)
+        self.assertEqual(len(self.log("lobby", max_bytes=300)), 3)
+        self.assertEqual(len(self.log("lobby", max_bytes=301)), 5)
+        self.assertEqual(len(self.log("lobby", max_bytes=401)), 6)
+        self.assertEqual(len(self.log("lobby", 2, max_bytes=0)), 1)
+
+    # -- pages
+
+    def fill(self) -> None:
+        """Messages 1, 3, 5, 7, 9 with reactions to the first between them, and a topic at 10."""
+        for n in (1, 3, 5, 7, 9):
+            self.appended("lobby", say(str(n)))
+            if n < 9:
+                self.appended("lobby", reaction(1, f"e{n}"))
+        self.appended("lobby", NewTopic(ALICE, None, "tea"))
+
+    def assert_page(self, page: Page, seqs: Sequence[int], more_before: bool, more_after: bool) -> None:
+        self.assertEqual([event.seq for event in page.events], list(seqs))
+        self.assertEqual((page.head, page.more_before, page.more_after), (10, more_before, more_after))
+
+    def test_the_newest_page(self) -> None:
+        self.fill()
+        self.assert_page(self.page("lobby", 3), [7, 9, 10], True, False)
+        self.assert_page(self.page("lobby", 6), [1, 3, 5, 7, 9, 10], False, False)
+        self.assert_page(self.page("lobby", 7), [1, 3, 5, 7, 9, 10], False, False)
+
+    def test_page_before(self) -> None:
+        self.fill()
+        self.assert_page(self.page("lobby", 2, before=7), [3, 5], True, True)
+        self.assert_page(self.page("lobby", 2, before=6), [3, 5], True, True)
+        self.assert_page(self.page("lobby", 2, before=5), [1, 3], False, True)
+        self.assert_page(self.page("lobby", 2, before=1), [], False, True)
+        self.assert_page(self.page("lobby", 2, before=99), [9, 10], True, False)
+
+    def test_page_after(self) -> None:
+        self.fill()
+        self.assert_page(self.page("lobby", 2, after=3), [5, 7], True, True)
+        self.assert_page(self.page("lobby", 2, after=7), [9, 10], True, False)
+        self.assert_page(self.page("lobby", 2, after=10), [], True, False)
+        self.assert_page(self.page("lobby", 2, after=0), [1, 3], False, True)
+
+    def test_page_around(self) -> None:
+        self.fill()
+        self.assert_page(self.page("lobby", 3, around=5), [3, 5, 7], True, True)
+        self.assert_page(self.page("lobby", 4, around=5), [3, 5, 7, 9], True, True)
+        self.assert_page(self.page("lobby", 1, around=5), [5], True, True)
+        self.assert_page(self.page("lobby", 4, around=1), [1, 3, 5, 7], False, True)
+        self.assert_page(self.page("lobby", 4, around=10), [5, 7, 9, 10], True, False)
+        self.assert_page(self.page("lobby", 9, around=99), [1, 3, 5, 7, 9, 10], False, False)
+
+    def test_a_page_shows_reactions_of_the_messages_on_it(self) -> None:
+        self.fill()
+        [first] = self.page("lobby", 1, after=0).events
+        assert isinstance(first, Message)
+        self.assertEqual(first.reactions, tuple(Reaction(f"e{n}", ("u2",)) for n in (1, 3, 5, 7)))
+
+    # -- retention
+
+    def test_keep_the_newest(self) -> None:
+        events = self.appended("lobby", *(say(str(n), key=f"k{n}") for n in range(1, 11)))
+        self.assertEqual(self.purge("lobby", 4), RoomRecord("lobby", 7, 10, events[-1].id))
+        self.assertEqual(self.log("lobby"), events[6:])
+        self.assertEqual(self.log("lobby", 3), events[6:])
+        self.assertEqual(self.log("lobby", 8), events[8:])
+        self.assertIsNone(self.event("lobby", 6))
+        self.assertEqual(self.page("lobby"), Page(tuple(events[6:]), 10, False, False))
+        self.refused("lobby", edit(6, "x"), NoSuchEvent)
+        self.assertEqual(self.purge("lobby", 4).first, 7)
+        self.assertEqual(self.purge("lobby", 100).first, 7)
+
+    def test_keep_the_young(self) -> None:
+        for n in range(5):
+            self.appended("lobby", say(str(n)), say(str(n)))
+            self.clock.advance(10)
+        cut = int((BEGIN + 20) * 1000)
+        self.assertEqual(self.purge("lobby", None, cut).first, 5)
+        self.assertEqual(self.purge("lobby", 100, cut + 1).first, 7)
+        self.assertEqual(self.purge("lobby", 3, cut + 1).first, 8)
+
+    def test_a_purged_room_goes_on_counting(self) -> None:
+        events = self.appended("lobby", say("1", key="k"), say("2"), NewTopic(ALICE, None, "tea"))
+        self.assertEqual(self.purge("lobby", 0), RoomRecord("lobby", 4, 3, events[2].id, "tea"))
+        self.assertEqual(self.log("lobby"), [])
+        self.assertEqual(self.page("lobby"), Page((), 3, False, False))
+        [again] = self.appended("lobby", say("again", key="k"))
+        self.assertEqual(again.seq, 4)
+        self.assertEqual(self.log("lobby"), [again])
+
+    def test_purging_takes_the_present_state_with_it(self) -> None:
+        self.appended("lobby", say("1"), say("2"), edit(1, "one"), edit(2, "two"), reaction(1), reaction(2))
+        self.purge("lobby", 5)
+        [shown] = self.page("lobby").events
+        assert isinstance(shown, Message)
+        self.assertEqual((shown.seq, shown.text, len(shown.reactions)), (2, "two", 1))
+        self.refused("lobby", edit(1, "again", revision=2), NoSuchEvent)
+        self.appended("lobby", edit(2, "second", revision=2), delete(2))
+        self.assertEqual([event.seq for event in self.log("lobby")], [2, 3, 4, 5, 6, 7, 8])
