@@ -16,7 +16,7 @@ from tests.store_contract.case import ALICE, BOB, delete, edit, raw, reaction, s
 from twisted_chat.errors import Unavailable
 from twisted_chat.events import NewMessage, NewReaction
 from twisted_chat.interfaces import Append, Appended, Duplicate
-from twisted_chat.stores import common
+from twisted_chat.stores import pages
 from twisted_chat.stores.sqlite import append, connection, database, queries, writer
 from twisted_chat.stores.sqlite.database import schema_steps
 from twisted_chat.stores.sqlite.store import SQLiteStore
@@ -93,7 +93,7 @@ class StatementTests(SQLiteCase):
 
     def test_the_search_for_repeated_keys_uses_the_index(self) -> None:
         with closing(connection.connect(self.path, "ro")) as reader:
-            plan = reader.execute(f"EXPLAIN QUERY PLAN {append._REPEATED}", {"rows": "[]", "packed": b""}).fetchall()
+            plan = reader.execute(f"EXPLAIN QUERY PLAN {append.REPEATED}", {"rows": "[]", "packed": b""}).fetchall()
         self.assertIn("SEARCH e USING INDEX event_key (room=? AND author=? AND key=?)", [step[-1] for step in plan])
 
 
@@ -200,10 +200,10 @@ class ByHand:
     def __init__(self) -> None:
         self.waiting: list[Work] = []
 
-    def do(self, work: Work) -> None:
+    def run(self, work: Work) -> None:
         self.waiting.append(work)
 
-    def quit(self) -> None:
+    def finish(self) -> None:
         pass
 
     def go(self) -> None:
@@ -292,7 +292,7 @@ class PageTests(SQLiteCase):
 
         with closing(connection.connect(path, "rw")) as reader:
             reader.set_progress_handler(count, 1)
-            page = queries.page(reader, "lobby", 10, common.place(10, None, None, None))
+            page = queries.page(reader, "lobby", 10, pages.place(10, None, None, None))
         self.assertEqual(len(page.events), 10)
         self.successResultOf(store.close())
         return steps

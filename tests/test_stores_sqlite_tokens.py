@@ -21,13 +21,13 @@ class ReadsByHand:
     def __init__(self) -> None:
         self.waiting: deque[Work] = deque()
 
-    def do(self, work: Work) -> None:
+    def run(self, work: Work) -> None:
         self.waiting.append(work)
 
     def go(self) -> None:
         self.waiting.popleft()()
 
-    def quit(self) -> None:
+    def finish(self) -> None:
         pass
 
 

@@ -333,11 +333,11 @@ class HeldStore:
             return work()
         answer: Deferred[Any] = Deferred()
 
-        def do() -> None:
+        def run() -> None:
             result = work()
             self._done.append(partial(result.addCallbacks, answer.callback, answer.errback))
 
-        self._held.append((name, do))
+        self._held.append((name, run))
         return answer
 
     def append(self, batch: Sequence[Append]) -> Deferred[list[list[Outcome]]]:

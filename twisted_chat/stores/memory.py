@@ -31,8 +31,8 @@ from twisted_chat.events import (
     TopicSet,
 )
 from twisted_chat.interfaces import Append, Appended, Duplicate, Opened, Outcome, Page, RoomRecord, TokenRecord
-from twisted_chat.stores import common
-from twisted_chat.stores.common import BATCH_LENGTH, EPOCH_LENGTH, RandomBytes, crockford
+from twisted_chat.stores import pages
+from twisted_chat.stores.random_ids import BATCH_LENGTH, EPOCH_LENGTH, RandomBytes, random_text
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class MemoryStore:
     def __init__(self, clock: IReactorTime, random_bytes: RandomBytes = secrets.token_bytes) -> None:
         self._clock = clock
         self._random_bytes = random_bytes
-        self._epoch = crockford(random_bytes, EPOCH_LENGTH)
+        self._epoch = random_text(random_bytes, EPOCH_LENGTH)
         self._secret = random_bytes(32)
         self._open = False
         self._logs: dict[str, _Log] = {}
@@ -90,7 +90,7 @@ class MemoryStore:
 
     def _append(self, append: Append) -> list[Outcome]:
         at = int(self._clock.seconds() * 1000)
-        return self._made(append.room).append(append.new_events, at, crockford(self._random_bytes, BATCH_LENGTH))
+        return self._made(append.room).append(append.new_events, at, random_text(self._random_bytes, BATCH_LENGTH))
 
     def read(self, room: str, after: int, limit: int, max_bytes: int) -> Deferred[list[Event]]:
         return self._answer(lambda: self._seen(room).read(after, limit, max_bytes))
@@ -98,7 +98,7 @@ class MemoryStore:
     def page(
         self, room: str, limit: int, *, before: int | None = None, after: int | None = None, around: int | None = None
     ) -> Deferred[Page]:
-        return self._answer(lambda: self._seen(room).page(limit, common.place(limit, before, after, around)))
+        return self._answer(lambda: self._seen(room).page(limit, pages.place(limit, before, after, around)))
 
     def event(self, room: str, seq: int) -> Deferred[Event | None]:
         return self._answer(lambda: self._seen(room).event(seq))
@@ -299,10 +299,10 @@ class _Log:
             events.append(event)
         return events
 
-    def page(self, limit: int, where: common.Place) -> Page:
+    def page(self, limit: int, where: pages.Place) -> Page:
         older = _first(self._shown(where.pivot, -1), where.older + 1)
         newer = _first(self._shown(where.pivot + 1, 1), where.newer + 1)
-        events, more_before, more_after = common.cut(where, limit, older, newer)
+        events, more_before, more_after = pages.cut(where, limit, older, newer)
         return Page(tuple(events), self.head, more_before, more_after)
 
     def _shown(self, begin: int, step: int) -> Iterator[Event]:

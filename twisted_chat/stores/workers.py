@@ -22,9 +22,9 @@ class CallInReactor(Protocol):
 class Worker(Protocol):
     """Does what it is given, in that order if it has one thread.  What it is given must not raise."""
 
-    def do(self, work: Work) -> None: ...
+    def run(self, work: Work) -> None: ...
 
-    def quit(self) -> None:
+    def finish(self) -> None:
         """Finish what was given before and end."""
 
 
@@ -42,10 +42,10 @@ class Threads:
             work()
             del work  # what it held need not live until the next comes
 
-    def do(self, work: Work) -> None:
+    def run(self, work: Work) -> None:
         self._queue.put(work)
 
-    def quit(self) -> None:
+    def finish(self) -> None:
         for _ in range(self._count):
             self._queue.put(None)
 
@@ -53,10 +53,10 @@ class Threads:
 class AtOnce:
     """Does everything in the caller's thread: for the command line and for tests."""
 
-    def do(self, work: Work) -> None:
+    def run(self, work: Work) -> None:
         work()
 
-    def quit(self) -> None:
+    def finish(self) -> None:
         pass
 
 

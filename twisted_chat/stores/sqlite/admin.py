@@ -63,7 +63,7 @@ class Shared:
             if steps_taken(connection, self.path) != len(self._steps):
                 raise StoreError(f"{self.path} is in use by a server of another version; use the command of that version")
 
-    def _do(self, work: Callable[[sqlite3.Connection], T]) -> Deferred[T]:
+    def _with_connection(self, work: Callable[[sqlite3.Connection], T]) -> Deferred[T]:
         try:
             with closing(connect(self.path, "rw")) as connection:
                 return succeed(work(connection))
@@ -77,19 +77,19 @@ class SharedTokens(Shared):
     """The token part of the store contract."""
 
     def create_token(self, record: TokenRecord, secret_hash: bytes) -> Deferred[None]:
-        return self._do(lambda connection: tokens.create(connection, record, secret_hash))
+        return self._with_connection(lambda connection: tokens.create(connection, record, secret_hash))
 
     def find_token(self, secret_hash: bytes) -> Deferred[TokenRecord | None]:
-        return self._do(lambda connection: tokens.find(connection, secret_hash))
+        return self._with_connection(lambda connection: tokens.find(connection, secret_hash))
 
     def list_tokens(self) -> Deferred[list[TokenRecord]]:
-        return self._do(tokens.every)
+        return self._with_connection(tokens.every)
 
     def revoke_token(self, token_id: str, now_ms: int) -> Deferred[TokenRecord | None]:
-        return self._do(lambda connection: tokens.revoke(connection, token_id, now_ms))
+        return self._with_connection(lambda connection: tokens.revoke(connection, token_id, now_ms))
 
     def revoked_since(self, since_ms: int) -> Deferred[list[str]]:
-        return self._do(lambda connection: tokens.revoked_since(connection, since_ms))
+        return self._with_connection(lambda connection: tokens.revoked_since(connection, since_ms))
 
 
 class SharedRooms(Shared):
@@ -97,15 +97,15 @@ class SharedRooms(Shared):
 
     def list_rooms(self) -> Deferred[list[RoomRecord]]:
         """All of them, by name."""
-        return self._do(lambda connection: [room.record() for _, room in sorted(load_rooms(connection).items())])
+        return self._with_connection(lambda connection: [room.record() for _, room in sorted(load_rooms(connection).items())])
 
     def create_room(self, name: str) -> Deferred[bool]:
         """Whether it is new."""
-        return self._do(lambda connection: _made(connection, name))
+        return self._with_connection(lambda connection: _made(connection, name))
 
     def archive_room(self, name: str, archived: bool) -> Deferred[bool]:
         """False if there is none of that name."""
-        return self._do(lambda connection: _archived(connection, name, archived))
+        return self._with_connection(lambda connection: _archived(connection, name, archived))
 
 
 def _made(connection: sqlite3.Connection, name: str) -> bool:

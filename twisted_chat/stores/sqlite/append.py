@@ -30,7 +30,7 @@ from twisted_chat.events import (
     TopicSet,
 )
 from twisted_chat.interfaces import Append, Appended, Duplicate, Outcome
-from twisted_chat.stores.common import BATCH_LENGTH, RandomBytes, crockford
+from twisted_chat.stores.random_ids import BATCH_LENGTH, RandomBytes, random_text
 from twisted_chat.stores.sqlite.rows import (
     DELETE,
     EDIT,
@@ -52,7 +52,7 @@ from twisted_chat.stores.sqlite.rows import (
 #: (room, author, key)
 Key: TypeAlias = tuple[int, str, str]
 
-_REPEATED = f"""
+REPEATED = f"""
 WITH wanted AS MATERIALIZED (
     SELECT key AS number, value ->> 0 AS room, {text_piece(1)} AS author, {text_piece(3)} AS name FROM json_each(:rows))
 SELECT {json_array("found")} FROM (
@@ -118,7 +118,7 @@ class AppendAny:
             return
         packed = bytearray()
         rows = encode([(room, *pack(packed, (author, key))) for room, author, key in keys]).decode()
-        [found] = self._execute(_REPEATED, {"rows": rows, "packed": bytes(packed)}).fetchone()
+        [found] = self._execute(REPEATED, {"rows": rows, "packed": bytes(packed)}).fetchone()
         for number, event in _decode_found(found):
             self._remember(keys[number], event)
 
@@ -129,7 +129,7 @@ class AppendAny:
     def _append(self, append: Append) -> list[Outcome]:
         if not append.new_events:
             return []
-        batch = crockford(self._random_bytes, BATCH_LENGTH)
+        batch = random_text(self._random_bytes, BATCH_LENGTH)
         return [self._outcome(self._room(append.room), new_event, batch) for new_event in append.new_events]
 
     def _outcome(self, room: RoomRow, new_event: NewEvent, batch: str) -> Outcome:

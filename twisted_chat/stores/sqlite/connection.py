@@ -14,6 +14,8 @@ from urllib.parse import quote
 
 from twisted_chat.interfaces import StoreError
 
+T = TypeVar("T")
+
 #: ``->>`` came with 3.38.
 SQLITE_FLOOR = (3, 38, 0)
 
@@ -149,9 +151,6 @@ class FileLock:
         """Release the lock; the file stays, because removing it would race with the next server's opening it."""
         os.ftruncate(self._file, 0)
         os.close(self._file)
-
-
-T = TypeVar("T")
 
 
 class Readers:

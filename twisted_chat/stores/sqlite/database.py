@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import TypeVar
 
 from twisted_chat.interfaces import Opened, StoreError
-from twisted_chat.stores.common import EPOCH_LENGTH, RandomBytes, crockford
+from twisted_chat.stores.random_ids import EPOCH_LENGTH, RandomBytes, random_text
 from twisted_chat.stores.sqlite.backup import backup
 from twisted_chat.stores.sqlite.connection import (
     FileLock,
@@ -26,6 +26,11 @@ from twisted_chat.stores.sqlite.writer import Log
 
 #: "twch" in ASCII.
 APPLICATION_ID = 0x74776368
+
+#: Bytes up to which the whole file is checked at each start: some 0.2 s.  Larger ones are checked by their backups.
+CHECKED_BYTES = 67_108_864
+
+T = TypeVar("T")
 
 
 def schema_steps() -> list[str]:
@@ -77,12 +82,6 @@ def _take(connection: sqlite3.Connection, number: int, sql: str) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-
-
-#: Bytes up to which the whole file is checked at each start: some 0.2 s.  Larger ones are checked by their backups.
-CHECKED_BYTES = 67_108_864
-
-T = TypeVar("T")
 
 
 class Database:
@@ -201,7 +200,7 @@ def _check(connection: sqlite3.Connection, path: str) -> None:
 
 def _identity(connection: sqlite3.Connection, random_bytes: RandomBytes) -> tuple[str, bytes]:
     """The epoch and the secret of this database, made when it is new."""
-    made = {"epoch": crockford(random_bytes, EPOCH_LENGTH), "secret": random_bytes(32)}
+    made = {"epoch": random_text(random_bytes, EPOCH_LENGTH), "secret": random_bytes(32)}
     for name, value in made.items():
         connection.execute("INSERT OR IGNORE INTO meta (name, value) VALUES (?, ?)", (name, value))
     kept = dict(connection.execute("SELECT name, value FROM meta"))

@@ -8,7 +8,7 @@ from msgspec.json import Decoder
 
 from twisted_chat.events import Event, Message, Reaction
 from twisted_chat.interfaces import Page
-from twisted_chat.stores import common
+from twisted_chat.stores import pages
 from twisted_chat.stores.sqlite.rows import ENTRY, MESSAGE, TOPIC, decode_event, decode_events, json_array
 
 _ROOM = "(SELECT id FROM room WHERE name = :room)"
@@ -77,13 +77,13 @@ def event(connection: sqlite3.Connection, room: str, seq: int) -> Event | None:
     return None if row is None else decode_event(row[0])
 
 
-def page(connection: sqlite3.Connection, room: str, limit: int, where: common.Place) -> Page:
+def page(connection: sqlite3.Connection, room: str, limit: int, where: pages.Place) -> Page:
     bounds = {"room": room, "pivot": _bound(where.pivot), "older": where.older, "newer": where.newer}
     row = connection.execute(_PAGE, bounds).fetchone()
     if row is None:
         return Page((), 0, False, False)
     head, older, newer, puts = row
-    events, more_before, more_after = common.cut(where, limit, decode_events(older), decode_events(newer))
+    events, more_before, more_after = pages.cut(where, limit, decode_events(older), decode_events(newer))
     _put_reactions(events, _decode_puts(puts))
     return Page(tuple(events), head, more_before, more_after)
 
@@ -105,7 +105,7 @@ def read_marks(connection: sqlite3.Connection, user: str) -> dict[str, int]:
 
 def _bound(number: int) -> int:
     """Clients may send larger numbers than SQLite has."""
-    return max(-1, min(number, common.END))
+    return max(-1, min(number, pages.END))
 
 
 def rooms(connection: sqlite3.Connection) -> dict[str, bool]:

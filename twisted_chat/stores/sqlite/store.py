@@ -19,8 +19,8 @@ from twisted.python.failure import Failure
 from twisted_chat.errors import Unavailable
 from twisted_chat.events import Cursor, Event
 from twisted_chat.interfaces import Append, Opened, Outcome, Page, RoomRecord, TokenRecord
-from twisted_chat.stores import common
-from twisted_chat.stores.common import RandomBytes
+from twisted_chat.stores import pages
+from twisted_chat.stores.random_ids import RandomBytes
 from twisted_chat.stores.sqlite import cursors, queries, tokens
 from twisted_chat.stores.sqlite.connection import Readers, describe
 from twisted_chat.stores.sqlite.database import Database, schema_steps
@@ -72,26 +72,26 @@ class SQLiteStore:
     # -- beginning and end
 
     def open(self) -> Deferred[Opened]:
-        return self._in(self._writer, self._database.open).addCallbacks(self._opened, self._not_opened)
+        return self._in_thread(self._writer, self._database.open).addCallbacks(self._opened, self._not_opened)
 
     def _opened(self, opened: Opened) -> Opened:
         self._open = True
         return opened
 
     def _not_opened(self, failure: Failure) -> Failure:
-        self._quit(None)
+        self._finish_workers(None)
         return failure
 
     def close(self) -> Deferred[None]:
         if not self._open:
             return succeed(None)
         self._open = False
-        closing = self._in(self._readers, self._connections.close)
-        return closing.addCallback(lambda _: self._in(self._writer, self._database.close)).addBoth(self._quit)
+        closing = self._in_thread(self._readers, self._connections.close)
+        return closing.addCallback(lambda _: self._in_thread(self._writer, self._database.close)).addBoth(self._finish_workers)
 
-    def _quit(self, result: T) -> T:
-        self._readers.quit()
-        self._writer.quit()
+    def _finish_workers(self, result: T) -> T:
+        self._readers.finish()
+        self._writer.finish()
         return result
 
     # -- the logs
@@ -101,16 +101,16 @@ class SQLiteStore:
         return self._write(lambda _, log: log.append(batch, at))
 
     def read(self, room: str, after: int, limit: int, max_bytes: int) -> Deferred[list[Event]]:
-        return self._ask(lambda connection: queries.read(connection, room, after, limit, max_bytes))
+        return self._read(lambda connection: queries.read(connection, room, after, limit, max_bytes))
 
     def page(
         self, room: str, limit: int, *, before: int | None = None, after: int | None = None, around: int | None = None
     ) -> Deferred[Page]:
-        where = common.place(limit, before, after, around)
-        return self._ask(lambda connection: queries.page(connection, room, limit, where))
+        where = pages.place(limit, before, after, around)
+        return self._read(lambda connection: queries.page(connection, room, limit, where))
 
     def event(self, room: str, seq: int) -> Deferred[Event | None]:
-        return self._ask(lambda connection: queries.event(connection, room, seq))
+        return self._read(lambda connection: queries.event(connection, room, seq))
 
     def purge(self, room: str, keep_events: int | None, keep_after_ms: int | None) -> Deferred[RoomRecord]:
         return Deferred.fromCoroutine(self._purge(room, keep_events, keep_after_ms))
@@ -125,14 +125,14 @@ class SQLiteStore:
         return self._write(lambda _, log: log.archive(room, archived))
 
     def rooms(self) -> Deferred[dict[str, bool]]:
-        return self._ask(queries.rooms)
+        return self._read(queries.rooms)
 
     def follow(self, on_news: Callable[[Mapping[str, int]], None]) -> Callable[[], None]:
         """There are no news: the lock of the file keeps every other server away, and the command line writes no events."""
         return lambda: None
 
     def load_cursors(self, reader: str) -> Deferred[dict[str, Cursor]]:
-        return self._ask(lambda connection: cursors.load(connection, reader))
+        return self._read(lambda connection: cursors.load(connection, reader))
 
     def save_cursor(self, reader: str, room: str, cursor: Cursor, *, rewind: bool = False) -> Deferred[None]:
         return self._write(lambda connection, _: cursors.save(connection, reader, room, cursor, rewind))
@@ -175,7 +175,7 @@ class SQLiteStore:
             mark.errback(failure)
 
     def read_marks(self, user: str) -> Deferred[dict[str, int]]:
-        return self._ask(lambda connection: queries.read_marks(connection, user))
+        return self._read(lambda connection: queries.read_marks(connection, user))
 
     # -- tokens
 
@@ -195,7 +195,7 @@ class SQLiteStore:
         self._looking_up = bool(waiting)
         if waiting:
             hashes = [secret_hash for secret_hash, _ in waiting]
-            self._ask(lambda connection: tokens.find_all(connection, hashes)).addCallbacks(
+            self._read(lambda connection: tokens.find_all(connection, hashes)).addCallbacks(
                 self._looked_up, self._not_looked_up, callbackArgs=(waiting,), errbackArgs=(waiting,)
             )
 
@@ -210,20 +210,20 @@ class SQLiteStore:
             found.errback(failure)
 
     def list_tokens(self) -> Deferred[list[TokenRecord]]:
-        return self._ask(tokens.every)
+        return self._read(tokens.every)
 
     def revoke_token(self, token_id: str, now_ms: int) -> Deferred[TokenRecord | None]:
         return self._write(lambda connection, _: tokens.revoke(connection, token_id, now_ms))
 
     def revoked_since(self, since_ms: int) -> Deferred[list[str]]:
-        return self._ask(lambda connection: tokens.revoked_since(connection, since_ms))
+        return self._read(lambda connection: tokens.revoked_since(connection, since_ms))
 
     # -- there and back
 
     def _write(self, work: Callable[[sqlite3.Connection, Log], T]) -> Deferred[T]:
         if not self._open:
             return fail(Unavailable("the store is closed"))
-        return self._in(self._writer, lambda: self._database.use(work)).addCallbacks(self._kept, self._not_kept)
+        return self._in_thread(self._writer, lambda: self._database.use(work)).addCallbacks(self._kept, self._not_kept)
 
     def _kept(self, result: T) -> T:
         if not self._keeping:
@@ -240,10 +240,10 @@ class SQLiteStore:
             self.log.error("Nothing can be kept in {path}: {cause}", path=self._database.path, cause=describe(error))
         return Failure(Unavailable("the store cannot keep messages now; try again with the same key"))
 
-    def _ask(self, question: Callable[[sqlite3.Connection], T]) -> Deferred[T]:
+    def _read(self, question: Callable[[sqlite3.Connection], T]) -> Deferred[T]:
         if not self._open:
             return fail(Unavailable("the store is closed"))
-        return self._in(self._readers, lambda: self._connections.ask(question)).addErrback(self._not_read)
+        return self._in_thread(self._readers, lambda: self._connections.ask(question)).addErrback(self._not_read)
 
     def _not_read(self, failure: Failure) -> Failure:
         error = failure.value
@@ -252,11 +252,11 @@ class SQLiteStore:
         self.log.error("{path} cannot be read: {cause}", path=self._database.path, cause=describe(error))
         return Failure(Unavailable("the store cannot be read now; try again"))
 
-    def _in(self, worker: Worker, work: Callable[[], T]) -> Deferred[T]:
+    def _in_thread(self, worker: Worker, work: Callable[[], T]) -> Deferred[T]:
         """Do it in the worker's thread; the answer comes in the reactor's."""
         answer: Deferred[T] = Deferred()
 
-        def do() -> None:
+        def run() -> None:
             try:
                 result = work()
             except BaseException:
@@ -264,7 +264,7 @@ class SQLiteStore:
             else:
                 self._call_in_reactor(answer.callback, result)
 
-        worker.do(do)
+        worker.run(run)
         return answer
 
 

@@ -15,7 +15,7 @@ from msgspec.json import encode
 
 from twisted_chat.events import Deleted, Edited, Event, Message, Reacted, TopicSet
 from twisted_chat.interfaces import RoomRecord, StoreError
-from twisted_chat.stores.common import BATCH_LENGTH
+from twisted_chat.stores.random_ids import BATCH_LENGTH
 from twisted_chat.stores.sqlite.connection import FileLock, connect, connect_writer, explain, transaction
 from twisted_chat.stores.sqlite.database import prepare, schema_steps, steps_taken, unwritable
 from twisted_chat.stores.sqlite.rows import DELETE, EDIT, ENTRY, MESSAGE, REACTION, TOPIC, RoomRow, decode_event, load_rooms

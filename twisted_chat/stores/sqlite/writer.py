@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from twisted_chat.events import Message, NewMessage
 from twisted_chat.interfaces import Append, Appended, Outcome, RoomRecord
-from twisted_chat.stores.common import BATCH_LENGTH, RandomBytes, crockford
+from twisted_chat.stores.random_ids import BATCH_LENGTH, RandomBytes, random_text
 from twisted_chat.stores.sqlite.append import AppendAny
 from twisted_chat.stores.sqlite.connection import transaction
 from twisted_chat.stores.sqlite.rows import STATEMENT_ROWS, RoomRow, Row, Run, insert, load_rooms, make_rooms
@@ -62,7 +62,7 @@ class Log:
             answer.append(outcomes)
             if not append.new_events:
                 continue
-            prefix = crockford(self._random_bytes, BATCH_LENGTH)
+            prefix = random_text(self._random_bytes, BATCH_LENGTH)
             seq = room.head
             rows: list[Row] = []
             for new_event in append.new_events:

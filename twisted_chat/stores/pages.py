@@ -6,8 +6,8 @@ each than can be shown, and :func:`cut` answers what is shown and whether there 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -45,19 +45,3 @@ def cut(where: Place, limit: int, older: Sequence[T], newer: Sequence[T]) -> tup
     behind = min(len(newer), where.newer, limit - up_to)
     shown = [*reversed(older[:up_to]), *newer[:behind]]
     return shown, len(older) > up_to, len(newer) > behind
-
-
-#: ``secrets.token_bytes`` or a test's stand-in: that many random bytes.
-RandomBytes: TypeAlias = Callable[[int], bytes]
-
-#: Characters.  30 bits tell one life of a database from another.
-EPOCH_LENGTH = 6
-#: Characters.  50 bits per commit and room: two histories of one room agree at a number by chance once in 10^15.
-BATCH_LENGTH = 10
-
-_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-
-
-def crockford(random_bytes: RandomBytes, length: int) -> str:
-    """``length`` random characters."""
-    return "".join([_ALPHABET[byte & 31] for byte in random_bytes(length)])
