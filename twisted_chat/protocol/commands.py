@@ -1,4 +1,4 @@
-"""``chat.v1.json``: what clients say, as typed structs (``docs/protocol.rst``).
+"""The commands of ``chat.v1.json`` as typed structs (``docs/protocol.rst``).
 
 msgspec decodes and checks in one step; a field that is missing or of the wrong type is named in the error.  Unknown fields are
 ignored.  Integers stay below 2^53.
@@ -14,7 +14,7 @@ from twisted_chat.events import Cursor
 from twisted_chat.limits import DEVICE_CHARS
 from twisted_chat.names import RAW_NAME_MAX
 
-#: What a client numbers its commands with; every command that has one gets exactly one answer.
+#: The client's id of a command; a command that has one gets exactly one answer, with the same id.
 Id: TypeAlias = Union[Annotated[int, Meta(ge=-(2**53) + 1, le=2**53 - 1)], Annotated[str, Meta(max_length=64)]]
 Seq: TypeAlias = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 #: A count, a revision, or the number of an event that there is.
@@ -29,15 +29,15 @@ MAX_JOINED = 4_096
 
 
 class Command(Struct, frozen=True, kw_only=True, tag_field="type", tag=str.lower):
-    """What all commands have."""
+    """The fields of every command."""
 
     id: Id | None = None
 
 
 class Hello(Command, frozen=True):
-    """First of all: who is there and what it can do.
+    """The first command: who the client is and what it supports.
 
-    :ivar device: a random string that the client keeps (8 to 64 characters): the same person for a guest after a reconnect.
+    :ivar device: a random string that the client keeps (8 to 64 characters); it makes a guest the same user after a reconnect.
     """
 
     token: Annotated[str, Meta(max_length=8192)] | None = None
@@ -47,7 +47,7 @@ class Hello(Command, frozen=True):
 
 
 class JoinRoom(Struct, frozen=True, kw_only=True):
-    """Where to read one room from."""
+    """A room to join, and where to read it from."""
 
     room: RoomName
     since: Cursor | None = None
@@ -56,7 +56,7 @@ class JoinRoom(Struct, frozen=True, kw_only=True):
 
 
 class Join(Command, frozen=True):
-    """Be in a room, or in several, and read on from a cursor."""
+    """Join a room or several, and receive the events after a cursor."""
 
     room: RoomName | None = None
     rooms: Annotated[tuple[JoinRoom | RoomName, ...], Meta(max_length=MAX_JOINED)] | None = None
@@ -66,13 +66,13 @@ class Join(Command, frozen=True):
 
 
 class Leave(Command, frozen=True):
-    """Be in the room no more."""
+    """Leave the room."""
 
     room: RoomName
 
 
 class Send(Command, frozen=True):
-    """Say something: ``text``, or ``data`` (base64)."""
+    """Send a message: ``text``, or ``data`` in base64."""
 
     room: RoomName
     key: Key | None = None
@@ -82,7 +82,7 @@ class Send(Command, frozen=True):
 
 
 class Edit(Command, frozen=True):
-    """Give message ``of`` another text; ``revision`` is the one that the person saw."""
+    """Replace the text of message ``of``; ``revision`` is the one that the user has seen."""
 
     room: RoomName
     of: Seq
@@ -92,7 +92,7 @@ class Edit(Command, frozen=True):
 
 
 class Delete(Command, frozen=True):
-    """Take message ``of`` back."""
+    """Delete message ``of``."""
 
     room: RoomName
     of: Seq
@@ -100,7 +100,7 @@ class Delete(Command, frozen=True):
 
 
 class React(Command, frozen=True):
-    """Put an emoji on message ``of``, or take it away (``on`` false)."""
+    """Add an emoji to message ``of``, or remove it (``on`` false)."""
 
     room: RoomName
     of: Seq
@@ -110,7 +110,7 @@ class React(Command, frozen=True):
 
 
 class Topic(Command, frozen=True):
-    """Give the room a topic."""
+    """Set the topic of the room."""
 
     room: RoomName
     text: Annotated[str, Meta(max_length=512)]
@@ -118,11 +118,11 @@ class Topic(Command, frozen=True):
 
 
 class Rooms(Command, frozen=True):
-    """Which rooms there are, as far as this person may know."""
+    """List the rooms that the user may see."""
 
 
 class History(Command, frozen=True):
-    """A page of messages by number, in their present state."""
+    """Read a page of messages by number, with their edits, reactions and deletions applied."""
 
     room: RoomName
     before: Seq | None = None
@@ -132,27 +132,27 @@ class History(Command, frozen=True):
 
 
 class Presence(Command, frozen=True):
-    """Who is in the room; ``on`` asks for changes too, or ends that."""
+    """Read who is in the room; ``on`` subscribes to changes, or unsubscribes."""
 
     room: RoomName
     on: bool | None = None
 
 
 class Typing(Command, frozen=True):
-    """The person is writing; passed on at most once per 3 s."""
+    """The user is typing; passed on at most once in 3 s."""
 
     room: RoomName
 
 
 class Read(Command, frozen=True):
-    """The person has read up to there; a maximum is kept."""
+    """The user has read the room up to number ``seq``; the highest number counts."""
 
     room: RoomName
     seq: Seq
 
 
 class Ping(Command, frozen=True):
-    """A sign of life that wants one back."""
+    """Asks for an answer, to see that the connection works."""
 
 
 class Pong(Command, frozen=True):
@@ -160,7 +160,7 @@ class Pong(Command, frozen=True):
 
 
 class Bye(Command, frozen=True):
-    """The client goes; the server closes with 1000."""
+    """The client leaves; the server closes the connection with 1000."""
 
 
 AnyCommand: TypeAlias = Union[

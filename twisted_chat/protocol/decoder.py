@@ -1,4 +1,4 @@
-"""Text frames of ``chat.v1.json`` as commands, each decoded and checked, or what is wrong with it in a client author's words."""
+"""Decode text frames of ``chat.v1.json`` into commands, each checked, or into an error that names the field."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHOWN_CHARS = 64
 
 
 class Wrong(Struct, frozen=True):
-    """Something that is no command: the id to answer under, if it can be made out, and why."""
+    """Something that is not a valid command: the id to answer with, if it can be read, and the error."""
 
     id: Id | UnsetType
     error: ChatError
@@ -52,7 +52,7 @@ def commands_in(text: bytes) -> Sequence[Decoded]:
 
 
 def _each_of_array(text: bytes) -> Sequence[Decoded]:
-    """Something in the array is wrong: what, is said of each command by itself."""
+    """Decode the commands of an array one by one, because one of them is wrong."""
     try:
         commands = _decode_raw_array(text)
     except _UNDECODABLE as error:

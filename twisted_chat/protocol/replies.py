@@ -1,4 +1,4 @@
-"""``chat.v1.json``: what clients are told (``docs/protocol.rst``).
+"""``chat.v1.json``: the answers and pushes of the server (``docs/protocol.rst``).
 
 A command with an ``id`` gets exactly one answer, ``ok`` or ``error``.  Everything else is a push and has no ``id``.  Fields that
 do not apply are absent.
@@ -16,7 +16,7 @@ from twisted_chat.protocol.commands import Id
 
 
 class Ok(Struct, frozen=True, kw_only=True, tag="ok", tag_field="type"):
-    """Done."""
+    """The command was carried out."""
 
     id: Id
 
@@ -25,7 +25,7 @@ class PostOk(Struct, frozen=True, tag="ok", tag_field="type", gc=False):
     """The event is on disk (in an ephemeral room: it is being delivered).
 
     :ivar event: the id of the event; ``duplicate``: the same key had been kept before, and this is the first result.
-    :ivar at: the server's clock at the event, milliseconds since 1970; servers of before do not tell it.
+    :ivar at: the server's clock at the event, milliseconds since 1970; older servers leave it out.
     """
 
     id: Id
@@ -47,7 +47,7 @@ class ErrorBody(Struct, frozen=True, kw_only=True):
 
 
 def error_body(error: ChatError) -> ErrorBody:
-    """The error as clients see it."""
+    """The fields of an error, as clients receive them."""
     return ErrorBody(
         code=error.code,
         message=error.message,
@@ -57,19 +57,19 @@ def error_body(error: ChatError) -> ErrorBody:
 
 
 class Error(ErrorBody, frozen=True, kw_only=True, tag="error", tag_field="type"):
-    """Not done, and nothing has changed.  ``retry``: the same command with the same key may succeed later."""
+    """The command was refused and has changed nothing.  ``retry``: the same command with the same key may succeed later."""
 
     id: Id | UnsetType = UNSET
 
 
 class Joined(Struct, frozen=True, kw_only=True, rename={"from_": "from"}):
-    """What a join found.
+    """The answer for one room that was joined.
 
-    :ivar head_id: the id of the event at ``head`` (empty at 0): with epoch and head a cursor for who reads from the head.
+    :ivar head_id: the id of the event at ``head`` (empty at 0): with epoch and head it is a cursor at the head.
     :ivar from_: (``from``) the number of the first event that follows; ``head + 1`` if none does.
     :ivar recovered: whether everything after the given cursor follows; if not, ``why``: ``epoch``, ``fork``, ``ahead``,
         ``expired``.
-    :ivar can: what this person may do here.
+    :ivar can: what the user may do in this room.
     """
 
     room: str
@@ -107,7 +107,7 @@ class JoinAllOk(Ok, frozen=True, kw_only=True, tag="ok"):
 class RoomBrief(Struct, frozen=True, kw_only=True):
     """One room in a list.
 
-    :ivar members: connections that are in it.
+    :ivar members: the number of connections that are in the room.
     """
 
     room: str
@@ -117,13 +117,13 @@ class RoomBrief(Struct, frozen=True, kw_only=True):
 
 
 class RoomsOk(Ok, frozen=True, kw_only=True, tag="ok"):
-    """The rooms that this person may see, by name; the first :data:`~twisted_chat.core.json_session.ROOMS_TOLD` of them."""
+    """The rooms that the user may see, by name; the first :data:`~twisted_chat.core.json_session.ROOMS_TOLD` of them."""
 
     rooms: tuple[RoomBrief, ...]
 
 
 class HistoryOk(Ok, frozen=True, kw_only=True, tag="ok"):
-    """A page of messages in their present state, oldest first."""
+    """A page of messages with their edits, reactions and deletions applied, oldest first."""
 
     room: str
     head: int
@@ -133,14 +133,14 @@ class HistoryOk(Ok, frozen=True, kw_only=True, tag="ok"):
 
 
 class ReadOk(Ok, frozen=True, kw_only=True, tag="ok"):
-    """The read mark as it is now, a maximum."""
+    """The read mark of the user, the highest number so far."""
 
     room: str
     seq: int
 
 
 class Me(Struct, frozen=True, kw_only=True):
-    """Who the server takes the client for."""
+    """The user of the connection."""
 
     id: str
     name: str
@@ -155,7 +155,7 @@ class SendRate(Struct, frozen=True, kw_only=True):
 
 
 class WelcomeLimits(Struct, frozen=True, kw_only=True):
-    """The bounds that a client should know (bytes, numbers)."""
+    """The limits that a client should know (bytes, numbers)."""
 
     frame: int
     text: int
@@ -167,7 +167,7 @@ class WelcomeLimits(Struct, frozen=True, kw_only=True):
 class Welcome(Struct, frozen=True, kw_only=True, tag="welcome", tag_field="type"):
     """The answer to hello.
 
-    :ivar read: the person's read marks: room names and numbers.
+    :ivar read: the read marks of the user: room names and numbers.
     """
 
     id: Id | UnsetType = UNSET
@@ -181,35 +181,35 @@ class Welcome(Struct, frozen=True, kw_only=True, tag="welcome", tag_field="type"
 
 
 class LivePush(Struct, frozen=True, kw_only=True, tag="live", tag_field="type"):
-    """The reader of that room has reached the head."""
+    """The client has received everything up to the head of that room."""
 
     room: str
     seq: int
 
 
 class GapPush(Struct, frozen=True, kw_only=True, tag="gap", tag_field="type"):
-    """The room went on while this client did not read, and so many events are gone: it keeps nothing, or not so long."""
+    """So many events are missing, because the room keeps none, or did not keep them until the client read on."""
 
     room: str
     dropped: int
 
 
 class TypingPush(Struct, frozen=True, kw_only=True, tag="typing", tag_field="type"):
-    """Somebody is writing."""
+    """A user is typing."""
 
     room: str
     by: Me
 
 
 class ReadPush(Struct, frozen=True, kw_only=True, tag="read", tag_field="type"):
-    """The same person read on another device."""
+    """The user has read further on another device."""
 
     room: str
     seq: int
 
 
 class Present(Struct, frozen=True, kw_only=True):
-    """One person who is here."""
+    """One user who is in the room."""
 
     id: str
     name: str
@@ -229,7 +229,7 @@ class PresenceState(Struct, frozen=True, kw_only=True):
 
 
 class PresencePush(PresenceState, frozen=True, kw_only=True, tag="presence", tag_field="type"):
-    """Presence changed, or this is where it stands."""
+    """Presence has changed."""
 
 
 class PresenceOk(PresenceState, frozen=True, kw_only=True, tag="ok", tag_field="type"):
