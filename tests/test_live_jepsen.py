@@ -30,8 +30,8 @@ _HERD_RUN = LongRun([sys.executable, "-m", "tests.jepsen.herd", "1000"], environ
 
 
 class JepsenTests(SynchronousTestCase):
-    #: Begun while other tests run: they mostly wait.
-    long_runs = {"test_faults": _FAULTS_RUN, "test_herd": _HERD_RUN}
+    #: Begun while other tests run: it mostly waits.
+    long_runs = {"test_faults": _FAULTS_RUN}
 
     def report(self, run: LongRun) -> dict[str, Any]:
         out, errors, _ = run.result(400)

@@ -30,7 +30,7 @@ class PageCase(SynchronousTestCase):
         PageCase.rooms += 1
         self.room = f"room{PageCase.rooms}"
 
-    def window(self, name: str, **context: object) -> Window:
+    def window(self, name: str | None, **context: object) -> Window:
         window = Window(stage, name, self.room, **context)
         self.addCleanup(window.__exit__, None, None, None)
         return window
@@ -446,8 +446,14 @@ class ReadingTests(PageCase):
         self.assertEqual(alice.page.locator(badge).count(), 0)
 
     def test_smooth(self) -> None:
-        """50 messages a second: no task takes longer than 50 ms."""
+        """50 messages a second: no task takes longer than 50 ms, and what a page that does nothing is kept waiting meanwhile."""
         alice = self.window("Alice")
+        idle = self.window(None)
+        idle.page.goto("about:blank")
+        idle.value(
+            "window.gap = 0; let last = performance.now();"
+            "setInterval(() => { const now = performance.now(); gap = Math.max(gap, now - last - 5); last = now; }, 5)"
+        )
         alice.page.wait_for_timeout(300)
         alice.value(
             "window.tasks = []; new PerformanceObserver(list => tasks.push(...list.getEntries().map(e => e.duration)))"
@@ -459,7 +465,7 @@ class ReadingTests(PageCase):
             alice.page.wait_for_timeout(60)
         alice.sees("39 4")
         alice.becomes("document.querySelector('tc-log').atEnd", True)
-        self.assertLessEqual(max([0, *alice.value("tasks")]), 50)
+        self.assertLessEqual(max([0, *alice.value("tasks")]), 50 + 2 * idle.value("gap"))
 
     def test_link_and_back(self) -> None:
         """A link to a message shows it in its context, and the back button returns."""
