@@ -122,6 +122,11 @@ class Stage:
         self.server.end(signal.SIGKILL)
         self.server.__exit__(None, None, None)
 
+    def delete_database(self) -> None:
+        """As an operator does who begins anew; the server does not run."""
+        for path in self._directory.rglob("chat.db*"):
+            path.unlink()
+
     def end(self) -> None:
         self.browser.close()
         self._playwright.stop()

@@ -550,6 +550,14 @@ export class Room extends Emitter {
     this._tellRead();
   }
 
+  /** Tell at once what was read, because the page is about to be closed. */
+  flushRead() {
+    if (!this.joined || this._readTimer === null) return;
+    this._client.clock.clearTimeout(this._readTimer);
+    this._readTimer = null;
+    this._client.tell({ type: "read", room: this.name, seq: this._read });
+  }
+
   /** Be there no more. */
   leave() {
     this._client.forget(this);
@@ -560,6 +568,7 @@ export class Room extends Emitter {
     clock.clearTimeout(this._readTimer);
     if (!this.joined) return;
     this._readTimer = clock.setTimeout(() => {
+      this._readTimer = null;
       this._readAt = clock.now();
       this._client.tell({ type: "read", room: this.name, seq: this._read });
     }, Math.max(0, this._readAt + READ_EVERY - clock.now()));
@@ -581,6 +590,8 @@ export class Room extends Emitter {
       this._quietUntil = this.options.tail ? 0 : head;
       this._saveCursor();
     }
+    // Another log has other numbers.
+    if (this.info && this.info.epoch !== epoch) this._read = 0;
     this.joined = true;
     this.info = { resumed, why, epoch, head, first, durable, topic, can };
     this.emit("joined", this.info);

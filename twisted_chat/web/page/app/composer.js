@@ -8,6 +8,8 @@ import { say } from "./strings.js";
 
 /** @typedef {import("../client.js").ChatEvent} ChatEvent */
 
+/** What is being written, and as what. @typedef {{ mode: Composer["mode"], text: string, before: string }} Draft */
+
 export class Composer extends HTMLElement {
   constructor() {
     super();
@@ -69,6 +71,7 @@ export class Composer extends HTMLElement {
     this.cancel();
     this.mode = { kind: "reply", event };
     this._tell(say.replyingTo(event.by.name), event.text ?? "");
+    this.focusText();
   }
 
   /** @param {ChatEvent} event */
@@ -77,8 +80,26 @@ export class Composer extends HTMLElement {
     this._before = this.text;
     this.mode = { kind: "edit", event };
     this._tell(say.editing, "");
+    this.focusText();
     this.text = event.text ?? "";
     this.area.setSelectionRange(this.text.length, this.text.length);
+  }
+
+  /** What is being written, to go on with it later. @returns {Draft} */
+  get draft() {
+    return { mode: this.mode, text: this.text, before: this._before };
+  }
+
+  /** @param {Draft} draft */
+  set draft({ mode, text, before }) {
+    this.mode = { kind: "new" };
+    this.about.hidden = true;
+    if (mode.kind !== "new") {
+      this.mode = mode;
+      this._tell(mode.kind === "edit" ? say.editing : say.replyingTo(mode.event.by.name), mode.kind === "edit" ? "" : mode.event.text ?? "");
+    }
+    this._before = before;
+    this.text = text;
   }
 
   /** End a reply or an edit; whether there was one. */
@@ -95,7 +116,6 @@ export class Composer extends HTMLElement {
     this.aboutWho.textContent = who;
     this.aboutText.textContent = brief(text);
     this.about.hidden = false;
-    this.focusText();
   }
 
   _submit() {

@@ -39,6 +39,27 @@ export function typeInto(area, from, to, words) {
   }
 }
 
+/** Put words on the clipboard; whether that worked.  Plain HTTP has no clipboard but the old command. @param {string} words @returns {Promise<boolean>} */
+export async function copy(words) {
+  try {
+    await navigator.clipboard.writeText(words);
+    return true;
+  } catch {
+    const area = el("textarea", { class: "unseen", value: words, readOnly: true });
+    const focused = /** @type {HTMLElement | null} */ (document.activeElement);
+    document.body.append(area);
+    area.select();
+    try {
+      return document.execCommand("copy");
+    } catch {
+      return false;
+    } finally {
+      area.remove();
+      focused?.focus();
+    }
+  }
+}
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /** Paths on a grid of 24, drawn with a line of 2. */

@@ -34,7 +34,7 @@ export class Log extends HTMLElement {
     this.onnewest = () => {};
     this.list = el("ol", {});
     this.start = el("div", { class: "log-start" });
-    this.box = el("div", { class: "log-box", role: "log", tabIndex: 0, "aria-label": "" }, this.start, this.list);
+    this.box = el("div", { class: "log-box", role: "log", tabIndex: 0, "aria-label": "", "aria-live": "off" }, this.start, this.list);
     this.pill = el("button", { type: "button", class: "pill", hidden: true, onclick: () => this.onnewest() });
     /** The rows in the document: from, and up to without. */
     this._from = 0;

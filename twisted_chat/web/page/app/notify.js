@@ -10,11 +10,13 @@ export class Notifier {
     this.kept = kept;
     this.open = open;
     this.first = false;
+    /** The browser has notifications, and does not let pages show them. */
+    this.refused = false;
     inherit("notifier", () => (this.first = true));
   }
 
   get on() {
-    return this.kept.getItem("notify") === "on" && globalThis.Notification?.permission === "granted";
+    return !this.refused && this.kept.getItem("notify") === "on" && globalThis.Notification?.permission === "granted";
   }
 
   /** Asks the browser, which wants a click for it; whether it is on now. @param {boolean} on */
@@ -50,12 +52,17 @@ export class Notifier {
     if (!this.first || (document.visibilityState === "visible" && document.hasFocus()) || (this.muted(room) && !called)) return;
     if (this.sound) beep();
     if (!this.on) return;
-    const shown = new Notification(`${event.by.name} · ${room}`, { body: (event.text ?? say.binary).slice(0, 200), tag: `twisted-chat:${room}` });
-    shown.onclick = () => {
-      focus();
-      this.open(room, event.seq);
-      shown.close();
-    };
+    try {
+      const shown = new Notification(`${event.by.name} · ${room}`, { body: (event.text ?? say.binary).slice(0, 200), tag: `twisted-chat:${room}` });
+      shown.onclick = () => {
+        focus();
+        this.open(room, event.seq);
+        shown.close();
+      };
+    } catch {
+      // Chrome on Android has the constructor and refuses it.
+      this.refused = true;
+    }
   }
 
   /** @param {string} room @param {number} unread */
@@ -66,14 +73,22 @@ export class Notifier {
 }
 
 function beep() {
-  const context = new AudioContext();
-  const tone = context.createOscillator();
+  try {
+    tone(new AudioContext());
+  } catch {
+    // No sound device, or too many contexts: the message is shown all the same.
+  }
+}
+
+/** @param {AudioContext} context */
+function tone(context) {
+  const oscillator = context.createOscillator();
   const volume = context.createGain();
-  tone.frequency.value = 660;
+  oscillator.frequency.value = 660;
   volume.gain.setValueAtTime(0.06, context.currentTime);
   volume.gain.exponentialRampToValueAtTime(0.0001, context.currentTime + 0.25);
-  tone.connect(volume).connect(context.destination);
-  tone.start();
-  tone.stop(context.currentTime + 0.25);
-  tone.onended = () => context.close();
+  oscillator.connect(volume).connect(context.destination);
+  oscillator.start();
+  oscillator.stop(context.currentTime + 0.25);
+  oscillator.onended = () => context.close();
 }

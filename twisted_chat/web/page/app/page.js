@@ -5,9 +5,10 @@ import { ChatClient, ChatError } from "../client.js";
 import { Banner } from "./banner.js";
 import { Kept, storageOf, takeDevice } from "./device.js";
 import { Switcher, helpDialog, settingsDialog } from "./dialogs.js";
-import { el, icon, iconButton } from "./dom.js";
+import { composing, copy, el, icon, iconButton } from "./dom.js";
 import { Notifier } from "./notify.js";
-import { RoomState, RoomView } from "./room.js";
+import { RoomView } from "./room.js";
+import { RoomState } from "./room_state.js";
 import { address, isRoomName, readRoute } from "./route.js";
 import { People, Rooms } from "./sidebar.js";
 import { SignIn } from "./signin.js";
@@ -64,6 +65,7 @@ export class Page {
       el("div", { class: "actions" }, this.peopleButton, this.muteButton,
         iconButton("help", say.help, () => this.help.showModal()), iconButton("settings", say.settings, () => this.settings.open())));
     this.rooms.onadd = () => this._switch();
+    this.rooms.onleave = (room) => this.leave(room);
     this.rooms.id = "rooms";
     this.shade = el("div", { class: "shade", onclick: () => this._close() });
     this.main = el("main", {}, header, el("div", { class: "middle" }, el("div", { class: "conversation" }, this.banner, this.view), el("aside", { "aria-label": say.people }, this.people)));
@@ -113,7 +115,7 @@ export class Page {
     if (route?.token) this.kept.setItem("token", route.token);
     if (route?.name) this.kept.setItem("name", route.name);
     // The secret does not stay in the address, nor in the history.
-    if (route?.token || route?.name) history.replaceState(null, "", address(route.room));
+    if (route?.token || route?.name) history.replaceState(null, "", address(route.room, route.seq));
     addEventListener("hashchange", () => this._routed());
     addEventListener("keydown", (event) => this._key(event));
     const { name, token } = { name: this.kept.getItem("name"), token: this.kept.getItem("token") };
@@ -155,12 +157,15 @@ export class Page {
     addEventListener("online", () => chat.hint("online"));
     addEventListener("offline", () => chat.hint("offline"));
     addEventListener("focus", () => this._looked());
+    addEventListener("pagehide", () => {
+      for (const { room } of this.states.values()) room.flushRead();
+    });
     document.addEventListener("visibilitychange", () => {
       if (document.visibilityState === "visible") chat.hint("visible");
       this._looked();
     });
-    this._routed();
     for (const room of this._savedRooms()) this._room(room);
+    this._routed();
     chat.connect();
   }
 
@@ -184,6 +189,8 @@ export class Page {
     this.app.hidden = false;
     const { user } = /** @type {ChatClient} */ (this.chat);
     this.rooms.foot.replaceChildren(el("bdi", {}, user?.name ?? ""), " ", user?.guest ? el("span", { class: "hint" }, say.guest) : "");
+    if (!this.kept.storage && !this._told) this.view.tell(say.nothingKept);
+    this._told = true;
     this._looked();
     if (matchMedia("(hover: hover)").matches) this.view.composer.focusText();
   }
@@ -224,8 +231,13 @@ export class Page {
     }
   }
 
-  _saveRooms() {
-    this.kept.setItem("rooms", JSON.stringify([...this.states.keys()]));
+  /** Keep which rooms one is in; other windows keep theirs in the same place. @param {string} name @param {boolean} joined */
+  _saveRoom(name, joined) {
+    const saved = new Set(this._savedRooms());
+    if (joined === saved.has(name)) return;
+    if (joined) saved.add(name);
+    else saved.delete(name);
+    this.kept.setItem("rooms", JSON.stringify([...saved]));
   }
 
   /** @param {string} name */
@@ -234,7 +246,7 @@ export class Page {
     if (!state) {
       state = new RoomState(/** @type {ChatClient} */ (this.chat), name, (...changed) => this._changed(...changed));
       this.states.set(name, state);
-      this._saveRooms();
+      this._saveRoom(name, true);
     }
     return state;
   }
@@ -273,6 +285,7 @@ export class Page {
     const shown = state.name === this.current;
     if (what === "news" && event?.kind === "message" && event.by.id !== this.chat?.user?.id && event.seq > state.mark) {
       this.notifier.news(state.name, event, state.calls(event));
+      if (shown) this.view.speak(event);
     }
     if (shown && what === "people") this.view.showTyping();
     else if (shown) this.view.changed();
@@ -287,7 +300,7 @@ export class Page {
   /** A room that cannot be joined. @param {RoomState} state */
   _refused(state) {
     this.states.delete(state.name);
-    this._saveRooms();
+    this._saveRoom(state.name, false);
     const words = `${state.name}: ${state.failure ? sayError(state.failure) : ""}`;
     if (state.name === this.current && state.name !== LOBBY) this.go(LOBBY);
     else this._showRooms();
@@ -312,7 +325,7 @@ export class Page {
   }
 
   _showRooms() {
-    const entries = [...this.states.values()].map(({ name, unread, called }) => ({ name, unread, called, muted: this.notifier.muted(name), current: name === this.current }));
+    const entries = [...this.states.values()].map(({ name, unread, called, topic, lastLine }) => ({ name, unread, called, topic, lastLine, mayLeave: name !== LOBBY, muted: this.notifier.muted(name), current: name === this.current }));
     entries.sort((a, b) => a.name.localeCompare(b.name));
     this.rooms.show(entries);
     const count = entries.reduce((sum, { unread, muted, called }) => sum + (muted && !called ? 0 : unread), 0);
@@ -348,8 +361,8 @@ export class Page {
 
   /** @param {number} seq */
   async _copyLink(seq) {
-    await navigator.clipboard?.writeText(new URL(address(this.current, seq), document.baseURI).href);
-    this.view.tell(say.linkCopied);
+    const link = new URL(address(this.current, seq), document.baseURI).href;
+    this.view.tell((await copy(link)) ? say.linkCopied : say.linkNotCopied);
   }
 
   /** @param {number} step */
@@ -358,13 +371,14 @@ export class Page {
     this.go(names[(names.indexOf(this.current) + step + names.length) % names.length]);
   }
 
-  leave() {
-    const state = this.states.get(this.current);
-    if (!state || this.current === LOBBY) return;
+  leave(name = this.current) {
+    const state = this.states.get(name);
+    if (!state || name === LOBBY) return;
     state.room.leave();
-    this.states.delete(this.current);
-    this._saveRooms();
-    this.go(LOBBY);
+    this.states.delete(name);
+    this._saveRoom(name, false);
+    if (name === this.current) this.go(LOBBY);
+    else this._showRooms();
   }
 
   /** @param {string} word @param {string} rest */
@@ -397,7 +411,7 @@ export class Page {
 
   /** @param {KeyboardEvent} event */
   _key(event) {
-    if (this.app.hidden || event.isComposing) return;
+    if (this.app.hidden || composing(event)) return;
     const target = /** @type {HTMLElement} */ (event.target);
     const writing = target.matches("input, textarea, select");
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {

@@ -1,247 +1,25 @@
 // @ts-check
 // `<tc-room>`: one room, to read and to write in.  The page and the embedded element show the same.
-//
-// `RoomState` outlives the element's showing it: rooms that are not open are kept up to date, so that opening one is instant.
 
 import { ChatError } from "../client.js";
+import { brief } from "./brief.js";
 import { Composer } from "./composer.js";
 import { el } from "./dom.js";
 import { withEmoji } from "./emoji.js";
 import { Log } from "./log.js";
 import { Names } from "./names.js";
-import { dayName, dayOf } from "./row.js";
 import { say, sayError } from "./strings.js";
-import { charactersBeyond, mentions } from "./text.js";
-import { Timeline } from "./timeline.js";
+import { charactersBeyond } from "./text.js";
 import { Toolbar } from "./toolbar.js";
 
-/** @typedef {import("../client.js").ChatClient} ChatClient */
-/** @typedef {import("../client.js").ChatEvent} ChatEvent */
 /** @typedef {import("../client.js").Post} Post */
 /** @typedef {import("./row.js").Row} Row */
-
-/** Milliseconds.  Messages of one author so near to one another are one group. */
-const GROUP = 5 * 60_000;
-/** A sign of typing is forgotten after this; it is repeated every three seconds. */
-const TYPING = 5_000;
-/** Messages of one request for older ones: the most that the server gives. */
-const PAGE = 200;
-const FIRST_PAGE = 50;
-/** Milliseconds until a refused page is asked for again, at least. */
-const RETRY = 2_000;
-
-/** What the page knows of a room. */
-export class RoomState {
-  /** @param {ChatClient} chat @param {string} name @param {(state: RoomState, what: "all" | "news" | "people" | "failed", event?: ChatEvent) => void} changed */
-  constructor(chat, name, changed) {
-    this.chat = chat;
-    this.name = name;
-    this.changed = changed;
-    this.timeline = new Timeline();
-    /** Refused posts that are still shown. @type {Map<string, Post>} */
-    this.refused = new Map();
-    /** Where the unread messages began when the room was opened. */
-    this.unreadFrom = 0;
-    /** How far the person has read; -1 until it is known. */
-    this.mark = -1;
-    this.unread = 0;
-    this.called = false;
-    /** Who is typing, until when. @type {Map<string, { name: string, until: number }>} */
-    this.typing = new Map();
-    /** @type {Map<string, string>} */
-    this.names = new Map();
-    /** @type {ChatError | null} */
-    this.failure = null;
-    /** Messages that came while an older stretch is shown. */
-    this.missed = 0;
-    /** @type {ChatEvent[] | null} */
-    this._meanwhile = null;
-    this.room = chat.room(name, { presence: true });
-    this.room.on("joined", (joined) => this._joined(joined));
-    this.room.on("event", (event) => this._event(event));
-    this.room.on("read", (seq) => this.read(seq));
-    this.room.on("typing", ({ id, name: who }) => {
-      this.typing.set(id, { name: who, until: Date.now() + TYPING });
-      this.changed(this, "people");
-    });
-    this.room.on("presence", ({ people }) => {
-      for (const person of people?.values() ?? []) this.names.set(person.id, person.name);
-      this.changed(this, "people");
-    });
-    this.room.on("failed", (error) => {
-      this.failure = error;
-      this.changed(this, "failed");
-    });
-  }
-
-  get can() {
-    return new Set(this.room.info?.can ?? []);
-  }
-
-  get topic() {
-    return this.room.info?.topic ?? "";
-  }
-
-  /** The newest number that is known. */
-  get head() {
-    return Math.max(this.room.info?.head ?? 0, this.room.cursor?.seq ?? 0);
-  }
-
-  /** @param {import("../client.js").Joined} joined */
-  _joined({ resumed, head }) {
-    if (this.mark < 0) this.mark = Math.min(this.chat.marks[this.name] ?? head, head);
-    if (!resumed) this.reload();
-    else this.changed(this, "all");
-  }
-
-  /** Fetch the newest page, and take in what comes meanwhile. */
-  async reload() {
-    const mine = (this._meanwhile = /** @type {ChatEvent[]} */ ([]));
-    try {
-      const page = await this.room.history({ limit: FIRST_PAGE });
-      if (this._meanwhile !== mine) return;
-      this._meanwhile = null;
-      this.missed = 0;
-      this.timeline.reset(page);
-      for (const event of [...page.events, ...mine]) this.names.set(event.by.id, event.by.name);
-      for (const event of mine) this.timeline.apply(event);
-      this._count();
-      this.changed(this, "all");
-    } catch (error) {
-      if (this._meanwhile === mine) this._meanwhile = null;
-      this._oops(error);
-      this._reloadLater(/** @type {ChatError} */ (error));
-    }
-  }
-
-  /** The newest page was refused: ask again after a while, unless a new connection does so before. @param {ChatError} error */
-  _reloadLater(error) {
-    clearTimeout(this._retryTimer);
-    if (!error.retry) return;
-    this._retryTimer = setTimeout(() => {
-      if (!this.timeline.loaded && !this._meanwhile && this.room.joined) this.reload();
-    }, Math.max(RETRY, error.retryAfterMs ?? 0));
-  }
-
-  /** @param {ChatEvent} event */
-  _event(event) {
-    this.names.set(event.by.id, event.by.name);
-    this.typing.delete(event.by.id);
-    if (this._meanwhile) {
-      this._meanwhile.push(event);
-      return;
-    }
-    const what = this.timeline.apply(event);
-    if (what === "nothing") return;
-    if (what === "missed") this.missed += 1;
-    if (event.kind === "message" && what !== "amended") this._news(event);
-    this.changed(this, what === "amended" ? "all" : "news", event);
-  }
-
-  /** @param {ChatEvent} event */
-  _news(event) {
-    if (event.by.id === this.chat.user?.id || event.seq <= this.mark) return;
-    this.unread += 1;
-    this.called ||= this.calls(event);
-  }
-
-  /** Whether the message calls this person. @param {ChatEvent} event */
-  calls({ text, by }) {
-    const { user } = this.chat;
-    return !!text && !!user && by.id !== user.id && mentions(text, user.name, new Names(this.names.values(), user.name));
-  }
-
-  _count() {
-    const news = this.timeline.items.filter((event) => event.kind === "message" && event.seq > this.mark && event.by.id !== this.chat.user?.id);
-    this.unread = news.length;
-    this.called = news.some((event) => this.calls(event));
-  }
-
-  /** Everything up to there is read, here or elsewhere. @param {number} seq */
-  read(seq) {
-    if (this.mark < 0 || seq <= this.mark) return;
-    this.mark = seq;
-    this._count();
-    this.changed(this, "people");
-  }
-
-  /** Load what is next at one end.  Answers how many rows came there; 0: nothing changed, so asking again at once is no use.
-   * @param {"before" | "after"} end @returns {Promise<number>} */
-  async load(end) {
-    const { items } = this.timeline;
-    if (this._loading || !items.length) return 0;
-    this._loading = true;
-    try {
-      if (end === "before") {
-        const page = await this.room.history({ before: items[0].seq, limit: PAGE });
-        return this.timeline.items === items ? this.timeline.prepend(page) : 0;
-      }
-      const page = await this.room.history({ after: items[items.length - 1].seq, limit: PAGE });
-      const added = this.timeline.items === items ? this.timeline.append(page) : 0;
-      if (this.timeline.live) this.missed = 0;
-      return added;
-    } catch (error) {
-      this._oops(error);
-      return 0;
-    } finally {
-      this._loading = false;
-    }
-  }
-
-  /** See to it that the message is among the loaded ones. @param {number} seq */
-  async loadAround(seq) {
-    if (this.timeline.get(seq)) return;
-    const page = await this.room.history({ around: seq, limit: PAGE });
-    this.timeline.reset(page);
-  }
-
-  /** @param {unknown} error */
-  _oops(error) {
-    if (!(error instanceof ChatError)) throw error;
-  }
-
-  /** @param {Post} post */
-  posted(post) {
-    if (post.command.type !== "send") return;
-    if (post.state === "refused" && post.error?.code !== "cancelled" && post.error?.code !== "left") this.refused.set(post.key, post);
-    else this.refused.delete(post.key);
-  }
-
-  /** What the log shows: kept messages, then those that are not. @param {number} now @returns {Row[]} */
-  rows(now) {
-    /** @type {Row[]} */
-    const rows = [];
-    /** @type {ChatEvent | null} */
-    let above = null;
-    const me = this.chat.user;
-    const add = (/** @type {ChatEvent} */ event, /** @type {Post | null} */ post) => {
-      const newDay = !above || dayOf(above.at) !== dayOf(event.at);
-      const firstUnread = !post && event.seq > this.unreadFrom && this.unreadFrom > 0 && (!above || above.seq <= this.unreadFrom) && event.by.id !== me?.id;
-      const grouped = !!above && !newDay && !firstUnread && above.kind === "message" && event.kind === "message" && above.by.id === event.by.id && !event.reply_to && event.at - above.at < GROUP && above.by.name === event.by.name;
-      const own = event.by.id === me?.id;
-      // A kept message that was pending in this window keeps its row: the echo takes its place.
-      const key = event.key !== undefined && own ? `k:${event.key}` : `s:${event.seq}`;
-      rows.push({ key, event, post, grouped, day: newDay ? dayName(event.at, now) : "", firstUnread, repliedTo: event.reply_to ? this.timeline.get(event.reply_to) : undefined });
-      above = event;
-    };
-    for (const event of this.timeline.items) add(event, null);
-    if (!this.timeline.live) return rows;
-    const shown = new Set(this.timeline.items.slice(-200).map(({ key }) => key));
-    for (const post of [...this.refused.values(), ...this.room.posts]) {
-      if (post.command.type !== "send" || post.state === "kept" || shown.has(post.key)) continue;
-      const by = me ?? { id: "", name: this.chat.name ?? "" };
-      add({ seq: 0, id: "", kind: "message", at: now, by, key: post.key, text: post.command.text, reply_to: post.command.reply_to }, post);
-    }
-    return rows;
-  }
-
-  /** The last message of this person that can be edited. */
-  ownLast() {
-    return this.timeline.items.findLast((event) => event.kind === "message" && event.by.id === this.chat.user?.id && !event.gone && event.text !== undefined);
-  }
-}
+/** @typedef {import("./room_state.js").RoomState} RoomState */
 
 /** Where drafts are kept. @typedef {{ getItem(name: string): string | null, setItem(name: string, value: string): void, removeItem(name: string): void }} Drafts */
+
+/** Messages that were read aloud and still stand in the document. */
+const SPOKEN = 5;
 
 export class RoomView extends HTMLElement {
   constructor() {
@@ -261,6 +39,10 @@ export class RoomView extends HTMLElement {
     this.typing = el("div", { class: "typing", role: "status" });
     this.toast = el("div", { class: "toast", role: "status" });
     this.empty = el("div", { class: "empty", hidden: true });
+    /** Stands where the messages will be. */
+    this.skeleton = el("div", { class: "skeleton", "aria-hidden": "true", hidden: true }, ...Array.from({ length: 6 }, () => el("div", {}, el("span", {}), el("span", {}))));
+    /** Reads new messages of others aloud, once each. */
+    this.spoken = el("div", { class: "unseen", role: "log", "aria-live": "polite", "aria-relevant": "additions" });
     this.toolbar = new Toolbar({
       may: (seq) => this._may(seq),
       act: (deed, seq) => this._act(deed, seq),
@@ -268,21 +50,24 @@ export class RoomView extends HTMLElement {
     });
     this.question = el("dialog", { class: "question", "aria-labelledby": "tc-question" });
     this._frame = 0;
+    /** The message to go to when the first page is there; 0: none. */
+    this._goal = 0;
     this._wire();
   }
 
   connectedCallback() {
     if (this.log.isConnected) return;
-    this.append(el("div", { class: "room-log" }, this.empty, this.log, this.toast), this.typing, this.composer, this.toolbar.picker, this.question);
+    this.append(el("div", { class: "room-log" }, this.skeleton, this.empty, this.log, this.toast, this.spoken), this.typing, this.composer, this.toolbar.picker, this.question);
   }
 
   /** Show this room. @param {RoomState} state */
   open(state) {
+    if (this.state) this.state.draft = this.composer.draft;
     this.state = state;
-    this.log.box.removeAttribute("aria-busy");
-    this.composer.cancel();
-    this.composer.text = this.drafts?.getItem(`draft:${state.name}`) ?? "";
-    state.unreadFrom = state.unread ? state.mark : 0;
+    const text = this.drafts?.getItem(`draft:${state.name}`) ?? "";
+    this.composer.draft = state.draft ?? { mode: { kind: "new" }, text, before: text };
+    this.spoken.replaceChildren();
+    this._goal = 0;
     this.log.box.setAttribute("aria-label", say.messagesIn(state.name));
     this._anew = true;
     this.refresh();
@@ -305,15 +90,12 @@ export class RoomView extends HTMLElement {
     // A room of which nothing is loaded yet has no newer messages to ask for.
     this.log.live = timeline.live || !timeline.loaded;
     this.log.moreBefore = timeline.moreBefore;
-    const rows = state.rows(Date.now());
     const anew = this._anew && timeline.loaded;
+    if (anew) state.unreadFrom = state.unread ? state.mark : 0;
+    const rows = state.rows();
     this.log.show(rows, { before, anew });
     if (anew) this._opened(rows);
-    this.empty.hidden = !timeline.loaded || rows.length > 0;
-    if (!this.empty.hidden && this.empty.dataset.room !== state.name) {
-      this.empty.dataset.room = state.name;
-      this.empty.replaceChildren(el("h2", {}, say.emptyTitle(state.name)), el("p", {}, say.emptyText));
-    }
+    this._showEmpty(state, rows);
     this.log.start.textContent = !rows.length ? "" : timeline.moreBefore ? say.loading : say.beginning(state.name);
     const may = !state.room.info || state.can.has("send");
     this.composer.label(say.messageTo(state.name), may);
@@ -321,11 +103,59 @@ export class RoomView extends HTMLElement {
     this.seen();
   }
 
+  /** What stands there instead of messages. @param {RoomState} state @param {Row[]} rows */
+  _showEmpty(state, rows) {
+    const { loaded } = state.timeline;
+    const failed = !loaded && state.loadError;
+    this.skeleton.hidden = loaded || rows.length > 0 || !!failed;
+    this.empty.hidden = !failed && (!loaded || rows.length > 0);
+    const [title, words] = failed ? [say.notLoaded(state.name), sayError(failed)] : [say.emptyTitle(state.name), say.emptyText];
+    const looks = `${title}\n${words}`;
+    if (this.empty.hidden || this.empty.dataset.looks === looks) return;
+    this.empty.dataset.looks = looks;
+    this.empty.replaceChildren(el("h2", {}, title), el("p", {}, words));
+  }
+
   /** @param {Row[]} rows */
   _opened(rows) {
+    const { state } = this;
     this._anew = false;
+    this._midnight();
+    if (this._goal) {
+      const goal = this._goal;
+      this._goal = 0;
+      this._reveal(goal);
+      return;
+    }
     const unread = rows.find(({ firstUnread }) => firstUnread);
     if (unread) this.log.revealUnread(unread.key);
+    else if (state && state.unread && !state.covered && state.timeline.live) this._toUnread(state);
+  }
+
+  /** The first unread message is too far up to be among the loaded ones. @param {RoomState} state */
+  async _toUnread(state) {
+    await this.goTo(state.mark, { mark: false });
+    if (this.state !== state) return;
+    const unread = this.log.rows.find(({ firstUnread }) => firstUnread);
+    if (unread) this.log.revealUnread(unread.key);
+  }
+
+  /** The days have other names after midnight. */
+  _midnight() {
+    clearTimeout(this._midnightTimer);
+    const now = new Date(Date.now() + (this.state?.skew ?? 0));
+    const next = new Date(now.getFullYear(), now.getMonth(), now.getDate() + 1);
+    this._midnightTimer = setTimeout(() => {
+      this.refresh();
+      this._midnight();
+    }, next.getTime() - now.getTime() + 1000);
+  }
+
+  /** Read a new message of somebody else aloud. @param {import("../client.js").ChatEvent} event */
+  speak(event) {
+    if (event.kind !== "message" || event.by.id === this.state?.chat.user?.id) return;
+    this.spoken.append(el("p", {}, el("bdi", {}, event.by.name), ": ", brief(event.text ?? say.binary)));
+    while (this.spoken.children.length > SPOKEN) this.spoken.firstElementChild?.remove();
   }
 
   showTyping() {
@@ -351,23 +181,31 @@ export class RoomView extends HTMLElement {
     this.onread();
   }
 
-  /** Go to a message. @param {number} seq */
-  async goTo(seq) {
+  /** Go to a message. @param {number} seq @param {{ mark?: boolean }} [how] whether to mark it, or to only have it loaded */
+  async goTo(seq, { mark = true } = {}) {
     const { state } = this;
     if (!state) return;
-    this.log.box.setAttribute("aria-busy", "true");
+    if (!state.timeline.loaded) {
+      // The first page that is loaded is the one around it.
+      state.target = this._goal = seq;
+      return;
+    }
     try {
       await state.loadAround(seq);
     } catch (error) {
       if (error instanceof ChatError) this.tell(sayError(error));
       return;
-    } finally {
-      this.log.box.removeAttribute("aria-busy");
     }
     if (this.state !== state) return;
     this._anew = false;
     this.log._following = false;
     this.refresh();
+    if (mark) this._reveal(seq);
+  }
+
+  /** @param {number} seq */
+  _reveal(seq) {
+    this.log._following = false;
     const row = this.log.rows.find(({ event }) => event.seq === seq);
     if (!row || !this.log.reveal(row.key)) this.tell(say.errors.no_such_event);
   }
@@ -418,12 +256,9 @@ export class RoomView extends HTMLElement {
   async _load(end) {
     const { state } = this;
     if (!state || state._loading) return;
-    // Older messages are not news: they are not to be read aloud.
-    this.log.box.setAttribute("aria-busy", "true");
     const added = await state.load(end);
     if (this.state !== state) return;
     this.refresh(end === "before" ? added : 0);
-    this.log.box.removeAttribute("aria-busy");
     // Only what has changed is worth another look: asking again for what was refused, or is not there, would never end.
     if (added) this.log.look();
   }

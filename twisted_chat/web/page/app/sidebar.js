@@ -5,13 +5,18 @@ import { avatar, el, icon, iconButton } from "./dom.js";
 import { address } from "./route.js";
 import { say } from "./strings.js";
 
-/** @typedef {{ name: string, unread: number, called: boolean, muted: boolean, current: boolean }} RoomEntry */
+/** @typedef {{ name: string, unread: number, called: boolean, topic: string, lastLine: string, mayLeave: boolean, muted: boolean, current: boolean }} RoomEntry */
 
 export class Rooms extends HTMLElement {
   constructor() {
     super();
     this.onadd = () => {};
+    this.onleave = (/** @type {string} */ _room) => {};
     this.list = el("ul", {});
+    this.list.addEventListener("click", ({ target }) => {
+      const leave = target instanceof Element && /** @type {HTMLElement | null} */ (target.closest("[data-leave]"));
+      if (leave) this.onleave(leave.dataset.leave ?? "");
+    });
     this.foot = el("div", { class: "foot" });
   }
 
@@ -45,13 +50,15 @@ export class Rooms extends HTMLElement {
 }
 
 /** @param {RoomEntry} room @returns {HTMLElement} */
-function entry({ name, unread, called, muted, current }) {
+function entry({ name, unread, called, topic, lastLine, mayLeave, muted, current }) {
   const count = unread > 99 ? "99+" : String(unread);
   const words = [name, unread ? say.unreadCount(unread) : "", called ? say.mentions : "", muted ? say.muted : ""].filter(Boolean).join(", ");
-  const link = el("a", { href: address(name), "aria-current": current ? "page" : undefined, "aria-label": words },
-    el("span", { class: "hash", "aria-hidden": "true" }, "#"), el("bdi", { class: "name" }, name),
+  const line = lastLine || topic;
+  const link = el("a", { href: address(name), "aria-current": current ? "page" : undefined, "aria-label": words, title: topic || undefined },
+    el("span", { class: "hash", "aria-hidden": "true" }, "#"), el("span", { class: "labels" }, el("bdi", { class: "name" }, name), line && el("span", { class: "last-line", dir: "auto" }, line)),
     muted && icon("mute"), unread > 0 && !current && el("span", { class: called ? "badge called" : "badge" }, called ? `@ ${count}` : count));
-  return el("li", { class: [unread && !muted && "unread", muted && "muted"].filter(Boolean).join(" "), "data-room": name }, link);
+  const leave = mayLeave && iconButton("close", say.leaveRoom(name), () => {}, { class: "icon-button leave", "data-leave": name });
+  return el("li", { class: [unread && !muted && "unread", muted && "muted"].filter(Boolean).join(" "), "data-room": name }, link, leave);
 }
 
 export class People extends HTMLElement {

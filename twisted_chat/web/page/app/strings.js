@@ -22,6 +22,8 @@ export const say = {
   emptyTitle: (/** @type {string} */ room) => `This is the very beginning of ${room}`,
   emptyText: "Say something, and everybody who comes here will find it.",
   loading: "Loading messages",
+  notLoaded: (/** @type {string} */ room) => `The messages of ${room} could not be loaded`,
+  nothingKept: "This browser keeps nothing for this page: your name and your rooms are forgotten when you close it.",
   beginning: (/** @type {string} */ room) => `The beginning of ${room}`,
   newMessages: (/** @type {number} */ count) => `${count} new`,
   toNewest: "To the newest message",
@@ -55,9 +57,11 @@ export const say = {
   someone: "somebody",
   copyLink: "Copy the link to this message",
   linkCopied: "The link is copied",
+  linkNotCopied: "The browser does not let the page copy; copy the link from the address of the message's time",
   code: "Code",
   copyCode: "Copy",
   copied: "Copied",
+  notCopied: "Not copied",
   more: "More",
   typing: (/** @type {string[]} */ names) => {
     if (names.length === 1) return `${names[0]} is typing`;

@@ -1,7 +1,7 @@
 // @ts-check
 // The text of a message as nodes, and what else is asked of a text.
 
-import { el } from "./dom.js";
+import { copy, el } from "./dom.js";
 import { calls, parse } from "./markdown.js";
 import { Names } from "./names.js";
 import { say } from "./strings.js";
@@ -65,13 +65,12 @@ function nodes(parts, me) {
 
 /** @param {string} text @param {string} info */
 function codeBlock(text, info) {
-  const copy = el("button", { type: "button", class: "copy" }, say.copyCode);
-  copy.addEventListener("click", async () => {
-    await navigator.clipboard?.writeText(text);
-    copy.textContent = say.copied;
-    setTimeout(() => (copy.textContent = say.copyCode), 1500);
+  const button = el("button", { type: "button", class: "copy" }, say.copyCode);
+  button.addEventListener("click", async () => {
+    button.textContent = (await copy(text)) ? say.copied : say.notCopied;
+    setTimeout(() => (button.textContent = say.copyCode), 1500);
   });
-  const head = el("div", { class: "block-head" }, el("span", { class: "info", dir: "auto" }, info), copy);
+  const head = el("div", { class: "block-head" }, el("span", { class: "info", dir: "auto" }, info), button);
   return el("div", { class: "block" }, head, el("pre", { tabIndex: 0, "aria-label": info || say.code, role: "group" }, el("code", {}, text)));
 }
 
