@@ -216,7 +216,8 @@ class RefusedTests(Case):
     def test_clipboard_is_refused(self) -> None:
         """No success is claimed, and the rejection is handled."""
         ann = self.scripted("""
-          Object.defineProperty(navigator, 'clipboard', { value: { writeText: () => Promise.reject(new DOMException('', 'NotAllowedError')) } });
+          const writeText = () => Promise.reject(new DOMException('', 'NotAllowedError'));
+          Object.defineProperty(navigator, 'clipboard', { value: { writeText } });
           document.execCommand = () => false;
         """)
         ann.until(f"{STATE}?.timeline.loaded")
@@ -365,27 +366,46 @@ class NewDatabaseTests(Case):
 
 
 class EmbeddedTests(Case):
-    def page(self, body: str) -> Window:
+    def page(self, *elements: tuple[str, str]) -> Window:
+        """A page of this server with an element for each (room, name)."""
         window = self.window(None)
-        html = f"<!doctype html><script type=module src='{stage.url}embed.js'></script><style>twisted-chat {{height: 300px}}</style>{body}"
-        window.context.route("**/embedding.html", lambda route: route.fulfill(body=html, content_type="text/html"))
-        window.page.goto(f"{stage.url}embedding.html")
+        self.load(window, *elements)
         return window
 
+    def load(self, window: Window, *elements: tuple[str, str]) -> None:
+        window.goto("nothing-here")
+        window.value(
+            """([elements]) => document.body.replaceChildren(...elements.map(([room, name]) => {
+              const element = document.createElement('twisted-chat');
+              element.setAttribute('room', room);
+              element.setAttribute('name', name);
+              element.style.height = '300px';
+              return element;
+            }))""",
+            [elements],
+        )
+        window.value(f"import('{stage.url}embed.js').then(() => 0)")
+
+    USERS = "[...document.querySelectorAll('twisted-chat')].map(e => e.chat.user.id)"
+
+    def online(self, window: Window) -> None:
+        for place in (0, 1):
+            window.until(f"document.querySelectorAll('twisted-chat')[{place}].chat?.status.state === 'online'")
+
     def shown(self, place: int) -> str:
-        return f"[...(document.querySelectorAll('twisted-chat')[{place}].shadowRoot?.querySelectorAll('.row .text') ?? [])].map(e => e.innerText)"
+        texts = f"document.querySelectorAll('twisted-chat')[{place}].shadowRoot?.querySelectorAll('.row .text')"
+        return f"[...({texts} ?? [])].map(e => e.innerText)"
 
     def test_two_elements(self) -> None:
         """Each is a connection of its own; neither replaces the other, also after a reload."""
-        window = self.page(
-            f"<twisted-chat room={self.room} name=Ann></twisted-chat><twisted-chat room={self.room}b name=Ben></twisted-chat>"
-        )
-        for _ in range(2):
-            for place in (0, 1):
-                window.until(f"document.querySelectorAll('twisted-chat')[{place}].chat?.status.state === 'online'")
-            window.page.reload()
-        for place in (0, 1):
-            window.until(f"document.querySelectorAll('twisted-chat')[{place}].chat?.status.state === 'online'")
+        elements = ((self.room, "Ann"), (f"{self.room}b", "Ben"))
+        window = self.page(*elements)
+        self.online(window)
+        before = window.value(self.USERS)
+        self.assertEqual(len(set(before)), 2)
+        self.load(window, *elements)
+        self.online(window)
+        self.assertEqual(window.value(self.USERS), before)
         stage.post(self.room, ["in the first"])
         stage.post(f"{self.room}b", ["in the second"])
 
@@ -396,7 +416,7 @@ class EmbeddedTests(Case):
         """A changed attribute shows the other room."""
         stage.post(self.room, ["here"])
         stage.post(f"{self.room}b", ["there"])
-        window = self.page(f"<twisted-chat room={self.room} name=Ann></twisted-chat>")
+        window = self.page((self.room, "Ann"))
         window.becomes(self.shown(0), ["here"])
 
         window.value(f"document.querySelector('twisted-chat').setAttribute('room', {json.dumps(self.room + 'b')})")

@@ -93,7 +93,7 @@ export class TwistedChat extends HTMLElement {
     const chat = /** @type {ChatClient} */ (this.chat);
     const name = this.getAttribute("room") || "lobby";
     if (this.state?.name === name && this.state.chat === chat) return;
-    if (this.state?.chat === chat) this.state.room.leave();
+    if (this.state?.chat === chat) this.state.leave();
     this.state = new RoomState(chat, name, (changed, what, event) => this._changed(changed, what, event));
     this.view.open(this.state);
   }

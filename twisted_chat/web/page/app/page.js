@@ -374,7 +374,7 @@ export class Page {
   leave(name = this.current) {
     const state = this.states.get(name);
     if (!state || name === LOBBY) return;
-    state.room.leave();
+    state.leave();
     this.states.delete(name);
     this._saveRoom(name, false);
     if (name === this.current) this.go(LOBBY);

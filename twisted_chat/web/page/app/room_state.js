@@ -103,10 +103,25 @@ export class RoomState {
   _joined({ resumed, head }) {
     // A new database counts from 1 again: what was read of the old one says nothing.
     const epoch = this.room.info?.epoch ?? "";
-    if (this.mark < 0 || epoch !== this._epoch) this.mark = Math.min(this.chat.marks[this.name] ?? head, head);
-    this._epoch = epoch;
+    if (this.mark < 0 || epoch !== this._epoch) {
+      this._epoch = epoch;
+      this._findMark(head);
+    }
     if (!resumed) this.reload();
     else this.changed(this, "all");
+  }
+
+  /** How far the user had read: as the server knows, or this browser; on a first visit everything is read. @param {number} head */
+  _findMark(head) {
+    const kept = this.chat.load(`mark:${this.name}`);
+    const marks = [this.chat.marks[this.name], kept?.epoch === this._epoch ? kept.seq : undefined].filter((mark) => mark !== undefined);
+    this.mark = Math.min(head, marks.length ? Math.max(...marks) : head);
+    this._keepMark();
+    if (!marks.length) this.room.read(this.mark);
+  }
+
+  _keepMark() {
+    this.chat.save(`mark:${this.name}`, { epoch: this._epoch, seq: this.mark });
   }
 
   /** Fetch the newest page, or the one around the target, and take in what comes meanwhile. */
@@ -204,6 +219,7 @@ export class RoomState {
   read(seq) {
     if (this.mark < 0 || seq <= this.mark) return;
     this.mark = seq;
+    this._keepMark();
     this._count();
     this.changed(this, "people");
   }
@@ -241,6 +257,12 @@ export class RoomState {
   /** @param {unknown} error */
   _oops(error) {
     if (!(error instanceof ChatError)) throw error;
+  }
+
+  /** Leave the room, and forget what was kept of it. */
+  leave() {
+    this.room.leave();
+    this.chat.save(`mark:${this.name}`, null);
   }
 
   /** @param {Post} post */
