@@ -138,7 +138,7 @@ class ReloadTests(Case):
         ann.goto(f"#/{self.room}")
         ann.until(f"{STATE}?.timeline.loaded")
         ann.becomes(BADGE % other, "99+")
-        ann.until(f"document.querySelector(`[data-room='{other}'] a`).ariaLabel.includes('301 unread')")
+        ann.until(f"document.querySelector(`[data-room='{other}'] a`).textContent.includes('301 unread')")
 
         self.elsewhere(ann, other)
         ann.becomes("document.querySelector('.unread-line')?.closest('li').querySelector('.text').innerText", "new 0")

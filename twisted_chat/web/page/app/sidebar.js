@@ -53,10 +53,12 @@ export class Rooms extends HTMLElement {
 function entry({ name, unread, called, topic, lastLine, mayLeave, muted, current }) {
   const count = unread > 99 ? "99+" : String(unread);
   const line = lastLine || topic;
-  const words = [name, line, unread ? say.unreadCount(unread) : "", called ? say.mentions : "", muted ? say.muted : ""].filter(Boolean).join(", ");
-  const link = el("a", { href: address(name), "aria-current": current ? "page" : undefined, "aria-label": words, title: topic || undefined },
-    el("span", { class: "hash", "aria-hidden": "true" }, "#"), el("span", { class: "labels" }, el("bdi", { class: "name" }, name), line && el("span", { class: "last-line", dir: "auto", "aria-hidden": "true" }, line)),
-    muted && icon("mute"), unread > 0 && !current && el("span", { class: called ? "badge called" : "badge" }, called ? `@ ${count}` : count));
+  const about = [unread ? say.unreadCount(unread) : "", called ? say.mentions : "", muted ? say.muted : ""].filter(Boolean).join(", ");
+  const link = el("a", { href: address(name), "aria-current": current ? "page" : undefined, title: topic || undefined },
+    el("span", { class: "hash", "aria-hidden": "true" }, "#"),
+    el("span", { class: "labels" }, el("bdi", { class: "name" }, name), " ", line && el("span", { class: "last-line", dir: "auto" }, line)),
+    about && el("span", { class: "unseen" }, `, ${about}`), muted && icon("mute"),
+    unread > 0 && !current && el("span", { class: called ? "badge called" : "badge", "aria-hidden": "true" }, called ? `@ ${count}` : count));
   const leave = mayLeave && iconButton("close", say.leaveRoom(name), () => {}, { class: "icon-button leave", "data-leave": name });
   return el("li", { class: [unread && !muted && "unread", muted && "muted"].filter(Boolean).join(" "), "data-room": name }, link, leave);
 }
