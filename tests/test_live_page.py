@@ -584,7 +584,8 @@ class KeysTests(PageCase):
         for _ in range(40):
             alice.page.keyboard.press("Tab")
             what, outline = alice.value(
-                "(e => [e.getAttribute('aria-label') || e.dataset.key || e.querySelector('.name')?.textContent || e.tagName, e === document.body ? '' : "
+                "(e => [e.getAttribute('aria-label') || e.dataset.key || e.querySelector('.name')?.textContent || e.tagName, "
+                "e === document.body ? '' : "
                 "getComputedStyle(e).outlineStyle + getComputedStyle(e.closest('.composer') ?? e).boxShadow])(document.activeElement)"
             )
             if what in seen or what == "BODY":

@@ -79,10 +79,7 @@ class Greeting:
         if session.state is not SessionState.OPEN:
             # It left while its token was checked; entering it now would make a member that never leaves.
             return succeed({})
-        before = session.user
         session.core.sessions.change_user(session, user)
-        if user.expires != before.expires:
-            session.set_timer(1)
         session.batch = "batch" in command.capabilities
         session.device = command.device
         session.core.sessions.end_older(session)
@@ -94,6 +91,8 @@ class Greeting:
             return
         self.state = GreetingState.WELCOMED
         session.accepted()
+        # From here on the interval of pings counts, which may be shorter than the time for a hello.
+        session.on_timer(session.core.timers.tick)
         core, limits = session.core, session.core.limits
         session.push(
             Welcome(

@@ -59,6 +59,7 @@ class Session:
     __slots__ = (
         "_congested_at",
         "_feeding",
+        "_pinged_at",
         "_rate",
         "_timer_slot",
         "address",
@@ -82,6 +83,8 @@ class Session:
         self._rate: ConnectionRate | None = None
         self._congested_at: int | None = None
         self._feeding = False
+        #: The tick of the last ping; not after ``heard_at``: nothing is asked that has not been answered.
+        self._pinged_at = 0
         self._timer_slot = -1
 
     def become(self, user: User) -> None:
@@ -215,12 +218,16 @@ class Session:
                 return _drop(self, CloseCode.TOO_SLOW, "took nothing for too long; come back and resume")
         elif not self.connection.paused:
             silent = tick - self.heard_at
-            if silent >= 2 * interval:
-                return _drop(self, CloseCode.NO_PONG, "no sign of life")
-            if silent >= interval:
-                self.ping()
-            else:
+            unanswered = tick - self._pinged_at
+            if silent < interval:
                 next_check = interval - silent
+            elif self._pinged_at <= self.heard_at:
+                self._pinged_at = tick
+                self.ping()
+            elif unanswered >= interval:
+                return _drop(self, CloseCode.NO_PONG, "no sign of life")
+            else:
+                next_check = interval - unanswered
         if expires is not None:
             next_check = min(next_check, max(1, ceil(expires - self.core.now_seconds())))
         return self.set_timer(next_check)

@@ -97,6 +97,8 @@ class Listener:
         self.port = port
         self._reactor = reactor
         self._tls = tls
+        #: What was wrong with the key and certificate of the last reload; empty: nothing.
+        self._unfit = ""
 
     def hold(self) -> None:
         """Accept nobody for now; the kernel's queue keeps them."""
@@ -138,21 +140,29 @@ class Listener:
             return False
         try:
             fresh = _read_context(self._reactor, self.description)
-        except _TLS_TROUBLE as error:
-            self.log.error(
-                "{endpoint}: the new certificate cannot be used, so the old one stays in use: {why}",
-                endpoint=self.description,
-                why=str(error),
-            )
+        except Exception as error:  # each library below has its own
+            why = _certificate_trouble(error)
+            if why != self._unfit:
+                self._unfit = why
+                self.log.error(
+                    "{endpoint}: the new certificate cannot be used, so the old one stays in use, and the files are tried again: {why}",
+                    endpoint=self.description,
+                    why=why,
+                )
         else:
             self._tls.factory = fresh
+            if self._unfit:
+                self._unfit = ""
+                self.log.info("{endpoint}: the new certificate is in use", endpoint=self.description)
         return True
+
+    def retry_certificate(self) -> None:
+        """Read key and certificate again if the last reload found them unfit; it says so again only if the reason changes."""
+        if self._unfit:
+            self.renew_certificate()
 
     def close(self) -> Deferred[object]:
         return maybeDeferred(self.port.stopListening)
-
-
-_TLS_TROUBLE = (OSError, ValueError, SSL.Error, crypto.Error)
 
 
 def listen(reactor: Any, descriptions: Sequence[str], factory: IProtocolFactory) -> Deferred[list[Listener]]:
@@ -231,6 +241,13 @@ def _trouble(error: BaseException) -> str:
     name = f"{error.filename}: " if error.filename else ""
     why = error.strerror or str(error)
     return f"{name}{why}{_CURES.get(error.errno or 0, '')}"
+
+
+def _certificate_trouble(error: Exception) -> str:
+    """Why key and certificate cannot be used, in one line that is never empty."""
+    if isinstance(error, OSError | SSL.Error | crypto.Error):
+        return _trouble(error)
+    return f"{_UNFIT}: {' '.join(str(error).split()) or type(error).__name__}; both must be PEM and belong together"
 
 
 _UNFIT = "TLS key or certificate cannot be used"

@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
+from twisted.application.internet import TimerService
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IAddress, ILoggingContext, IProtocol, IProtocolFactory, IProtocolNegotiationFactory
@@ -29,6 +31,9 @@ from twisted_chat.server.maintenance import bearers, retention, revocation, room
 from twisted_chat.server.options import Options
 from twisted_chat.server.process import Notifier, Signals, Watchdog, exit_status_at_end, say_error, settle, tune, watchdog_seconds
 from twisted_chat.version import __version__
+
+#: Seconds between two attempts to read a certificate that was unfit at a reload.
+RETRY_SECONDS = 5.0
 
 
 @implementer(IProtocolFactory, IProtocolNegotiationFactory, ILoggingContext)
@@ -126,6 +131,7 @@ class Server(MultiService):
         rooms(chat.store, chat.core, self._reactor).setServiceParent(self)
         revocation(chat.store, chat.core, self._reactor, time.time).setServiceParent(self)
         watchdog = watchdog_seconds(self._options.environ, os.getpid())
+        TimerService(RETRY_SECONDS, self._retry_certificates).setServiceParent(self)
         if watchdog is not None:
             Watchdog(self._reactor, self._notify, watchdog).setServiceParent(self)
         read_without_log_context(self._reactor)
@@ -203,17 +209,34 @@ class Server(MultiService):
     def reload(self) -> None:
         """Reopen the log, read the configuration and the certificates again."""
         self._notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        if self._options.lines is not None:
-            self._options.lines.reopen()
+        try:
+            if self._options.lines is not None:
+                self._attempt("The log cannot be opened again", self._options.lines.reopen)
+            for listener in self.listeners:
+                self._attempt(f"{listener.description}: the certificate cannot be read again", listener.renew_certificate)
+            self._attempt("The configuration cannot be read again, so the old one stays in force", self._reload_settings)
+        finally:
+            self._notify("READY=1")
+
+    def _attempt(self, trouble: str, part: Callable[[], object]) -> None:
+        """Do one part of a reload; if it fails, say so in one line, and what it concerns keeps its old state."""
+        try:
+            part()
+        except Exception as error:
+            self.log.error("{trouble}: {why}", trouble=trouble, why=" ".join(str(error).split()) or type(error).__name__)
+
+    def _retry_certificates(self) -> None:
+        """Read again what a reload found unfit: a renewal writes key and certificate one after the other."""
         for listener in self.listeners:
-            listener.renew_certificate()
+            listener.retry_certificate()
+
+    def _reload_settings(self) -> None:
         try:
             settings = self._options.load()
         except SettingsError as error:
             self.log.error("The new configuration has an error, so the old one stays in force: {error}", error=str(error))
         else:
             self._apply(settings)
-        self._notify("READY=1")
 
     def _apply(self, settings: Settings) -> None:
         self.settings, waiting = reloaded(self.settings, settings)

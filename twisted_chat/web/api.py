@@ -21,7 +21,7 @@ from twisted_chat.protocol.commands import Positive, Seq, Tail
 from twisted_chat.users import User
 from twisted_chat.web.auth import single
 from twisted_chat.web.handshake import decoded_room
-from twisted_chat.web.responses import Response
+from twisted_chat.web.responses import Response, UnsupportedMediaType, write_head
 from twisted_chat.web.routing import ApiRequest, Route, Who, json_answer
 from twisted_chat.web.sse import read_event_id, stream
 
@@ -186,7 +186,11 @@ class Api:
         query = call.query(EventsQuery)
         room = self._core.rooms.find(user, decoded_room(call.segments[0]), call.client.address)
         if _wants_stream(call):
-            await self._stream(call, user, room, query)
+            if call.request.method == b"HEAD":
+                write_head(call.request, 200, ((b"Content-Type", b"text/event-stream"), (b"Cache-Control", b"no-store")))
+                call.request.finish()
+            else:
+                await self._stream(call, user, room, query)
             return None
         if sum(place is not None for place in (query.after, query.before, query.around)) > 1:
             raise BadRequest("after: give one of after, before and around")
@@ -250,12 +254,9 @@ class Api:
         if kind == b"application/json":
             message = call.body(SendBody)
         elif kind == b"text/plain":
-            try:
-                message = SendBody(text=call.request.content.read().decode())
-            except UnicodeDecodeError:
-                raise BadRequest("body: must be UTF-8") from None
+            message = SendBody(text=call.text_body())
         else:
-            raise BadRequest("Content-Type: must be application/json or text/plain")
+            raise UnsupportedMediaType("Content-Type: must be application/json or text/plain")
         if (message.text is None) == (message.data is None):
             raise BadRequest("text: give either text or data")
         content = message.text.encode() if message.text is not None else message.data or b""

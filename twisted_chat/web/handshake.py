@@ -5,7 +5,7 @@ Out:  either way a :class:`RawHandshake`; :func:`check_handshake` makes a :class
       table that names what is wrong.
 
 ``twisted.web`` takes some 30 of the 50 microseconds of a handshake for its lines, headers and objects.  :func:`read_bytes` reads
-the usual case with one regular expression: GET, a path, HTTP/1.1, headers of visible ASCII, nothing folded, everything in one
+the usual case with one regular expression: GET, a path, HTTP/1.1, headers without control characters, nothing folded, everything in one
 piece.  It leaves the rest to ``twisted.web``; ``tests/test_web_handshake_readers.py`` proves that both read the same.
 """
 
@@ -36,7 +36,7 @@ _DIALECTS = {dialect.value.encode(): dialect for dialect in Dialect}
 #: Bytes and number of headers that :func:`read_bytes` takes; usual heads have less than a quarter.
 _HEAD_MAX = 4_096
 _HEADERS_MAX = 50
-_HEAD = re.compile(rb"GET (/[!-~]*) HTTP/1\.1\r\n((?:[A-Za-z0-9-]+:[\t -~]*\r\n)+)\r\n")
+_HEAD = re.compile(rb"GET (/[!-~]*) HTTP/1\.1\r\n((?:[A-Za-z0-9-]+:[\t -~\x80-\xff]*\r\n)+)\r\n")
 
 #: The headers that matter to a handshake, written as ``twisted.web`` writes them.
 _KNOWN = (

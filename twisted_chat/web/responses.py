@@ -43,6 +43,12 @@ class UpgradeRequired(BadRequest):
     http_status = 426
 
 
+class UnsupportedMediaType(BadRequest):
+    """The body has a type, a coding or a charset that the endpoint does not read."""
+
+    http_status = 415
+
+
 class NoSuchPath(ChatError):
     """Nothing is served under that path."""
 

@@ -23,9 +23,9 @@ from twisted_chat.errors import BadRequest, ChatError, as_chat_error
 from twisted_chat.limits import DEVICE_CHARS
 from twisted_chat.names import RAW_NAME_MAX
 from twisted_chat.users import User
-from twisted_chat.web.auth import ClientInfo, Headers, RequestAuth, sent_by_page, single
+from twisted_chat.web.auth import ClientInfo, Headers, RequestAuth, refuse_controls, sent_by_page, single
 from twisted_chat.web.handshake import is_upgrade, single_argument
-from twisted_chat.web.responses import MethodNotAllowed, NoSuchPath, Response, error_answer, write_answer
+from twisted_chat.web.responses import MethodNotAllowed, NoSuchPath, Response, UnsupportedMediaType, error_answer, write_answer
 from twisted_chat.web.site import ChatChannel, ChatRequest
 from twisted_chat.web.upgrade import Upgrades
 
@@ -91,16 +91,30 @@ class ApiRequest:
     def body(self, kind: type[T]) -> T:
         """The JSON body as a struct; ``BadRequest`` names the field that is wrong."""
         try:
-            return msgspec.json.decode(self.request.content.read(), type=kind)
+            return msgspec.json.decode(self.text_body(), type=kind)
         except msgspec.ValidationError as error:
             raise BadRequest(_explain(error)) from None
         except (msgspec.DecodeError, RecursionError) as error:
             raise BadRequest(f"body: {error}") from None
 
+    def text_body(self) -> str:
+        """The body as text; ``BadRequest`` if it is not UTF-8."""
+        try:
+            return self.request.content.read().decode()
+        except UnicodeDecodeError as error:
+            raise BadRequest(f"body: must be UTF-8; byte {error.start} is not") from None
+
     def content_type(self) -> bytes:
-        """The type of the body without its parameters, lower case."""
-        value = single(self.headers, b"Content-Type") or b""
-        return value.partition(b";")[0].strip().lower()
+        """The type of the body without its parameters, lower case; ``UnsupportedMediaType`` if the body must be decoded to be read."""
+        coding = single(self.headers, b"Content-Encoding")
+        if coding is not None and coding.strip().lower() != b"identity":
+            raise UnsupportedMediaType("Content-Encoding: the body must not be compressed")
+        kind, *parameters = (single(self.headers, b"Content-Type") or b"").lower().split(b";")
+        for parameter in parameters:
+            name, _, value = parameter.strip().partition(b"=")
+            if name == b"charset" and value.strip(b'"') not in (b"utf-8", b"utf8", b"us-ascii"):
+                raise UnsupportedMediaType("Content-Type: charset must be utf-8")
+        return kind.strip()
 
     def cors_headers(self) -> list[tuple[bytes, bytes]]:
         """The CORS headers, for a stream, which writes its own head."""
@@ -190,6 +204,7 @@ class Router:
 
     def answer(self, request: ChatRequest) -> None:
         """Have the request answered."""
+        _read_target(request)
         headers = dict(request.requestHeaders.getAllRawHeaders())
         path = request.path
         if self._prefix:
@@ -203,6 +218,7 @@ class Router:
             self._upgrades.upgrade(request)
             return
         try:
+            refuse_controls(headers)
             if sent_by_page(headers):
                 self._request_auth.check_host(headers, request.client, request.channel.isSecure())
             answer = self._ask(request, headers, path)
@@ -225,6 +241,8 @@ class Router:
         self._open.append((segments, {route.method: route}))
 
     def _ask(self, request: ChatRequest, headers: Headers, path: bytes) -> Any:
+        if path == b"*" and request.method == b"OPTIONS":
+            return Response(204, [(b"Allow", b"GET, HEAD, POST, OPTIONS"), (b"Cache-Control", b"no-store")])
         methods, segments = self._find(path)
         if methods is None:
             raise NoSuchPath("nothing is served under this path")
@@ -292,6 +310,16 @@ class Router:
         write_answer(
             request, Response(answer.status, (*answer.headers, *cors_headers(self._request_auth, request, headers)), answer.body)
         )
+
+
+def _read_target(request: ChatRequest) -> None:
+    """Read a target in absolute form, whose host counts instead of the ``Host`` header (RFC 9112 section 3.2.2)."""
+    scheme, separator, rest = request.path.partition(b"://")
+    if not separator or scheme.lower() not in (b"http", b"https"):
+        return
+    host, _, path = rest.partition(b"/")
+    request.path = b"/" + path
+    request.requestHeaders.setRawHeaders(b"Host", [host])
 
 
 def _matched(segments: list[bytes], parts: list[bytes]) -> tuple[bytes, ...] | None:

@@ -129,6 +129,38 @@ def damaged(path: str, found: str) -> StoreError:
     return StoreError(f"{path} is damaged ({found}); restore a backup, or save what is left with: sqlite3 {path} .recover")
 
 
+class Replaced(sqlite3.OperationalError):
+    """The name of the database leads to no file, or to another one than the server has open."""
+
+
+class OpenedFile:
+    """The file that a path led to when it was opened, by device and inode.
+
+    A deleted file can be written as long as it is open, and everything in it is gone with the process.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._identity = _identity_of(path)
+
+    def check(self) -> None:
+        """Raise :class:`Replaced` unless the path still leads to that file."""
+        try:
+            found = _identity_of(self._path)
+        except OSError as error:
+            raise Replaced(f"the file is no longer under this name: {error.strerror}; {_CURE_REPLACED}") from None
+        if found != self._identity:
+            raise Replaced(f"another file was put under this name; {_CURE_REPLACED}")
+
+
+_CURE_REPLACED = "move it back, or stop the server, put a backup there with twisted-chat restore, and start it again"
+
+
+def _identity_of(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
 class InUse(StoreError):
     """Another process has the lock."""
 
@@ -158,12 +190,16 @@ class Readers:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        #: Checked before each question; None before the store is open.
+        self.opened: OpenedFile | None = None
         self._lock = Lock()
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
 
     def ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
         """Ask over an idle connection or a new one; one that met an error is not used again."""
+        if self.opened is not None:
+            self.opened.check()
         connection = self._take()
         try:
             answer = question(connection)

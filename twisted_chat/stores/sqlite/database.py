@@ -16,6 +16,7 @@ from twisted_chat.stores.random_ids import EPOCH_LENGTH, RandomBytes, random_tex
 from twisted_chat.stores.sqlite.backup import backup
 from twisted_chat.stores.sqlite.connection import (
     FileLock,
+    OpenedFile,
     check_version,
     connect_writer,
     damaged,
@@ -98,6 +99,8 @@ class Database:
         self._lock: FileLock | None = None
         self._connected: tuple[sqlite3.Connection, Log] | None = None
         self._suspect = False
+        #: The file that is open; None before.
+        self.opened: OpenedFile | None = None
 
     def open(self) -> Opened:
         """Everything that must hold before the first append; :class:`StoreError` says what does not."""
@@ -106,6 +109,7 @@ class Database:
             self._lock = FileLock(self.path)
             prepare(self.path, self._steps)
             connection, log = self._connected = self._connect()
+            self.opened = OpenedFile(self.path)
             make_durable(connection, self.path)
             epoch, secret = _identity(connection, self._random_bytes)
         except StoreError:
@@ -121,6 +125,8 @@ class Database:
 
     def use(self, work: Callable[[sqlite3.Connection, Log], T]) -> T:
         """Do it, over a new connection if the last one met an error that it may not have survived."""
+        if self.opened is not None:
+            self.opened.check()
         if self._suspect:
             self._replace()
         assert self._connected is not None

@@ -76,6 +76,7 @@ class SQLiteStore:
 
     def _opened(self, opened: Opened) -> Opened:
         self._open = True
+        self._connections.opened = self._database.opened
         return opened
 
     def _not_opened(self, failure: Failure) -> Failure:
