@@ -6,7 +6,8 @@ import io
 import os
 import re
 import shlex
-import subprocess
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from twisted.internet.defer import succeed
@@ -30,9 +31,9 @@ def commands(beginning: str) -> str:
 class VerbCase(SQLiteCase):
     def setUp(self) -> None:
         super().setUp()
-        self.out = io.StringIO()
+        self.out, self.err = io.StringIO(), io.StringIO()
         self.context = CommandContext(
-            self.out, io.StringIO(), {}, lambda size: b"", lambda work: succeed(work()), lambda: 1_763_880_000.0
+            self.out, self.err, {}, lambda size: b"", lambda work: succeed(work()), lambda: 1_763_880_000.0
         )
 
 
@@ -43,6 +44,13 @@ class RestoreTests(VerbCase):
         super().setUp()
         self.addCleanup(os.chdir, os.getcwd())
         os.chdir(self.directory)
+
+    def errors(self) -> str:
+        """What was written to the standard error since the last call."""
+        text = self.err.getvalue()
+        self.err.truncate(0)
+        self.err.seek(0)
+        return text
 
     def twisted_chat(self, command: str) -> None:
         """One line of the shell."""
@@ -62,11 +70,18 @@ class RestoreTests(VerbCase):
         Path("chat.db-wal").write_bytes(log)  # a killed server leaves it behind
         self.assertGreater(len(log), 0)
 
-        subprocess.run(["sh", "-ec", commands("mkdir replaced")], check=True, timeout=30)
+        self.twisted_chat(commands("twisted-chat restore").strip())
 
         self.assertEqual(os.stat("chat.db").st_mode & 0o777, 0o600)
-        self.assertEqual(sorted(name for name in os.listdir() if name.startswith("chat.db")), ["chat.db"])
-        self.assertIn("chat.db-wal", os.listdir("replaced"))
+        [replaced] = [name for name in os.listdir() if name.startswith("chat.db.replaced-")]
+        self.assertEqual(
+            sorted(name for name in os.listdir() if name.startswith("chat.db")), ["chat.db", "chat.db.lock", replaced]
+        )
+        with closing(sqlite3.connect(replaced)) as connection:
+            self.assertEqual(connection.execute("SELECT count(*) FROM event").fetchone(), (102,))
+            epoch = connection.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()
+        with closing(sqlite3.connect("chat.db")) as connection:
+            self.assertNotEqual(connection.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone(), epoch)
 
         store = self.opened()
         self.addCleanup(store.close)
@@ -77,6 +92,28 @@ class RestoreTests(VerbCase):
         self.say(store, "three")
 
         self.assertEqual(self.texts(store), ["one", "two", "three"])
+
+    def test_refused(self) -> None:
+        """A server that runs, a backup that is none: nothing has changed then, and nothing is left behind."""
+        store = self.opened()
+        self.say(store, "one")
+        self.twisted_chat("twisted-chat backup backup.db")
+        restore = parser().parse_args(["restore", "backup.db"])
+
+        self.assertEqual(run(restore, self.context), Status.STORE)
+        self.assertIn("in use by another server", self.errors())
+
+        store.close()
+        Path("text.db").write_text("nothing like a database " * 1000)
+        Path("empty.db").write_bytes(b"")
+        whole = Path("backup.db").read_bytes()
+        Path("cut.db").write_bytes(whole[: len(whole) // 2])
+        before = sorted(os.listdir()), Path("chat.db").read_bytes()
+        for name in ("text.db", "empty.db", "cut.db", "chat.db", "none.db", "."):
+            with self.subTest(name):
+                self.assertEqual(run(parser().parse_args(["restore", name]), self.context), Status.STORE)
+                self.assertEqual((sorted(os.listdir()), Path("chat.db").read_bytes()), before)
+                self.assertEqual(self.errors().count("\n"), 1)
 
 
 class ExportTests(VerbCase):

@@ -224,6 +224,21 @@ class GarbageTests(StrangeServers):
 
         self.recovers(client)
 
+    def test_informational_answers(self) -> None:
+        """100, 102 and 103 come before the answer (RFC 9110 section 15.2), in any number of pieces."""
+        before = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\nHTTP/1.1 102 P\r\n\r\n"
+        self.strange(lambda request: before + switches(request), frames=WELCOME)
+
+        self.assertIs(self.client().state, State.ONLINE)
+
+    def test_only_informational_answers(self) -> None:
+        """A server that says no more than that it goes on is given up like one that is silent."""
+        self.strange(says(b"HTTP/1.1 100 Continue\r\n\r\n" * 3))
+        client = self.client()
+        self.chat.pass_time(15)
+        self.assertIsNotNone(client.problem)
+        self.recovers(client)
+
     def test_wrong_accept(self) -> None:
         """An accept value that belongs to another key is refused (RFC 6455 section 4.1)."""
         self.strange(says(switching_protocols(b"dGhlIHNhbXBsZSBub25jZQ==", "chat.v1.json")))

@@ -248,6 +248,42 @@ class LifeTests(SynchronousTestCase):
 
         self.assertEqual((client.closed, client.take()), (None, []))
 
+    def test_pings_of_any_pair_of_intervals(self) -> None:
+        """An idle client is pinged after one interval and stays while it answers; who does not answer goes after a second one."""
+        for ping, hello in ((1, 1), (1, 10), (2, 10), (5, 10), (10, 10), (11, 10), (25, 2), (60, 10), (200, 10), (1.4, 0.5)):
+            with self.subTest(ping=ping, hello=hello):
+                chat = ChatHarness(self, replace(UNBOUND, ping_seconds=float(ping), hello_seconds=float(hello)))
+                alive, silent = chat.json(ALICE, "lobby"), chat.json(BOB, "lobby")
+                interval, pings, gone = max(1, round(ping)), [], 0
+
+                for second in range(1, 5 * interval + 1):
+                    chat.pass_time(1)
+                    for _ in alive.take("ping"):
+                        pings.append(second)
+                        alive.ask("pong")
+                    gone = gone or (second if silent.closed else 0)
+
+                self.assertIsNone(alive.closed)
+                self.assertEqual(silent.closed, 4509)
+                self.assertEqual(len(silent.take("ping")), 1)
+                self.assertEqual(pings[0], interval)
+                self.assertGreaterEqual(len(pings), 4)
+                self.assertLessEqual(gone, 2 * interval + 1)
+
+    def test_shorter_interval_drops_nobody_who_answers(self) -> None:
+        """A reload from 60 to 2 seconds: who was silent for 59 is asked first."""
+        chat = ChatHarness(self, replace(UNBOUND, ping_seconds=60.0))
+        client = chat.json(ALICE, "lobby")
+        chat.pass_time(59)
+
+        chat.core.configure(replace(UNBOUND, ping_seconds=2.0), chat.core.configuration.policies)
+        for _ in range(20):
+            chat.pass_time(1)
+            for _ in client.take("ping"):
+                client.ask("pong")
+
+        self.assertIsNone(client.closed)
+
     def test_who_cannot_see_a_ping_is_not_asked(self) -> None:
         """A congested link is silent for its own reason; one that takes nothing for five minutes is told to come back."""
         chat = ChatHarness(self)

@@ -116,7 +116,7 @@ class SettingsTests(SynchronousTestCase):
         for text, part in {
             "listen = []": "listen: must name at least one endpoint",
             'allowed_origins = ["*"]': "'*' is not scheme://host",
-            'allowed_origins = ["null"]': "'null' is not scheme://host",
+            'allowed_origins = ["example.org"]': "'example.org' is not scheme://host",
             'allowed_origins = ["https://a.example/path"]': "is not scheme://host",
             'trusted_proxies = ["10.0.0.0/99"]': "is not an address or network",
             'public_url = "example.org"': "is not the URL of a site",

@@ -14,9 +14,11 @@ from twisted.internet.protocol import Factory
 from twisted.internet.tcp import Port
 from twisted.internet.testing import MemoryReactorClock
 from twisted.internet.unix import Port as UnixPort
+from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.certificates import make_certificate
+from tests.harness.logs import LoggedEvents
 from twisted_chat.server.listeners import Listener, ListenError, ReplaceableContext, listen
 
 
@@ -166,6 +168,33 @@ class CertificateTests(SynchronousTestCase):
             break_it()
             self.assertTrue(one.renew_certificate())
             self.assertIs(reactor.sslServers[0][2].getContext(), old)
+
+    def test_tried_again(self) -> None:
+        """A renewal writes the key before the certificate: what a reload found between the two is tried again, and said once."""
+        description, key, certificate = self.endpoint()
+        reactor = MemoryReactorClock()
+        (one,) = self.successResultOf(listen(reactor, [description], Factory()))
+        logged = LoggedEvents()
+        self.patch(Listener, "log", Logger("listeners", observer=logged))
+        old = reactor.sslServers[0][2].getContext()
+        (key.parent / "new").mkdir()
+        new_key, new_certificate = make_certificate(key.parent / "new")
+        shutil.copy(new_key, key)
+
+        self.assertTrue(one.renew_certificate())
+        for _ in range(3):
+            one.retry_certificate()
+
+        self.assertIs(reactor.sslServers[0][2].getContext(), old)
+        [event] = logged
+        self.assertIn("belong together", event["why"])
+
+        shutil.copy(new_certificate, certificate)
+        one.retry_certificate()
+        one.retry_certificate()
+
+        self.assertIsNot(reactor.sslServers[0][2].getContext(), old)
+        self.assertEqual([event["log_level"].name for event in logged], ["error", "info"])
 
     def test_nothing_to_renew(self) -> None:
         self.assertFalse(listener(IPv4Address("TCP", "127.0.0.1", 1)).renew_certificate())

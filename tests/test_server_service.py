@@ -8,9 +8,11 @@ from typing import Any
 from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import IProtocolNegotiationFactory
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import Logger, LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.chat import MemoryConnection
+from tests.harness.logs import LoggedEvents
 from twisted_chat.errors import Forbidden
 from twisted_chat.interfaces import Admission, Dialect
 from twisted_chat.server import service as module
@@ -218,3 +220,46 @@ class ServerTests(SynchronousTestCase):
         assert server.chat is not None
         self.assertEqual(server.chat.core.limits.rooms, 10_000)
         self.assertEqual(self.told[-1], "READY=1")
+
+    def test_each_part_of_a_reload_fails_alone(self) -> None:
+        """Whatever one part raises, the others take effect, one line says what stays as it was, and systemd hears READY."""
+        for part in ("log", "certificate", "configuration"):
+            with self.subTest(part):
+                server = self.start()
+                lines, listener = Part(part == "log"), Part(part == "certificate")
+                server._options.lines = lines  # type: ignore[assignment]
+                server.listeners = [listener, Part(False)]  # type: ignore[list-item]
+                if part == "configuration":
+                    self.patch(server._options, "load", lambda: 1 / 0)
+                server._options.environ["TWISTED_CHAT_LIMITS_ROOMS"] = "7"
+                logged = LoggedEvents()
+                self.patch(Server, "log", Logger("server", observer=logged))
+                self.told.clear()
+
+                server.reload()
+
+                self.assertEqual(self.told[-1], "READY=1")
+                self.assertEqual((lines.calls, listener.calls, server.listeners[1].calls), (1, 1, 1))  # type: ignore[attr-defined]
+                errors = [event for event in logged if event["log_level"] is LogLevel.error]
+                self.assertEqual([event["why"] for event in errors], ["division by zero"])
+                assert server.chat is not None
+                self.assertEqual(server.chat.core.limits.rooms, 10_000 if part == "configuration" else 7)
+                server.listeners = []
+                self.successResultOf(server.stopService())
+
+
+class Part:
+    """A part of a reload: counts how often it is done, and fails if it is told to."""
+
+    description = "tcp:1"
+
+    def __init__(self, fails: bool) -> None:
+        self._fails = fails
+        self.calls = 0
+
+    def reopen(self) -> None:
+        self.calls += 1
+        if self._fails:
+            raise ZeroDivisionError("division by zero")
+
+    renew_certificate = reopen

@@ -181,8 +181,8 @@ class SayTests(HttpCase):
 
     def test_bad_bodies(self) -> None:
         for body, kind, status in (
-            (b"x", "", 400),
-            (b"x", "application/x-www-form-urlencoded", 400),
+            (b"x", "", 415),
+            (b"x", "application/x-www-form-urlencoded", 415),
             (b"text=x", "multipart/form-data; boundary=x", 400),
             (b"{", "application/json", 400),
             (b"[]", "application/json", 400),
@@ -195,7 +195,11 @@ class SayTests(HttpCase):
             (b"[" * 100_000, "application/json", 413),
             (b"[" * 50_000, "application/json", 400),
             (b"\xff", "text/plain", 400),
-            (b"\xff", "text/plain; charset=utf-16", 400),
+            (b"x", "text/plain; charset=utf-16", 415),
+            (b"x", "text/plain; charset=latin-1", 415),
+            (b"\xff", "application/json", 400),
+            (b'{"text":"\xff"}', "application/json", 400),
+            (b'{"\xff":1}', "application/json; charset=utf-8", 400),
             (b"x" * 16_385, "text/plain", 413),
             (b"x" * 200_000, "text/plain", 413),
         ):

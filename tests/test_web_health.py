@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IAddress
+from twisted.logger import Logger
 
 from tests.harness.http_chat import HttpCase
-from tests.harness.http_memory import Wire, handshake
+from tests.harness.http_memory import Reply, Wire, handshake, request_head
+from tests.harness.logs import LoggedEvents
 from twisted_chat.errors import Unavailable
 from twisted_chat.web.health import MetricsFor
 from twisted_chat.web.origins import TrustedProxies
@@ -75,8 +77,8 @@ class HealthTests(HttpCase):
 
 
 class MetricsTests(HttpCase):
-    def reads(self, *headers: tuple[str, str], peer: IAddress | None = None) -> int:
-        return self.ask("/metrics", *headers, peer=peer).status
+    def reads(self, *headers: tuple[str, str], peer: IAddress | None = None, host: bytes = b"localhost:8080") -> int:
+        return self.ask("/metrics", *headers, peer=peer, host=host).status
 
     def test_this_machine(self) -> None:
         self.assertEqual(self.reads(peer=HERE), 200)
@@ -96,6 +98,25 @@ class MetricsTests(HttpCase):
         self.request_auth.proxies = TrustedProxies(["127.0.0.1"])
         self.assertEqual(self.reads(("X-Forwarded-For", "127.0.0.1"), peer=HERE), 403)
 
+    def test_silent_proxy_on_this_machine(self) -> None:
+        """nginx without any header: it speaks HTTP/1.0, or passes on the name of the site."""
+        self.assertEqual(self.reads(peer=HERE, host=b"chat.example.org"), 403)
+        wire = Wire(self.site, HERE)
+        answer = wire.deliver(request_head(target=b"/metrics", host=b"127.0.0.1:8080", version=b"HTTP/1.0"))
+        self.assertEqual(Reply(answer).status, 403)
+
+    def test_unknown_proxy_is_said_once(self) -> None:
+        """Once a proxy on this machine has shown itself, its requests without headers are not for this machine either."""
+        logged = LoggedEvents()
+        self.request_auth.log = Logger("auth", observer=logged)
+        self.assertEqual(self.reads(("X-Forwarded-For", "203.0.113.5"), peer=IPv4Address("TCP", "8.8.8.8", 5)), 403)
+        self.assertEqual(logged, [])
+        for _ in range(3):
+            self.reads(("X-Forwarded-For", "203.0.113.5"), peer=HERE)
+
+        self.assertEqual([event["log_format"].count("trusted_proxies") for event in logged], [1])
+        self.assertEqual(self.reads(peer=HERE), 403)
+
     def test_page_of_another_site(self) -> None:
         """A page that runs in a browser on this machine is not this machine."""
         self.assertEqual(self.reads(("Origin", "http://evil.test"), peer=HERE), 403)
@@ -103,7 +124,7 @@ class MetricsTests(HttpCase):
     def test_counts(self) -> None:
         Wire(self.site).deliver(handshake())
         self.ask("/nope")
-        text = self.ask("/metrics", peer=HERE).body.decode()
+        text = self.ask("/metrics", peer=HERE, host=b"127.0.0.1:8080").body.decode()
 
         self.assertIn('twisted_chat_http_answers_total{status="404"} 1.0', text)
         self.assertIn("twisted_chat_connections 1.0", text)
@@ -115,7 +136,7 @@ class MetricsForAllTests(MetricsTests):
     def test_others(self) -> None:
         self.assertEqual(self.reads(), 200)
 
-    test_proxy_on_this_machine = test_others
+    test_proxy_on_this_machine = test_silent_proxy_on_this_machine = test_unknown_proxy_is_said_once = test_others
 
 
 class MetricsByRightTests(HttpCase):

@@ -52,6 +52,34 @@ class OriginTests(SynchronousTestCase):
         origins.check("https://www.example.org", "https", "chat.test")
         self.refused(origins, "https://www.example.org:8443")
 
+    def test_apps_and_files(self) -> None:
+        """Origins of apps and of pages from disk, in the form in which engines send them, are allowed by name only."""
+        for origin in (
+            "null",
+            "file://",
+            "app://localhost",
+            "app://.",
+            "capacitor://localhost",
+            "ionic://localhost",
+            "tauri://localhost",
+            "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+            "moz-extension://6bd5a3c5-9e5c-4d5a-8c3b-0a6d5b0a4f11",
+        ):
+            with self.subTest(origin):
+                self.refused(Origins(), origin)
+                Origins(frozenset({parse_origin(origin)})).check(origin, "http", "chat.test")
+
+    def test_cure(self) -> None:
+        """The refusal names the setting that would allow the page."""
+        for origin, scheme, host, cure in (
+            ("https://www.test", "https", "chat.test", '--allowed-origins "https://www.test"'),
+            ("app://localhost", "https", "chat.test", '--allowed-origins "app://localhost"'),
+            ("https://chat.test", "http", "chat.test", "X-Forwarded-Proto"),
+        ):
+            with self.subTest(origin):
+                error = self.assertRaises(Forbidden, Origins().check, origin, scheme, host)
+                self.assertIn(cure, error.message)
+
     def test_null(self) -> None:
         """A page opened from disk has no origin; it may only where the operator has nothing to protect."""
         Origins(null=lambda: True).check("null", "http", "chat.test")
@@ -83,7 +111,6 @@ class OriginTests(SynchronousTestCase):
             "https://a/b",
             "*",
             "https://*.a",
-            "null",
         ):
             self.assertRaises(BadRequest, parse_origin, text)
 

@@ -26,6 +26,7 @@ from twisted_chat.names import room_name
 from twisted_chat.server.config import Given, Settings, SettingsError, load, store_path
 from twisted_chat.server.logging import visible
 from twisted_chat.stores.sqlite.backup import backup as copy_database
+from twisted_chat.stores.sqlite.restore import restore as restore_database
 from twisted_chat.stores.sqlite.transfer import holes, outgoing
 from twisted_chat.stores.urls import make_shared_rooms, make_shared_tokens, store_file
 
@@ -243,3 +244,16 @@ def _table(context: CommandContext, rows: Sequence[tuple[str, ...]]) -> None:
     widths = [max(len(row[column]) for row in shown) for column in range(len(rows[0]))]
     for row in shown:
         context.say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def restore(args: Namespace, context: CommandContext) -> int:
+    """Put a backup in the place of the database, which no server may use meanwhile."""
+    _, path = store_file_of(args, context, must_be=False)
+    stamp = datetime.fromtimestamp(context.now_seconds(), UTC).strftime("%Y%m%d-%H%M%S")
+    done = restore_database(os.path.abspath(args.source), path, stamp, secrets.token_bytes)
+    if args.json:
+        context.say_json({"file": done.path, "replaced": done.replaced})
+    else:
+        kept = f"; the one before is {done.replaced}" if done.replaced else ""
+        context.say(f"{done.path} is now a copy of {args.source}{kept}")
+    return Status.DONE

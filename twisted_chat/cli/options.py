@@ -191,6 +191,16 @@ def _log_verbs(verbs: Any) -> None:
         "The copy is one committed state.  It is verified before it gets its name; if that fails, no file is left.",
     )
     verb.add_argument("target", metavar="TARGET", help="a new file")
+    verb = _verb(
+        verbs,
+        "restore",
+        "admin.restore",
+        "put a backup in the place of the database",
+        _of_store,
+        "No server may use the database meanwhile.  The backup is verified first.  The database that was there is kept beside the new\n"
+        "one.  Clients notice that the log is another one, and load their rooms anew.",
+    )
+    verb.add_argument("source", metavar="BACKUP", help="a file that backup has written")
 
 
 def _verb(

@@ -182,6 +182,11 @@ class ChatSocket(WebSocketClientProtocol):
         """Autobahn has more bytes of the answer."""
         head, found, body = self.data.partition(b"\r\n\r\n")
         status = _STATUS.match(head)
+        while found and status is not None and status[1] != b"101" and status[1].startswith(b"1"):
+            # Informational: the answer is yet to come (RFC 9110 section 15.2).
+            self.data = body
+            head, found, body = body.partition(b"\r\n\r\n")
+            status = _STATUS.match(head)
         if (status is None and (found or len(head) > 16)) or len(self.data) > ANSWER_BYTES:
             self.give_up(ConnectionProblem("the server's answer to the handshake is not HTTP"))
         elif not found or status is None:

@@ -45,7 +45,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     #: Whether people without a token may use the chat.
     guests: bool = True
     #: Origins of web pages that may use this server besides its own pages: scheme, host and port, such as
-    #: ``https://www.example.org``.
+    #: ``https://www.example.org``.  Apps have others, such as ``capacitor://localhost``, ``app://localhost``, ``tauri://localhost`` or
+    #: ``chrome-extension://ID``; ``null`` (and in some engines ``file://``) is every page opened from disk and every sandboxed frame.
     allowed_origins: tuple[str, ...] = ()
     #: Host names under which web pages may use this server without TLS, besides ``localhost``, addresses, this machine's host name
     #: and the hosts of ``public_url`` and ``allowed_origins``: a name, ``*.example.org`` for all names below ``example.org``, or ``*``
@@ -240,9 +241,19 @@ def _assemble(found: dict[str, Given]) -> Settings:
                 raise SettingsError(f"{found[name].source}: {error}") from None
     limits = {name.partition(".")[2]: values.pop(name) for name in list(values) if name.startswith("limits.")}
     settings = Settings(**values, limits=Limits(**limits))
-    if settings.limits.text_bytes > settings.limits.frame_bytes:
-        raise SettingsError("limits.text_bytes: must not be larger than limits.frame_bytes, which has to hold the text")
+    for smaller, larger, why in _PAIRS:
+        values_of = settings.limits
+        if getattr(values_of, smaller) > getattr(values_of, larger):
+            raise SettingsError(f"limits.{smaller}: must not be larger than limits.{larger}, {why}")
     return settings
+
+
+#: Limits that contradict each other if the first is larger than the second.
+_PAIRS = (
+    ("text_bytes", "frame_bytes", "which has to hold the text"),
+    ("text_bytes", "uncommitted_bytes", "or a long message could never be stored"),
+    ("recent_bytes", "recent_bytes_total", "which holds the recent events of all rooms"),
+)
 
 
 def _convert(given: Given, expected: Any) -> Any:
@@ -285,6 +296,8 @@ def _explain(message: str, value: object, expected: Any) -> str:
 
 def _limit_check(name: str) -> Callable[[Any], None] | None:
     """Bounds are more than 0, except those of which 0 means that there is no bound."""
+    if name == "limits.ping_seconds":
+        return _whole_second
     if name.startswith("limits."):
         return _not_negative if name.endswith(("_per_second", ".guests_per_address")) else _positive
     return None
@@ -293,6 +306,11 @@ def _limit_check(name: str) -> Callable[[Any], None] | None:
 def _positive(value: float) -> None:
     if not value > 0:
         raise ValueError(f"must be more than 0, is {value}")
+
+
+def _whole_second(value: float) -> None:
+    if not value >= 1:
+        raise ValueError(f"must be 1 or more, because connections are looked at once a second; is {value}")
 
 
 def _not_negative(value: float) -> None:

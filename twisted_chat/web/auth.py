@@ -14,13 +14,14 @@ from msgspec import Struct
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_chat.core.connections import ConnectionLimiter
-from twisted_chat.errors import BadRequest, LimitReached, Unauthenticated, Unavailable
+from twisted_chat.errors import BadRequest, Forbidden, LimitReached, Unauthenticated, Unavailable
 from twisted_chat.interfaces import Authentication
 from twisted_chat.users import Credential, Source, User
-from twisted_chat.web.origins import UNIX, Hosts, Origins, TrustedProxies, peer_name
+from twisted_chat.web.origins import UNIX, Hosts, Origins, TrustedProxies, is_private, peer_name
 from twisted_chat.web.site import ChatRequest
 
 #: Canonical names (``Sec-Websocket-Key``) to values, as ``Headers.getAllRawHeaders`` has them.
@@ -32,8 +33,10 @@ _TOKEN = re.compile(rb"[A-Za-z0-9._~+/=-]+")
 _PROXY_SCHEMES = frozenset({b"basic", b"digest", b"negotiate"})
 #: The control characters of ASCII except TAB.
 _CONTROLS = bytes(byte for byte in range(32) if byte != 9) + b"\x7f"
-#: The control characters U+0080 to U+009F and two separators, some of which some parsers take for line ends.
-_CONTROL_CHARACTERS = re.compile("[\x80-\x9f\u2028\u2029]")
+#: Headers by which proxies say that they pass on somebody else's request.
+_FORWARDING = frozenset({b"X-Forwarded-For", b"X-Forwarded-Proto", b"X-Forwarded-Host", b"X-Real-Ip", b"Forwarded", b"Via"})
+#: Seconds between two log lines about refused requests.
+_REFUSED_SECONDS = 10.0
 #: Milliseconds.  A credential is checked within a moment, unless the store hangs.
 _RETRY_MS = 2_000
 
@@ -72,7 +75,7 @@ def read_client(headers: Headers, peer: IAddress, secure: bool, proxies: Trusted
         scheme = "https" if protocols[-1].rpartition(b",")[2].strip().lower() == b"https" else "http"
     return ClientInfo(
         proxies.client(name, [line.decode("latin-1") for line in forwarded]) if forwarded else name,
-        bool(forwarded) or b"Forwarded" in headers,
+        not _FORWARDING.isdisjoint(headers),
         scheme,
         host.decode("latin-1").lower(),
         None if origin is None else origin.decode("latin-1"),
@@ -154,8 +157,11 @@ class RequestAuth:
 
     :ivar origins: may be replaced while running, likewise ``proxies`` and ``hosts``.
     :ivar hosts: the names under which pages may reach this server; None: any, because the embedding program decides.
+    :ivar unknown_proxy: a peer on a private network has sent the headers of a proxy, and ``trusted_proxies`` does not name it.
     :param cookie: the name of the cookie that may carry a token.
     """
+
+    log = Logger()
 
     def __init__(
         self,
@@ -177,6 +183,9 @@ class RequestAuth:
         self._clock = clock
         #: Checks of credentials that have not ended.
         self._in_progress = 0
+        self.unknown_proxy = False
+        self._refused_at: float | None = None
+        self._refused_unsaid = 0
 
     def client_of(self, request: ChatRequest, headers: Headers) -> ClientInfo:
         """Who sent this request; notes the address for the access log."""
@@ -186,7 +195,30 @@ class RequestAuth:
 
     def read_client(self, headers: Headers, peer: IAddress, secure: bool) -> ClientInfo:
         """Who sent a request with these headers from that peer, as :func:`read_client`."""
-        return read_client(headers, peer, secure, self.proxies, self._cookie)
+        client = read_client(headers, peer, secure, self.proxies, self._cookie)
+        if client.forwarded and not self.unknown_proxy:
+            self._look_at_proxy(peer_name(peer))
+        return client
+
+    def _look_at_proxy(self, peer: str) -> None:
+        """Say once that a proxy is not trusted: all of its clients share one address, and with it the limits of one address."""
+        if self.proxies.trusts(peer) or not is_private(peer):
+            return
+        self.unknown_proxy = True
+        self.log.warn(
+            "{peer} sends the headers of a proxy (X-Forwarded-For), which are ignored, so all of its clients count as one address; "
+            'set trusted_proxies = ["{peer}"]',
+            peer=peer,
+        )
+
+    def _say_refused(self, error: Forbidden) -> None:
+        """Log why a page was refused, which no browser shows; at most one line in some seconds."""
+        now = self._clock.seconds()
+        if self._refused_at is not None and now - self._refused_at < _REFUSED_SECONDS:
+            self._refused_unsaid += 1
+            return
+        self.log.warn("Refused: {why} ({more} more since the last such line)", why=error.message, more=self._refused_unsaid)
+        self._refused_at, self._refused_unsaid = now, 0
 
     def check_host(self, headers: Headers, peer: IAddress, secure: bool) -> None:
         """Raise ``Forbidden`` if ``Host`` is not a known name of this server; for requests that a page may have sent.
@@ -198,12 +230,20 @@ class RequestAuth:
             return
         host = single(headers, b"Host")
         if host is not None:
-            self.hosts.check(host.decode("latin-1"))
+            try:
+                self.hosts.check(host.decode("latin-1"))
+            except Forbidden as error:
+                self._say_refused(error)
+                raise
 
     def check_origin(self, client: ClientInfo, credential: Credential | None) -> None:
         """Raise ``Forbidden`` if the page may not send this, or if a cookie is the credential and nothing says which page sent it."""
         with_cookie = credential is not None and credential.source is Source.COOKIE
-        self.origins.check(client.origin, client.scheme, client.host, with_cookie=with_cookie)
+        try:
+            self.origins.check(client.origin, client.scheme, client.host, with_cookie=with_cookie)
+        except Forbidden as error:
+            self._say_refused(error)
+            raise
 
     def user(self, credential: Credential | None, name: str | None, device: str | None) -> User | Deferred[User]:
         """The user of the credential, or a guest; raises or fails with an error of the table.

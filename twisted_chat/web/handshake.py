@@ -51,8 +51,11 @@ _KNOWN = (
     b"Sec-Websocket-Protocol",
     b"Sec-Websocket-Version",
     b"Upgrade",
+    b"Via",
     b"X-Forwarded-For",
+    b"X-Forwarded-Host",
     b"X-Forwarded-Proto",
+    b"X-Real-Ip",
 )
 _CANONICAL = {name.lower(): name for name in _KNOWN}
 #: A body follows, or the client asks whether to send one.

@@ -14,7 +14,6 @@ from twisted.python.failure import Failure
 
 from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.errors import ChatError, Forbidden, Unavailable
-from twisted_chat.web.origins import is_loopback
 from twisted_chat.web.responses import Response
 from twisted_chat.web.routing import ApiRequest, Route
 from twisted_chat.web.site import Observe
@@ -135,7 +134,7 @@ async def _check_reader(call: ApiRequest, metrics_for: MetricsFor) -> None:
     client = call.client
     if metrics_for == "all":
         return
-    if metrics_for == "loopback" and client.credential is None and is_loopback(client.address) and not client.forwarded:
+    if metrics_for == "loopback" and client.credential is None and call.from_this_machine():
         return
     if client.credential is not None and "metrics" in (await call.user()).rights:
         return

@@ -19,6 +19,10 @@ UNIX = "unix"
 
 _DEFAULT_PORT = {"http": ":80", "https": ":443"}
 _ORIGIN = re.compile(r"(https?)://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+#: Of apps and of pages without a site: ``app://localhost``, ``capacitor://localhost``, ``chrome-extension://abc``, ``file://``.
+_OTHER_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9_.-]*(:[0-9]{1,5})?")
+#: Schemes whose addresses are never the origin of a page.
+_NO_ORIGINS = frozenset({"http", "https", "ws", "wss", "ftp", "data", "blob", "javascript"})
 _NULL = "null"
 _HOST = re.compile(r"(\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?))(:[0-9]*)?")
 _HOST_PATTERN = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
@@ -26,9 +30,13 @@ _HOST_PATTERN = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
 def parse_origin(text: str) -> str:
     """An origin in the form that browsers send: lower case, no path, no default port; :class:`BadRequest` if it is not an origin."""
-    match = _ORIGIN.fullmatch(text.lower().removesuffix("/"))
+    lower = text.lower()
+    match = _ORIGIN.fullmatch(lower.removesuffix("/"))
     if match is None:
-        raise BadRequest(f"origin: {text!a} is not scheme://host or scheme://host:port with http or https")
+        other = lower if lower.endswith("://") else lower.removesuffix("/")
+        if other == _NULL or (_OTHER_ORIGIN.fullmatch(other) and other.partition(":")[0] not in _NO_ORIGINS):
+            return other
+        raise BadRequest(f"origin: {text!a} is not scheme://host, scheme://host:port or null")
     scheme, host, port = match.groups()
     return f"{scheme}://{host}" if port is None or port == _DEFAULT_PORT[scheme] else f"{scheme}://{host}{port}"
 
@@ -65,7 +73,17 @@ class Origins(Struct, frozen=True):
             return
         if origin != _NULL and origin == own_origin(scheme, host):
             return
-        raise Forbidden(f"origin: {origin!a} is neither this server's own ({scheme}://{host}) nor among its allowed origins")
+        cure = f'add it to allowed_origins (--allowed-origins "{origin}")' if _is_origin(origin) else "see allowed_origins"
+        if scheme == "http" and origin == own_origin("https", host):
+            cure = "let the proxy that ends TLS send X-Forwarded-Proto, and name it in trusted_proxies"
+        raise Forbidden(f"origin: {origin!a} is neither this server's own ({scheme}://{host}) nor allowed; {cure}")
+
+
+def _is_origin(text: str) -> bool:
+    try:
+        return parse_origin(text) == text
+    except BadRequest:
+        return False
 
 
 def own_origin(scheme: str, host: str) -> str | None:
@@ -116,6 +134,12 @@ def _host_name(host: str) -> str | None:
 def _is_loopback_name(name: str) -> bool:
     """Browsers resolve these to the loopback addresses without asking anybody (RFC 6761 section 6.3)."""
     return name == "localhost" or name.endswith(".localhost")
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether the value of a ``Host`` header, in lower case, names this machine itself."""
+    name = _host_name(host)
+    return name is not None and (_is_loopback_name(name) or is_loopback(name))
 
 
 def _is_address(name: str) -> bool:
@@ -187,6 +211,17 @@ def plain_address(address: str) -> str:
     except AddressValueError:
         return address
     return str(parsed.ipv4_mapped or parsed)
+
+
+def is_private(address: str) -> bool:
+    """Whether this is an address of this machine or of a private network, where proxies are."""
+    if address == UNIX:
+        return True
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return False
+    return parsed.is_loopback or parsed.is_private
 
 
 def is_loopback(address: str) -> bool:

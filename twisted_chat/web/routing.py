@@ -25,6 +25,7 @@ from twisted_chat.names import RAW_NAME_MAX
 from twisted_chat.users import User
 from twisted_chat.web.auth import ClientInfo, Headers, RequestAuth, refuse_controls, sent_by_page, single
 from twisted_chat.web.handshake import is_upgrade, single_argument
+from twisted_chat.web.origins import is_loopback, is_loopback_host
 from twisted_chat.web.responses import MethodNotAllowed, NoSuchPath, Response, UnsupportedMediaType, error_answer, write_answer
 from twisted_chat.web.site import ChatChannel, ChatRequest
 from twisted_chat.web.upgrade import Upgrades
@@ -71,6 +72,15 @@ class ApiRequest:
             self._request_auth.check_origin(client, client.credential)
             self._client = client
         return self._client
+
+    def from_this_machine(self) -> bool:
+        """Whether nothing speaks against it that the client runs on this machine and asks without a proxy.
+
+        A proxy on this machine that says nothing of itself shows by HTTP/1.0 (nginx) or by passing on the name of the site.
+        """
+        client = self.client
+        proxied = client.forwarded or self._request_auth.unknown_proxy or self.request.clientproto != b"HTTP/1.1"
+        return not proxied and is_loopback(client.address) and is_loopback_host(client.host)
 
     async def user(self) -> User:
         """The authenticated user, or a guest."""

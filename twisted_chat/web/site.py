@@ -132,7 +132,11 @@ class ChatChannel(HTTPChannel):
     def allContentReceived(self) -> None:
         if not self.refused:
             self.site.expect_no_more(self)
-            super().allContentReceived()
+            try:
+                super().allContentReceived()
+            except Exception:
+                # Not ours, which ChatRequest.process() catches: twisted.web raises for some Content-Types of a form.
+                self.refuse(BadRequest("this is not a well-formed HTTP request"))
 
     def requestDone(self, request: HTTPRequest) -> None:
         super().requestDone(request)

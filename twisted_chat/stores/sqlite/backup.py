@@ -22,7 +22,7 @@ def backup(source_path: str, target_path: str) -> None:
     try:
         _copy(source_path, partial)
         os.link(partial, target_path)  # unlike a rename, it fails when somebody else took the name meanwhile
-        _sync_directory(target_path)
+        sync_directory(target_path)
     except sqlite3.Error as error:
         raise StoreError(
             f"{source_path} could not be copied to {target_path}: {describe(error)}; free space or check the disk"
@@ -53,7 +53,8 @@ def _copy(source_path: str, partial: str) -> None:
         os.close(file)
 
 
-def _sync_directory(path: str) -> None:
+def sync_directory(path: str) -> None:
+    """Wait until the names in the directory of ``path`` are on disk."""
     directory = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
     try:
         os.fsync(directory)

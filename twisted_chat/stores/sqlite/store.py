@@ -64,6 +64,7 @@ class SQLiteStore:
         self._connections = Readers(self._database.path)
         self._open = False
         self._keeping = True
+        self._readable = True
         self._marks: list[Mark] = []
         self._marking = False
         self._lookups: list[Lookup] = []
@@ -244,13 +245,21 @@ class SQLiteStore:
     def _read(self, question: Callable[[sqlite3.Connection], T]) -> Deferred[T]:
         if not self._open:
             return fail(Unavailable("the store is closed"))
-        return self._in_thread(self._readers, lambda: self._connections.ask(question)).addErrback(self._not_read)
+        return self._in_thread(self._readers, lambda: self._connections.ask(question)).addCallbacks(
+            self._was_read, self._not_read
+        )
+
+    def _was_read(self, result: T) -> T:
+        self._readable = True
+        return result
 
     def _not_read(self, failure: Failure) -> Failure:
         error = failure.value
         if not isinstance(error, sqlite3.Error):
             return failure
-        self.log.error("{path} cannot be read: {cause}", path=self._database.path, cause=describe(error))
+        if self._readable:
+            self._readable = False
+            self.log.error("{path} cannot be read: {cause}", path=self._database.path, cause=describe(error))
         return Failure(Unavailable("the store cannot be read now; try again"))
 
     def _in_thread(self, worker: Worker, work: Callable[[], T]) -> Deferred[T]:
