@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from OpenSSL import SSL
+from twisted.internet import reactor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IAddress, IReadDescriptor
 from twisted.internet.protocol import Factory
 from twisted.internet.tcp import Port
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import AccumulatingProtocol, MemoryReactorClock, StringTransport
 from twisted.internet.unix import Port as UnixPort
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.certificates import make_certificate
@@ -38,6 +44,21 @@ class FakePort:
 def listener(host: IAddress, description: str = "tcp:1") -> Listener:
     port: Any = FakePort(host)
     return Listener(MemoryReactorClock(), description, port, None)
+
+
+class Remembering(Factory):
+    """Makes protocols that keep what they receive."""
+
+    protocolConnectionMade = None
+
+    def __init__(self) -> None:
+        self.made: list[AccumulatingProtocol] = []
+
+    def buildProtocol(self, addr: IAddress | None) -> AccumulatingProtocol:
+        protocol = AccumulatingProtocol()
+        protocol.factory = self
+        self.made.append(protocol)
+        return protocol
 
 
 class ListenerTests(SynchronousTestCase):
@@ -84,6 +105,23 @@ class ListenTests(SynchronousTestCase):
             self.successResultOf(listen(reactor, [description], Factory()))
             self.assertEqual(reactor.tcpServers[0][2], backlog)
 
+    def test_trouble_with_a_path(self) -> None:
+        """Of a Unix socket: the directory that is missing, or the file that somebody listens on; never a number that nobody knows."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        short = os.path.relpath(directory)
+        with closing(socket.socket(socket.AF_UNIX)) as other:
+            other.bind(f"{short}/a.sock")
+            other.listen()
+            for path, words in (
+                (f"{short}/no/a.sock", f"there is no directory {directory.absolute()}/no;"),
+                (f"{short}/a.sock", "listens on"),
+            ):
+                for description in (f"unix:{path}", f"unix:address={path}:mode=660", f"haproxy:unix:{path}"):
+                    with self.subTest(description):
+                        error = self.failureResultOf(listen(reactor, [description], Factory()), ListenError).value
+                        self.assertIn(words, str(error))
+
     def test_none_opened_for_a_bad_string(self) -> None:
         """All strings are read before the first port is opened."""
         reactor = MemoryReactorClock()
@@ -125,6 +163,41 @@ class CertificateTests(SynchronousTestCase):
         (one,) = self.successResultOf(listen(reactor, [f"haproxy:{description}"], Factory()))
         self.assertTrue(one.secure)
         self.assertTrue(one.renew_certificate())
+
+    def test_unknown_peer(self) -> None:
+        """``PROXY UNKNOWN`` alone, of a health check, however it is cut; what follows is read, and the next bytes as well."""
+        for line in (b"PROXY UNKNOWN\r\n", b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n", b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"):
+            for size in (1, 7, 14, 15, 16, 100):
+                with self.subTest(line=line, size=size):
+                    reactor = MemoryReactorClock()
+                    factory = Remembering()
+                    self.successResultOf(listen(reactor, ["haproxy:tcp:1"], factory))
+                    served: Any = reactor.tcpServers[0][1].buildProtocol(IPv4Address("TCP", "192.0.2.3", 3))
+                    transport = StringTransport(peerAddress=IPv4Address("TCP", "192.0.2.3", 3))
+                    served.makeConnection(transport)
+
+                    data = line + b"GET / HTTP/1.1"
+                    for at in range(0, len(data), size):
+                        served.dataReceived(data[at : at + size])
+
+                    [inner] = factory.made
+                    self.assertFalse(transport.disconnecting)
+                    self.assertEqual(inner.data, b"GET / HTTP/1.1")
+                    peer: Any = inner.transport
+                    self.assertEqual(peer.getPeer().host, "192.0.2.1" if b"TCP4" in line else "192.0.2.3")
+
+                    served.connectionLost(Failure(ConnectionDone()))
+                    self.assertTrue(inner.closed)
+
+    def test_no_proxy_line(self) -> None:
+        """Whoever does not speak PROXY is turned away at once."""
+        reactor = MemoryReactorClock()
+        self.successResultOf(listen(reactor, ["haproxy:tcp:1"], Remembering()))
+        served: Any = reactor.tcpServers[0][1].buildProtocol(IPv4Address("TCP", "192.0.2.3", 3))
+        transport = StringTransport()
+        served.makeConnection(transport)
+        served.dataReceived(b"GET / HTTP/1.1\r\n\r\n")
+        self.assertTrue(transport.disconnecting)
 
     def test_options_of_the_endpoint(self) -> None:
         """Backlog and interface reach the port."""

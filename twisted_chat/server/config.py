@@ -133,7 +133,9 @@ def from_file(path: str) -> list[Given]:
             document = tomllib.load(file)
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: is not TOML: byte {error.start} is not UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: is not TOML: {error}") from None
     return list(_file_values(path, document))
 

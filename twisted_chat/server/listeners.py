@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,17 +21,23 @@ from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
+    IAddress,
     IListeningPort,
+    ILoggingContext,
     IOpenSSLContextFactory,
+    IProtocol,
     IProtocolFactory,
+    IProtocolNegotiationFactory,
     IReactorFDSet,
     IReadDescriptor,
     IStreamServerEndpoint,
+    ITransport,
 )
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
+from twisted.protocols.haproxy import proxyEndpoint
 from twisted.python.failure import Failure
-from zope.interface import directlyProvides, implementer, providedBy
+from zope.interface import alsoProvides, directlyProvides, implementer, providedBy
 
 #: Connections that wait for being accepted, where the endpoint string does not say.  Twisted's 50 are too few when everybody
 #: comes back after a restart: who does not fit tries again only after a second.  The kernel's somaxconn bounds it.
@@ -82,6 +89,69 @@ class TlsReactor:
         if self._open_ports:
             return self._reactor.listenSSL(port, factory, self.context, backlog, interface)
         return None
+
+
+class UnknownPeer(Protocol):
+    """Reads the beginning of a PROXY header for Twisted, and then is out of the way.
+
+    Twisted refuses ``PROXY UNKNOWN`` without addresses (PROXY protocol, section 2.1), which health checks send, and a header of which
+    less than 16 bytes come first.
+    """
+
+    _SHORT = b"PROXY UNKNOWN\r\n"
+    _SIGNATURES = (b"PROXY", b"\r\n\r\n\0\r\nQUIT\n")
+    _ENOUGH = 16
+
+    def __init__(self, behind: IProtocol) -> None:
+        self._behind = behind
+        self._begin = b""
+
+    def makeConnection(self, transport: ITransport) -> None:
+        self._behind.makeConnection(transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._begin += data
+        if len(self._begin) < self._ENOUGH and not self._begin.endswith(b"\r\n", 5):
+            if any(each.startswith(self._begin[: len(each)]) for each in self._SIGNATURES):
+                return
+        self.dataReceived = self._behind.dataReceived  # type: ignore[method-assign]
+        begin, self._begin = self._begin, b""
+        self._behind.dataReceived(begin.replace(b"\r\n", b" \r\n", 1) if begin.startswith(self._SHORT) else begin)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._behind.connectionLost(reason)
+
+
+@implementer(IStreamServerEndpoint)
+class UnknownPeers:
+    """An endpoint whose connections begin with :class:`UnknownPeer`."""
+
+    def __init__(self, endpoint: IStreamServerEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """As the endpoint."""
+        listening: Deferred[IListeningPort] = self._endpoint.listen(_UnknownPeerFactory(protocolFactory))
+        return listening
+
+
+@implementer(IProtocolFactory)
+class _UnknownPeerFactory:
+    noisy = False
+
+    def __init__(self, factory: IProtocolFactory) -> None:
+        self._factory = factory
+        self.doStart, self.doStop = factory.doStart, factory.doStop
+        if ILoggingContext.providedBy(factory):
+            self.logPrefix = factory.logPrefix
+            directlyProvides(self, ILoggingContext)
+        if IProtocolNegotiationFactory.providedBy(factory):
+            self.acceptableProtocols = factory.acceptableProtocols
+            alsoProvides(self, IProtocolNegotiationFactory)
+
+    def buildProtocol(self, addr: IAddress) -> IProtocol | None:
+        protocol = self._factory.buildProtocol(addr)
+        return None if protocol is None else UnknownPeer(protocol)
 
 
 class Listener:
@@ -179,7 +249,7 @@ async def _listen(reactor: Any, descriptions: Sequence[str], factory: IProtocolF
             port = await endpoint.listen(factory)
         except Exception as error:  # each kind of endpoint has its own
             await gatherResults([one.close() for one in open_ports])
-            raise ListenError(f"{description}: {_trouble(error)}") from None
+            raise ListenError(f"{description}: {_unix_trouble(description, error) or _trouble(error)}") from None
         open_ports.append(Listener(reactor, description, port, tls.context))
         open_ports[-1].hold()
     return open_ports
@@ -204,6 +274,9 @@ def _endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
 
 def _parsed(reactor: Any, description: str) -> IStreamServerEndpoint:
     endpoint: IStreamServerEndpoint
+    if description.startswith("haproxy:"):
+        endpoint = proxyEndpoint(UnknownPeers(_parsed(reactor, description.removeprefix("haproxy:"))))
+        return endpoint
     if description.startswith(("tcp:", "tcp6:", "ssl:", "unix:")) and ":backlog=" not in description:
         try:
             endpoint = serverFromString(reactor, f"{description}:backlog={BACKLOG}")
@@ -241,6 +314,22 @@ def _trouble(error: BaseException) -> str:
     name = f"{error.filename}: " if error.filename else ""
     why = error.strerror or str(error)
     return f"{name}{why}{_CURES.get(error.errno or 0, '')}"
+
+
+def _unix_trouble(description: str, error: BaseException) -> str:
+    """What is wrong with the path of a Unix socket; empty if it is something else."""
+    found = re.match(r"(?:haproxy:)?unix:(?:address=)?((?:\\.|[^:\\])+)", description)
+    if found is None:
+        return ""
+    path = re.sub(r"\\(.)", r"\1", found[1])
+    cause = error.socketError if isinstance(error, CannotListenError) else error
+    number = cause.errno if isinstance(cause, OSError) else None
+    if number == errno.ENOENT:
+        return f"there is no directory {os.path.dirname(os.path.abspath(path))}; make it, writable for the server's user"
+    # Twisted guards the path by a lock of its own, and has only words for it.
+    if number == errno.EADDRINUSE or "lock" in str(cause):
+        return f"another program listens on {path}; stop it, or remove the file if none does"
+    return ""
 
 
 def _certificate_trouble(error: Exception) -> str:

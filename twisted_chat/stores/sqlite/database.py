@@ -5,6 +5,7 @@ Blocking; one thread at a time.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -177,6 +178,8 @@ def make_durable(connection: sqlite3.Connection, path: str) -> None:
 
 
 def unwritable(path: str, error: OSError) -> StoreError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreError(f"{path} cannot be written ({error.strerror}); free disk space, or use another --store")
     return StoreError(
         f"{path} cannot be written ({error.strerror}); make {os.path.dirname(path)} a directory that this user may write, "
         "or use another --store"
