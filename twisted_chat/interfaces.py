@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
 
 from twisted_chat.errors import ChatError
-from twisted_chat.events import Author, Cursor, Event, NewEvent
+from twisted_chat.events import Cursor, Event, NewEvent
 from twisted_chat.users import Credential, User
 
 
@@ -82,6 +82,13 @@ class Page(Struct, frozen=True):
     more_after: bool
 
 
+class Aged(Struct, frozen=True, order=True):
+    """A room, and the time of its oldest event that is kept: milliseconds since 1970."""
+
+    at: int
+    room: str
+
+
 class TokenRecord(Struct, frozen=True):
     """An opaque bearer token.  Only the SHA-256 of its secret is kept.
 
@@ -131,6 +138,12 @@ class LogStore(Protocol):
 
     def purge(self, room: str, keep_events: int | None, keep_after_ms: int | None) -> Deferred[RoomRecord]:
         """Retention: forget the oldest events, so that at most ``keep_events`` remain and none from before ``keep_after_ms``."""
+
+    def aged(self, before_ms: int, after: Aged | None, limit: int) -> Deferred[list[Aged]]:
+        """At most ``limit`` rooms whose oldest event is from before that time, by time and name, those behind ``after``.
+
+        It costs what it answers, however many other rooms there are.
+        """
 
     def mark_read(self, user: str, room: str, seq: int) -> Deferred[int]:
         """Raise the user's read mark to ``seq``; answers the mark, a maximum."""
@@ -353,45 +366,3 @@ class SocketSession(ConnectionListener, Protocol):
 
     def heard(self) -> None:
         """Anything at all came from the peer."""
-
-
-class PresenceChanged(Struct, frozen=True, gc=False):
-    """A connection of a user has entered a room, or left it."""
-
-    room: str
-    by: Author
-    entered: bool
-
-
-class TypingNoticed(Struct, frozen=True, gc=False):
-    """A user is writing in a room."""
-
-    room: str
-    user: str
-    name: str
-    guest: bool
-
-
-class ReadMarkMoved(Struct, frozen=True, gc=False):
-    """A user has read a room up to number ``seq``; ``origin`` names the session that said so."""
-
-    room: str
-    user: str
-    seq: int
-    origin: str
-
-
-BusMessage: TypeAlias = Union[PresenceChanged, TypingNoticed, ReadMarkMoved]
-
-
-class Bus(Protocol):
-    """Carries between nodes what is in no log; a message may be lost on the way to other nodes, never on its own node.
-
-    What must not be lost is in the logs, and :meth:`LogStore.follow` tells of it.
-    """
-
-    def publish(self, message: BusMessage) -> None:
-        """Give the message to the handlers of this node before returning, and to those of the other nodes soon."""
-
-    def subscribe(self, handler: Callable[[BusMessage], None]) -> None:
-        """Call ``handler`` for each message, from whatever node."""

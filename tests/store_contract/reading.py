@@ -11,7 +11,7 @@ from twisted_chat.events import (
     NewTopic,
     Reaction,
 )
-from twisted_chat.interfaces import Page, RoomRecord
+from twisted_chat.interfaces import Aged, Page, RoomRecord
 
 
 class ReadingContract(StoreCase):
@@ -131,3 +131,33 @@ class ReadingContract(StoreCase):
         self.refused("lobby", edit(1, "again", revision=2), NoSuchEvent)
         self.appended("lobby", edit(2, "second", revision=2), delete(2))
         self.assertEqual([event.seq for event in self.log("lobby")], [2, 3, 4, 5, 6, 7, 8])
+
+    def aged(self, before_ms: int, after: Aged | None = None, limit: int = 100) -> list[Aged]:
+        return self.successResultOf(self.store.aged(before_ms, after, limit))
+
+    def test_rooms_by_the_age_of_their_oldest_event(self) -> None:
+        """Retention finds the rooms that have something old, and no others."""
+        for room in ("b", "a", "c"):
+            self.appended(room, say("1"))
+            self.clock.advance(1)
+            self.appended(room, say("2"))
+        self.successResultOf(self.store.archive("empty", False))
+        at = int(BEGIN * 1000)
+        b, a, c = Aged(at, "b"), Aged(at + 1000, "a"), Aged(at + 2000, "c")
+
+        self.assertEqual(self.aged(at), [])
+        self.assertEqual(self.aged(at + 2000), [b, a])
+        self.assertEqual(self.aged(at + 2001), [b, a, c])
+        self.assertEqual(self.aged(at + 2001, limit=2), [b, a])
+        self.assertEqual(self.aged(at + 2001, after=a), [c])
+        self.assertEqual(self.aged(at + 2001, after=Aged(at + 1000, "")), [a, c])
+
+        self.purge("b", 1)
+        self.purge("a", 0)
+
+        self.assertEqual(self.aged(at + 9000), [Aged(at + 1000, "b"), c])
+
+        self.clock.advance(10)
+        self.appended("a", say("3"), say("4"))
+
+        self.assertEqual(self.aged(at + 90_000), [Aged(at + 1000, "b"), c, Aged(at + 13_000, "a")])

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from twisted_chat.bus import Bus
 from twisted_chat.core.announcer import Announcer
 from twisted_chat.core.broadcast import FanOut
 from twisted_chat.core.commit import AppendRequest, GroupCommit
@@ -38,7 +39,6 @@ from twisted_chat.events import Cursor, Event, NewEvent, NewMessage
 from twisted_chat.interfaces import (
     Admission,
     Appended,
-    Bus,
     Connection,
     Dialect,
     Duplicate,
@@ -140,7 +140,9 @@ class Chat:
         self.notices = Notices(bus or LocalBus(), store, self.rooms, self.sessions, self.now, run_id)
         self.announcer = Announcer(self.scheduler, self.call_later)
         self.commits = GroupCommit(store, self.announcer, self.scheduler, self.configuration, self.now)
-        self.retention = Retention(store, self.rooms, self.configuration, now_seconds)
+        self.retention = Retention(
+            store, self.rooms, self.configuration, self.announcer.take_grown, now_seconds, self.scheduler.at_next
+        )
         self.followers = Followers(self.history, store, self.call_later)
         self.drain = Drain(self.sessions, self.commits, self._fan_out, self.timers, random, self._stop_following)
         self._each_minute: list[Callable[[], None]] = []

@@ -6,7 +6,7 @@ Out:  :class:`Room` objects, each made when it is first asked for; an error that
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 
@@ -65,10 +65,26 @@ class Rooms:
     def __len__(self) -> int:
         return len(self._rooms)
 
-    @property
-    def names(self) -> list[str]:
-        """The names of all rooms, in order."""
-        return list(self._names)
+    def names_after(self, name: str, limit: int) -> list[str]:
+        """The names of the next rooms behind that one, in order."""
+        begin = bisect_right(self._names, name)
+        return self._names[begin : begin + limit]
+
+    def kept(self, name: str) -> int:
+        """How many events of that room are kept, as far as this server knows."""
+        room = self._rooms.get(name)
+        if room is not None:
+            return room.head - room.first + 1
+        record = self._records.get(name)
+        return 0 if record is None else record.head - record.first + 1
+
+    def events_removed(self, record: RoomRecord) -> None:
+        """Retention removed the oldest events of a room from the store."""
+        room = self._rooms.get(record.name)
+        if room is not None:
+            room.events_removed(record)
+        if record.name in self._records:
+            self._records[record.name] = record
 
     def name_of(self, raw: str) -> str:
         """The one form of a room's name."""

@@ -102,7 +102,15 @@ class AppendAny:
         self._find_repeated(batch)
         answer = [self._append(append) for append in batch]
         self._write()
+        self._note_oldest()
         return answer
+
+    def _note_oldest(self) -> None:
+        """The events of rooms in which nothing was kept are the oldest there: retention finds rooms by their time."""
+        for name, room in self._changed.items():
+            before = self._rooms.get(name)
+            if room.head > room.purged and (before is None or before.head == before.purged):
+                self._execute("UPDATE room SET oldest = ? WHERE id = ?", (self._at, room.id))
 
     def _room(self, name: str) -> RoomRow:
         return self._changed.get(name) or self._rooms[name]

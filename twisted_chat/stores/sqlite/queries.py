@@ -7,7 +7,7 @@ import sqlite3
 from msgspec.json import Decoder
 
 from twisted_chat.events import Event, Message, Reaction
-from twisted_chat.interfaces import Page
+from twisted_chat.interfaces import Aged, Page
 from twisted_chat.stores import pages
 from twisted_chat.stores.sqlite.rows import ENTRY, MESSAGE, TOPIC, decode_event, decode_events, json_array
 
@@ -61,6 +61,11 @@ _READ_MARKS = "SELECT json_group_object(room.name, seq) FROM read_mark JOIN room
 
 _ROOMS = "SELECT json_group_object(name, json(iif(archived, 'true', 'false'))) FROM room"
 
+_AGED = """
+SELECT json_group_array(json_array(oldest, name)) FROM (
+    SELECT oldest, name FROM room WHERE (oldest, name) > (:at, :name) AND oldest < :before ORDER BY oldest, name LIMIT :limit)"""
+
+_decode_aged = Decoder(list[tuple[int, str]]).decode
 _decode_puts = Decoder(list[tuple[int, str, str]]).decode
 _decode_marks = Decoder(dict[str, int]).decode
 _decode_rooms = Decoder(dict[str, bool]).decode
@@ -101,6 +106,12 @@ def _put_reactions(events: list[Event], puts: list[tuple[int, str, str]]) -> Non
 def read_marks(connection: sqlite3.Connection, user: str) -> dict[str, int]:
     [marks] = connection.execute(_READ_MARKS, (user,)).fetchone()
     return _decode_marks(marks)
+
+
+def aged(connection: sqlite3.Connection, before_ms: int, after: Aged | None, limit: int) -> list[Aged]:
+    at, name = (-1, "") if after is None else (after.at, after.room)
+    [found] = connection.execute(_AGED, {"at": at, "name": name, "before": _bound(before_ms), "limit": limit}).fetchone()
+    return [Aged(*each) for each in _decode_aged(found)]
 
 
 def _bound(number: int) -> int:

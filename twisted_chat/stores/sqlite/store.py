@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from twisted_chat.errors import Unavailable
 from twisted_chat.events import Cursor, Event
-from twisted_chat.interfaces import Append, Opened, Outcome, Page, RoomRecord, TokenRecord
+from twisted_chat.interfaces import Aged, Append, Opened, Outcome, Page, RoomRecord, TokenRecord
 from twisted_chat.stores import pages
 from twisted_chat.stores.random_ids import RandomBytes
 from twisted_chat.stores.sqlite import cursors, queries, tokens
@@ -122,6 +122,9 @@ class SQLiteStore:
         while await self._write(lambda _, log: log.purge(room, keep_events, keep_after_ms)):
             pass
         return await self._write(lambda _, log: log.record(room))
+
+    def aged(self, before_ms: int, after: Aged | None, limit: int) -> Deferred[list[Aged]]:
+        return self._read(lambda connection: queries.aged(connection, before_ms, after, limit))
 
     def archive(self, room: str, archived: bool) -> Deferred[RoomRecord]:
         return self._write(lambda _, log: log.archive(room, archived))

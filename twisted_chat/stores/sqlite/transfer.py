@@ -88,6 +88,11 @@ class Incoming:
             raise StoreError(
                 f"room {self._room.name} ends at {self._next - 1}, but its head is {self._room.head}; export it again"
             )
+        if self._room is not None:
+            self._execute(
+                "UPDATE room SET oldest = (SELECT at FROM event WHERE room = :room AND seq = :first) WHERE id = :room",
+                {"room": self._room.id, "first": self._room.purged + 1},
+            )
         self._room = None
 
     def event(self, event: Event) -> None:

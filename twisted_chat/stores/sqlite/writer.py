@@ -3,7 +3,7 @@
 The heads of all rooms are in memory; a transaction puts the rooms that it changes beside them, and only its commit puts them
 in their place, so that what is rolled back was never numbered.
 
-Nearly all batches are new messages for known rooms, and those are one statement, which is one transaction by itself: each
+Nearly all batches are new messages for rooms that have some, and those are one statement, which is one transaction by itself: each
 further statement (``BEGIN``, a look for repeated keys, ``COMMIT``) would wait for the interpreter lock again beside a busy
 reactor.  It runs without looking for repeated keys first: the unique index finds them, the statement then changes nothing,
 and the batch goes the careful way, in a transaction of several statements.
@@ -56,7 +56,7 @@ class Log:
         count = 0
         for append in batch:
             room = changed.get(append.room) or self.rooms.get(append.room)
-            if room is None:
+            if room is None or room.head == room.purged:
                 return None
             outcomes: list[Outcome] = []
             answer.append(outcomes)
@@ -111,8 +111,8 @@ class Log:
     def _forget(self, room: RoomRow, last: int) -> None:
         execute = self._connection.execute
         execute(
-            "UPDATE room SET purged = :last, purged_batch = (SELECT batch FROM event WHERE room = :room AND seq = :last)"
-            " WHERE id = :room",
+            "UPDATE room SET purged = :last, purged_batch = (SELECT batch FROM event WHERE room = :room AND seq = :last),"
+            " oldest = (SELECT at FROM event WHERE room = :room AND seq = :last + 1) WHERE id = :room",
             {"room": room.id, "last": last},
         )
         for statement in (

@@ -1,0 +1,183 @@
+"""One room of the store in memory: its log in a list, and the present state of its messages beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from msgspec.structs import replace
+
+from twisted_chat.core import amendments
+from twisted_chat.errors import ChatError
+from twisted_chat.events import (
+    Deleted,
+    Edited,
+    Event,
+    Message,
+    NewDeletion,
+    NewEdit,
+    NewEvent,
+    NewMessage,
+    NewReaction,
+    NewTopic,
+    Reacted,
+    TopicSet,
+)
+from twisted_chat.interfaces import Appended, Duplicate, Outcome, Page, RoomRecord
+from twisted_chat.stores import pages
+
+
+class MemoryLog:
+    """One room: ``events[0]`` has the number ``purged + 1``."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.purged = 0
+        self.head_id = ""
+        self.topic = ""
+        self.archived = False
+        self.events: list[Event] = []
+        self.keys: dict[tuple[str, str], int] = {}
+        #: Messages that were amended, in their present state, and the numbers of their edits.
+        self.present: dict[int, Message] = {}
+        self.edits: dict[int, list[int]] = {}
+
+    @property
+    def head(self) -> int:
+        return self.purged + len(self.events)
+
+    @property
+    def oldest(self) -> int | None:
+        """The time of the oldest event that is kept."""
+        return self.events[0].at if self.events else None
+
+    def record(self) -> RoomRecord:
+        return RoomRecord(self.name, self.purged + 1, self.head, self.head_id, self.topic, self.archived)
+
+    def append(self, new_events: Sequence[NewEvent], at: int, batch: str) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        keys, events = self.keys, self.events
+        seq = self.head
+        for new_event in new_events:
+            key = new_event.key
+            if key is not None:
+                first = keys.get((new_event.by.id, key))
+                if first is not None:
+                    outcomes.append(Duplicate(events[first - self.purged - 1]))
+                    continue
+            event: Event
+            if type(new_event) is NewMessage:
+                by = new_event.by
+                event = Message(seq + 1, f"{batch}-{seq + 1}", at, by, key, new_event.text, new_event.data, new_event.reply_to)
+            else:
+                try:
+                    event = self._other(new_event, seq + 1, f"{batch}-{seq + 1}", at)
+                except ChatError as error:
+                    outcomes.append(error)
+                    continue
+            seq += 1
+            events.append(event)
+            self.head_id = event.id
+            if key is not None:
+                keys[new_event.by.id, key] = seq
+            outcomes.append(Appended(event))
+        return outcomes
+
+    def _other(self, new_event: NewEvent, seq: int, event_id: str, at: int) -> Event:
+        match new_event:
+            case NewMessage():
+                return Message(seq, event_id, at, new_event.by, new_event.key, new_event.text, new_event.data, new_event.reply_to)
+            case NewTopic():
+                self.topic = new_event.text
+                return TopicSet(seq, event_id, at, new_event.by, new_event.key, text=new_event.text)
+        message = self._message(new_event.of)
+        amendments.check(None if message is None else amendments.standing(message), new_event)
+        assert message is not None
+        amendment: amendments.Amendment
+        match new_event:
+            case NewEdit():
+                self.edits.setdefault(new_event.of, []).append(seq)
+                revision = new_event.revision + 1
+                amendment = Edited(
+                    seq, event_id, at, new_event.by, new_event.key, of=new_event.of, revision=revision, text=new_event.text
+                )
+            case NewReaction():
+                amendment = Reacted(
+                    seq, event_id, at, new_event.by, new_event.key, of=new_event.of, emoji=new_event.emoji, on=new_event.on
+                )
+            case NewDeletion():
+                self._erase(message)
+                amendment = Deleted(seq, event_id, at, new_event.by, new_event.key, of=new_event.of)
+        self.present[new_event.of] = amendments.fold(message, amendment)
+        return amendment
+
+    def _erase(self, message: Message) -> None:
+        self.events[message.seq - self.purged - 1] = amendments.tombstone(message)
+        for seq in self.edits.pop(message.seq, ()):
+            edit = self.events[seq - self.purged - 1]
+            assert isinstance(edit, Edited), edit
+            self.events[seq - self.purged - 1] = replace(edit, text=None)
+
+    def _message(self, seq: int) -> Message | None:
+        event = self.present.get(seq) or self.event(seq)
+        return event if isinstance(event, Message) else None
+
+    def event(self, seq: int) -> Event | None:
+        return self.events[seq - self.purged - 1] if self.purged < seq <= self.head else None
+
+    def read(self, after: int, limit: int, max_bytes: int) -> list[Event]:
+        begin = max(after - self.purged, 0)
+        events: list[Event] = []
+        size = 0
+        for event in self.events[begin : begin + limit]:
+            size += content_bytes(event)
+            if events and size > max_bytes:
+                break
+            events.append(event)
+        return events
+
+    def page(self, limit: int, where: pages.Place) -> Page:
+        older = _first(self._shown(where.pivot, -1), where.older + 1)
+        newer = _first(self._shown(where.pivot + 1, 1), where.newer + 1)
+        events, more_before, more_after = pages.cut(where, limit, older, newer)
+        return Page(tuple(events), self.head, more_before, more_after)
+
+    def _shown(self, begin: int, step: int) -> Iterator[Event]:
+        """What a page shows, in its present state, from number ``begin`` to either end of the log."""
+        seq = min(begin, self.head) if step < 0 else max(begin, self.purged + 1)
+        while self.purged < seq <= self.head:
+            event = self.events[seq - self.purged - 1]
+            if isinstance(event, Message | TopicSet):
+                yield self.present.get(seq, event)
+            seq += step
+
+    def purge(self, keep_events: int | None, keep_after_ms: int | None) -> RoomRecord:
+        count = 0 if keep_events is None else max(len(self.events) - keep_events, 0)
+        if keep_after_ms is not None:
+            while count < len(self.events) and self.events[count].at < keep_after_ms:
+                count += 1
+        for event in self.events[:count]:
+            self.present.pop(event.seq, None)
+            self.edits.pop(event.seq, None)
+            if event.key is not None:
+                del self.keys[event.by.id, event.key]
+        del self.events[:count]
+        self.purged += count
+        return self.record()
+
+    def archive(self, archived: bool) -> RoomRecord:
+        self.archived = archived
+        return self.record()
+
+
+def _first(events: Iterator[Event], count: int) -> list[Event]:
+    return [event for event, _ in zip(events, range(count), strict=False)]
+
+
+def content_bytes(event: Event) -> int:
+    """What the bound of a read counts: text in UTF-8, or data."""
+    match event:
+        case Message(data=bytes(data)):
+            return len(data)
+        case Message(text=str(text)) | Edited(text=str(text)) | TopicSet(text=text):
+            return len(text) if text.isascii() else len(text.encode())
+    return 0
