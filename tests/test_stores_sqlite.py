@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, LogEvent, Logger, formatEvent
@@ -179,7 +179,7 @@ class AllOrNothingTests(SQLiteCase):
             self.assertIsNone(self.successResultOf(self.kept.event("lobby", number)))
             self.successResultOf(self.kept.read("lobby", number, 10, 10))
             for place in ("before", "after", "around"):
-                page = self.successResultOf(self.kept.page("lobby", 10, **{place: number}))
+                page = self.successResultOf(self.kept.page("lobby", 10, **cast(dict[str, Any], {place: number})))
                 self.assertEqual(page.head, 2)
             self.successResultOf(self.kept.mark_read("u1", "lobby", number))
             [[outcome, _]] = self.successResultOf(

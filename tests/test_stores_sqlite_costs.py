@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 
 from tests.harness.sqlite_files import SQLiteCase
-from twisted_chat.stores.sqlite import connection, database, queries
+from tests.store_contract.case import ALICE
+from twisted_chat.events import Author, Message, NewReaction
+from twisted_chat.interfaces import Append
+from twisted_chat.stores import pages
+from twisted_chat.stores.sqlite import connection, database, queries, writer
 
 
 class CostCase(SQLiteCase):
@@ -38,3 +44,50 @@ class RetentionTests(CostCase):
             return self.instructions(lambda counted: self.assertEqual(len(queries.aged(counted, 1_005, None, 100)), 4))
 
         self.assertEqual(steps(5_000), steps(500))
+
+
+class ReactionTests(CostCase):
+    def put(self, people: int) -> None:
+        """That many people react to the one message there is."""
+        database.prepare(self.path, database.schema_steps())
+        store = self.opened()
+        self.say(store, "popular")
+        new_events = [NewReaction(Author(f"u{number}", "x"), None, 1, "x", True) for number in range(people)]
+        self.successResultOf(store.append([Append("lobby", new_events)]))
+        self.successResultOf(store.close())
+
+    def at(self, people: int, work: Callable[[sqlite3.Connection], object]) -> int:
+        self.path = os.path.join(self.directory, f"{people}.db")
+        self.put(people)
+        return self.instructions(work)
+
+    def test_a_page_costs_the_same_whether_hundreds_or_thousands_reacted(self) -> None:
+        def page(counted: sqlite3.Connection) -> None:
+            [message] = queries.page(counted, "lobby", 10, pages.place(10, None, None, None), "u5").events
+            assert isinstance(message, Message)
+            self.assertEqual(len(message.reactions[0].by), pages.NAMES)
+
+        self.assertEqual(self.at(5_000, page), self.at(500, page))
+
+    def test_reacting_costs_the_same_whether_hundreds_or_thousands_reacted(self) -> None:
+        def toggle(counted: sqlite3.Connection) -> None:
+            log = writer.Log(counted, secrets.token_bytes)
+            for emoji in ("x", "new"):
+                for on in (True, False):
+                    log.append([Append("lobby", [NewReaction(ALICE, None, 1, emoji, on)])], 1)
+
+        few, many = self.at(500, toggle), self.at(5_000, toggle)
+        self.assertLess(many, 1.1 * few)
+
+    def test_toggling_leaves_nothing_behind(self) -> None:
+        self.put(100)
+
+        def page(counted: sqlite3.Connection) -> None:
+            queries.page(counted, "lobby", 10, pages.place(10, None, None, None))
+
+        before = self.instructions(page)
+        store = self.opened()
+        toggles = [NewReaction(ALICE, None, 1, "x", number % 2 == 0) for number in range(2_000)]
+        self.successResultOf(store.append([Append("lobby", toggles)]))
+        self.successResultOf(store.close())
+        self.assertEqual(self.instructions(page), before)

@@ -129,9 +129,20 @@ class LogStore(Protocol):
         """
 
     def page(
-        self, room: str, limit: int, *, before: int | None = None, after: int | None = None, around: int | None = None
+        self,
+        room: str,
+        limit: int,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        around: int | None = None,
+        reader: str | None = None,
     ) -> Deferred[Page]:
-        """At most ``limit`` messages by number, in their present state; without a place: the newest."""
+        """At most ``limit`` messages by number, in their present state; without a place: the newest.
+
+        A page is about 1 MB at most, and shorter if it would be more.  Of each reaction it names the first 50 people, and
+        ``reader`` (a user's id) if among the others.
+        """
 
     def event(self, room: str, seq: int) -> Deferred[Event | None]:
         """The event at that number as the log has it, or None."""

@@ -348,10 +348,20 @@ class HeldStore:
         return self._hold("read", lambda: _down() if self.deaf else self.inner.read(room, after, limit, max_bytes))
 
     def page(
-        self, room: str, limit: int, *, before: int | None = None, after: int | None = None, around: int | None = None
+        self,
+        room: str,
+        limit: int,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        around: int | None = None,
+        reader: str | None = None,
     ) -> Deferred[Page]:
         return self._hold(
-            "page", lambda: _down() if self.deaf else self.inner.page(room, limit, before=before, after=after, around=around)
+            "page",
+            lambda: (
+                _down() if self.deaf else self.inner.page(room, limit, before=before, after=after, around=around, reader=reader)
+            ),
         )
 
     def event(self, room: str, seq: int) -> Deferred[Event | None]:

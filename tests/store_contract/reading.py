@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+from msgspec.json import encode
 
 from tests.store_contract.case import ALICE, BEGIN, StoreCase, delete, edit, raw, reaction, say
 from twisted_chat.errors import NoSuchEvent
 from twisted_chat.events import (
+    Author,
     Message,
     NewTopic,
     Reaction,
@@ -89,6 +93,22 @@ class ReadingContract(StoreCase):
         [first] = self.page("lobby", 1, after=0).events
         assert isinstance(first, Message)
         self.assertEqual(first.reactions, tuple(Reaction(f"e{n}", ("u2",)) for n in (1, 3, 5, 7)))
+
+    def test_a_page_is_about_a_megabyte_at_most(self) -> None:
+        """Long texts and many reactions make it shorter, and what is left out is on the next page."""
+        people = [Author(f"u{number:020}", "x") for number in range(50)]
+        for _ in range(60):
+            self.appended("lobby", say("x" * 16_000))
+        self.appended("lobby", *(reaction(7, f"e{number}", by=person) for number in range(50) for person in people))
+        places: list[dict[str, Any]] = [{"before": 61}, {"after": 0}, {"around": 7}, {"around": 60}, {}]
+        for place in places:
+            page = self.page("lobby", 60, **place)
+            self.assertLess(len(encode(page.events)), 1_200_000)
+            self.assertGreater(len(page.events), 45)
+            seqs = [event.seq for event in page.events]
+            self.assertEqual(seqs, list(range(seqs[0], seqs[-1] + 1)))
+            self.assertIn(place.get("around", seqs[0]), seqs)
+            self.assertEqual((page.more_before, page.more_after), (seqs[0] > 1, seqs[-1] < 60))
 
     # -- retention
 

@@ -236,7 +236,7 @@ class Chat:
     ) -> Deferred[Page]:
         """A page of messages in their present state."""
         log = self.rooms.find(user, raw_room).log
-        return self.history.page(log, limit, before=before, after=after, around=around)
+        return self.history.page(log, limit, before=before, after=after, around=around, reader=user.id)
 
     def follow(
         self,

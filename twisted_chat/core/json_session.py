@@ -187,7 +187,9 @@ class JsonSession(AnsweringSession):
             raise BadRequest("before: give only one of before, after and around")
         self._count_query()
         room = self.core.rooms.find(self.user, command.room, self.address)
-        page = self.core.history.page(room.log, command.limit, before=command.before, after=command.after, around=command.around)
+        page = self.core.history.page(
+            room.log, command.limit, before=command.before, after=command.after, around=command.around, reader=self.user.id
+        )
         self.answer_later(command.id, page, lambda found: self._send_page(command, room.name, found))
 
     def _send_page(self, command: History, room: str, page: Page) -> None:

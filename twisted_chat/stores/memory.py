@@ -97,9 +97,16 @@ class MemoryStore:
         return self._answer(lambda: self._seen(room).read(after, limit, max_bytes))
 
     def page(
-        self, room: str, limit: int, *, before: int | None = None, after: int | None = None, around: int | None = None
+        self,
+        room: str,
+        limit: int,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        around: int | None = None,
+        reader: str | None = None,
     ) -> Deferred[Page]:
-        return self._answer(lambda: self._seen(room).page(limit, pages.place(limit, before, after, around)))
+        return self._answer(lambda: self._seen(room).page(limit, pages.place(limit, before, after, around), reader))
 
     def event(self, room: str, seq: int) -> Deferred[Event | None]:
         return self._answer(lambda: self._seen(room).event(seq))

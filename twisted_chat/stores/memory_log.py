@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from msgspec.structs import replace
 
@@ -40,6 +41,8 @@ class MemoryLog:
         #: Messages that were amended, in their present state, and the numbers of their edits.
         self.present: dict[int, Message] = {}
         self.edits: dict[int, list[int]] = {}
+        #: By message and emoji: the people, in the order in which they put it there.
+        self.reactions: dict[int, dict[str, dict[str, None]]] = {}
 
     @property
     def head(self) -> int:
@@ -90,7 +93,7 @@ class MemoryLog:
                 self.topic = new_event.text
                 return TopicSet(seq, event_id, at, new_event.by, new_event.key, text=new_event.text)
         message = self._message(new_event.of)
-        amendments.check(None if message is None else amendments.standing(message), new_event)
+        amendments.check(None if message is None else self._standing(message), new_event)
         assert message is not None
         amendment: amendments.Amendment
         match new_event:
@@ -101,7 +104,8 @@ class MemoryLog:
                     seq, event_id, at, new_event.by, new_event.key, of=new_event.of, revision=revision, text=new_event.text
                 )
             case NewReaction():
-                amendment = Reacted(
+                self._react(new_event)
+                return Reacted(
                     seq, event_id, at, new_event.by, new_event.key, of=new_event.of, emoji=new_event.emoji, on=new_event.on
                 )
             case NewDeletion():
@@ -110,8 +114,24 @@ class MemoryLog:
         self.present[new_event.of] = amendments.fold(message, amendment)
         return amendment
 
+    def _standing(self, message: Message) -> amendments.MessageState:
+        return replace(amendments.standing(message), emoji=self.reactions.get(message.seq, {}).keys())
+
+    def _react(self, new_event: NewReaction) -> None:
+        on_message = self.reactions.setdefault(new_event.of, {})
+        people = on_message.setdefault(new_event.emoji, {})
+        if new_event.on:
+            people.setdefault(new_event.by.id)
+        else:
+            people.pop(new_event.by.id, None)
+        if not people:
+            del on_message[new_event.emoji]
+        if not on_message:
+            del self.reactions[new_event.of]
+
     def _erase(self, message: Message) -> None:
         self.events[message.seq - self.purged - 1] = amendments.tombstone(message)
+        self.reactions.pop(message.seq, None)
         for seq in self.edits.pop(message.seq, ()):
             edit = self.events[seq - self.purged - 1]
             assert isinstance(edit, Edited), edit
@@ -129,17 +149,30 @@ class MemoryLog:
         events: list[Event] = []
         size = 0
         for event in self.events[begin : begin + limit]:
-            size += content_bytes(event)
+            size += pages.content_bytes(event)
             if events and size > max_bytes:
                 break
             events.append(event)
         return events
 
-    def page(self, limit: int, where: pages.Place) -> Page:
+    def page(self, limit: int, where: pages.Place, reader: str | None) -> Page:
         older = _first(self._shown(where.pivot, -1), where.older + 1)
         newer = _first(self._shown(where.pivot + 1, 1), where.newer + 1)
-        events, more_before, more_after = pages.cut(where, limit, older, newer)
-        return Page(tuple(events), self.head, more_before, more_after)
+        events, more_before, more_after = pages.cut(where, limit, older, newer, self._weigh)
+        return Page(tuple(self._with_reactions(event, reader) for event in events), self.head, more_before, more_after)
+
+    def _weigh(self, event: Event) -> int:
+        return pages.weigh(event, {emoji: len(people) for emoji, people in self.reactions.get(event.seq, {}).items()})
+
+    def _with_reactions(self, event: Event, reader: str | None) -> Event:
+        reactions = self.reactions.get(event.seq)
+        if not reactions:
+            return event
+        shown = tuple(
+            pages.shorten(emoji, list(islice(people, pages.NAMES)), len(people), reader if reader in people else None)
+            for emoji, people in reactions.items()
+        )
+        return replace(event, reactions=shown)
 
     def _shown(self, begin: int, step: int) -> Iterator[Event]:
         """What a page shows, in its present state, from number ``begin`` to either end of the log."""
@@ -158,6 +191,7 @@ class MemoryLog:
         for event in self.events[:count]:
             self.present.pop(event.seq, None)
             self.edits.pop(event.seq, None)
+            self.reactions.pop(event.seq, None)
             if event.key is not None:
                 del self.keys[event.by.id, event.key]
         del self.events[:count]
@@ -171,13 +205,3 @@ class MemoryLog:
 
 def _first(events: Iterator[Event], count: int) -> list[Event]:
     return [event for event, _ in zip(events, range(count), strict=False)]
-
-
-def content_bytes(event: Event) -> int:
-    """What the bound of a read counts: text in UTF-8, or data."""
-    match event:
-        case Message(data=bytes(data)):
-            return len(data)
-        case Message(text=str(text)) | Edited(text=str(text)) | TopicSet(text=text):
-            return len(text) if text.isascii() else len(text.encode())
-    return 0

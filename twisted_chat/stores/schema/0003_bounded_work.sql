@@ -4,3 +4,19 @@ ALTER TABLE room ADD COLUMN oldest INTEGER;  -- NULL when nothing is kept
 UPDATE room SET oldest = (SELECT at FROM event WHERE event.room = room.id ORDER BY seq LIMIT 1);
 
 CREATE INDEX room_oldest ON room (oldest, name) WHERE oldest IS NOT NULL;
+
+-- A page shows how many people put each emoji on a message and the first of them, and need not read all.
+CREATE TABLE reacted (  -- the emoji that are on a message now
+    room  INTEGER NOT NULL,
+    of    INTEGER NOT NULL,
+    emoji TEXT NOT NULL,
+    place INTEGER NOT NULL,  -- the seq at which the emoji came to the message: its place among the others
+    count INTEGER NOT NULL,
+    PRIMARY KEY (room, of, emoji)
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO reacted SELECT room, of, emoji, min(place), count(*) FROM reaction GROUP BY room, of, emoji;
+
+ALTER TABLE reaction DROP COLUMN place;
+
+CREATE INDEX reaction_order ON reaction (room, of, emoji, seq);

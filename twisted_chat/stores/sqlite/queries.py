@@ -1,4 +1,4 @@
-"""Queries of the log: each is one statement, so that it sees one committed state, and has one row as its result."""
+"""Queries of the log: each sees one committed state and has one row as its result; all but a page are one statement."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import sqlite3
 
 from msgspec.json import Decoder
 
-from twisted_chat.events import Event, Message, Reaction
+from twisted_chat.events import Event, Message
 from twisted_chat.interfaces import Aged, Page
 from twisted_chat.stores import pages
+from twisted_chat.stores.sqlite import reactions
+from twisted_chat.stores.sqlite.connection import snapshot
 from twisted_chat.stores.sqlite.rows import ENTRY, MESSAGE, TOPIC, decode_event, decode_events, json_array
 
 _ROOM = "(SELECT id FROM room WHERE name = :room)"
@@ -51,10 +53,8 @@ WITH older AS MATERIALIZED ({_SHOWN} AND seq <= :pivot ORDER BY seq DESC LIMIT :
 SELECT coalesce((SELECT max(seq) FROM event WHERE event.room = room.id), purged),
     (SELECT {json_array("entry")} FROM ({_PRESENT % "older"} DESC)),
     (SELECT {json_array("entry")} FROM ({_PRESENT % "newer"})),
-    (SELECT {json_array("put")} FROM (
-        SELECT json_array(of, emoji, person) AS put FROM reaction
-        WHERE reaction.room = room.id AND of IN (SELECT seq FROM older UNION ALL SELECT seq FROM newer)
-        ORDER BY of, place, reaction.seq))
+    (SELECT json_group_array(json_array(of, emoji, count)) FROM reacted
+        WHERE reacted.room = room.id AND of IN (SELECT seq FROM older UNION ALL SELECT seq FROM newer))
 FROM room WHERE name = :room"""
 
 _READ_MARKS = "SELECT json_group_object(room.name, seq) FROM read_mark JOIN room ON room.id = read_mark.room WHERE person = ?"
@@ -66,7 +66,7 @@ SELECT json_group_array(json_array(oldest, name)) FROM (
     SELECT oldest, name FROM room WHERE (oldest, name) > (:at, :name) AND oldest < :before ORDER BY oldest, name LIMIT :limit)"""
 
 _decode_aged = Decoder(list[tuple[int, str]]).decode
-_decode_puts = Decoder(list[tuple[int, str, str]]).decode
+_decode_counts = Decoder(list[tuple[int, str, int]]).decode
 _decode_marks = Decoder(dict[str, int]).decode
 _decode_rooms = Decoder(dict[str, bool]).decode
 
@@ -82,25 +82,26 @@ def event(connection: sqlite3.Connection, room: str, seq: int) -> Event | None:
     return None if row is None else decode_event(row[0])
 
 
-def page(connection: sqlite3.Connection, room: str, limit: int, where: pages.Place) -> Page:
+def page(connection: sqlite3.Connection, room: str, limit: int, where: pages.Place, reader: str | None = None) -> Page:
     bounds = {"room": room, "pivot": _bound(where.pivot), "older": where.older, "newer": where.newer}
-    row = connection.execute(_PAGE, bounds).fetchone()
-    if row is None:
-        return Page((), 0, False, False)
-    head, older, newer, puts = row
-    events, more_before, more_after = pages.cut(where, limit, decode_events(older), decode_events(newer))
-    _put_reactions(events, _decode_puts(puts))
-    return Page(tuple(events), head, more_before, more_after)
-
-
-def _put_reactions(events: list[Event], puts: list[tuple[int, str, str]]) -> None:
-    reactions: dict[int, dict[str, list[str]]] = {}
-    for of, emoji, user in puts:
-        reactions.setdefault(of, {}).setdefault(emoji, []).append(user)
+    with snapshot(connection):
+        row = connection.execute(_PAGE, bounds).fetchone()
+        if row is None:
+            return Page((), 0, False, False)
+        head, older, newer, found = row
+        counts: dict[int, dict[str, int]] = {}
+        for of, emoji, count in _decode_counts(found):
+            counts.setdefault(of, {})[emoji] = count
+        events, more_before, more_after = pages.cut(
+            where, limit, decode_events(older), decode_events(newer), lambda event: pages.weigh(event, counts.get(event.seq, {}))
+        )
+        reacted = [event.seq for event in events if event.seq in counts]
+        shown = reactions.shown(connection, room, reacted, reader) if reacted else {}
     for event in events:
-        if event.seq in reactions:
+        if event.seq in shown:
             assert isinstance(event, Message), event
-            event.reactions = tuple(Reaction(emoji, tuple(people)) for emoji, people in reactions[event.seq].items())
+            event.reactions = tuple(shown[event.seq])
+    return Page(tuple(events), head, more_before, more_after)
 
 
 def read_marks(connection: sqlite3.Connection, user: str) -> dict[str, int]:

@@ -106,10 +106,17 @@ class SQLiteStore:
         return self._read(lambda connection: queries.read(connection, room, after, limit, max_bytes))
 
     def page(
-        self, room: str, limit: int, *, before: int | None = None, after: int | None = None, around: int | None = None
+        self,
+        room: str,
+        limit: int,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        around: int | None = None,
+        reader: str | None = None,
     ) -> Deferred[Page]:
         where = pages.place(limit, before, after, around)
-        return self._read(lambda connection: queries.page(connection, room, limit, where))
+        return self._read(lambda connection: queries.page(connection, room, limit, where, reader))
 
     def event(self, room: str, seq: int) -> Deferred[Event | None]:
         return self._read(lambda connection: queries.event(connection, room, seq))

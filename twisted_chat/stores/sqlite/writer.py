@@ -118,6 +118,7 @@ class Log:
         for statement in (
             "DELETE FROM event WHERE room = ? AND seq <= ?",
             "DELETE FROM edit WHERE room = ? AND of <= ?",
+            "DELETE FROM reacted WHERE room = ? AND of <= ?",
             "DELETE FROM reaction WHERE room = ? AND of <= ?",
         ):
             execute(statement, (room.id, last))
