@@ -17,7 +17,7 @@ from twisted_chat.errors import Unavailable
 from twisted_chat.events import NewMessage, NewReaction
 from twisted_chat.interfaces import Aged, Append, Appended, Duplicate
 from twisted_chat.stores import pages
-from twisted_chat.stores.sqlite import append, connection, database, queries, writer
+from twisted_chat.stores.sqlite import append, connection, database, erasing, queries, writer
 from twisted_chat.stores.sqlite.database import schema_steps
 from twisted_chat.stores.sqlite.store import SQLiteStore
 from twisted_chat.stores.workers import AtOnce, Work, call_at_once
@@ -41,6 +41,7 @@ class SmallStepsTests(SQLiteStoreTests):
 
     def setUp(self) -> None:
         self.patch(writer, "PURGE_EVENTS", 2)
+        self.patch(erasing, "SLICE_ROWS", 2)
         self.patch(writer, "STATEMENT_ROWS", 2)
         self.patch(append, "STATEMENT_ROWS", 2)
         super().setUp()

@@ -10,10 +10,32 @@ from contextlib import closing
 
 from tests.harness.sqlite_files import SQLiteCase
 from tests.store_contract.case import ALICE
-from twisted_chat.events import Author, Message, NewReaction
+from twisted_chat.events import Author, Message, NewDeletion, NewEdit, NewEvent, NewMessage, NewReaction
 from twisted_chat.interfaces import Append
 from twisted_chat.stores import pages
-from twisted_chat.stores.sqlite import connection, database, queries, writer
+from twisted_chat.stores.sqlite import connection, database, erasing, queries, writer
+from twisted_chat.stores.sqlite.store import SQLiteStore
+from twisted_chat.stores.workers import Work
+
+
+class Later:
+    """A worker that does one thing when it is told to."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Work] = []
+
+    def run(self, work: Work) -> None:
+        self.waiting.append(work)
+
+    def go(self) -> None:
+        self.waiting.pop(0)()
+
+    def finish_all(self) -> None:
+        while self.waiting:
+            self.go()
+
+    def finish(self) -> None:
+        self.waiting.clear()
 
 
 class CostCase(SQLiteCase):
@@ -91,3 +113,74 @@ class ReactionTests(CostCase):
         self.successResultOf(store.append([Append("lobby", toggles)]))
         self.successResultOf(store.close())
         self.assertEqual(self.instructions(page), before)
+
+
+class AmendedTests(CostCase):
+    """A message with many amendments goes a slice at a time."""
+
+    def amended(self, edits: int) -> SQLiteStore:
+        self.path = os.path.join(self.directory, f"{edits}.db")
+        store = self.opened()
+        self.say(store, "secret 0", "other")
+        new_events: list[NewEvent] = [NewEdit(ALICE, None, 1, number, f"secret {number}") for number in range(1, edits + 1)]
+        new_events += [NewReaction(Author(f"u{number}", "x"), None, 1, "x", True) for number in range(edits)]
+        self.successResultOf(store.append([Append("lobby", new_events)]))
+        return store
+
+    def count(self, statement: str) -> int:
+        with closing(sqlite3.connect(self.path)) as other:
+            return int(other.execute(statement).fetchone()[0])
+
+    def largest_step(self, edits: int, deletion: bool) -> int:
+        """The instructions of the longest transaction of a deletion, or of retention."""
+        self.successResultOf(self.amended(edits).close())
+        steps: list[int] = []
+        with closing(connection.connect(self.path, "rw")) as counted:
+            log = writer.Log(counted, secrets.token_bytes)
+            counted.set_progress_handler(lambda: steps.__setitem__(-1, steps[-1] + 1), 1)
+            steps.append(0)
+            if deletion:
+                log.append([Append("lobby", [NewDeletion(ALICE, None, 1)])], 1)
+            while log.erase() if deletion else log.purge("lobby", 2 * edits, None):
+                steps.append(0)
+        self.assertEqual(self.count("SELECT count(*) FROM edit") + self.count("SELECT count(*) FROM reaction"), 0)
+        return max(steps)
+
+    def test_no_transaction_grows_with_the_amendments(self) -> None:
+        self.patch(erasing, "SLICE_ROWS", 100)
+        for deletion in (True, False):
+            few, many = self.largest_step(300, deletion), self.largest_step(3_000, deletion)
+            self.assertLess(many, 1.1 * few)
+
+    def test_appends_come_between_the_slices(self) -> None:
+        self.patch(erasing, "SLICE_ROWS", 10)
+        self.successResultOf(self.amended(35).close())
+        worker = Later()
+        store = self.store(writer=worker)
+        opened = store.open()
+        worker.go()
+        self.successResultOf(opened)
+
+        deleted = store.append([Append("lobby", [NewDeletion(ALICE, None, 1)])])
+        worker.go()
+
+        self.successResultOf(deleted)
+        left = "SELECT count(*) FROM event WHERE text LIKE 'secret%'"
+        self.assertEqual(self.count(left), 25)
+        self.assertEqual([text for text in self.texts(store) if text], ["other"])
+
+        said = store.append([Append("lobby", [NewMessage(ALICE, None, "between")])])
+        worker.go()
+        worker.go()
+
+        self.successResultOf(said)
+        self.assertEqual(self.count(left), 15)
+
+        closed = store.close()
+        worker.finish_all()
+        self.successResultOf(closed)
+
+        store = self.opened()
+
+        self.assertEqual((self.count(left), self.count("SELECT count(*) FROM erasing")), (0, 0))
+        self.successResultOf(store.close())

@@ -149,3 +149,22 @@ class AmendingContract(StoreCase):
         [shown] = self.page("lobby").events
         assert isinstance(shown, Message)
         self.assertEqual(shown.reactions, ())
+
+    def test_a_message_of_many_edits_is_gone_at_once(self) -> None:
+        """Whatever the store still has to erase: nobody reads it any more."""
+        self.appended("lobby", say("secret", key="m"), reaction(1))
+        edits = [edit(1, f"secret {n}", revision=n, key=f"e{n}") for n in range(1, 3_001)]
+        self.appended("lobby", *edits)
+        self.appended("lobby", say("between"), delete(1))
+
+        self.assertEqual(set(self.texts("lobby")), {None, "between"})
+        [shown, _] = self.page("lobby").events
+        self.assertEqual(shown, self.event("lobby", 1))
+        [outcome] = self.append("lobby", edit(1, "secret 9", key="e9"))
+        assert isinstance(outcome, Duplicate)
+        self.assertNotIn("secret", repr((shown, outcome, self.event("lobby", 9))))
+
+        self.purge("lobby", 2_000)
+        self.appended("lobby", say("later"))
+
+        self.assertEqual(set(self.texts("lobby")), {None, "between", "later"})

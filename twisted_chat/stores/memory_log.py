@@ -26,6 +26,9 @@ from twisted_chat.events import (
 from twisted_chat.interfaces import Appended, Duplicate, Outcome, Page, RoomRecord
 from twisted_chat.stores import pages
 
+#: Edits that one append erases: some 1 ms.
+ERASED_EDITS = 1_000
+
 
 class MemoryLog:
     """One room: ``events[0]`` has the number ``purged + 1``."""
@@ -41,6 +44,8 @@ class MemoryLog:
         #: Messages that were amended, in their present state, and the numbers of their edits.
         self.present: dict[int, Message] = {}
         self.edits: dict[int, list[int]] = {}
+        #: Deleted messages, and the numbers of their edits that still have texts; these are not read any more.
+        self.erasing: dict[int, list[int]] = {}
         #: By message and emoji: the people, in the order in which they put it there.
         self.reactions: dict[int, dict[str, dict[str, None]]] = {}
 
@@ -60,12 +65,14 @@ class MemoryLog:
         outcomes: list[Outcome] = []
         keys, events = self.keys, self.events
         seq = self.head
+        if self.erasing:
+            self._go_on_erasing()
         for new_event in new_events:
             key = new_event.key
             if key is not None:
                 first = keys.get((new_event.by.id, key))
                 if first is not None:
-                    outcomes.append(Duplicate(events[first - self.purged - 1]))
+                    outcomes.append(Duplicate(self._readable(events[first - self.purged - 1])))
                     continue
             event: Event
             if type(new_event) is NewMessage:
@@ -132,17 +139,31 @@ class MemoryLog:
     def _erase(self, message: Message) -> None:
         self.events[message.seq - self.purged - 1] = amendments.tombstone(message)
         self.reactions.pop(message.seq, None)
-        for seq in self.edits.pop(message.seq, ()):
-            edit = self.events[seq - self.purged - 1]
-            assert isinstance(edit, Edited), edit
-            self.events[seq - self.purged - 1] = replace(edit, text=None)
+        edits = self.edits.pop(message.seq, None)
+        if edits:
+            self.erasing[message.seq] = edits
+            self._go_on_erasing()
+
+    def _go_on_erasing(self) -> None:
+        """Take the texts of edits of a deleted message out of the log, a slice of them: one message may have 1,000,000."""
+        of, edits = next(iter(self.erasing.items()))
+        for seq in edits[-ERASED_EDITS:]:
+            edit = self.event(seq)
+            if isinstance(edit, Edited):
+                self.events[seq - self.purged - 1] = edit
+        del edits[-ERASED_EDITS:]
+        if not edits:
+            del self.erasing[of]
+
+    def _readable(self, event: Event) -> Event:
+        return replace(event, text=None) if type(event) is Edited and event.of in self.erasing else event
 
     def _message(self, seq: int) -> Message | None:
         event = self.present.get(seq) or self.event(seq)
         return event if isinstance(event, Message) else None
 
     def event(self, seq: int) -> Event | None:
-        return self.events[seq - self.purged - 1] if self.purged < seq <= self.head else None
+        return self._readable(self.events[seq - self.purged - 1]) if self.purged < seq <= self.head else None
 
     def read(self, after: int, limit: int, max_bytes: int) -> list[Event]:
         begin = max(after - self.purged, 0)
@@ -152,7 +173,7 @@ class MemoryLog:
             size += pages.content_bytes(event)
             if events and size > max_bytes:
                 break
-            events.append(event)
+            events.append(self._readable(event))
         return events
 
     def page(self, limit: int, where: pages.Place, reader: str | None) -> Page:

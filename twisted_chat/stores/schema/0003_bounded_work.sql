@@ -20,3 +20,9 @@ INSERT INTO reacted SELECT room, of, emoji, min(place), count(*) FROM reaction G
 ALTER TABLE reaction DROP COLUMN place;
 
 CREATE INDEX reaction_order ON reaction (room, of, emoji, seq);
+
+CREATE TABLE erasing (  -- deleted messages of which some edits still have their texts; who reads is not shown them
+    room INTEGER NOT NULL,
+    of   INTEGER NOT NULL,
+    PRIMARY KEY (room, of)
+) STRICT, WITHOUT ROWID;

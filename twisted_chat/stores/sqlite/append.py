@@ -31,7 +31,7 @@ from twisted_chat.events import (
 )
 from twisted_chat.interfaces import Append, Appended, Duplicate, Outcome
 from twisted_chat.stores.random_ids import BATCH_LENGTH, RandomBytes, random_text
-from twisted_chat.stores.sqlite import reactions
+from twisted_chat.stores.sqlite import erasing, reactions
 from twisted_chat.stores.sqlite.rows import (
     DELETE,
     EDIT,
@@ -73,6 +73,7 @@ class AppendAny:
     """One batch.
 
     :param changed: takes the rooms that are new or have another head or topic; in force once the transaction is committed.
+    :ivar erasing: a deletion has left something to be erased.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class AppendAny:
         self._rooms = rooms
         self._changed = changed
         self._at = at
+        self.erasing = False
         #: Messages that are not written yet.
         self._runs: list[Run] = []
         self._waiting = 0
@@ -226,17 +228,7 @@ class AppendAny:
         return amendments.MessageState(author, revision, bool(binary), bool(gone), emoji)
 
     def _erase(self, room: RoomRow, deleted: Deleted) -> None:
-        """Take the content out of the log; number, author and key stay."""
-        message = (room.id, deleted.of)
-        self._execute(
-            """UPDATE event SET text = NULL, data = NULL, extra = '{"gone":true}' WHERE room = ? AND seq = ?""", message
-        )
-        self._execute(
-            "UPDATE event SET text = NULL WHERE room = ?1 AND seq IN (SELECT seq FROM edit WHERE room = ?1 AND of = ?2)", message
-        )
-        self._execute("DELETE FROM edit WHERE room = ? AND of = ?", message)
-        self._execute("DELETE FROM reacted WHERE room = ? AND of = ?", message)
-        self._execute("DELETE FROM reaction WHERE room = ? AND of = ?", message)
-        first = self._keyed.get(message)
+        self.erasing = erasing.erase(self._connection, room.id, deleted.of) or self.erasing
+        first = self._keyed.get((room.id, deleted.of))
         if isinstance(first, Message):
-            self._keyed[message] = amendments.tombstone(first)
+            self._keyed[room.id, deleted.of] = amendments.tombstone(first)

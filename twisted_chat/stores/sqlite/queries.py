@@ -42,7 +42,7 @@ _PRESENT = f"""
 SELECT CASE WHEN edit.seq IS NULL THEN {ENTRY} ELSE json_patch({ENTRY}, json_object(
     'text', edit.text, 'revision', edit.extra ->> 'revision', 'edited_at', edit.at)) END AS entry
 FROM %s e LEFT JOIN event edit ON edit.room = e.room AND edit.seq = (
-    SELECT max(seq) FROM edit WHERE room = e.room AND of = e.seq)
+    SELECT max(seq) FROM edit WHERE room = e.room AND of = e.seq) AND coalesce(e.extra ->> 'gone', 0) = 0
 ORDER BY e.seq"""
 
 _SHOWN = f"SELECT * FROM event WHERE room = {_ROOM} AND kind IN ({MESSAGE}, {TOPIC})"

@@ -67,6 +67,7 @@ class SQLiteStore:
         self._readable = True
         self._marks: list[Mark] = []
         self._marking = False
+        self._erasing = False
         self._lookups: list[Lookup] = []
         self._looking_up = False
 
@@ -78,6 +79,8 @@ class SQLiteStore:
     def _opened(self, opened: Opened) -> Opened:
         self._open = True
         self._connections.opened = self._database.opened
+        if self._database.erasing:
+            self._erase()
         return opened
 
     def _not_opened(self, failure: Failure) -> Failure:
@@ -100,7 +103,27 @@ class SQLiteStore:
 
     def append(self, batch: Sequence[Append]) -> Deferred[list[list[Outcome]]]:
         at = int(self._clock.seconds() * 1000)
-        return self._write(lambda _, log: log.append(batch, at))
+        return self._write(lambda _, log: (log.append(batch, at), log.erasing)).addCallback(self._appended)
+
+    def _appended(self, result: tuple[list[list[Outcome]], bool]) -> list[list[Outcome]]:
+        outcomes, erasing = result
+        if erasing and not self._erasing:
+            self._erase()
+        return outcomes
+
+    def _erase(self) -> None:
+        """Go on with what deletions have left, a slice after another; appends come in between."""
+        self._erasing = True
+        self._write(lambda _, log: log.erase()).addCallbacks(self._erased, self._not_erased)
+
+    def _erased(self, more: bool) -> None:
+        self._erasing = False
+        if more:
+            self._erase()
+
+    def _not_erased(self, failure: Failure) -> None:
+        # It is not read, and goes on with the next append or the next start.
+        self._erasing = False
 
     def read(self, room: str, after: int, limit: int, max_bytes: int) -> Deferred[list[Event]]:
         return self._read(lambda connection: queries.read(connection, room, after, limit, max_bytes))

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from twisted_chat.events import Message, NewMessage
 from twisted_chat.interfaces import Append, Appended, Outcome, RoomRecord
 from twisted_chat.stores.random_ids import BATCH_LENGTH, RandomBytes, random_text
+from twisted_chat.stores.sqlite import erasing
 from twisted_chat.stores.sqlite.append import AppendAny
 from twisted_chat.stores.sqlite.connection import transaction
 from twisted_chat.stores.sqlite.rows import STATEMENT_ROWS, RoomRow, Row, Run, insert, load_rooms, make_rooms
@@ -30,12 +31,16 @@ PURGE_EVENTS = 1_000
 
 
 class Log:
-    """All rooms of one database."""
+    """All rooms of one database.
+
+    :ivar erasing: the texts of some edits of deleted messages still have to be erased: :meth:`erase`.
+    """
 
     def __init__(self, connection: sqlite3.Connection, random_bytes: RandomBytes) -> None:
         self._connection = connection
         self._random_bytes = random_bytes
         self.rooms = load_rooms(connection)
+        self.erasing = erasing.pending(connection)
 
     def append(self, batch: Sequence[Append], at: int) -> list[list[Outcome]]:
         """Keep the batch, or raise :class:`sqlite3.Error` and nothing has changed."""
@@ -45,7 +50,9 @@ class Log:
             answer = None  # a key is repeated
         if answer is None:
             with self._transaction() as changed:
-                answer = AppendAny(self._connection, self._random_bytes, self.rooms, changed, at).append(batch)
+                careful = AppendAny(self._connection, self._random_bytes, self.rooms, changed, at)
+                answer = careful.append(batch)
+            self.erasing = self.erasing or careful.erasing
         return answer
 
     def _append_new_messages(self, batch: Sequence[Append], at: int) -> list[list[Outcome]] | None:
@@ -82,11 +89,20 @@ class Log:
         self.rooms.update(changed)
         return answer
 
+    def erase(self) -> bool:
+        """A slice of what deletions have left to be erased; whether there is more."""
+        with self._transaction():
+            erasing.go_on(self._connection)
+        self.erasing = erasing.pending(self._connection)
+        return self.erasing
+
     def purge(self, name: str, keep_events: int | None, keep_after_ms: int | None) -> bool:
         """Remove some of the events that retention does not keep; answers whether there may be more."""
         room = self.rooms.get(name)
         if room is None:
             return False
+        if room.purged and self._forget_amendments(room):
+            return True
         end = min(room.head, room.purged + PURGE_EVENTS)
         last = max(room.purged, self._last_before(room, end, keep_after_ms))
         if keep_events is not None:
@@ -96,7 +112,12 @@ class Log:
         with self._transaction() as changed:
             self._forget(room, last)
             changed[name] = replace(room, purged=last)
-        return last == end
+        return True
+
+    def _forget_amendments(self, room: RoomRow) -> bool:
+        """What amended messages that are forgotten: nobody is shown it any more, and it goes in slices of its own."""
+        with self._transaction():
+            return erasing.forget_old(self._connection, room.id, room.purged)
 
     def _last_before(self, room: RoomRow, end: int, keep_after_ms: int | None) -> int:
         """The last number up to ``end`` before the first event that is young enough."""
@@ -115,13 +136,8 @@ class Log:
             " oldest = (SELECT at FROM event WHERE room = :room AND seq = :last + 1) WHERE id = :room",
             {"room": room.id, "last": last},
         )
-        for statement in (
-            "DELETE FROM event WHERE room = ? AND seq <= ?",
-            "DELETE FROM edit WHERE room = ? AND of <= ?",
-            "DELETE FROM reacted WHERE room = ? AND of <= ?",
-            "DELETE FROM reaction WHERE room = ? AND of <= ?",
-        ):
-            execute(statement, (room.id, last))
+        execute("DELETE FROM event WHERE room = ? AND seq <= ?", (room.id, last))
+        execute("DELETE FROM reacted WHERE room = ? AND of <= ?", (room.id, last))
 
     def record(self, name: str) -> RoomRecord:
         room = self.rooms.get(name)
