@@ -11,7 +11,7 @@ from contextlib import closing
 from tests.harness.sqlite_files import SQLiteCase
 from tests.store_contract.case import ALICE
 from twisted_chat.events import Author, Message, NewDeletion, NewEdit, NewEvent, NewMessage, NewReaction
-from twisted_chat.interfaces import Append
+from twisted_chat.interfaces import Append, RoomNews
 from twisted_chat.stores import pages
 from twisted_chat.stores.sqlite import connection, database, erasing, queries, writer
 from twisted_chat.stores.sqlite.store import SQLiteStore
@@ -184,3 +184,23 @@ class AmendedTests(CostCase):
 
         self.assertEqual((self.count(left), self.count("SELECT count(*) FROM erasing")), (0, 0))
         self.successResultOf(store.close())
+
+
+class RoomNewsTests(CostCase):
+    def test_news_cost_the_same_however_many_rooms_there_are(self) -> None:
+        def steps(rooms: int) -> tuple[int, int]:
+            self.path = os.path.join(self.directory, f"{rooms}.db")
+            database.prepare(self.path, database.schema_steps())
+            self.sql(
+                f"WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {rooms})"
+                " INSERT INTO room (name) SELECT 'r' || n FROM n"
+            )
+            none = self.instructions(lambda counted: self.assertEqual(queries.room_news(counted, rooms, 9).archived, {}))
+            self.sql("UPDATE room SET archived = 1 WHERE name = 'r7'")
+
+            def one(counted: sqlite3.Connection) -> None:
+                self.assertEqual(queries.room_news(counted, rooms, 9), RoomNews(rooms + 1, {"r7": True}))
+
+            return none, self.instructions(one)
+
+        self.assertEqual(steps(5_000), steps(500))

@@ -40,11 +40,24 @@ class Opened(Struct, frozen=True):
 
     :ivar epoch: identifies the logs; a new database gets a new one.
     :ivar secret: 32 random bytes made with the database: keys the ids of guests, so that they outlive a restart.
+    :ivar news: the number of the last change of rooms that ``rooms`` has: what :meth:`RoomStore.room_news` goes on from.
     """
 
     epoch: str
     secret: bytes
     rooms: tuple[RoomRecord, ...]
+    news: int = 0
+
+
+class RoomNews(Struct, frozen=True):
+    """Rooms that were made, archived or opened again, by whatever process.
+
+    :ivar number: where to go on.
+    :ivar archived: names of rooms, and whether each is archived now.
+    """
+
+    number: int
+    archived: dict[str, bool]
 
 
 class Append(Struct, frozen=True, gc=False):
@@ -218,8 +231,8 @@ class CursorStore(Protocol):
 class RoomStore(Protocol):
     """What another process may change of rooms while the server runs: it makes empty ones, archives them and opens them again."""
 
-    def rooms(self) -> Deferred[dict[str, bool]]:
-        """The names of all rooms, and whether each is archived."""
+    def room_news(self, since: int, limit: int) -> Deferred[RoomNews]:
+        """What has changed after that number, at most ``limit`` rooms; it costs what it answers, however many rooms there are."""
 
 
 class FollowedStore(LogStore, CursorStore, Protocol):

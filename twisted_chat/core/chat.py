@@ -100,6 +100,7 @@ class Chat:
     :param identify: finds the user behind a credential that came in ``hello``.
     :param guest: makes the user of a guest; None: a guest stays who the admission says.
     :param bus: what carries notices between nodes; None: there is only this one.
+    :ivar room_news: the number of the last change of rooms that was known at the start.
     """
 
     log = Logger()
@@ -122,6 +123,7 @@ class Chat:
         server: str = "twisted_chat",
     ) -> None:
         self.store, self.epoch, self.server = store, opened.epoch, server
+        self.room_news = opened.news
         self.now, self.now_seconds = clock.seconds, now_seconds
         self.call_later: CallLater = clock.callLater
         self.identify, self.make_guest = identify, guest

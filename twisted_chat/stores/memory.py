@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from twisted_chat.errors import ChatError, Conflict, Unavailable
 from twisted_chat.events import Cursor, Event
-from twisted_chat.interfaces import Aged, Append, Opened, Outcome, Page, RoomRecord, TokenRecord
+from twisted_chat.interfaces import Aged, Append, Opened, Outcome, Page, RoomNews, RoomRecord, TokenRecord
 from twisted_chat.stores import pages
 from twisted_chat.stores.memory_log import MemoryLog
 from twisted_chat.stores.random_ids import BATCH_LENGTH, EPOCH_LENGTH, RandomBytes, random_text
@@ -41,13 +41,15 @@ class MemoryStore:
         self._tokens: dict[str, TokenRecord] = {}
         self._token_ids: dict[bytes, str] = {}
         self._cursors: dict[str, dict[str, Cursor]] = {}
+        #: The name of a room for each time that one was made, archived or opened again.
+        self._changes: list[str] = []
         #: The rooms that have events, by the time of the oldest.
         self._aged: list[Aged] = []
         self._news_readers: dict[object, Callable[[Mapping[str, int]], None]] = {}
 
     def open(self) -> Deferred[Opened]:
         self._open = True
-        return succeed(Opened(self._epoch, self._secret, tuple(log.record() for log in self._logs.values())))
+        return succeed(Opened(self._epoch, self._secret, tuple(log.record() for log in self._logs.values()), len(self._changes)))
 
     def close(self) -> Deferred[None]:
         self._open = False
@@ -143,10 +145,18 @@ class MemoryStore:
         return self._answer(lambda: dict(self._marks.get(user, {})))
 
     def archive(self, room: str, archived: bool) -> Deferred[RoomRecord]:
-        return self._answer(lambda: self._made(room).archive(archived))
+        return self._answer(lambda: self._archive(self._made(room), archived))
 
-    def rooms(self) -> Deferred[dict[str, bool]]:
-        return self._answer(lambda: {name: log.archived for name, log in self._logs.items()})
+    def _archive(self, log: MemoryLog, archived: bool) -> RoomRecord:
+        if log.archived != archived:
+            self._changes.append(log.name)
+        return log.archive(archived)
+
+    def room_news(self, since: int, limit: int) -> Deferred[RoomNews]:
+        return self._answer(lambda: self._room_news(self._changes[since : since + limit], since))
+
+    def _room_news(self, changed: Sequence[str], since: int) -> RoomNews:
+        return RoomNews(since + len(changed), {name: self._logs[name].archived for name in changed})
 
     def probe(self) -> Deferred[None]:
         return self._answer(lambda: None)
@@ -202,6 +212,7 @@ class MemoryStore:
         log = self._logs.get(room)
         if log is None:
             log = self._logs[room] = MemoryLog(room)
+            self._changes.append(room)
         return log
 
     def _seen(self, room: str) -> MemoryLog:

@@ -26,3 +26,16 @@ CREATE TABLE erasing (  -- deleted messages of which some edits still have their
     of   INTEGER NOT NULL,
     PRIMARY KEY (room, of)
 ) STRICT, WITHOUT ROWID;
+
+-- The server asks for rooms that were made, archived or opened again since its last look, by whatever process.
+ALTER TABLE room ADD COLUMN news INTEGER;  -- the number of the last such change
+
+CREATE INDEX room_news ON room (news) WHERE news IS NOT NULL;
+
+CREATE TRIGGER room_made AFTER INSERT ON room BEGIN
+    UPDATE room SET news = (SELECT coalesce(max(news), 0) + 1 FROM room WHERE news IS NOT NULL) WHERE id = new.id;
+END;
+
+CREATE TRIGGER room_archived AFTER UPDATE OF archived ON room WHEN old.archived <> new.archived BEGIN
+    UPDATE room SET news = (SELECT coalesce(max(news), 0) + 1 FROM room WHERE news IS NOT NULL) WHERE id = new.id;
+END;

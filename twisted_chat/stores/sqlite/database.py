@@ -121,7 +121,7 @@ class Database:
         except OSError as error:
             self.close()
             raise unwritable(self.path, error) from error
-        return Opened(epoch, secret, tuple(room.record() for room in log.rooms.values()))
+        return Opened(epoch, secret, tuple(room.record() for room in log.rooms.values()), log.news)
 
     @property
     def erasing(self) -> bool:

@@ -7,7 +7,7 @@ import sqlite3
 from msgspec.json import Decoder
 
 from twisted_chat.events import Event, Message
-from twisted_chat.interfaces import Aged, Page
+from twisted_chat.interfaces import Aged, Page, RoomNews
 from twisted_chat.stores import pages
 from twisted_chat.stores.sqlite import reactions
 from twisted_chat.stores.sqlite.connection import snapshot
@@ -59,7 +59,9 @@ FROM room WHERE name = :room"""
 
 _READ_MARKS = "SELECT json_group_object(room.name, seq) FROM read_mark JOIN room ON room.id = read_mark.room WHERE person = ?"
 
-_ROOMS = "SELECT json_group_object(name, json(iif(archived, 'true', 'false'))) FROM room"
+_ROOM_NEWS = """
+SELECT max(news), json_group_object(name, json(iif(archived, 'true', 'false')))
+FROM (SELECT news, name, archived FROM room WHERE news > ? ORDER BY news LIMIT ?)"""
 
 _AGED = """
 SELECT json_group_array(json_array(oldest, name)) FROM (
@@ -68,7 +70,7 @@ SELECT json_group_array(json_array(oldest, name)) FROM (
 _decode_aged = Decoder(list[tuple[int, str]]).decode
 _decode_counts = Decoder(list[tuple[int, str, int]]).decode
 _decode_marks = Decoder(dict[str, int]).decode
-_decode_rooms = Decoder(dict[str, bool]).decode
+_decode_archived = Decoder(dict[str, bool]).decode
 
 
 def read(connection: sqlite3.Connection, room: str, after: int, limit: int, max_bytes: int) -> list[Event]:
@@ -120,6 +122,6 @@ def _bound(number: int) -> int:
     return max(-1, min(number, pages.END))
 
 
-def rooms(connection: sqlite3.Connection) -> dict[str, bool]:
-    [found] = connection.execute(_ROOMS).fetchone()
-    return _decode_rooms(found)
+def room_news(connection: sqlite3.Connection, since: int, limit: int) -> RoomNews:
+    number, archived = connection.execute(_ROOM_NEWS, (since, limit)).fetchone()
+    return RoomNews(since if number is None else number, _decode_archived(archived))

@@ -54,6 +54,12 @@ def load_rooms(connection: sqlite3.Connection) -> dict[str, RoomRow]:
     }
 
 
+def last_news(connection: sqlite3.Connection) -> int:
+    """The number of the last change of rooms (made, archived, opened again)."""
+    [number] = connection.execute("SELECT coalesce(max(news), 0) FROM room WHERE news IS NOT NULL").fetchone()
+    return int(number)
+
+
 def make_rooms(connection: sqlite3.Connection, names: Sequence[str]) -> dict[str, RoomRow]:
     """Rooms that the log does not know.  Another process may have made them meanwhile, and then they are empty."""
     rows = connection.execute(

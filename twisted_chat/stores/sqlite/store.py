@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from twisted_chat.errors import Unavailable
 from twisted_chat.events import Cursor, Event
-from twisted_chat.interfaces import Aged, Append, Opened, Outcome, Page, RoomRecord, TokenRecord
+from twisted_chat.interfaces import Aged, Append, Opened, Outcome, Page, RoomNews, RoomRecord, TokenRecord
 from twisted_chat.stores import pages
 from twisted_chat.stores.random_ids import RandomBytes
 from twisted_chat.stores.sqlite import cursors, queries, tokens
@@ -159,8 +159,8 @@ class SQLiteStore:
     def archive(self, room: str, archived: bool) -> Deferred[RoomRecord]:
         return self._write(lambda _, log: log.archive(room, archived))
 
-    def rooms(self) -> Deferred[dict[str, bool]]:
-        return self._read(queries.rooms)
+    def room_news(self, since: int, limit: int) -> Deferred[RoomNews]:
+        return self._read(lambda connection: queries.room_news(connection, since, limit))
 
     def follow(self, on_news: Callable[[Mapping[str, int]], None]) -> Callable[[], None]:
         """There are no news: the lock of the file keeps every other server away, and the command line writes no events."""

@@ -24,7 +24,7 @@ from twisted_chat.stores.random_ids import BATCH_LENGTH, RandomBytes, random_tex
 from twisted_chat.stores.sqlite import erasing
 from twisted_chat.stores.sqlite.append import AppendAny
 from twisted_chat.stores.sqlite.connection import transaction
-from twisted_chat.stores.sqlite.rows import STATEMENT_ROWS, RoomRow, Row, Run, insert, load_rooms, make_rooms
+from twisted_chat.stores.sqlite.rows import STATEMENT_ROWS, RoomRow, Row, Run, insert, last_news, load_rooms, make_rooms
 
 #: Events forgotten in one transaction, some 5 ms: appends wait for no more than that.
 PURGE_EVENTS = 1_000
@@ -33,12 +33,15 @@ PURGE_EVENTS = 1_000
 class Log:
     """All rooms of one database.
 
+    :ivar news: the number of the last change of rooms that was known at the beginning.
     :ivar erasing: the texts of some edits of deleted messages still have to be erased: :meth:`erase`.
     """
 
     def __init__(self, connection: sqlite3.Connection, random_bytes: RandomBytes) -> None:
         self._connection = connection
         self._random_bytes = random_bytes
+        # First the number: what another process changes in between is told again.
+        self.news = last_news(connection)
         self.rooms = load_rooms(connection)
         self.erasing = erasing.pending(connection)
 
