@@ -75,8 +75,31 @@ class RetentionTests(SynchronousTestCase):
         self.say(*(f"r{number}" for number in range(200)))
         chat = self.chat(long=RoomPolicy(keep_days=9), all=RoomPolicy(keep_days=1))
 
-        self.assertEqual(self.round(chat), ["aged", "saw long", "saw old", "saw older", "purge old", "purge older"])
-        self.assertEqual(self.round(chat), ["aged", "saw long"])
+        self.assertEqual(self.round(chat), ["aged", "saw long", "saw old", "saw older", "purge old", "purge older", "aged"])
+        self.assertEqual(self.round(chat), ["aged", "aged"], "one for each time that a policy names")
+
+        self.clock.advance(8 * DAY)
+
+        calls = self.round(chat)
+        self.assertEqual(calls[-3:], ["aged", "saw long", "purge long"])
+        self.assertEqual(len([call for call in calls if call.startswith("purge r")]), 200)
+        self.assertEqual(self.round(chat), ["aged", "aged"])
+
+    def test_rooms_that_are_kept_for_ever_are_seen_once(self) -> None:
+        """Not in each round, however many of them are old; once a day, because a clock may have been put back."""
+        self.say(*(f"r{number}" for number in range(200)), "brief")
+        self.clock.advance(2 * DAY)
+        chat = self.chat(brief=RoomPolicy(keep_days=1))
+
+        self.assertEqual(len(self.round(chat)), 1 + 201 + 1)
+        self.assertEqual(self.round(chat), ["aged"])
+
+        self.say("brief")
+        self.clock.advance(DAY / 2)
+        self.assertEqual(self.round(chat), ["aged"])
+        self.clock.advance(DAY / 2 + 1)
+        self.assertEqual(len(self.round(chat)), 1 + 201 + 1)
+        self.assertEqual(chat.core.rooms.kept("brief"), 0)
 
     def test_after_the_first_round_only_rooms_that_grow_are_counted(self) -> None:
         self.say(*(f"r{number}" for number in range(200)))

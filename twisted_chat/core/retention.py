@@ -51,6 +51,11 @@ class Retention:
         self._running = False
         #: The policies by which all rooms have been counted; from then on only those that grow.
         self._counted_by: RoomPolicies | None = None
+        #: By ``keep_days``: the last room that was older.  Those before it either were purged and are young now, or their policy is
+        #: another one.  Once a day all are looked at again, because a clock may have been put back.
+        self._seen: dict[float, Aged] = {}
+        self._seen_by: RoomPolicies | None = None
+        self._seen_since = 0
 
     def apply(self) -> Deferred[None]:
         """One round; fires when it is over, at once if one is running already."""
@@ -63,7 +68,7 @@ class Retention:
             await self._apply_ages()
         except Exception:
             self.log.failure("Retention failed")
-            self._counted_by = None
+            self._counted_by = self._seen_by = None
         finally:
             self._running = False
 
@@ -91,31 +96,33 @@ class Retention:
                 await self._pause()
 
     async def _apply_ages(self) -> None:
-        """Rooms that keep events for some days: those whose oldest event is older than the shortest of these times."""
-        policies = self._configuration.policies
-        days = [policy.keep_days for policy in _all(policies) if policy.keep_days]
-        if not days:
-            return
-        before = self._oldest(min(days))
-        found: list[Aged] = await self._store.aged(before, None, SLICE_ROOMS)
-        while found:
+        """Rooms that keep events for some days: for each such time those whose oldest event has become older since the last round."""
+        policies, now = self._configuration.policies, int(self._now_seconds() * 1000)
+        if policies is not self._seen_by or not self._seen_since <= now < self._seen_since + _DAY_MS:
+            self._seen, self._seen_by, self._seen_since = {}, policies, now
+        for days in sorted({policy.keep_days for policy in _all(policies) if policy.keep_days}):
+            await self._apply_age(days, now - int(days * _DAY_MS))
+
+    async def _apply_age(self, days: float, before: int) -> None:
+        full = True
+        while full:
+            found: list[Aged] = await self._store.aged(before, self._seen.get(days), SLICE_ROOMS)
             for aged in found:
                 policy = self._configuration.policy(aged.room)
-                if policy.keep_days and aged.at < self._oldest(policy.keep_days):
+                if policy.keep_days == days:
                     await self._purge(aged.room, policy)
-            if len(found) < SLICE_ROOMS:
-                break
-            await self._pause()
-            found = await self._store.aged(before, found[-1], SLICE_ROOMS)
+            if found:
+                self._seen[days] = found[-1]
+            full = len(found) == SLICE_ROOMS
+            if full:
+                await self._pause()
 
     async def _purge(self, name: str, policy: RoomPolicy) -> None:
         if not policy.durable:
             return
-        oldest = self._oldest(policy.keep_days) if policy.keep_days else None
+        now = int(self._now_seconds() * 1000)
+        oldest = now - int(policy.keep_days * _DAY_MS) if policy.keep_days else None
         self._rooms.events_removed(await self._store.purge(name, policy.keep_events or None, oldest))
-
-    def _oldest(self, days: float) -> int:
-        return int(self._now_seconds() * 1000) - int(days * _DAY_MS)
 
     def _pause(self) -> Deferred[None]:
         turn: Deferred[None] = Deferred()
