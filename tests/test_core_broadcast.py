@@ -9,8 +9,8 @@ from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.harness.chat import ALICE, BOB, ChatHarness, PlainClient
-from twisted_chat.core import broadcast
+from tests.harness.chat import ALICE, BOB, ChatHarness, PlainClient, guest
+from twisted_chat.core import broadcast, room
 from twisted_chat.core.log import RoomLog
 from twisted_chat.core.scheduler import Scheduler
 from twisted_chat.core.subscription import send_to_all
@@ -67,6 +67,31 @@ class EncodeAgainTests(SynchronousTestCase):
 
         self.assertEqual(encoding.encoded, 1_001)
         self.assertIn(b'"gone":true', (items.items_after(8) or [b""])[0])
+
+
+class ManyEditsTests(SynchronousTestCase):
+    def test_a_deletion_of_a_message_with_many_edits_drops_the_cache(self) -> None:
+        """It takes no text out one by one, and nobody is shown any of them or misses an event."""
+        self.patch(room, "ERASED_IN_PLACE", 5)
+        for edits, cached in ((5, 8), (6, 0)):
+            chat = ChatHarness(self)
+            alice, bob = chat.json(ALICE, "lobby"), chat.json(BOB, "lobby")
+            alice.ask("send", room="lobby", text="secret")
+            for revision in range(1, edits + 1):
+                alice.ask("edit", room="lobby", of=1, revision=revision, text="secret")
+            alice.ask("send", room="lobby", text="other")
+            bob.take()
+
+            alice.ask("delete", room="lobby", of=1)
+
+            self.assertEqual(len(chat.core.rooms.find(ALICE, "lobby").log.cache.events), cached)
+            self.assertEqual([event["kind"] for event in bob.take() if event["type"] == "event"], ["delete"])
+
+            carol = chat.json(guest("carol"))
+            carol.ask("join", room="lobby", tail=50)
+            events = [event for event in carol.take() if event["type"] == "event"]
+            self.assertEqual([event["seq"] for event in events], list(range(1, edits + 4)))
+            self.assertEqual([event["text"] for event in events if "text" in event], ["other"])
 
 
 class FanOutTests(SynchronousTestCase):

@@ -86,6 +86,10 @@ class EventCache:
         self.clear()
         self.base = seq
 
+    def edits_of(self, seq: int) -> int:
+        """How many edits of that message are here."""
+        return len(self._edits.get(seq, ()))
+
     def replace_deleted(self, deleted: Deleted) -> list[int]:
         """Remove the content of a deleted message and of its edits, found by their numbers; answers the indexes that changed."""
         changed = []
