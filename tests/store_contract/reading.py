@@ -110,6 +110,17 @@ class ReadingContract(StoreCase):
             self.assertIn(place.get("around", seqs[0]), seqs)
             self.assertEqual((page.more_before, page.more_after), (seqs[0] > 1, seqs[-1] < 60))
 
+    def test_neither_escapes_nor_long_ids_make_a_page_larger(self) -> None:
+        people = [Author("u" + "x" * 120 + str(number), "x") for number in range(50)]
+        for number in range(1, 31):
+            self.appended("lobby", say("\x01" * 9_000 if number % 2 else "short"))
+        for number in range(2, 31, 2):
+            self.appended("lobby", *(reaction(number, f"e{emoji}", by=person) for emoji in range(20) for person in people))
+        page = self.page("lobby", 30)
+        self.assertLess(len(encode(page.events)), 1_001_000)
+        self.assertGreater(len(page.events), 5)
+        self.assertTrue(page.more_before)
+
     # -- retention
 
     def test_keep_the_newest(self) -> None:

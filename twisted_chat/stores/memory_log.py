@@ -177,13 +177,10 @@ class MemoryLog:
         return events
 
     def page(self, limit: int, where: pages.Place, reader: str | None) -> Page:
-        older = _first(self._shown(where.pivot, -1), where.older + 1)
-        newer = _first(self._shown(where.pivot + 1, 1), where.newer + 1)
-        events, more_before, more_after = pages.cut(where, limit, older, newer, self._weigh)
-        return Page(tuple(self._with_reactions(event, reader) for event in events), self.head, more_before, more_after)
-
-    def _weigh(self, event: Event) -> int:
-        return pages.weigh(event, {emoji: len(people) for emoji, people in self.reactions.get(event.seq, {}).items()})
+        older = [self._with_reactions(event, reader) for event in islice(self._shown(where.pivot, -1), where.older + 1)]
+        newer = [self._with_reactions(event, reader) for event in islice(self._shown(where.pivot + 1, 1), where.newer + 1)]
+        events, more_before, more_after = pages.cut(where, limit, older, newer, lambda event: pages.weigh(event, {}))
+        return Page(tuple(events), self.head, more_before, more_after)
 
     def _with_reactions(self, event: Event, reader: str | None) -> Event:
         reactions = self.reactions.get(event.seq)
@@ -222,7 +219,3 @@ class MemoryLog:
     def archive(self, archived: bool) -> RoomRecord:
         self.archived = archived
         return self.record()
-
-
-def _first(events: Iterator[Event], count: int) -> list[Event]:
-    return [event for event, _ in zip(events, range(count), strict=False)]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from msgspec import Struct
+from msgspec.json import encode
 
 from twisted_chat.events import Edited, Event, Message, Reaction, TopicSet
 
@@ -21,8 +22,8 @@ END = 2**53
 PAGE_BYTES = 1_000_000
 #: People named for each emoji: what a hint over it can show.  A million people reacting were 29 MB and 3 s.
 NAMES = 50
-#: Bytes of an entry beside its content, of an emoji, and of an id, roughly, as JSON.
-ENTRY_BYTES, EMOJI_BYTES, NAME_BYTES = 200, 60, 30
+#: Bytes of an emoji and of a usual id as JSON.
+EMOJI_BYTES, NAME_BYTES = 60, 30
 
 T = TypeVar("T")
 
@@ -51,7 +52,7 @@ def cut(
 
     :param older: up to ``where.older + 1`` entries up to the pivot, newest first.
     :param newer: up to ``where.newer + 1`` entries behind the pivot, oldest first.
-    :param weigh: approximate bytes of an entry; from the pivot on, the first is shown and as many more as :data:`PAGE_BYTES` allow.
+    :param weigh: bytes of an entry; from the pivot on, the first is shown and as many more as :data:`PAGE_BYTES` allow.
     """
     behind = min(len(newer), where.newer, limit // 2 if where.older else limit)
     up_to = min(len(older), where.older, limit - behind)
@@ -77,9 +78,9 @@ def _lighten(older: Sequence[T], newer: Sequence[T], weigh: Callable[[T], int]) 
 
 
 def weigh(event: Event, counts: Mapping[str, int]) -> int:
-    """Approximate bytes of an event in a page, with so many people behind each emoji."""
+    """Bytes of an event in a page; of the reactions that it does not have yet, with so many people behind each emoji, roughly."""
     named = sum(EMOJI_BYTES + NAME_BYTES * min(count, NAMES) for count in counts.values())
-    return ENTRY_BYTES + content_bytes(event) + named
+    return len(encode(event)) + named
 
 
 def content_bytes(event: Event) -> int:

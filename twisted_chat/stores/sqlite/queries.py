@@ -90,20 +90,28 @@ def page(connection: sqlite3.Connection, room: str, limit: int, where: pages.Pla
         row = connection.execute(_PAGE, bounds).fetchone()
         if row is None:
             return Page((), 0, False, False)
-        head, older, newer, found = row
+        head, older, newer, found = row[0], decode_events(row[1]), decode_events(row[2]), row[3]
         counts: dict[int, dict[str, int]] = {}
         for of, emoji, count in _decode_counts(found):
             counts.setdefault(of, {})[emoji] = count
-        events, more_before, more_after = pages.cut(
-            where, limit, decode_events(older), decode_events(newer), lambda event: pages.weigh(event, counts.get(event.seq, {}))
-        )
-        reacted = [event.seq for event in events if event.seq in counts]
-        shown = reactions.shown(connection, room, reacted, reader) if reacted else {}
-    for event in events:
-        if event.seq in shown:
-            assert isinstance(event, Message), event
-            event.reactions = tuple(shown[event.seq])
+        weights = {event.seq: pages.weigh(event, counts.get(event.seq, {})) for event in (*older, *newer)}
+        shown = pages.cut(where, limit, older, newer, lambda event: weights[event.seq])
+        reacted = [event for event in shown[0] if event.seq in counts]
+        if reacted:
+            _put_reactions(connection, room, reacted, reader)
+    if reacted:
+        # Ids may be longer than usual.
+        weights |= {event.seq: max(weights[event.seq], pages.weigh(event, {})) for event in reacted}
+        shown = pages.cut(where, limit, older, newer, lambda event: weights[event.seq])
+    events, more_before, more_after = shown
     return Page(tuple(events), head, more_before, more_after)
+
+
+def _put_reactions(connection: sqlite3.Connection, room: str, events: list[Event], reader: str | None) -> None:
+    shown = reactions.shown(connection, room, [event.seq for event in events], reader)
+    for event in events:
+        assert isinstance(event, Message), event
+        event.reactions = tuple(shown[event.seq])
 
 
 def read_marks(connection: sqlite3.Connection, user: str) -> dict[str, int]:
