@@ -894,9 +894,12 @@ export class ChatClient extends Emitter {
     else if (what !== "offline") this.retryNow();
   }
 
-  /** The rooms that one may see. @returns {Promise<RoomInfo[]>} */
-  async rooms() {
-    return (await this.ask({ type: "rooms" })).rooms;
+  /**
+   * The rooms that one may see, by name, at most 1,000: those that begin with `prefix`, behind the name `after`.
+   * @param {{ prefix?: string, after?: string, limit?: number }} [which] @returns {Promise<RoomInfo[]>}
+   */
+  async rooms(which = {}) {
+    return (await this.ask({ ...which, type: "rooms" })).rooms;
   }
 
   /** Resolves when all posts are decided. */
