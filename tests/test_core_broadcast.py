@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
 
+from twisted.internet.defer import succeed
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.harness.chat import ALICE, BOB, ChatHarness, PlainClient
-from twisted_chat.core import broadcast
+from tests.harness.chat import ALICE, BOB, ChatHarness, PlainClient, guest
+from twisted_chat.core import broadcast, room
+from twisted_chat.core.log import RoomLog
+from twisted_chat.core.scheduler import Scheduler
 from twisted_chat.core.subscription import send_to_all
+from twisted_chat.events import Deleted, Event, Message
+from twisted_chat.interfaces import RoomRecord
 from twisted_chat.limits import Limits, RoomPolicy
+from twisted_chat.protocol.encoders import JsonEncoding
 
 
 class SendToAllTests(SynchronousTestCase):
@@ -29,6 +37,61 @@ def held(line: bytes) -> int:
     """How many tuples hold those bytes."""
     tuples = [each for each in gc.get_objects() if type(each) is tuple]
     return sum(any(type(item) is bytes and item == line for item in each) for each in tuples)
+
+
+class CountedEncoding(JsonEncoding):
+    """Counts the events that it encodes."""
+
+    encoded = 0
+
+    def items(self, events: Sequence[Event]) -> list[bytes]:
+        self.encoded += len(events)
+        return super().items(events)
+
+
+class EncodeAgainTests(SynchronousTestCase):
+    def test_a_deletion_encodes_what_it_changes(self) -> None:
+        """Not all that the window has and nobody has asked for."""
+        log = RoomLog(RoomRecord("lobby"), "e", True, Limits(), lambda room, after: succeed([]))
+        log.append([Message(seq, "x", 0, ALICE.author, None, f"text {seq}") for seq in range(1, 1_001)])
+        encoding = CountedEncoding("lobby")
+        items = broadcast.Broadcast(log, encoding, broadcast.FanOut(Scheduler(Clock().callLater)))
+
+        items.encode_again(log.cache.replace_deleted(Deleted(1_001, "x", 0, ALICE.author, of=7)))
+
+        self.assertEqual(encoding.encoded, 0)
+        self.assertIn(b'"gone":true', (items.items_after(6) or [b""])[0])
+        self.assertEqual(encoding.encoded, 1_000)
+
+        items.encode_again(log.cache.replace_deleted(Deleted(1_001, "x", 0, ALICE.author, of=9)))
+
+        self.assertEqual(encoding.encoded, 1_001)
+        self.assertIn(b'"gone":true', (items.items_after(8) or [b""])[0])
+
+
+class ManyEditsTests(SynchronousTestCase):
+    def test_a_deletion_of_a_message_with_many_edits_drops_the_cache(self) -> None:
+        """It takes no text out one by one, and nobody is shown any of them or misses an event."""
+        self.patch(room, "ERASED_IN_PLACE", 5)
+        for edits, cached in ((5, 8), (6, 0)):
+            chat = ChatHarness(self)
+            alice, bob = chat.json(ALICE, "lobby"), chat.json(BOB, "lobby")
+            alice.ask("send", room="lobby", text="secret")
+            for revision in range(1, edits + 1):
+                alice.ask("edit", room="lobby", of=1, revision=revision, text="secret")
+            alice.ask("send", room="lobby", text="other")
+            bob.take()
+
+            alice.ask("delete", room="lobby", of=1)
+
+            self.assertEqual(len(chat.core.rooms.find(ALICE, "lobby").log.cache.events), cached)
+            self.assertEqual([event["kind"] for event in bob.take() if event["type"] == "event"], ["delete"])
+
+            carol = chat.json(guest("carol"))
+            carol.ask("join", room="lobby", tail=50)
+            events = [event for event in carol.take() if event["type"] == "event"]
+            self.assertEqual([event["seq"] for event in events], list(range(1, edits + 4)))
+            self.assertEqual([event["text"] for event in events if "text" in event], ["other"])
 
 
 class FanOutTests(SynchronousTestCase):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -14,6 +16,22 @@ ANN = Author("u1", "ann")
 
 def message(seq: int, text: str | None = "x", data: bytes | None = None) -> Message:
     return Message(seq, f"x-{seq}", 0, ANN, None, text, data)
+
+
+class LookedAt(list[Event]):
+    """A list that remembers the indexes at which it is read."""
+
+    def __init__(self, events: Iterable[Event]) -> None:
+        super().__init__(events)
+        self.looks: set[object] = set()
+
+    def __getitem__(self, index: Any) -> Any:
+        self.looks.add(index)
+        return super().__getitem__(index)
+
+    def __iter__(self) -> Iterator[Event]:
+        self.looks.update(range(len(self)))
+        return super().__iter__()
 
 
 class RecentTests(SynchronousTestCase):
@@ -66,6 +84,31 @@ class RecentTests(SynchronousTestCase):
         self.assertEqual(cache.events[1::2] + cache.events[4:5], [message(2), other, deleted, reacted])
         self.assertEqual([event.seq for event in cache.events], [1, 2, 3, 4, 5, 6])
         self.assertEqual(cache.replace_deleted(Deleted(seq=7, id="x-7", at=0, by=ANN, of=99)), [])
+
+    def test_a_deletion_looks_only_at_what_it_changes(self) -> None:
+        """Not at all of the window: with 8,000 events in it that took 4.6 ms of the reactor's time."""
+        for others in (10, 1_000):
+            cache = EventCache(0, 100_000, 1_000_000_000)
+            edited = Edited(seq=2, id="x-2", at=0, by=ANN, of=1, revision=2, text="secret, too")
+            cache.extend([message(1, "secret"), edited, *(message(seq) for seq in range(3, others))])
+            cache.events = looked_at = LookedAt(cache.events)
+
+            self.assertEqual(cache.replace_deleted(Deleted(seq=others, id="x", at=0, by=ANN, of=1)), [0, 1])
+            self.assertEqual(looked_at.looks, {0, 1})
+
+    def test_edits_that_left_the_window_are_not_looked_for(self) -> None:
+        cache = EventCache(0, 4, 1_000_000)
+        edits = [Edited(seq=seq, id="x", at=0, by=ANN, of=1, revision=seq, text="secret") for seq in range(2, 7)]
+
+        cache.extend([message(1), *edits])
+        cache.trim()
+
+        self.assertEqual(cache.replace_deleted(Deleted(seq=7, id="x", at=0, by=ANN, of=1)), [0, 1])
+        self.assertNotIn("secret", repr(cache.events))
+
+        cache.clear()
+
+        self.assertEqual(cache.replace_deleted(Deleted(seq=7, id="x", at=0, by=ANN, of=1)), [])
 
     def test_weights(self) -> None:
         self.assertEqual([weigh(message(1, "ab")) - OVERHEAD, weigh(message(1, None, b"abc")) - OVERHEAD], [2, 3])

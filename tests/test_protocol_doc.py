@@ -76,6 +76,7 @@ STRUCTS: dict[tuple[str, str], type[Struct]] = {
     ("delete (event)", "Fields"): Deleted,
     ("reaction (event)", "Fields"): Reacted,
     ("topic (event)", "Fields"): TopicSet,
+    ("``GET /api/v1/rooms``", "Query"): api.RoomsQuery,
     ("``GET /api/v1/rooms``", "Answer"): api.RoomList,
     ("``GET /api/v1/rooms``", "Room"): api.RoomInfo,
     ("``GET /api/v1/rooms/{room}/events``", "Query"): api.EventsQuery,
@@ -114,7 +115,7 @@ def table(header: str) -> list[list[str]]:
 
 
 #: What clients write, in the order of the table of types.
-INPUTS = [*get_args(commands.AnyCommand), commands.JoinRoom, Cursor, routing.Who, api.EventsQuery, api.SendBody]
+INPUTS = [*get_args(commands.AnyCommand), commands.JoinRoom, Cursor, routing.Who, api.RoomsQuery, api.EventsQuery, api.SendBody]
 
 
 def described(kind: inspect.Type) -> str:
@@ -150,7 +151,11 @@ def _number(bound: int | float | None) -> str:
 
 def _title(struct: type[Struct]) -> str:
     others = {commands.JoinRoom: "room of join", Cursor: "cursor", routing.Who: "HTTP query of a guest"}
-    others |= {api.EventsQuery: "HTTP query of events", api.SendBody: "HTTP body of a message"}
+    others |= {
+        api.RoomsQuery: "HTTP query of rooms",
+        api.EventsQuery: "HTTP query of events",
+        api.SendBody: "HTTP body of a message",
+    }
     return others[struct] if struct in others else str(struct.__struct_config__.tag)
 
 

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_chat.core.chat import Chat
 from twisted_chat.errors import Unavailable
-from twisted_chat.interfaces import RoomStore, TokenStore
+from twisted_chat.interfaces import RoomNews, RoomStore, TokenStore
 from twisted_chat.server.maintenance import (
     BEARERS_SECONDS,
     RETENTION_SECONDS,
@@ -45,8 +45,12 @@ class FakeChat:
 class FakeRooms:
     """Rooms that another process archives."""
 
-    def rooms(self) -> Deferred[dict[str, bool]]:
-        return succeed({"plans": True})
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def room_news(self, since: int, limit: int) -> Deferred[RoomNews]:
+        self.asked.append(since)
+        return succeed(RoomNews(since + 1, {"plans": True}) if since == 7 else RoomNews(since, {}))
 
 
 class FakeTokens:
@@ -111,11 +115,14 @@ class ChoreTests(SynchronousTestCase):
     def test_rooms(self) -> None:
         """Rooms that another process archived are closed."""
         clock, core = Clock(), FakeChat()
-        chore = rooms(cast(RoomStore, FakeRooms()), cast(Chat, core), clock)
+        store = FakeRooms()
+        chore = rooms(cast(RoomStore, store), cast(Chat, core), clock, 7)
         chore.startService()
         self.addCleanup(chore.stopService)
         clock.advance(ROOMS_SECONDS)
         self.assertEqual(core.archived, {"plans": True})
+        clock.advance(ROOMS_SECONDS)
+        self.assertEqual(store.asked, [7, 8], "news only")
 
     def test_retention(self) -> None:
         clock, core = Clock(), FakeChat()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, LogEvent, Logger, formatEvent
@@ -15,9 +15,9 @@ from tests.harness.sqlite_files import FileCase, SQLiteCase
 from tests.store_contract.case import ALICE, BOB, delete, edit, raw, reaction, say
 from twisted_chat.errors import Unavailable
 from twisted_chat.events import NewMessage, NewReaction
-from twisted_chat.interfaces import Append, Appended, Duplicate
+from twisted_chat.interfaces import Aged, Append, Appended, Duplicate
 from twisted_chat.stores import pages
-from twisted_chat.stores.sqlite import append, connection, database, queries, writer
+from twisted_chat.stores.sqlite import append, connection, database, erasing, queries, writer
 from twisted_chat.stores.sqlite.database import schema_steps
 from twisted_chat.stores.sqlite.store import SQLiteStore
 from twisted_chat.stores.workers import AtOnce, Work, call_at_once
@@ -41,6 +41,7 @@ class SmallStepsTests(SQLiteStoreTests):
 
     def setUp(self) -> None:
         self.patch(writer, "PURGE_EVENTS", 2)
+        self.patch(erasing, "SLICE_ROWS", 2)
         self.patch(writer, "STATEMENT_ROWS", 2)
         self.patch(append, "STATEMENT_ROWS", 2)
         super().setUp()
@@ -179,7 +180,7 @@ class AllOrNothingTests(SQLiteCase):
             self.assertIsNone(self.successResultOf(self.kept.event("lobby", number)))
             self.successResultOf(self.kept.read("lobby", number, 10, 10))
             for place in ("before", "after", "around"):
-                page = self.successResultOf(self.kept.page("lobby", 10, **{place: number}))
+                page = self.successResultOf(self.kept.page("lobby", 10, **cast(dict[str, Any], {place: number})))
                 self.assertEqual(page.head, 2)
             self.successResultOf(self.kept.mark_read("u1", "lobby", number))
             [[outcome, _]] = self.successResultOf(
@@ -303,13 +304,17 @@ class PageTests(SQLiteCase):
 
     def test_a_database_of_before_gets_the_index(self) -> None:
         """Opening one upgrades it, and it shows the same page."""
-        store = self.opened(schema_steps()[:1])
-        self.say(store, "one", "two")
-        self.successResultOf(store.close())
+        database.prepare(self.path, schema_steps()[:1])
+        self.sql(
+            "INSERT INTO room (id, name) VALUES (1, 'lobby')",
+            "INSERT INTO event (room, seq, batch, at, kind, author, name, text) VALUES"
+            " (1, 1, 'b', 5, 1, 'u1', 'alice', 'one'), (1, 2, 'b', 6, 1, 'u1', 'alice', 'two')",
+        )
 
         store = self.opened()
 
         self.assertEqual(self.texts(store), ["one", "two"])
+        self.assertEqual(self.successResultOf(store.aged(9, None, 9)), [Aged(5, "lobby")])
         self.successResultOf(store.close())
         with closing(sqlite3.connect(self.path)) as other:
             self.assertIn(("event_shown",), other.execute("SELECT name FROM sqlite_schema WHERE type = 'index'").fetchall())

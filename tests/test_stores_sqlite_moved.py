@@ -33,7 +33,7 @@ class MovedTests(SQLiteCase):
             lambda: store.append([Append("lobby", [say("lost")])]),
             store.probe,
             lambda: store.read("lobby", 0, 10, 1000),
-            store.rooms,
+            lambda: store.room_news(0, 1),
             lambda: store.mark_read("u1", "lobby", 1),
         ):
             self.failureResultOf(call(), Unavailable)

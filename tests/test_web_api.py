@@ -84,6 +84,11 @@ class ReadTests(HttpCase):
 
         self.assertEqual([(room["name"], room["head"]) for room in rooms], [("kitchen", 1), ("lobby", 7)])
         self.assertEqual(rooms[0]["can"], ["send", "edit", "delete", "react"])
+        first = self.get("/api/v1/rooms?limit=1")
+        self.assertEqual(([room["name"] for room in first["rooms"]], first["next"]), (["kitchen"], "kitchen"))
+        rest = self.get("/api/v1/rooms?after=kitchen")
+        self.assertEqual(([room["name"] for room in rest["rooms"]], "next" in rest), (["lobby"], False))
+        self.assertEqual([room["name"] for room in self.get("/api/v1/rooms?prefix=lob")["rooms"]], ["lobby"])
 
 
 class SeenTests(HttpCase):

@@ -13,7 +13,7 @@ only (``tests/test_layers.py`` holds it)::
     core                                        what the chat does: rooms, sessions, limits
     protocol                                    chat.v1 without I/O: commands, replies, frames
     internals                                   private parts of Twisted and Autobahn
-    errors  events  users  names  limits  interfaces
+    errors  events  users  names  limits  bus  interfaces
 """
 
 from __future__ import annotations

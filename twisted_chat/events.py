@@ -20,10 +20,15 @@ class Author(Struct, frozen=True, gc=False):
 
 
 class Reaction(Struct, frozen=True, omit_defaults=True):
-    """One emoji on a message, with the ids of those who put it there."""
+    """One emoji on a message, with the ids of those who put it there.
+
+    :ivar by: all of them, or in a page the first ones, and the reader if among the others.
+    :ivar count: how many there are, where ``by`` is not all of them; else 0.
+    """
 
     emoji: str
     by: tuple[str, ...]
+    count: int = 0
 
 
 class Entry(Struct, omit_defaults=True, tag_field="kind", gc=False):

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
 
 from twisted_chat.errors import ChatError
-from twisted_chat.events import Author, Cursor, Event, NewEvent
+from twisted_chat.events import Cursor, Event, NewEvent
 from twisted_chat.users import Credential, User
 
 
@@ -40,11 +40,24 @@ class Opened(Struct, frozen=True):
 
     :ivar epoch: identifies the logs; a new database gets a new one.
     :ivar secret: 32 random bytes made with the database: keys the ids of guests, so that they outlive a restart.
+    :ivar news: the number of the last change of rooms that ``rooms`` has: what :meth:`RoomStore.room_news` goes on from.
     """
 
     epoch: str
     secret: bytes
     rooms: tuple[RoomRecord, ...]
+    news: int = 0
+
+
+class RoomNews(Struct, frozen=True):
+    """Rooms that were made, archived or opened again, by whatever process.
+
+    :ivar number: where to go on.
+    :ivar archived: names of rooms, and whether each is archived now.
+    """
+
+    number: int
+    archived: dict[str, bool]
 
 
 class Append(Struct, frozen=True, gc=False):
@@ -80,6 +93,13 @@ class Page(Struct, frozen=True):
     head: int
     more_before: bool
     more_after: bool
+
+
+class Aged(Struct, frozen=True, order=True):
+    """A room, and the time of its oldest event that is kept: milliseconds since 1970."""
+
+    at: int
+    room: str
 
 
 class TokenRecord(Struct, frozen=True):
@@ -122,15 +142,32 @@ class LogStore(Protocol):
         """
 
     def page(
-        self, room: str, limit: int, *, before: int | None = None, after: int | None = None, around: int | None = None
+        self,
+        room: str,
+        limit: int,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        around: int | None = None,
+        reader: str | None = None,
     ) -> Deferred[Page]:
-        """At most ``limit`` messages by number, in their present state; without a place: the newest."""
+        """At most ``limit`` messages by number, in their present state; without a place: the newest.
+
+        A page is about 1 MB at most, and shorter if it would be more.  Of each reaction it names the first 50 people, and
+        ``reader`` (a user's id) if among the others.
+        """
 
     def event(self, room: str, seq: int) -> Deferred[Event | None]:
         """The event at that number as the log has it, or None."""
 
     def purge(self, room: str, keep_events: int | None, keep_after_ms: int | None) -> Deferred[RoomRecord]:
         """Retention: forget the oldest events, so that at most ``keep_events`` remain and none from before ``keep_after_ms``."""
+
+    def aged(self, before_ms: int, after: Aged | None, limit: int) -> Deferred[list[Aged]]:
+        """At most ``limit`` rooms whose oldest event is from before that time, by time and name, those behind ``after``.
+
+        It costs what it answers, however many other rooms there are.
+        """
 
     def mark_read(self, user: str, room: str, seq: int) -> Deferred[int]:
         """Raise the user's read mark to ``seq``; answers the mark, a maximum."""
@@ -194,8 +231,8 @@ class CursorStore(Protocol):
 class RoomStore(Protocol):
     """What another process may change of rooms while the server runs: it makes empty ones, archives them and opens them again."""
 
-    def rooms(self) -> Deferred[dict[str, bool]]:
-        """The names of all rooms, and whether each is archived."""
+    def room_news(self, since: int, limit: int) -> Deferred[RoomNews]:
+        """What has changed after that number, at most ``limit`` rooms; it costs what it answers, however many rooms there are."""
 
 
 class FollowedStore(LogStore, CursorStore, Protocol):
@@ -353,45 +390,3 @@ class SocketSession(ConnectionListener, Protocol):
 
     def heard(self) -> None:
         """Anything at all came from the peer."""
-
-
-class PresenceChanged(Struct, frozen=True, gc=False):
-    """A connection of a user has entered a room, or left it."""
-
-    room: str
-    by: Author
-    entered: bool
-
-
-class TypingNoticed(Struct, frozen=True, gc=False):
-    """A user is writing in a room."""
-
-    room: str
-    user: str
-    name: str
-    guest: bool
-
-
-class ReadMarkMoved(Struct, frozen=True, gc=False):
-    """A user has read a room up to number ``seq``; ``origin`` names the session that said so."""
-
-    room: str
-    user: str
-    seq: int
-    origin: str
-
-
-BusMessage: TypeAlias = Union[PresenceChanged, TypingNoticed, ReadMarkMoved]
-
-
-class Bus(Protocol):
-    """Carries between nodes what is in no log; a message may be lost on the way to other nodes, never on its own node.
-
-    What must not be lost is in the logs, and :meth:`LogStore.follow` tells of it.
-    """
-
-    def publish(self, message: BusMessage) -> None:
-        """Give the message to the handlers of this node before returning, and to those of the other nodes soon."""
-
-    def subscribe(self, handler: Callable[[BusMessage], None]) -> None:
-        """Call ``handler`` for each message, from whatever node."""

@@ -25,7 +25,7 @@ from twisted_chat.core.scheduler import CallLater, Work
 from twisted_chat.core.text_session import TextSession
 from twisted_chat.errors import Unauthenticated, Unavailable
 from twisted_chat.events import Cursor, Event
-from twisted_chat.interfaces import Admission, Append, Dialect, FollowedStore, Outcome, Page, RoomRecord
+from twisted_chat.interfaces import Admission, Aged, Append, Dialect, FollowedStore, Outcome, Page, RoomRecord
 from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
 from twisted_chat.protocol.frames import FIN_BINARY, FIN_TEXT
 from twisted_chat.stores.memory import MemoryStore
@@ -348,10 +348,20 @@ class HeldStore:
         return self._hold("read", lambda: _down() if self.deaf else self.inner.read(room, after, limit, max_bytes))
 
     def page(
-        self, room: str, limit: int, *, before: int | None = None, after: int | None = None, around: int | None = None
+        self,
+        room: str,
+        limit: int,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        around: int | None = None,
+        reader: str | None = None,
     ) -> Deferred[Page]:
         return self._hold(
-            "page", lambda: _down() if self.deaf else self.inner.page(room, limit, before=before, after=after, around=around)
+            "page",
+            lambda: (
+                _down() if self.deaf else self.inner.page(room, limit, before=before, after=after, around=around, reader=reader)
+            ),
         )
 
     def event(self, room: str, seq: int) -> Deferred[Event | None]:
@@ -359,6 +369,9 @@ class HeldStore:
 
     def purge(self, room: str, keep_events: int | None, keep_after_ms: int | None) -> Deferred[RoomRecord]:
         return self.inner.purge(room, keep_events, keep_after_ms)
+
+    def aged(self, before_ms: int, after: Aged | None, limit: int) -> Deferred[list[Aged]]:
+        return self.inner.aged(before_ms, after, limit)
 
     def mark_read(self, user: str, room: str, seq: int) -> Deferred[int]:
         return self._hold("mark_read", lambda: _down() if self.down else self.inner.mark_read(user, room, seq))

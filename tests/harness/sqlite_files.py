@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 #: The steps of a schema, and those of a later version of it.
-OLDER = schema_steps()[:1]
+OLDER = ["\n".join(schema_steps())]
 NEWER = [*OLDER, "ALTER TABLE room ADD COLUMN colour TEXT; UPDATE room SET colour = 'green';", "CREATE TABLE more (x);"]
 
 

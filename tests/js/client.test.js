@@ -585,7 +585,9 @@ describe("questions", () => {
     assert.deepEqual(again, { type: "history", room: "lobby", before: 10, id: again.id });
     socket.say({ type: "ok", id: again.id, room: "lobby", head: 1, events: [], more_before: false, more_after: false });
     assert.equal((await page).head, 1);
-    const rooms = chat.rooms();
+    const rooms = chat.rooms({ prefix: "a", limit: 9 });
+    const [list] = socket.take();
+    assert.deepEqual(list, { type: "rooms", prefix: "a", limit: 9, id: list.id });
     chat.close();
     await assert.rejects(rooms, { code: "stopped" });
   });

@@ -6,6 +6,7 @@ from tests.store_contract.case import ALICE, BEGIN, BOB, CAROL, StoreCase, delet
 from twisted_chat.core import amendments
 from twisted_chat.errors import Conflict, Forbidden, Gone, LimitReached, NoSuchEvent
 from twisted_chat.events import (
+    Author,
     Deleted,
     Edited,
     Message,
@@ -122,3 +123,48 @@ class AmendingContract(StoreCase):
         [topic] = self.appended("lobby", NewTopic(BOB, "k", "cake"))
         self.assertEqual(topic, TopicSet(2, topic.id, topic.at, BOB, "k", text="cake"))
         self.assertEqual(self.purge("lobby").topic, "cake")
+
+    def test_a_page_names_the_first_people_and_the_reader(self) -> None:
+        people = [Author(f"u{number}", "x") for number in range(60)]
+        self.appended("lobby", say("x"), *(reaction(1, by=person) for person in people), reaction(1, "🎉", by=people[59]))
+        first = tuple(person.id for person in people[:50])
+
+        def by(reader: str | None) -> tuple[Reaction, ...]:
+            [shown] = self.page("lobby", reader=reader).events
+            assert isinstance(shown, Message)
+            return shown.reactions
+
+        self.assertEqual(by(None), (Reaction("👍", first, 60), Reaction("🎉", ("u59",))))
+        self.assertEqual(by("u3"), by(None))
+        self.assertEqual(by("nobody"), by(None))
+        self.assertEqual(by("u57"), (Reaction("👍", (*first, "u57"), 60), Reaction("🎉", ("u59",))))
+
+        self.appended("lobby", *(reaction(1, on=False, by=person) for person in people[1:10]))
+        first = tuple(person.id for person in (people[0], *people[10:59]))
+        self.assertEqual(by(None), (Reaction("👍", first, 51), Reaction("🎉", ("u59",))))
+        self.assertEqual(by("u59"), (Reaction("👍", (*first, "u59")), Reaction("🎉", ("u59",))))
+
+    def test_a_reaction_on_and_off_leaves_no_count_behind(self) -> None:
+        self.appended("lobby", say("x"), reaction(1), reaction(1), reaction(1, on=False), reaction(1, on=False))
+        [shown] = self.page("lobby").events
+        assert isinstance(shown, Message)
+        self.assertEqual(shown.reactions, ())
+
+    def test_a_message_of_many_edits_is_gone_at_once(self) -> None:
+        """Whatever the store still has to erase: nobody reads it any more."""
+        self.appended("lobby", say("secret", key="m"), reaction(1))
+        edits = [edit(1, f"secret {n}", revision=n, key=f"e{n}") for n in range(1, 3_001)]
+        self.appended("lobby", *edits)
+        self.appended("lobby", say("between"), delete(1))
+
+        self.assertEqual(set(self.texts("lobby")), {None, "between"})
+        [shown, _] = self.page("lobby").events
+        self.assertEqual(shown, self.event("lobby", 1))
+        [outcome] = self.append("lobby", edit(1, "secret 9", key="e9"))
+        assert isinstance(outcome, Duplicate)
+        self.assertNotIn("secret", repr((shown, outcome, self.event("lobby", 9))))
+
+        self.purge("lobby", 2_000)
+        self.appended("lobby", say("later"))
+
+        self.assertEqual(set(self.texts("lobby")), {None, "between", "later"})

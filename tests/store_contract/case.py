@@ -114,9 +114,15 @@ class StoreCase(SynchronousTestCase):
         return [getattr(event, "text", None) for event in self.log(room, after, limit, max_bytes)]
 
     def page(
-        self, room: str, limit: int = ALL, before: int | None = None, after: int | None = None, around: int | None = None
+        self,
+        room: str,
+        limit: int = ALL,
+        before: int | None = None,
+        after: int | None = None,
+        around: int | None = None,
+        reader: str | None = None,
     ) -> Page:
-        return self.successResultOf(self.store.page(room, limit, before=before, after=after, around=around))
+        return self.successResultOf(self.store.page(room, limit, before=before, after=after, around=around, reader=reader))
 
     def event(self, room: str, seq: int) -> Event | None:
         return self.successResultOf(self.store.event(room, seq))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+from msgspec.json import encode
 
 from tests.store_contract.case import ALICE, BEGIN, StoreCase, delete, edit, raw, reaction, say
 from twisted_chat.errors import NoSuchEvent
 from twisted_chat.events import (
+    Author,
     Message,
     NewTopic,
     Reaction,
 )
-from twisted_chat.interfaces import Page, RoomRecord
+from twisted_chat.interfaces import Aged, Page, RoomRecord
 
 
 class ReadingContract(StoreCase):
@@ -90,6 +94,33 @@ class ReadingContract(StoreCase):
         assert isinstance(first, Message)
         self.assertEqual(first.reactions, tuple(Reaction(f"e{n}", ("u2",)) for n in (1, 3, 5, 7)))
 
+    def test_a_page_is_about_a_megabyte_at_most(self) -> None:
+        """Long texts and many reactions make it shorter, and what is left out is on the next page."""
+        people = [Author(f"u{number:020}", "x") for number in range(50)]
+        for _ in range(60):
+            self.appended("lobby", say("x" * 16_000))
+        self.appended("lobby", *(reaction(7, f"e{number}", by=person) for number in range(50) for person in people))
+        places: list[dict[str, Any]] = [{"before": 61}, {"after": 0}, {"around": 7}, {"around": 60}, {}]
+        for place in places:
+            page = self.page("lobby", 60, **place)
+            self.assertLess(len(encode(page.events)), 1_200_000)
+            self.assertGreater(len(page.events), 45)
+            seqs = [event.seq for event in page.events]
+            self.assertEqual(seqs, list(range(seqs[0], seqs[-1] + 1)))
+            self.assertIn(place.get("around", seqs[0]), seqs)
+            self.assertEqual((page.more_before, page.more_after), (seqs[0] > 1, seqs[-1] < 60))
+
+    def test_neither_escapes_nor_long_ids_make_a_page_larger(self) -> None:
+        people = [Author("u" + "x" * 120 + str(number), "x") for number in range(50)]
+        for number in range(1, 31):
+            self.appended("lobby", say("\x01" * 9_000 if number % 2 else "short"))
+        for number in range(2, 31, 2):
+            self.appended("lobby", *(reaction(number, f"e{emoji}", by=person) for emoji in range(20) for person in people))
+        page = self.page("lobby", 30)
+        self.assertLess(len(encode(page.events)), 1_001_000)
+        self.assertGreater(len(page.events), 5)
+        self.assertTrue(page.more_before)
+
     # -- retention
 
     def test_keep_the_newest(self) -> None:
@@ -131,3 +162,33 @@ class ReadingContract(StoreCase):
         self.refused("lobby", edit(1, "again", revision=2), NoSuchEvent)
         self.appended("lobby", edit(2, "second", revision=2), delete(2))
         self.assertEqual([event.seq for event in self.log("lobby")], [2, 3, 4, 5, 6, 7, 8])
+
+    def aged(self, before_ms: int, after: Aged | None = None, limit: int = 100) -> list[Aged]:
+        return self.successResultOf(self.store.aged(before_ms, after, limit))
+
+    def test_rooms_by_the_age_of_their_oldest_event(self) -> None:
+        """Retention finds the rooms that have something old, and no others."""
+        for room in ("b", "a", "c"):
+            self.appended(room, say("1"))
+            self.clock.advance(1)
+            self.appended(room, say("2"))
+        self.successResultOf(self.store.archive("empty", False))
+        at = int(BEGIN * 1000)
+        b, a, c = Aged(at, "b"), Aged(at + 1000, "a"), Aged(at + 2000, "c")
+
+        self.assertEqual(self.aged(at), [])
+        self.assertEqual(self.aged(at + 2000), [b, a])
+        self.assertEqual(self.aged(at + 2001), [b, a, c])
+        self.assertEqual(self.aged(at + 2001, limit=2), [b, a])
+        self.assertEqual(self.aged(at + 2001, after=a), [c])
+        self.assertEqual(self.aged(at + 2001, after=Aged(at + 1000, "")), [a, c])
+
+        self.purge("b", 1)
+        self.purge("a", 0)
+
+        self.assertEqual(self.aged(at + 9000), [Aged(at + 1000, "b"), c])
+
+        self.clock.advance(10)
+        self.appended("a", say("3"), say("4"))
+
+        self.assertEqual(self.aged(at + 90_000), [Aged(at + 1000, "b"), c, Aged(at + 13_000, "a")])

@@ -7,7 +7,7 @@ from twisted_chat.errors import Conflict, Unavailable
 from twisted_chat.events import (
     Cursor,
 )
-from twisted_chat.interfaces import Append, RoomRecord
+from twisted_chat.interfaces import Append, RoomNews, RoomRecord
 
 
 class RecordsContract(StoreCase):
@@ -27,7 +27,7 @@ class RecordsContract(StoreCase):
         self.assertEqual(self.successResultOf(self.store.archive("lobby", True)), RoomRecord("lobby", 1, 1, event.id, "", True))
         self.assertFalse(self.successResultOf(self.store.archive("lobby", False)).archived)
         self.assertEqual(self.successResultOf(self.store.archive("new", True)), RoomRecord("new", archived=True))
-        self.assertEqual(self.successResultOf(self.store.rooms()), {"lobby": False, "new": True})
+        self.assertEqual(self.room_news(0).archived, {"lobby": False, "new": True})
 
     def test_cursors_of_readers(self) -> None:
         """Each reader has one cursor for each room; the last that was saved counts, and deleting concerns one reader."""
@@ -118,3 +118,29 @@ class RecordsContract(StoreCase):
         self.assertIsNone(self.successResultOf(self.store.revoke_token("t9", 5000)))
         self.assertEqual(self.successResultOf(self.store.revoked_since(5000)), ["t1"])
         self.assertEqual(self.successResultOf(self.store.revoked_since(5001)), [])
+
+    def room_news(self, since: int, limit: int = 100) -> RoomNews:
+        return self.successResultOf(self.store.room_news(since, limit))
+
+    def test_news_of_rooms(self) -> None:
+        """What was made, archived or opened again since the last look, and nothing else."""
+        self.assertEqual(self.room_news(self.opened.news), RoomNews(self.opened.news, {}))
+        self.appended("a", say("1"))
+        self.appended("b", say("1"))
+        news = self.room_news(self.opened.news)
+        self.assertEqual(news.archived, {"a": False, "b": False})
+
+        self.appended("a", say("2"))
+        self.purge("a", 1)
+        self.assertEqual(self.room_news(news.number), RoomNews(news.number, {}))
+
+        self.successResultOf(self.store.archive("a", True))
+        self.successResultOf(self.store.archive("c", True))
+        first = self.room_news(news.number, 1)
+        self.assertEqual(first.archived, {"a": True})
+        rest = self.room_news(first.number)
+        self.assertEqual(rest.archived, {"c": True})
+        self.assertEqual(self.room_news(rest.number), RoomNews(rest.number, {}))
+
+        self.successResultOf(self.store.archive("c", False))
+        self.assertEqual(self.room_news(rest.number).archived, {"c": False})

@@ -48,6 +48,7 @@ class Announcer:
         self._scheduler = scheduler
         self._call_later = call_later
         self._gaps: dict[Room, _Gap] = {}
+        self._grown: set[Room] = set()
         #: Rooms for which commits of this server are in progress: how many, and the highest number hinted at meanwhile.  Most hints
         #: are about these very commits, and need no read; a foreign event shows as a gap in their numbers.
         self._committing: dict[Room, list[int]] = {}
@@ -56,6 +57,11 @@ class Announcer:
     def busy(self) -> bool:
         """Whether any event that is known to be in a log has not been announced."""
         return bool(self._gaps)
+
+    def take_grown(self) -> set[Room]:
+        """The rooms whose logs have grown since the last call: retention by number looks at no others."""
+        grown, self._grown = self._grown, set()
+        return grown
 
     def commit_began(self, rooms: Iterable[Room]) -> None:
         """A commit for these rooms is in progress; :meth:`commit_ended` follows."""
@@ -73,6 +79,7 @@ class Announcer:
 
     def announce(self, room: Room, events: Sequence[Event]) -> bool:
         """These events of the room were committed; answers whether they are announced now (else: later, :meth:`when_announced`)."""
+        self._grown.add(room)
         head = room.log.head
         if events[0].seq == head + 1:
             try:
@@ -150,6 +157,7 @@ class Announcer:
         self._call_later(RETRY_SECONDS, lambda: self._read(room))
 
     def _announce(self, room: Room, events: Sequence[Event]) -> None:
+        self._grown.add(room)
         try:
             room.announce(events)
         except Exception:

@@ -164,9 +164,11 @@ class Broadcast:
     def encode_again(self, indexes: Sequence[int]) -> None:
         """Events of the cache changed at these indexes."""
         self._forget_chunk()
-        self._fill()
+        encoded = len(self._items)
         for index in indexes:
-            self._items[index] = self.encoding.items([self.log.cache.events[index]])[0]
+            # What has not been encoded yet will be as it is now.
+            if index < encoded:
+                self._items[index] = self.encoding.items([self.log.cache.events[index]])[0]
 
     def trim(self) -> None:
         """Drop the items of events that are not in the cache any more."""

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from twisted_chat.bus import Bus
 from twisted_chat.core.announcer import Announcer
 from twisted_chat.core.broadcast import FanOut
 from twisted_chat.core.commit import AppendRequest, GroupCommit
@@ -38,7 +39,6 @@ from twisted_chat.events import Cursor, Event, NewEvent, NewMessage
 from twisted_chat.interfaces import (
     Admission,
     Appended,
-    Bus,
     Connection,
     Dialect,
     Duplicate,
@@ -100,6 +100,7 @@ class Chat:
     :param identify: finds the user behind a credential that came in ``hello``.
     :param guest: makes the user of a guest; None: a guest stays who the admission says.
     :param bus: what carries notices between nodes; None: there is only this one.
+    :ivar room_news: the number of the last change of rooms that was known at the start.
     """
 
     log = Logger()
@@ -122,6 +123,7 @@ class Chat:
         server: str = "twisted_chat",
     ) -> None:
         self.store, self.epoch, self.server = store, opened.epoch, server
+        self.room_news = opened.news
         self.now, self.now_seconds = clock.seconds, now_seconds
         self.call_later: CallLater = clock.callLater
         self.identify, self.make_guest = identify, guest
@@ -140,7 +142,9 @@ class Chat:
         self.notices = Notices(bus or LocalBus(), store, self.rooms, self.sessions, self.now, run_id)
         self.announcer = Announcer(self.scheduler, self.call_later)
         self.commits = GroupCommit(store, self.announcer, self.scheduler, self.configuration, self.now)
-        self.retention = Retention(store, self.rooms, self.configuration, now_seconds)
+        self.retention = Retention(
+            store, self.rooms, self.configuration, self.announcer.take_grown, now_seconds, self.scheduler.at_next
+        )
         self.followers = Followers(self.history, store, self.call_later)
         self.drain = Drain(self.sessions, self.commits, self._fan_out, self.timers, random, self._stop_following)
         self._each_minute: list[Callable[[], None]] = []
@@ -234,7 +238,7 @@ class Chat:
     ) -> Deferred[Page]:
         """A page of messages in their present state."""
         log = self.rooms.find(user, raw_room).log
-        return self.history.page(log, limit, before=before, after=after, around=around)
+        return self.history.page(log, limit, before=before, after=after, around=around, reader=user.id)
 
     def follow(
         self,

@@ -46,12 +46,16 @@ class History:
         before: int | None = None,
         after: int | None = None,
         around: int | None = None,
+        reader: str | None = None,
     ) -> Deferred[Page]:
-        """At most ``limit`` messages in their present state; without a place: the newest."""
+        """At most ``limit`` messages in their present state; without a place: the newest.
+
+        :param reader: the id of a user who is named among those who reacted, however many they are.
+        """
         limit = min(limit, self._configuration.limits.history)
         if not log.durable:
             return succeed(_page_of_cache(log, limit, before, after, around))
-        return self._store.page(log.name, limit, before=before, after=after, around=around)
+        return self._store.page(log.name, limit, before=before, after=after, around=around, reader=reader)
 
     def read(self, log: RoomLog, after: int, limit: int) -> Deferred[list[Event]]:
         """At most ``limit`` events of the log after a number, as the log has them."""

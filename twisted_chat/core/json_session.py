@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from math import ceil
 from typing import assert_never
 
+from msgspec import UNSET
 from msgspec.structs import asdict
 
 from twisted_chat.core.answering import AnsweringSession
@@ -178,16 +179,20 @@ class JsonSession(AnsweringSession):
     def _list_rooms(self, command: Rooms) -> None:
         self._count_query()
         if command.id is not None:
-            rooms = self.core.rooms.visible(self.user)
-            briefs = tuple(RoomBrief(room=room.name, head=room.head, topic=room.topic, members=room.members) for room in rooms)
-            self.push(RoomsOk(id=command.id, rooms=briefs))
+            page = self.core.rooms.visible(self.user, command.prefix, command.after, command.limit)
+            briefs = tuple(
+                RoomBrief(room=room.name, head=room.head, topic=room.topic, members=room.members) for room in page.rooms
+            )
+            self.push(RoomsOk(id=command.id, rooms=briefs, next=page.next or UNSET))
 
     def _read_history(self, command: History) -> None:
         if sum(place is not None for place in (command.before, command.after, command.around)) > 1:
             raise BadRequest("before: give only one of before, after and around")
         self._count_query()
         room = self.core.rooms.find(self.user, command.room, self.address)
-        page = self.core.history.page(room.log, command.limit, before=command.before, after=command.after, around=command.around)
+        page = self.core.history.page(
+            room.log, command.limit, before=command.before, after=command.after, around=command.around, reader=self.user.id
+        )
         self.answer_later(command.id, page, lambda found: self._send_page(command, room.name, found))
 
     def _send_page(self, command: History, room: str, page: Page) -> None:

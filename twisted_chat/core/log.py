@@ -32,12 +32,14 @@ class EventCache:
     :ivar weight: approximate bytes of memory.
     """
 
-    __slots__ = ("_max_bytes", "_max_events", "_weights", "base", "events", "weight")
+    __slots__ = ("_edits", "_max_bytes", "_max_events", "_weights", "base", "events", "weight")
 
     def __init__(self, head: int, max_events: int, max_bytes: int) -> None:
         self.base = head + 1
         self.events: list[Event] = []
         self._weights: list[int] = []
+        #: The numbers of the edits here, by the number of their message.
+        self._edits: dict[int, list[int]] = {}
         self.weight = 0
         self._max_events = max_events
         self._max_bytes = max_bytes
@@ -51,10 +53,16 @@ class EventCache:
         """Add the next events; the caller trims when there are too many."""
         self.events.extend(events)
         weights = [
-            OVERHEAD + len(event.text) if type(event) is Message and event.text is not None else weigh(event) for event in events
+            OVERHEAD + len(event.text) if type(event) is Message and event.text is not None else self._note(event)
+            for event in events
         ]
         self._weights.extend(weights)
         self.weight += sum(weights)
+
+    def _note(self, event: Event) -> int:
+        if type(event) is Edited:
+            self._edits.setdefault(event.of, []).append(event.seq)
+        return weigh(event)
 
     @property
     def full(self) -> bool:
@@ -78,14 +86,21 @@ class EventCache:
         self.clear()
         self.base = seq
 
+    def edits_of(self, seq: int) -> int:
+        """How many edits of that message are here."""
+        return len(self._edits.get(seq, ()))
+
     def replace_deleted(self, deleted: Deleted) -> list[int]:
-        """Remove the content of a deleted message and of its edits; answers the indexes that changed."""
+        """Remove the content of a deleted message and of its edits, found by their numbers; answers the indexes that changed."""
         changed = []
-        for index, event in enumerate(self.events):
-            match event:
-                case Message() if event.seq == deleted.of and not event.gone:
+        for seq in (deleted.of, *self._edits.pop(deleted.of, ())):
+            index = seq - self.base
+            if not 0 <= index < len(self.events):
+                continue
+            match event := self.events[index]:
+                case Message() if not event.gone:
                     self.events[index] = Message(event.seq, event.id, event.at, event.by, event.key, gone=True)
-                case Edited() if event.of == deleted.of:
+                case Edited():
                     self.events[index] = Edited(
                         seq=event.seq, id=event.id, at=event.at, by=event.by, key=event.key, of=event.of, revision=event.revision
                     )
@@ -105,8 +120,14 @@ class EventCache:
         gone = len(self.events) - max_events if len(self.events) > max_events else 0
         sums = list(accumulate(self._weights, initial=0))
         gone = max(gone, bisect_left(sums, sums[-1] - max_bytes))
+        edited = {event.of for event in self.events[:gone] if type(event) is Edited}
         del self.events[:gone], self._weights[:gone]
         self.base += gone
+        for of in edited & self._edits.keys():
+            seqs = self._edits[of]
+            del seqs[: bisect_left(seqs, self.base)]
+            if not seqs:
+                del self._edits[of]
         self.weight -= sums[gone]
 
 

@@ -14,10 +14,11 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_chat.bus import Bus, BusMessage, PresenceChanged, ReadMarkMoved, TypingNoticed
 from twisted_chat.core.connections import ChatSession, Sessions
 from twisted_chat.core.room import Room
 from twisted_chat.core.rooms import Rooms
-from twisted_chat.interfaces import Bus, BusMessage, LogStore, PresenceChanged, ReadMarkMoved, TypingNoticed
+from twisted_chat.interfaces import LogStore
 from twisted_chat.protocol.replies import Me, ReadPush, TypingPush
 from twisted_chat.users import User
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from enum import Enum
 from fnmatch import fnmatchcase
 from math import ceil
+from typing import Protocol
 
 from twisted_chat.core.configuration import Configuration
 from twisted_chat.core.room import Room
@@ -31,6 +32,19 @@ class Action(Enum):
 
 #: Actions on events of the log, which need a room that keeps them.
 _NEED_LOG = frozenset({Action.EDIT, Action.DELETE, Action.REACT})
+
+
+class RoomState(Protocol):
+    """What decides of a room: :class:`Room`, or one in a list."""
+
+    @property
+    def durable(self) -> bool: ...
+
+    @property
+    def archived(self) -> bool: ...
+
+    @property
+    def policy(self) -> RoomPolicy: ...
 
 
 class Permissions:
@@ -56,7 +70,7 @@ class Permissions:
         if not self.may_see(user, room):
             raise NoSuchRoom(f"room: there is no {room}")
 
-    def allowed(self, user: User, action: Action, room: Room) -> bool:
+    def allowed(self, user: User, action: Action, room: RoomState) -> bool:
         """Whether the user, who may see the room, may do that there."""
         if action is Action.MODERATE:
             return _moderates(user)
@@ -80,7 +94,7 @@ class Permissions:
             raise Forbidden("this room keeps nothing, so nothing in it can be edited, deleted or reacted to")
         raise Forbidden(f"room: you may not write in {room.name}")
 
-    def can(self, user: User, room: Room) -> tuple[str, ...]:
+    def can(self, user: User, room: RoomState) -> tuple[str, ...]:
         """Everything that the user may do there, for the ``can`` of a join."""
         return tuple(action.value for action in Action if self.allowed(user, action, room))
 

@@ -118,7 +118,11 @@ class Topic(Command, frozen=True):
 
 
 class Rooms(Command, frozen=True):
-    """List the rooms that the user may see."""
+    """List the rooms that the user may see, by name: those that begin with ``prefix``, behind the name ``after``."""
+
+    prefix: RoomName = ""
+    after: RoomName = ""
+    limit: Positive = 1_000
 
 
 class History(Command, frozen=True):

@@ -117,9 +117,13 @@ class RoomBrief(Struct, frozen=True, kw_only=True):
 
 
 class RoomsOk(Ok, frozen=True, kw_only=True, tag="ok"):
-    """The rooms that the user may see, by name; the first :data:`~twisted_chat.core.json_session.ROOMS_TOLD` of them."""
+    """The rooms that the user may see, by name.
+
+    :ivar next: there may be more: ask again with this as ``after``.
+    """
 
     rooms: tuple[RoomBrief, ...]
+    next: str | UnsetType = UNSET
 
 
 class HistoryOk(Ok, frozen=True, kw_only=True, tag="ok"):

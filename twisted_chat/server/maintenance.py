@@ -21,6 +21,8 @@ REVOCATION_OVERLAP_MS = 5_000
 BEARERS_SECONDS = 15.0
 #: Seconds between two looks which rooms another process has made or archived.
 ROOMS_SECONDS = 3.0
+#: Rooms in one look, some 10 ms; the rest comes with the next.
+ROOMS_TOLD = 1_000
 #: Seconds between two rounds of retention, which is counted in days.
 RETENTION_SECONDS = 300.0
 
@@ -86,11 +88,17 @@ def bearers(store: TokenStore, clock: IReactorTime, seen: Callable[[Sequence[Tok
     return PeriodicTask(clock, BEARERS_SECONDS, "bearers", lambda: Deferred.fromCoroutine(look()))
 
 
-def rooms(store: RoomStore, core: Chat, clock: IReactorTime) -> PeriodicTask:
-    """Tells the hub of rooms that another process made, archived or opened again."""
+def rooms(store: RoomStore, core: Chat, clock: IReactorTime, since: int) -> PeriodicTask:
+    """Tells the hub of rooms that another process made, archived or opened again.
+
+    :param since: the number of the last change that the hub knows.
+    """
 
     async def look() -> None:
-        core.rooms.learn(await store.rooms())
+        nonlocal since
+        news = await store.room_news(since, ROOMS_TOLD)
+        core.rooms.learn(news.archived)
+        since = news.number
 
     return PeriodicTask(clock, ROOMS_SECONDS, "rooms", lambda: Deferred.fromCoroutine(look()))
 

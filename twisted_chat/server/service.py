@@ -128,7 +128,7 @@ class Server(MultiService):
         chat = self.chat = await build(self._reactor, self.settings, url, loopback=only_here)
         retention(chat.core, self._reactor).setServiceParent(self)
         bearers(chat.store, self._reactor, chat.tokens_seen).setServiceParent(self)
-        rooms(chat.store, chat.core, self._reactor).setServiceParent(self)
+        rooms(chat.store, chat.core, self._reactor, chat.core.room_news).setServiceParent(self)
         revocation(chat.store, chat.core, self._reactor, time.time).setServiceParent(self)
         watchdog = watchdog_seconds(self._options.environ, os.getpid())
         TimerService(RETRY_SECONDS, self._retry_certificates).setServiceParent(self)

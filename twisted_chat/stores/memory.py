@@ -6,32 +6,19 @@ It is the store contract in its plainest form; every Deferred that it answers ha
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 
-from twisted_chat.core import amendments
 from twisted_chat.errors import ChatError, Conflict, Unavailable
-from twisted_chat.events import (
-    Cursor,
-    Deleted,
-    Edited,
-    Event,
-    Message,
-    NewDeletion,
-    NewEdit,
-    NewEvent,
-    NewMessage,
-    NewReaction,
-    NewTopic,
-    Reacted,
-    TopicSet,
-)
-from twisted_chat.interfaces import Append, Appended, Duplicate, Opened, Outcome, Page, RoomRecord, TokenRecord
+from twisted_chat.events import Cursor, Event
+from twisted_chat.interfaces import Aged, Append, Opened, Outcome, Page, RoomNews, RoomRecord, TokenRecord
 from twisted_chat.stores import pages
+from twisted_chat.stores.memory_log import MemoryLog
 from twisted_chat.stores.random_ids import BATCH_LENGTH, EPOCH_LENGTH, RandomBytes, random_text
 
 T = TypeVar("T")
@@ -49,16 +36,20 @@ class MemoryStore:
         self._epoch = random_text(random_bytes, EPOCH_LENGTH)
         self._secret = random_bytes(32)
         self._open = False
-        self._logs: dict[str, _Log] = {}
+        self._logs: dict[str, MemoryLog] = {}
         self._marks: dict[str, dict[str, int]] = {}
         self._tokens: dict[str, TokenRecord] = {}
         self._token_ids: dict[bytes, str] = {}
         self._cursors: dict[str, dict[str, Cursor]] = {}
+        #: The name of a room for each time that one was made, archived or opened again.
+        self._changes: list[str] = []
+        #: The rooms that have events, by the time of the oldest.
+        self._aged: list[Aged] = []
         self._news_readers: dict[object, Callable[[Mapping[str, int]], None]] = {}
 
     def open(self) -> Deferred[Opened]:
         self._open = True
-        return succeed(Opened(self._epoch, self._secret, tuple(log.record() for log in self._logs.values())))
+        return succeed(Opened(self._epoch, self._secret, tuple(log.record() for log in self._logs.values()), len(self._changes)))
 
     def close(self) -> Deferred[None]:
         self._open = False
@@ -90,21 +81,54 @@ class MemoryStore:
 
     def _append(self, append: Append) -> list[Outcome]:
         at = int(self._clock.seconds() * 1000)
-        return self._made(append.room).append(append.new_events, at, random_text(self._random_bytes, BATCH_LENGTH))
+        log = self._made(append.room)
+        oldest = log.oldest
+        outcomes = log.append(append.new_events, at, random_text(self._random_bytes, BATCH_LENGTH))
+        self._note_oldest(log, oldest)
+        return outcomes
+
+    def _note_oldest(self, log: MemoryLog, before: int | None) -> None:
+        if before == log.oldest:
+            return
+        if before is not None:
+            del self._aged[bisect_left(self._aged, Aged(before, log.name))]
+        if log.oldest is not None:
+            insort(self._aged, Aged(log.oldest, log.name))
 
     def read(self, room: str, after: int, limit: int, max_bytes: int) -> Deferred[list[Event]]:
         return self._answer(lambda: self._seen(room).read(after, limit, max_bytes))
 
     def page(
-        self, room: str, limit: int, *, before: int | None = None, after: int | None = None, around: int | None = None
+        self,
+        room: str,
+        limit: int,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        around: int | None = None,
+        reader: str | None = None,
     ) -> Deferred[Page]:
-        return self._answer(lambda: self._seen(room).page(limit, pages.place(limit, before, after, around)))
+        return self._answer(lambda: self._seen(room).page(limit, pages.place(limit, before, after, around), reader))
 
     def event(self, room: str, seq: int) -> Deferred[Event | None]:
         return self._answer(lambda: self._seen(room).event(seq))
 
     def purge(self, room: str, keep_events: int | None, keep_after_ms: int | None) -> Deferred[RoomRecord]:
-        return self._answer(lambda: self._seen(room).purge(keep_events, keep_after_ms))
+        return self._answer(lambda: self._purge(self._seen(room), keep_events, keep_after_ms))
+
+    def _purge(self, log: MemoryLog, keep_events: int | None, keep_after_ms: int | None) -> RoomRecord:
+        oldest = log.oldest
+        record = log.purge(keep_events, keep_after_ms)
+        self._note_oldest(log, oldest)
+        return record
+
+    def aged(self, before_ms: int, after: Aged | None, limit: int) -> Deferred[list[Aged]]:
+        return self._answer(lambda: self._find_aged(before_ms, after, limit))
+
+    def _find_aged(self, before_ms: int, after: Aged | None, limit: int) -> list[Aged]:
+        begin = 0 if after is None else bisect_right(self._aged, after)
+        end = bisect_left(self._aged, Aged(before_ms, ""), begin)
+        return self._aged[begin : min(end, begin + limit)]
 
     def mark_read(self, user: str, room: str, seq: int) -> Deferred[int]:
         return self._answer(lambda: self._mark_read(user, room, seq))
@@ -121,10 +145,18 @@ class MemoryStore:
         return self._answer(lambda: dict(self._marks.get(user, {})))
 
     def archive(self, room: str, archived: bool) -> Deferred[RoomRecord]:
-        return self._answer(lambda: self._made(room).archive(archived))
+        return self._answer(lambda: self._archive(self._made(room), archived))
 
-    def rooms(self) -> Deferred[dict[str, bool]]:
-        return self._answer(lambda: {name: log.archived for name, log in self._logs.items()})
+    def _archive(self, log: MemoryLog, archived: bool) -> RoomRecord:
+        if log.archived != archived:
+            self._changes.append(log.name)
+        return log.archive(archived)
+
+    def room_news(self, since: int, limit: int) -> Deferred[RoomNews]:
+        return self._answer(lambda: self._room_news(self._changes[since : since + limit], since))
+
+    def _room_news(self, changed: Sequence[str], since: int) -> RoomNews:
+        return RoomNews(since + len(changed), {name: self._logs[name].archived for name in changed})
 
     def probe(self) -> Deferred[None]:
         return self._answer(lambda: None)
@@ -176,15 +208,16 @@ class MemoryStore:
     def _delete_cursors(self, reader: str) -> None:
         self._cursors.pop(reader, None)
 
-    def _made(self, room: str) -> _Log:
+    def _made(self, room: str) -> MemoryLog:
         log = self._logs.get(room)
         if log is None:
-            log = self._logs[room] = _Log(room)
+            log = self._logs[room] = MemoryLog(room)
+            self._changes.append(room)
         return log
 
-    def _seen(self, room: str) -> _Log:
+    def _seen(self, room: str) -> MemoryLog:
         """The room's log, or an empty one that is not kept: looking at a room does not make it."""
-        return self._logs.get(room) or _Log(room)
+        return self._logs.get(room) or MemoryLog(room)
 
     def _answer(self, look: Callable[[], T]) -> Deferred[T]:
         if not self._open:
@@ -193,155 +226,3 @@ class MemoryStore:
             return succeed(look())
         except ChatError as error:
             return fail(error)
-
-
-class _Log:
-    """One room: ``events[0]`` has the number ``purged + 1``."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.purged = 0
-        self.head_id = ""
-        self.topic = ""
-        self.archived = False
-        self.events: list[Event] = []
-        self.keys: dict[tuple[str, str], int] = {}
-        #: Messages that were amended, in their present state, and the numbers of their edits.
-        self.present: dict[int, Message] = {}
-        self.edits: dict[int, list[int]] = {}
-
-    @property
-    def head(self) -> int:
-        return self.purged + len(self.events)
-
-    def record(self) -> RoomRecord:
-        return RoomRecord(self.name, self.purged + 1, self.head, self.head_id, self.topic, self.archived)
-
-    def append(self, new_events: Sequence[NewEvent], at: int, batch: str) -> list[Outcome]:
-        outcomes: list[Outcome] = []
-        keys, events = self.keys, self.events
-        seq = self.head
-        for new_event in new_events:
-            key = new_event.key
-            if key is not None:
-                first = keys.get((new_event.by.id, key))
-                if first is not None:
-                    outcomes.append(Duplicate(events[first - self.purged - 1]))
-                    continue
-            event: Event
-            if type(new_event) is NewMessage:
-                by = new_event.by
-                event = Message(seq + 1, f"{batch}-{seq + 1}", at, by, key, new_event.text, new_event.data, new_event.reply_to)
-            else:
-                try:
-                    event = self._other(new_event, seq + 1, f"{batch}-{seq + 1}", at)
-                except ChatError as error:
-                    outcomes.append(error)
-                    continue
-            seq += 1
-            events.append(event)
-            self.head_id = event.id
-            if key is not None:
-                keys[new_event.by.id, key] = seq
-            outcomes.append(Appended(event))
-        return outcomes
-
-    def _other(self, new_event: NewEvent, seq: int, event_id: str, at: int) -> Event:
-        match new_event:
-            case NewMessage():
-                return Message(seq, event_id, at, new_event.by, new_event.key, new_event.text, new_event.data, new_event.reply_to)
-            case NewTopic():
-                self.topic = new_event.text
-                return TopicSet(seq, event_id, at, new_event.by, new_event.key, text=new_event.text)
-        message = self._message(new_event.of)
-        amendments.check(None if message is None else amendments.standing(message), new_event)
-        assert message is not None
-        amendment: amendments.Amendment
-        match new_event:
-            case NewEdit():
-                self.edits.setdefault(new_event.of, []).append(seq)
-                revision = new_event.revision + 1
-                amendment = Edited(
-                    seq, event_id, at, new_event.by, new_event.key, of=new_event.of, revision=revision, text=new_event.text
-                )
-            case NewReaction():
-                amendment = Reacted(
-                    seq, event_id, at, new_event.by, new_event.key, of=new_event.of, emoji=new_event.emoji, on=new_event.on
-                )
-            case NewDeletion():
-                self._erase(message)
-                amendment = Deleted(seq, event_id, at, new_event.by, new_event.key, of=new_event.of)
-        self.present[new_event.of] = amendments.fold(message, amendment)
-        return amendment
-
-    def _erase(self, message: Message) -> None:
-        self.events[message.seq - self.purged - 1] = amendments.tombstone(message)
-        for seq in self.edits.pop(message.seq, ()):
-            edit = self.events[seq - self.purged - 1]
-            assert isinstance(edit, Edited), edit
-            self.events[seq - self.purged - 1] = replace(edit, text=None)
-
-    def _message(self, seq: int) -> Message | None:
-        event = self.present.get(seq) or self.event(seq)
-        return event if isinstance(event, Message) else None
-
-    def event(self, seq: int) -> Event | None:
-        return self.events[seq - self.purged - 1] if self.purged < seq <= self.head else None
-
-    def read(self, after: int, limit: int, max_bytes: int) -> list[Event]:
-        begin = max(after - self.purged, 0)
-        events: list[Event] = []
-        size = 0
-        for event in self.events[begin : begin + limit]:
-            size += content_bytes(event)
-            if events and size > max_bytes:
-                break
-            events.append(event)
-        return events
-
-    def page(self, limit: int, where: pages.Place) -> Page:
-        older = _first(self._shown(where.pivot, -1), where.older + 1)
-        newer = _first(self._shown(where.pivot + 1, 1), where.newer + 1)
-        events, more_before, more_after = pages.cut(where, limit, older, newer)
-        return Page(tuple(events), self.head, more_before, more_after)
-
-    def _shown(self, begin: int, step: int) -> Iterator[Event]:
-        """What a page shows, in its present state, from number ``begin`` to either end of the log."""
-        seq = min(begin, self.head) if step < 0 else max(begin, self.purged + 1)
-        while self.purged < seq <= self.head:
-            event = self.events[seq - self.purged - 1]
-            if isinstance(event, Message | TopicSet):
-                yield self.present.get(seq, event)
-            seq += step
-
-    def purge(self, keep_events: int | None, keep_after_ms: int | None) -> RoomRecord:
-        count = 0 if keep_events is None else max(len(self.events) - keep_events, 0)
-        if keep_after_ms is not None:
-            while count < len(self.events) and self.events[count].at < keep_after_ms:
-                count += 1
-        for event in self.events[:count]:
-            self.present.pop(event.seq, None)
-            self.edits.pop(event.seq, None)
-            if event.key is not None:
-                del self.keys[event.by.id, event.key]
-        del self.events[:count]
-        self.purged += count
-        return self.record()
-
-    def archive(self, archived: bool) -> RoomRecord:
-        self.archived = archived
-        return self.record()
-
-
-def _first(events: Iterator[Event], count: int) -> list[Event]:
-    return [event for event, _ in zip(events, range(count), strict=False)]
-
-
-def content_bytes(event: Event) -> int:
-    """What the bound of a read counts: text in UTF-8, or data."""
-    match event:
-        case Message(data=bytes(data)):
-            return len(data)
-        case Message(text=str(text)) | Edited(text=str(text)) | TopicSet(text=text):
-            return len(text) if text.isascii() else len(text.encode())
-    return 0

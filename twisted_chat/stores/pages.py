@@ -1,18 +1,29 @@
 """Which entries a page of history shows, the same for every store.
 
 A page is cut at a pivot: entries up to it, newest first, and entries behind it, oldest first.  A store fetches one more of
-each than can be shown, and :func:`cut` answers what is shown and whether there is more on either side.
+each than can be shown, and :func:`cut` answers what is shown and whether there is more on either side.  Neither long texts nor
+reactions make a page larger than :data:`PAGE_BYTES`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from msgspec import Struct
+from msgspec.json import encode
+
+from twisted_chat.events import Edited, Event, Message, Reaction, TopicSet
 
 #: Behind every number that a room can reach (2^53 is where JavaScript stops counting).
 END = 2**53
+
+#: Bytes of a page, about: what a client still takes at once, and what delays others by a few milliseconds.
+PAGE_BYTES = 1_000_000
+#: People named for each emoji: what a hint over it can show.  A million people reacting were 29 MB and 3 s.
+NAMES = 50
+#: Bytes of an emoji and of a usual id as JSON.
+EMOJI_BYTES, NAME_BYTES = 60, 30
 
 T = TypeVar("T")
 
@@ -34,14 +45,59 @@ def place(limit: int, before: int | None, after: int | None, around: int | None)
     return Place(END if before is None else before - 1, limit, 0)
 
 
-def cut(where: Place, limit: int, older: Sequence[T], newer: Sequence[T]) -> tuple[list[T], bool, bool]:
+def cut(
+    where: Place, limit: int, older: Sequence[T], newer: Sequence[T], weigh: Callable[[T], int]
+) -> tuple[list[T], bool, bool]:
     """The entries to show, oldest first; whether there are older ones; whether there are newer ones.
 
     :param older: up to ``where.older + 1`` entries up to the pivot, newest first.
     :param newer: up to ``where.newer + 1`` entries behind the pivot, oldest first.
+    :param weigh: bytes of an entry; from the pivot on, the first is shown and as many more as :data:`PAGE_BYTES` allow.
     """
     behind = min(len(newer), where.newer, limit // 2 if where.older else limit)
     up_to = min(len(older), where.older, limit - behind)
     behind = min(len(newer), where.newer, limit - up_to)
+    up_to, behind = _lighten(older[:up_to], newer[:behind], weigh)
     shown = [*reversed(older[:up_to]), *newer[:behind]]
     return shown, len(older) > up_to, len(newer) > behind
+
+
+def _lighten(older: Sequence[T], newer: Sequence[T], weigh: Callable[[T], int]) -> tuple[int, int]:
+    """How many of each are within the bytes of a page, taken from the pivot outwards."""
+    up_to = behind = weight = 0
+    while up_to < len(older) or behind < len(newer):
+        backwards = up_to < len(older) and (up_to <= behind or behind == len(newer))
+        weight += weigh(older[up_to] if backwards else newer[behind])
+        if up_to + behind and weight > PAGE_BYTES:
+            break
+        if backwards:
+            up_to += 1
+        else:
+            behind += 1
+    return up_to, behind
+
+
+def weigh(event: Event, counts: Mapping[str, int]) -> int:
+    """Bytes of an event in a page; of the reactions that it does not have yet, with so many people behind each emoji, roughly."""
+    named = sum(EMOJI_BYTES + NAME_BYTES * min(count, NAMES) for count in counts.values())
+    return len(encode(event)) + named
+
+
+def content_bytes(event: Event) -> int:
+    """Bytes of its content: text in UTF-8, or data."""
+    match event:
+        case Message(data=bytes(data)):
+            return len(data)
+        case Message(text=str(text)) | Edited(text=str(text)) | TopicSet(text=text):
+            return len(text) if text.isascii() else len(text.encode())
+    return 0
+
+
+def shorten(emoji: str, first: Sequence[str], count: int, reader: str | None) -> Reaction:
+    """A reaction as a page shows it.
+
+    :param first: the first :data:`NAMES` people.
+    :param reader: the reader, if among all of them.
+    """
+    by = tuple(first) if reader is None or reader in first else (*first, reader)
+    return Reaction(emoji, by, count if count > len(by) else 0)

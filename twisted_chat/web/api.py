@@ -14,10 +14,11 @@ from twisted_chat.core.chat import Chat
 from twisted_chat.core.connections import ConnectionLimiter, address_block
 from twisted_chat.core.ratelimit import BucketTable, TokenBucket
 from twisted_chat.core.room import Room
+from twisted_chat.core.rooms import ListedRoom
 from twisted_chat.errors import BadRequest, RateLimited, TooBig
 from twisted_chat.events import Event, NewMessage
 from twisted_chat.interfaces import Duplicate
-from twisted_chat.protocol.commands import Positive, Seq, Tail
+from twisted_chat.protocol.commands import Positive, RoomName, Seq, Tail
 from twisted_chat.users import User
 from twisted_chat.web.auth import single
 from twisted_chat.web.handshake import decoded_room
@@ -72,9 +73,21 @@ class RoomInfo(Struct, frozen=True, kw_only=True):
 
 
 class RoomList(Struct, frozen=True, kw_only=True):
-    """The rooms that the user may see."""
+    """The rooms that the user may see, by name.
+
+    :ivar next: there may be more: the value of ``after`` for the next request.
+    """
 
     rooms: tuple[RoomInfo, ...]
+    next: str | UnsetType = UNSET
+
+
+class RoomsQuery(Struct, frozen=True, kw_only=True):
+    """Which rooms to answer with: those whose names begin with ``prefix``, behind the name ``after``."""
+
+    prefix: RoomName = ""
+    after: RoomName = ""
+    limit: Positive = 1_000
 
 
 class EventsQuery(Struct, frozen=True, kw_only=True):
@@ -149,7 +162,9 @@ class Api:
         """The routes of the endpoints."""
         events = "/api/v1/rooms/{room}/events"
         return [
-            Route(method=b"GET", path="/api/v1/rooms", endpoint=self.rooms, query=(Who,), answers=RoomList, public=True),
+            Route(
+                method=b"GET", path="/api/v1/rooms", endpoint=self.rooms, query=(RoomsQuery, Who), answers=RoomList, public=True
+            ),
             Route(
                 method=b"GET",
                 path=events,
@@ -175,10 +190,11 @@ class Api:
     async def rooms(self, call: ApiRequest) -> Response:
         """The rooms that you may see."""
         user = await self._reader(call)
+        query = call.query(RoomsQuery)
         core = self._core
-        return json_answer(
-            RoomList(rooms=tuple(_room_info(room, core.permissions.can(user, room)) for room in core.rooms.visible(user)))
-        )
+        page = core.rooms.visible(user, query.prefix, query.after, query.limit)
+        rooms = tuple(_room_info(room, core.permissions.can(user, room)) for room in page.rooms)
+        return json_answer(RoomList(rooms=rooms, next=page.next or UNSET))
 
     async def events(self, call: ApiRequest) -> Response | None:
         """A part of a room's log; with ``Accept: text/event-stream`` everything from there on, as it happens."""
@@ -285,7 +301,7 @@ def _take_token(bucket: TokenBucket) -> None:
     bucket.take(1)
 
 
-def _room_info(room: Room, can: tuple[str, ...]) -> RoomInfo:
+def _room_info(room: ListedRoom, can: tuple[str, ...]) -> RoomInfo:
     return RoomInfo(
         name=room.name,
         topic=room.topic,

@@ -55,6 +55,24 @@ test("edits, deletions and reactions fold in, and twice is once", () => {
   assert.equal(timeline.get(1)?.text, undefined);
 });
 
+test("reactions of which only the first people are named are counted", () => {
+  const timeline = new Timeline();
+  timeline.reset({ head: 9, events: [said(1, { reactions: [{ emoji: "👍", by: ["u2", "u3"], count: 5 }] })], more_before: false, more_after: false });
+  const like = { seq: 10, id: "e10", kind: "reaction", at: 4, by: { id: "u9", name: "zoe" }, of: 1, emoji: "👍", on: true };
+  const shown = () => timeline.get(1)?.reactions;
+  timeline.apply({ ...like, seq: 9 });
+  assert.deepEqual(shown(), [{ emoji: "👍", by: ["u2", "u3"], count: 5 }]);
+  for (const event of [like, like]) timeline.apply(event);
+  assert.deepEqual(shown(), [{ emoji: "👍", by: ["u2", "u3", "u9"], count: 6 }]);
+  timeline.apply({ ...like, seq: 11, on: false });
+  timeline.apply({ ...like, seq: 12, on: false, by: { id: "u5", name: "eve" } });
+  timeline.apply({ ...like, seq: 13, on: false, by: { id: "u2", name: "bob" } });
+  assert.deepEqual(shown(), [{ emoji: "👍", by: ["u3"], count: 3 }]);
+  timeline.apply({ ...like, seq: 14, on: false, by: { id: "u6", name: "kim" } });
+  timeline.apply({ ...like, seq: 15, on: false, by: { id: "u7", name: "lee" } });
+  assert.deepEqual(shown(), [{ emoji: "👍", by: ["u3"] }]);
+});
+
 test("what it does not know changes nothing", () => {
   const timeline = loaded(1);
   assert.equal(timeline.apply({ ...said(2), kind: "later", of: 1 }), "amended");

@@ -31,6 +31,7 @@ from twisted_chat.events import (
 )
 from twisted_chat.interfaces import Append, Appended, Duplicate, Outcome
 from twisted_chat.stores.random_ids import BATCH_LENGTH, RandomBytes, random_text
+from twisted_chat.stores.sqlite import erasing, reactions
 from twisted_chat.stores.sqlite.rows import (
     DELETE,
     EDIT,
@@ -72,6 +73,7 @@ class AppendAny:
     """One batch.
 
     :param changed: takes the rooms that are new or have another head or topic; in force once the transaction is committed.
+    :ivar erasing: a deletion has left something to be erased.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class AppendAny:
         self._rooms = rooms
         self._changed = changed
         self._at = at
+        self.erasing = False
         #: Messages that are not written yet.
         self._runs: list[Run] = []
         self._waiting = 0
@@ -102,7 +105,15 @@ class AppendAny:
         self._find_repeated(batch)
         answer = [self._append(append) for append in batch]
         self._write()
+        self._note_oldest()
         return answer
+
+    def _note_oldest(self) -> None:
+        """The events of rooms in which nothing was kept are the oldest there: retention finds rooms by their time."""
+        for name, room in self._changed.items():
+            before = self._rooms.get(name)
+            if room.head > room.purged and (before is None or before.head == before.purged):
+                self._execute("UPDATE room SET oldest = ? WHERE id = ?", (self._at, room.id))
 
     def _room(self, name: str) -> RoomRow:
         return self._changed.get(name) or self._rooms[name]
@@ -171,7 +182,7 @@ class AppendAny:
                 reacted = Reacted(*head, of=new_event.of, emoji=new_event.emoji, on=new_event.on)
                 extra = {"of": reacted.of, "emoji": reacted.emoji, "on": reacted.on}
                 self._insert(room, batch, reacted, REACTION, None, extra)
-                self._react(room, reacted)
+                reactions.react(self._connection, room.id, reacted)
                 return reacted
             case NewDeletion():
                 deleted = Deleted(*head, of=new_event.of)
@@ -212,44 +223,12 @@ class AppendAny:
         if found is None:
             return None
         author, binary, gone, revision = found
-        emoji = self._emoji(room, new_event) if isinstance(new_event, NewReaction) else frozenset()
+        reacts = isinstance(new_event, NewReaction)
+        emoji = reactions.emoji(self._connection, room.id, new_event.of) if reacts else frozenset()
         return amendments.MessageState(author, revision, bool(binary), bool(gone), emoji)
 
-    def _emoji(self, room: RoomRow, new_event: NewReaction) -> frozenset[str]:
-        """The different emoji on the message; those beside the new one count only if that is not there yet."""
-        there = self._execute(
-            "SELECT 1 FROM reaction WHERE room = ? AND of = ? AND emoji = ? LIMIT 1", (room.id, new_event.of, new_event.emoji)
-        ).fetchone()
-        if there or not new_event.on:
-            return frozenset([new_event.emoji])
-        rows = self._execute("SELECT DISTINCT emoji FROM reaction WHERE room = ? AND of = ?", (room.id, new_event.of))
-        return frozenset(emoji for (emoji,) in rows)
-
-    def _react(self, room: RoomRow, reacted: Reacted) -> None:
-        if not reacted.on:
-            self._execute(
-                "DELETE FROM reaction WHERE room = ? AND of = ? AND emoji = ? AND person = ?",
-                (room.id, reacted.of, reacted.emoji, reacted.by.id),
-            )
-            return
-        self._execute(
-            "INSERT INTO reaction (room, of, emoji, person, place, seq) VALUES (:room, :of, :emoji, :person, coalesce(("
-            "SELECT place FROM reaction WHERE room = :room AND of = :of AND emoji = :emoji LIMIT 1), :seq), :seq)"
-            " ON CONFLICT DO NOTHING",
-            {"room": room.id, "of": reacted.of, "emoji": reacted.emoji, "person": reacted.by.id, "seq": reacted.seq},
-        )
-
     def _erase(self, room: RoomRow, deleted: Deleted) -> None:
-        """Take the content out of the log; number, author and key stay."""
-        message = (room.id, deleted.of)
-        self._execute(
-            """UPDATE event SET text = NULL, data = NULL, extra = '{"gone":true}' WHERE room = ? AND seq = ?""", message
-        )
-        self._execute(
-            "UPDATE event SET text = NULL WHERE room = ?1 AND seq IN (SELECT seq FROM edit WHERE room = ?1 AND of = ?2)", message
-        )
-        self._execute("DELETE FROM edit WHERE room = ? AND of = ?", message)
-        self._execute("DELETE FROM reaction WHERE room = ? AND of = ?", message)
-        first = self._keyed.get(message)
+        self.erasing = erasing.erase(self._connection, room.id, deleted.of) or self.erasing
+        first = self._keyed.get((room.id, deleted.of))
         if isinstance(first, Message):
-            self._keyed[message] = amendments.tombstone(first)
+            self._keyed[room.id, deleted.of] = amendments.tombstone(first)

@@ -122,7 +122,12 @@ class Database:
         except OSError as error:
             self.close()
             raise unwritable(self.path, error) from error
-        return Opened(epoch, secret, tuple(room.record() for room in log.rooms.values()))
+        return Opened(epoch, secret, tuple(room.record() for room in log.rooms.values()), log.news)
+
+    @property
+    def erasing(self) -> bool:
+        """Whether deletions have left something to be erased."""
+        return self._connected is not None and self._connected[1].erasing
 
     def use(self, work: Callable[[sqlite3.Connection, Log], T]) -> T:
         """Do it, over a new connection if the last one met an error that it may not have survived."""

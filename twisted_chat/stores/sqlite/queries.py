@@ -1,4 +1,4 @@
-"""Queries of the log: each is one statement, so that it sees one committed state, and has one row as its result."""
+"""Queries of the log: each sees one committed state and has one row as its result; all but a page are one statement."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import sqlite3
 
 from msgspec.json import Decoder
 
-from twisted_chat.events import Event, Message, Reaction
-from twisted_chat.interfaces import Page
+from twisted_chat.events import Event, Message
+from twisted_chat.interfaces import Aged, Page, RoomNews
 from twisted_chat.stores import pages
+from twisted_chat.stores.sqlite import reactions
+from twisted_chat.stores.sqlite.connection import snapshot
 from twisted_chat.stores.sqlite.rows import ENTRY, MESSAGE, TOPIC, decode_event, decode_events, json_array
 
 _ROOM = "(SELECT id FROM room WHERE name = :room)"
@@ -40,7 +42,7 @@ _PRESENT = f"""
 SELECT CASE WHEN edit.seq IS NULL THEN {ENTRY} ELSE json_patch({ENTRY}, json_object(
     'text', edit.text, 'revision', edit.extra ->> 'revision', 'edited_at', edit.at)) END AS entry
 FROM %s e LEFT JOIN event edit ON edit.room = e.room AND edit.seq = (
-    SELECT max(seq) FROM edit WHERE room = e.room AND of = e.seq)
+    SELECT max(seq) FROM edit WHERE room = e.room AND of = e.seq) AND coalesce(e.extra ->> 'gone', 0) = 0
 ORDER BY e.seq"""
 
 _SHOWN = f"SELECT * FROM event WHERE room = {_ROOM} AND kind IN ({MESSAGE}, {TOPIC})"
@@ -51,19 +53,24 @@ WITH older AS MATERIALIZED ({_SHOWN} AND seq <= :pivot ORDER BY seq DESC LIMIT :
 SELECT coalesce((SELECT max(seq) FROM event WHERE event.room = room.id), purged),
     (SELECT {json_array("entry")} FROM ({_PRESENT % "older"} DESC)),
     (SELECT {json_array("entry")} FROM ({_PRESENT % "newer"})),
-    (SELECT {json_array("put")} FROM (
-        SELECT json_array(of, emoji, person) AS put FROM reaction
-        WHERE reaction.room = room.id AND of IN (SELECT seq FROM older UNION ALL SELECT seq FROM newer)
-        ORDER BY of, place, reaction.seq))
+    (SELECT json_group_array(json_array(of, emoji, count)) FROM reacted
+        WHERE reacted.room = room.id AND of IN (SELECT seq FROM older UNION ALL SELECT seq FROM newer))
 FROM room WHERE name = :room"""
 
 _READ_MARKS = "SELECT json_group_object(room.name, seq) FROM read_mark JOIN room ON room.id = read_mark.room WHERE person = ?"
 
-_ROOMS = "SELECT json_group_object(name, json(iif(archived, 'true', 'false'))) FROM room"
+_ROOM_NEWS = """
+SELECT max(news), json_group_object(name, json(iif(archived, 'true', 'false')))
+FROM (SELECT news, name, archived FROM room WHERE news > ? ORDER BY news LIMIT ?)"""
 
-_decode_puts = Decoder(list[tuple[int, str, str]]).decode
+_AGED = """
+SELECT json_group_array(json_array(oldest, name)) FROM (
+    SELECT oldest, name FROM room WHERE (oldest, name) > (:at, :name) AND oldest < :before ORDER BY oldest, name LIMIT :limit)"""
+
+_decode_aged = Decoder(list[tuple[int, str]]).decode
+_decode_counts = Decoder(list[tuple[int, str, int]]).decode
 _decode_marks = Decoder(dict[str, int]).decode
-_decode_rooms = Decoder(dict[str, bool]).decode
+_decode_archived = Decoder(dict[str, bool]).decode
 
 
 def read(connection: sqlite3.Connection, room: str, after: int, limit: int, max_bytes: int) -> list[Event]:
@@ -77,25 +84,34 @@ def event(connection: sqlite3.Connection, room: str, seq: int) -> Event | None:
     return None if row is None else decode_event(row[0])
 
 
-def page(connection: sqlite3.Connection, room: str, limit: int, where: pages.Place) -> Page:
+def page(connection: sqlite3.Connection, room: str, limit: int, where: pages.Place, reader: str | None = None) -> Page:
     bounds = {"room": room, "pivot": _bound(where.pivot), "older": where.older, "newer": where.newer}
-    row = connection.execute(_PAGE, bounds).fetchone()
-    if row is None:
-        return Page((), 0, False, False)
-    head, older, newer, puts = row
-    events, more_before, more_after = pages.cut(where, limit, decode_events(older), decode_events(newer))
-    _put_reactions(events, _decode_puts(puts))
+    with snapshot(connection):
+        row = connection.execute(_PAGE, bounds).fetchone()
+        if row is None:
+            return Page((), 0, False, False)
+        head, older, newer, found = row[0], decode_events(row[1]), decode_events(row[2]), row[3]
+        counts: dict[int, dict[str, int]] = {}
+        for of, emoji, count in _decode_counts(found):
+            counts.setdefault(of, {})[emoji] = count
+        weights = {event.seq: pages.weigh(event, counts.get(event.seq, {})) for event in (*older, *newer)}
+        shown = pages.cut(where, limit, older, newer, lambda event: weights[event.seq])
+        reacted = [event for event in shown[0] if event.seq in counts]
+        if reacted:
+            _put_reactions(connection, room, reacted, reader)
+    if reacted:
+        # Ids may be longer than usual.
+        weights |= {event.seq: max(weights[event.seq], pages.weigh(event, {})) for event in reacted}
+        shown = pages.cut(where, limit, older, newer, lambda event: weights[event.seq])
+    events, more_before, more_after = shown
     return Page(tuple(events), head, more_before, more_after)
 
 
-def _put_reactions(events: list[Event], puts: list[tuple[int, str, str]]) -> None:
-    reactions: dict[int, dict[str, list[str]]] = {}
-    for of, emoji, user in puts:
-        reactions.setdefault(of, {}).setdefault(emoji, []).append(user)
+def _put_reactions(connection: sqlite3.Connection, room: str, events: list[Event], reader: str | None) -> None:
+    shown = reactions.shown(connection, room, [event.seq for event in events], reader)
     for event in events:
-        if event.seq in reactions:
-            assert isinstance(event, Message), event
-            event.reactions = tuple(Reaction(emoji, tuple(people)) for emoji, people in reactions[event.seq].items())
+        assert isinstance(event, Message), event
+        event.reactions = tuple(shown[event.seq])
 
 
 def read_marks(connection: sqlite3.Connection, user: str) -> dict[str, int]:
@@ -103,11 +119,17 @@ def read_marks(connection: sqlite3.Connection, user: str) -> dict[str, int]:
     return _decode_marks(marks)
 
 
+def aged(connection: sqlite3.Connection, before_ms: int, after: Aged | None, limit: int) -> list[Aged]:
+    at, name = (-1, "") if after is None else (after.at, after.room)
+    [found] = connection.execute(_AGED, {"at": at, "name": name, "before": _bound(before_ms), "limit": limit}).fetchone()
+    return [Aged(*each) for each in _decode_aged(found)]
+
+
 def _bound(number: int) -> int:
     """Clients may send larger numbers than SQLite has."""
     return max(-1, min(number, pages.END))
 
 
-def rooms(connection: sqlite3.Connection) -> dict[str, bool]:
-    [found] = connection.execute(_ROOMS).fetchone()
-    return _decode_rooms(found)
+def room_news(connection: sqlite3.Connection, since: int, limit: int) -> RoomNews:
+    number, archived = connection.execute(_ROOM_NEWS, (since, limit)).fetchone()
+    return RoomNews(since if number is None else number, _decode_archived(archived))

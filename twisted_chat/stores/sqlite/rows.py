@@ -54,6 +54,12 @@ def load_rooms(connection: sqlite3.Connection) -> dict[str, RoomRow]:
     }
 
 
+def last_news(connection: sqlite3.Connection) -> int:
+    """The number of the last change of rooms (made, archived, opened again)."""
+    [number] = connection.execute("SELECT coalesce(max(news), 0) FROM room WHERE news IS NOT NULL").fetchone()
+    return int(number)
+
+
 def make_rooms(connection: sqlite3.Connection, names: Sequence[str]) -> dict[str, RoomRow]:
     """Rooms that the log does not know.  Another process may have made them meanwhile, and then they are empty."""
     rows = connection.execute(
@@ -67,10 +73,14 @@ def make_rooms(connection: sqlite3.Connection, names: Sequence[str]) -> dict[str
 #: The column ``kind``.
 MESSAGE, EDIT, DELETE, REACTION, TOPIC = 1, 2, 3, 4, 5
 
-_FIELDS = """json_object(
+# The texts of edits of a deleted message are not read even while they wait to be erased.
+_TEXT = """CASE WHEN e.kind = 2 AND EXISTS (
+    SELECT 1 FROM erasing WHERE erasing.room = e.room AND erasing.of = e.extra ->> 'of') THEN NULL ELSE e.text END"""
+
+_FIELDS = f"""json_object(
     'kind', CASE e.kind WHEN 1 THEN 'message' WHEN 2 THEN 'edit' WHEN 3 THEN 'delete' WHEN 4 THEN 'reaction' ELSE 'topic' END,
     'seq', e.seq, 'id', e.batch || '-' || e.seq, 'at', e.at,
-    'by', json_object('id', e.author, 'name', e.name), 'key', e.key, 'text', e.text,
+    'by', json_object('id', e.author, 'name', e.name), 'key', e.key, 'text', {_TEXT},
     'data', CASE WHEN e.data IS NOT NULL THEN base64(e.data) END)"""
 
 #: A row ``e`` of table ``event`` as a JSON object.

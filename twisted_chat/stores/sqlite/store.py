@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from twisted_chat.errors import Unavailable
 from twisted_chat.events import Cursor, Event
-from twisted_chat.interfaces import Append, Opened, Outcome, Page, RoomRecord, TokenRecord
+from twisted_chat.interfaces import Aged, Append, Opened, Outcome, Page, RoomNews, RoomRecord, TokenRecord
 from twisted_chat.stores import pages
 from twisted_chat.stores.random_ids import RandomBytes
 from twisted_chat.stores.sqlite import cursors, queries, tokens
@@ -67,6 +67,7 @@ class SQLiteStore:
         self._readable = True
         self._marks: list[Mark] = []
         self._marking = False
+        self._erasing = False
         self._lookups: list[Lookup] = []
         self._looking_up = False
 
@@ -78,6 +79,8 @@ class SQLiteStore:
     def _opened(self, opened: Opened) -> Opened:
         self._open = True
         self._connections.opened = self._database.opened
+        if self._database.erasing:
+            self._erase()
         return opened
 
     def _not_opened(self, failure: Failure) -> Failure:
@@ -100,16 +103,43 @@ class SQLiteStore:
 
     def append(self, batch: Sequence[Append]) -> Deferred[list[list[Outcome]]]:
         at = int(self._clock.seconds() * 1000)
-        return self._write(lambda _, log: log.append(batch, at))
+        return self._write(lambda _, log: (log.append(batch, at), log.erasing)).addCallback(self._appended)
+
+    def _appended(self, result: tuple[list[list[Outcome]], bool]) -> list[list[Outcome]]:
+        outcomes, erasing = result
+        if erasing and not self._erasing:
+            self._erase()
+        return outcomes
+
+    def _erase(self) -> None:
+        """Go on with what deletions have left, a slice after another; appends come in between."""
+        self._erasing = True
+        self._write(lambda _, log: log.erase()).addCallbacks(self._erased, self._not_erased)
+
+    def _erased(self, more: bool) -> None:
+        self._erasing = False
+        if more:
+            self._erase()
+
+    def _not_erased(self, failure: Failure) -> None:
+        # It is not read, and goes on with the next append or the next start.
+        self._erasing = False
 
     def read(self, room: str, after: int, limit: int, max_bytes: int) -> Deferred[list[Event]]:
         return self._read(lambda connection: queries.read(connection, room, after, limit, max_bytes))
 
     def page(
-        self, room: str, limit: int, *, before: int | None = None, after: int | None = None, around: int | None = None
+        self,
+        room: str,
+        limit: int,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        around: int | None = None,
+        reader: str | None = None,
     ) -> Deferred[Page]:
         where = pages.place(limit, before, after, around)
-        return self._read(lambda connection: queries.page(connection, room, limit, where))
+        return self._read(lambda connection: queries.page(connection, room, limit, where, reader))
 
     def event(self, room: str, seq: int) -> Deferred[Event | None]:
         return self._read(lambda connection: queries.event(connection, room, seq))
@@ -123,11 +153,14 @@ class SQLiteStore:
             pass
         return await self._write(lambda _, log: log.record(room))
 
+    def aged(self, before_ms: int, after: Aged | None, limit: int) -> Deferred[list[Aged]]:
+        return self._read(lambda connection: queries.aged(connection, before_ms, after, limit))
+
     def archive(self, room: str, archived: bool) -> Deferred[RoomRecord]:
         return self._write(lambda _, log: log.archive(room, archived))
 
-    def rooms(self) -> Deferred[dict[str, bool]]:
-        return self._read(queries.rooms)
+    def room_news(self, since: int, limit: int) -> Deferred[RoomNews]:
+        return self._read(lambda connection: queries.room_news(connection, since, limit))
 
     def follow(self, on_news: Callable[[Mapping[str, int]], None]) -> Callable[[], None]:
         """There are no news: the lock of the file keeps every other server away, and the command line writes no events."""

@@ -16,6 +16,7 @@ from msgspec.json import encode
 from twisted_chat.events import Deleted, Edited, Event, Message, Reacted, TopicSet
 from twisted_chat.interfaces import RoomRecord, StoreError
 from twisted_chat.stores.random_ids import BATCH_LENGTH
+from twisted_chat.stores.sqlite import reactions
 from twisted_chat.stores.sqlite.connection import FileLock, connect, connect_writer, explain, transaction
 from twisted_chat.stores.sqlite.database import prepare, schema_steps, steps_taken, unwritable
 from twisted_chat.stores.sqlite.rows import DELETE, EDIT, ENTRY, MESSAGE, REACTION, TOPIC, RoomRow, decode_event, load_rooms
@@ -61,6 +62,7 @@ class Incoming:
     """Rooms on their way into a database; what is wrong raises :class:`StoreError`, and then nothing of it is there."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
         self._execute = connection.execute
         self._there = load_rooms(connection)
         self._room: RoomRow | None = None
@@ -88,6 +90,11 @@ class Incoming:
             raise StoreError(
                 f"room {self._room.name} ends at {self._next - 1}, but its head is {self._room.head}; export it again"
             )
+        if self._room is not None:
+            self._execute(
+                "UPDATE room SET oldest = (SELECT at FROM event WHERE room = :room AND seq = :first) WHERE id = :room",
+                {"room": self._room.id, "first": self._room.purged + 1},
+            )
         self._room = None
 
     def event(self, event: Event) -> None:
@@ -107,10 +114,12 @@ class Incoming:
                     self._execute("INSERT INTO edit (room, of, seq) VALUES (?, ?, ?)", (room.id, event.of, event.seq))
             case Reacted():
                 self._insert(room, event, REACTION, None, {"of": event.of, "emoji": event.emoji, "on": event.on})
-                self._react(room, event)
+                if event.of > room.purged:
+                    reactions.react(self._connection, room.id, event)
             case Deleted():
                 self._insert(room, event, DELETE, None, {"of": event.of})
                 self._execute("DELETE FROM edit WHERE room = ? AND of = ?", (room.id, event.of))
+                self._execute("DELETE FROM reacted WHERE room = ? AND of = ?", (room.id, event.of))
                 self._execute("DELETE FROM reaction WHERE room = ? AND of = ?", (room.id, event.of))
             case TopicSet():
                 self._insert(room, event, TOPIC, event.text, None)
@@ -135,20 +144,6 @@ class Incoming:
                 data,
             ),
         )
-
-    def _react(self, room: RoomRow, event: Reacted) -> None:
-        place = {"room": room.id, "of": event.of, "emoji": event.emoji, "person": event.by.id, "seq": event.seq}
-        if event.of <= room.purged:
-            return
-        if event.on:
-            self._execute(
-                "INSERT INTO reaction (room, of, emoji, person, place, seq) VALUES (:room, :of, :emoji, :person, coalesce(("
-                "SELECT place FROM reaction WHERE room = :room AND of = :of AND emoji = :emoji LIMIT 1), :seq), :seq)"
-                " ON CONFLICT DO NOTHING",
-                place,
-            )
-        else:
-            self._execute("DELETE FROM reaction WHERE room = :room AND of = :of AND emoji = :emoji AND person = :person", place)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 The heads of all rooms are in memory; a transaction puts the rooms that it changes beside them, and only its commit puts them
 in their place, so that what is rolled back was never numbered.
 
-Nearly all batches are new messages for known rooms, and those are one statement, which is one transaction by itself: each
+Nearly all batches are new messages for rooms that have some, and those are one statement, which is one transaction by itself: each
 further statement (``BEGIN``, a look for repeated keys, ``COMMIT``) would wait for the interpreter lock again beside a busy
 reactor.  It runs without looking for repeated keys first: the unique index finds them, the statement then changes nothing,
 and the batch goes the careful way, in a transaction of several statements.
@@ -21,21 +21,29 @@ from msgspec.structs import replace
 from twisted_chat.events import Message, NewMessage
 from twisted_chat.interfaces import Append, Appended, Outcome, RoomRecord
 from twisted_chat.stores.random_ids import BATCH_LENGTH, RandomBytes, random_text
+from twisted_chat.stores.sqlite import erasing
 from twisted_chat.stores.sqlite.append import AppendAny
 from twisted_chat.stores.sqlite.connection import transaction
-from twisted_chat.stores.sqlite.rows import STATEMENT_ROWS, RoomRow, Row, Run, insert, load_rooms, make_rooms
+from twisted_chat.stores.sqlite.rows import STATEMENT_ROWS, RoomRow, Row, Run, insert, last_news, load_rooms, make_rooms
 
 #: Events forgotten in one transaction, some 5 ms: appends wait for no more than that.
 PURGE_EVENTS = 1_000
 
 
 class Log:
-    """All rooms of one database."""
+    """All rooms of one database.
+
+    :ivar news: the number of the last change of rooms that was known at the beginning.
+    :ivar erasing: the texts of some edits of deleted messages still have to be erased: :meth:`erase`.
+    """
 
     def __init__(self, connection: sqlite3.Connection, random_bytes: RandomBytes) -> None:
         self._connection = connection
         self._random_bytes = random_bytes
+        # First the number: what another process changes in between is told again.
+        self.news = last_news(connection)
         self.rooms = load_rooms(connection)
+        self.erasing = erasing.pending(connection)
 
     def append(self, batch: Sequence[Append], at: int) -> list[list[Outcome]]:
         """Keep the batch, or raise :class:`sqlite3.Error` and nothing has changed."""
@@ -45,7 +53,9 @@ class Log:
             answer = None  # a key is repeated
         if answer is None:
             with self._transaction() as changed:
-                answer = AppendAny(self._connection, self._random_bytes, self.rooms, changed, at).append(batch)
+                careful = AppendAny(self._connection, self._random_bytes, self.rooms, changed, at)
+                answer = careful.append(batch)
+            self.erasing = self.erasing or careful.erasing
         return answer
 
     def _append_new_messages(self, batch: Sequence[Append], at: int) -> list[list[Outcome]] | None:
@@ -56,7 +66,7 @@ class Log:
         count = 0
         for append in batch:
             room = changed.get(append.room) or self.rooms.get(append.room)
-            if room is None:
+            if room is None or room.head == room.purged:
                 return None
             outcomes: list[Outcome] = []
             answer.append(outcomes)
@@ -82,11 +92,20 @@ class Log:
         self.rooms.update(changed)
         return answer
 
+    def erase(self) -> bool:
+        """A slice of what deletions have left to be erased; whether there is more."""
+        with self._transaction():
+            erasing.go_on(self._connection)
+        self.erasing = erasing.pending(self._connection)
+        return self.erasing
+
     def purge(self, name: str, keep_events: int | None, keep_after_ms: int | None) -> bool:
         """Remove some of the events that retention does not keep; answers whether there may be more."""
         room = self.rooms.get(name)
         if room is None:
             return False
+        if room.purged and self._forget_amendments(room):
+            return True
         end = min(room.head, room.purged + PURGE_EVENTS)
         last = max(room.purged, self._last_before(room, end, keep_after_ms))
         if keep_events is not None:
@@ -96,7 +115,12 @@ class Log:
         with self._transaction() as changed:
             self._forget(room, last)
             changed[name] = replace(room, purged=last)
-        return last == end
+        return True
+
+    def _forget_amendments(self, room: RoomRow) -> bool:
+        """What amended messages that are forgotten: nobody is shown it any more, and it goes in slices of its own."""
+        with self._transaction():
+            return erasing.forget_old(self._connection, room.id, room.purged)
 
     def _last_before(self, room: RoomRow, end: int, keep_after_ms: int | None) -> int:
         """The last number up to ``end`` before the first event that is young enough."""
@@ -111,16 +135,12 @@ class Log:
     def _forget(self, room: RoomRow, last: int) -> None:
         execute = self._connection.execute
         execute(
-            "UPDATE room SET purged = :last, purged_batch = (SELECT batch FROM event WHERE room = :room AND seq = :last)"
-            " WHERE id = :room",
+            "UPDATE room SET purged = :last, purged_batch = (SELECT batch FROM event WHERE room = :room AND seq = :last),"
+            " oldest = (SELECT at FROM event WHERE room = :room AND seq = :last + 1) WHERE id = :room",
             {"room": room.id, "last": last},
         )
-        for statement in (
-            "DELETE FROM event WHERE room = ? AND seq <= ?",
-            "DELETE FROM edit WHERE room = ? AND of <= ?",
-            "DELETE FROM reaction WHERE room = ? AND of <= ?",
-        ):
-            execute(statement, (room.id, last))
+        execute("DELETE FROM event WHERE room = ? AND seq <= ?", (room.id, last))
+        execute("DELETE FROM reacted WHERE room = ? AND of <= ?", (room.id, last))
 
     def record(self, name: str) -> RoomRecord:
         room = self.rooms.get(name)

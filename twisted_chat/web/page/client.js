@@ -20,7 +20,7 @@
 
 /** @typedef {{ id: string, name: string }} Author */
 /** @typedef {{ id: string, name: string, guest: boolean }} Me */
-/** @typedef {{ emoji: string, by: string[] }} Reaction */
+/** @typedef {{ emoji: string, by: string[], count?: number }} Reaction  `count`: how many, where `by` names only some */
 /** @typedef {{ epoch: string, seq: number, id?: string }} Cursor  a place in a room's log: everything up to `seq` is known */
 /** @typedef {{ id: string, name: string, connections: number }} Present */
 
@@ -38,6 +38,7 @@
  * @property {number} [revision]
  * @property {number} [edited_at]
  * @property {Reaction[]} [reactions]
+ * @property {number} [counted]  up to which number `reactions` are counted already
  * @property {boolean} [gone]
  * @property {number} [of]  which message an edit, delete or reaction is about
  * @property {string} [emoji]
@@ -893,9 +894,12 @@ export class ChatClient extends Emitter {
     else if (what !== "offline") this.retryNow();
   }
 
-  /** The rooms that one may see. @returns {Promise<RoomInfo[]>} */
-  async rooms() {
-    return (await this.ask({ type: "rooms" })).rooms;
+  /**
+   * The rooms that one may see, by name, at most 1,000: those that begin with `prefix`, behind the name `after`.
+   * @param {{ prefix?: string, after?: string, limit?: number }} [which] @returns {Promise<RoomInfo[]>}
+   */
+  async rooms(which = {}) {
+    return (await this.ask({ ...which, type: "rooms" })).rooms;
   }
 
   /** Resolves when all posts are decided. */

@@ -24,7 +24,7 @@ import { directionsEnd, mentions, render } from "./text.js";
 
 /** What a row looks like depends on nothing else. @param {Row} row @param {string} [me] */
 export function signature({ event, post, grouped, day, firstUnread, repliedTo }, me) {
-  const reactions = event.reactions?.map(({ emoji, by }) => emoji + by.join()).join(";") ?? "";
+  const reactions = event.reactions?.map(({ emoji, by, count }) => emoji + by.join() + (count ?? "")).join(";") ?? "";
   return [event.seq, event.revision, event.gone, reactions, post?.state, grouped, day, firstUnread, repliedTo?.seq, repliedTo?.revision, repliedTo?.gone, me].join("|");
 }
 
@@ -89,12 +89,12 @@ function quote({ event, repliedTo }, { href }) {
 /** @param {ChatEvent} event @param {Context} context */
 function reactions({ seq, reactions: all }, { me, nameOf }) {
   if (!all?.length) return null;
-  const buttons = all.map(({ emoji, by }) => {
+  const buttons = all.map(({ emoji, by, count = by.length }) => {
     const own = !!me && by.includes(me.id);
     const names = by.map((id) => (id === me?.id ? say.you : nameOf(id) ?? say.someone));
-    const label = say.reactedWith(emoji, by.length, names.slice(0, 20).join(", "));
+    const label = say.reactedWith(emoji, count, names.slice(0, 20).join(", "));
     return el("button", { type: "button", class: "reaction", "aria-pressed": String(own), "aria-label": label, title: names.slice(0, 20).join(", "), "data-emoji": emoji, "data-of": String(seq) },
-      el("span", { "aria-hidden": "true" }, `${emoji} `), el("span", { class: "count" }, String(by.length)));
+      el("span", { "aria-hidden": "true" }, `${emoji} `), el("span", { class: "count" }, String(count)));
   });
   return el("div", { class: "reactions" }, ...buttons);
 }

@@ -17,27 +17,27 @@ export class Timeline {
   loaded = false;
 
   /** Begin anew with a page. @param {Page} page */
-  reset({ events, more_before, more_after }) {
-    this.items = [...events];
+  reset({ events, head, more_before, more_after }) {
+    this.items = events.map((event) => counted(event, head));
     this.moreBefore = more_before;
     this.live = !more_after;
     this.loaded = true;
   }
 
   /** Older messages; how many came. @param {Page} page */
-  prepend({ events, more_before }) {
+  prepend({ events, head, more_before }) {
     const first = this.items[0]?.seq ?? Infinity;
     const older = events.filter(({ seq }) => seq < first);
-    this.items.unshift(...older);
+    this.items.unshift(...older.map((event) => counted(event, head)));
     this.moreBefore = more_before;
     return older.length;
   }
 
   /** Newer messages; how many came. @param {Page} page */
-  append({ events, more_after }) {
+  append({ events, head, more_after }) {
     const last = this.items.at(-1)?.seq ?? 0;
     const newer = events.filter(({ seq }) => seq > last);
-    this.items.push(...newer);
+    this.items.push(...newer.map((event) => counted(event, head)));
     this.live = !more_after;
     return newer.length;
   }
@@ -90,7 +90,8 @@ export function fold(message, event) {
     case "delete":
       return { ...message, gone: true, text: undefined, data: undefined, reactions: undefined };
     case "reaction":
-      return { ...message, reactions: react(message.reactions ?? [], event) };
+      if (event.seq <= (message.counted ?? 0)) return message;
+      return counted({ ...message, reactions: react(message.reactions ?? [], event) }, event.seq);
     default:
       return message;
   }
@@ -104,7 +105,19 @@ function react(reactions, { emoji = "", by, on }) {
     .map((reaction) => {
       if (reaction.emoji !== emoji) return reaction;
       const others = reaction.by.filter((id) => id !== by.id);
-      return { emoji, by: on ? (reaction.by.includes(by.id) ? reaction.by : [...others, by.id]) : others };
+      const people = on ? (reaction.by.includes(by.id) ? reaction.by : [...others, by.id]) : others;
+      if (reaction.count === undefined) return { emoji, by: people };
+      // Somebody who is not named takes it away: one less all the same.
+      const count = reaction.count + (people.length - reaction.by.length || (on ? 0 : -1));
+      return count > people.length ? { emoji, by: people, count } : { emoji, by: people };
     })
-    .filter((reaction) => reaction.by.length);
+    .filter((reaction) => reaction.by.length || reaction.count);
+}
+
+/**
+ * A message whose reactions are counted up to that number.  Names can be put in twice and are the same; a number cannot.
+ * @param {ChatEvent} message @param {number} seq @returns {ChatEvent}
+ */
+function counted(message, seq) {
+  return message.reactions?.some(({ count }) => count !== undefined) ? { ...message, counted: seq } : message;
 }

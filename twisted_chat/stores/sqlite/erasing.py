@@ -1,0 +1,73 @@
+"""What amended a message that is gone leaves the database a slice at a time: a message may have 1,000,000 edits or reactions.
+
+A deletion takes a message's own content and what one slice takes; table ``erasing`` remembers the rest, also over a crash, and entries
+are read without the texts that it stands for (``rows.ENTRY``).  Each further slice is a transaction of its own.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+#: Rows of one kind in one transaction, some 5 ms: appends wait for no more than that.
+SLICE_ROWS = 1_000
+
+_EDITS = "SELECT seq FROM edit WHERE room = :room AND of = :of ORDER BY seq LIMIT :limit"
+
+_ERASE_TEXTS = f"UPDATE event SET text = NULL WHERE room = :room AND seq IN ({_EDITS})"
+_FORGET_EDITS = f"DELETE FROM edit WHERE room = :room AND of = :of AND seq IN ({_EDITS})"
+_FORGET_REACTIONS = """
+DELETE FROM reaction WHERE room = :room AND of = :of AND (emoji, person) IN (
+    SELECT emoji, person FROM reaction WHERE room = :room AND of = :of LIMIT :limit)"""
+
+# The texts of edits that are being erased are found by their rows here, whatever retention takes.
+_FORGET_OLD_EDITS = """
+DELETE FROM edit WHERE room = :room AND of <= :of AND (of, seq) IN (
+    SELECT of, seq FROM edit WHERE room = :room AND of <= :of
+    AND NOT EXISTS (SELECT 1 FROM erasing WHERE erasing.room = edit.room AND erasing.of = edit.of) ORDER BY of, seq LIMIT :limit)"""
+_FORGET_OLD_REACTIONS = """
+DELETE FROM reaction WHERE room = :room AND of <= :of AND (of, emoji, person) IN (
+    SELECT of, emoji, person FROM reaction WHERE room = :room AND of <= :of LIMIT :limit)"""
+
+
+def erase(connection: sqlite3.Connection, room: int, of: int) -> bool:
+    """Take the content of a message out of the log; number, author and key stay.  Whether something is left for :func:`go_on`."""
+    message = (room, of)
+    connection.execute(
+        """UPDATE event SET text = NULL, data = NULL, extra = '{"gone":true}' WHERE room = ? AND seq = ?""", message
+    )
+    connection.execute("DELETE FROM reacted WHERE room = ? AND of = ?", message)
+    if not _slice(connection, room, of):
+        return False
+    connection.execute("INSERT INTO erasing (room, of) VALUES (?, ?)", message)
+    return True
+
+
+def pending(connection: sqlite3.Connection) -> bool:
+    """Whether any deletion has not been finished."""
+    return connection.execute("SELECT 1 FROM erasing LIMIT 1").fetchone() is not None
+
+
+def go_on(connection: sqlite3.Connection) -> None:
+    """One more slice, inside a transaction."""
+    found = connection.execute("SELECT room, of FROM erasing LIMIT 1").fetchone()
+    if found is not None and not _slice(connection, *found):
+        connection.execute("DELETE FROM erasing WHERE room = ? AND of = ?", found)
+
+
+def _slice(connection: sqlite3.Connection, room: int, of: int) -> bool:
+    """Whether there may be more."""
+    here = {"room": room, "of": of, "limit": SLICE_ROWS}
+    connection.execute(_ERASE_TEXTS, here)
+    edits = connection.execute(_FORGET_EDITS, here).rowcount
+    reactions = connection.execute(_FORGET_REACTIONS, here).rowcount
+    return SLICE_ROWS in (edits, reactions)
+
+
+def forget_old(connection: sqlite3.Connection, room: int, last: int) -> bool:
+    """Forget, inside a transaction, a slice of what amended the messages up to that number, which retention took; whether there
+    may be more.
+    """
+    here = {"room": room, "of": last, "limit": SLICE_ROWS}
+    edits = connection.execute(_FORGET_OLD_EDITS, here).rowcount
+    reactions = connection.execute(_FORGET_OLD_REACTIONS, here).rowcount
+    return SLICE_ROWS in (edits, reactions)
