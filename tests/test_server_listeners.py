@@ -54,7 +54,7 @@ class Remembering(Factory):
     def __init__(self) -> None:
         self.made: list[AccumulatingProtocol] = []
 
-    def buildProtocol(self, addr: IAddress | None) -> AccumulatingProtocol:
+    def buildProtocol(self, addr: IAddress | None) -> Any:
         protocol = AccumulatingProtocol()
         protocol.factory = self
         self.made.append(protocol)

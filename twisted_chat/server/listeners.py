@@ -111,9 +111,9 @@ class UnknownPeer(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         self._begin += data
-        if len(self._begin) < self._ENOUGH and not self._begin.endswith(b"\r\n", 5):
-            if any(each.startswith(self._begin[: len(each)]) for each in self._SIGNATURES):
-                return
+        proxied = any(each.startswith(self._begin[: len(each)]) for each in self._SIGNATURES)
+        if proxied and len(self._begin) < self._ENOUGH and not self._begin.endswith(b"\r\n", 5):
+            return
         self.dataReceived = self._behind.dataReceived  # type: ignore[method-assign]
         begin, self._begin = self._begin, b""
         self._behind.dataReceived(begin.replace(b"\r\n", b" \r\n", 1) if begin.startswith(self._SHORT) else begin)
