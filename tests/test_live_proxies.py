@@ -6,6 +6,8 @@ import http.client
 import json
 import re
 import ssl
+import subprocess
+import sys
 import textwrap
 import time
 from contextlib import closing
@@ -21,7 +23,7 @@ from websockets.typing import Origin
 from tests.harness.certificates import make_certificate
 from tests.harness.proxies import Proxy
 from tests.harness.servers import UNLIMITED, JsonClient, Server
-from tests.harness.serving import ROOT, free_port, wait_until
+from tests.harness.serving import ROOT, environment, free_port, wait_until
 
 #: What nginx has to set (docs/operating.rst).
 UPGRADE = """
@@ -186,6 +188,42 @@ class NginxTests(Case):
             with self.assertRaises(InvalidStatus) as refused:
                 connect(f"ws://127.0.0.1:{proxy.port}/ws")
             self.assertIn(refused.exception.response.status_code, (400, 426))
+
+    def test_doctor(self) -> None:
+        """``twisted-chat doctor --url`` names what each of these proxies does wrong, from outside."""
+        server = self.server(config='trusted_proxies = ["127.0.0.1"]\n')
+        pass_on = f"proxy_pass {self.upstream(server)};"
+        for rules, cure in (
+            (f"location / {{ {pass_on} {UPGRADE} {FORWARDED} }}", None),
+            (f"location / {{ {pass_on} }}", "pass on the headers Upgrade"),
+            (
+                f"location / {{ {pass_on} proxy_http_version 1.1; proxy_set_header Host $http_host; }}",
+                "pass on the headers Upgrade",
+            ),
+            (
+                f"location / {{ {pass_on} {UPGRADE} proxy_set_header Origin http://other.test; }}",
+                "setting that the message names",
+            ),
+            (f"location / {{ proxy_pass http://127.0.0.1:{free_port()}; }}", "start the server"),
+            ("location / { return 404; }", "passes this host and path on"),
+            ("location / { return 200 hello; }", "passes this host and path on"),
+        ):
+            with self.subTest(rules), self.proxy().nginx(rules) as proxy:
+                command = [
+                    sys.executable,
+                    "-m",
+                    "twisted_chat.cli",
+                    "doctor",
+                    "--json",
+                    "--url",
+                    f"http://127.0.0.1:{proxy.port}/",
+                ]
+                done = subprocess.run(command, cwd=self.directory, env=environment(), capture_output=True, text=True, timeout=60)
+                checks = {check["check"]: check for check in map(json.loads, done.stdout.splitlines())}
+                page = checks["page"]
+                self.assertEqual(page["health"], "ok" if cure is None else "fail", page)
+                self.assertIn(cure or "", page["cure"])
+                self.assertEqual(done.returncode, 0 if cure is None else 1, done.stdout + done.stderr)
 
     def test_forgotten_trust(self) -> None:
         """The headers are right, ``trusted_proxies`` is missing: said once, with the cure; metrics are for nobody then."""

@@ -24,6 +24,7 @@ from OpenSSL import crypto
 from twisted_chat.cli.admin import settings_of, store_url
 from twisted_chat.cli.connect import with_client
 from twisted_chat.cli.output import CliError, CommandContext, Status
+from twisted_chat.cli.probe import probe
 from twisted_chat.client import ChatClient
 from twisted_chat.interfaces import StoreError
 from twisted_chat.server.config import Settings, key_file
@@ -293,13 +294,20 @@ async def _upgrade(args: Namespace, context: CommandContext, settings: Settings)
             cure = "the server can be reached; give a token to test a whole connection"
             checks.append(Check("upgrade", Health.WARN, f"{url}: {error}", cure))
         elif public:
-            cure = "check that the proxy passes on Upgrade and Connection, see docs/operating.rst"
-            checks.append(Check("upgrade", Health.FAIL, f"{url}: {error}", cure))
+            checks.append(Check("upgrade", Health.FAIL, f"{url}: {error}", "see the next check, and docs/operating.rst"))
         else:
             checks.append(Check("upgrade", Health.WARN, f"{url}: {error}", "start the server, or give its address with --url"))
+    if public or checks[0].health is Health.OK:
+        checks.append(_page(url, args.trust))
     if url.startswith("wss:"):
         checks += _remote_certificate(url, context, args.trust)
     return checks
+
+
+def _page(url: str, trust: str | None) -> Check:
+    """A handshake as a browser sends it: whoever stands in front may change its origin or its headers."""
+    opened, message, cure = probe(url, trust, CONNECT_SECONDS)
+    return Check("page", Health.OK if opened else Health.FAIL, f"{url}: {message}", cure)
 
 
 def _own_url(settings: Settings) -> str | None:
