@@ -90,18 +90,13 @@ class Way:
         source.close()
 
 
-class Stage:
-    """Server, way and browser.
+class ServerStage:
+    """Server and way.
 
     :param environ: settings of the server beside the limits.
     """
 
     def __init__(self, *arguments: str, **environ: str) -> None:
-        try:
-            from playwright.sync_api import sync_playwright
-        except ImportError:
-            raise SkipTest("playwright is not installed (pip install playwright)") from None
-        path = program()
         self._directory = Path(tempfile.mkdtemp())
         self.port = free_port()
         self._arguments = (f"--listen=tcp:{self.port}:interface=127.0.0.1", *arguments)
@@ -109,8 +104,6 @@ class Stage:
         self.server = self.start()
         self.way = Way(self.port)
         self.url = f"http://127.0.0.1:{self.way.port}/"
-        self._playwright = sync_playwright().start()
-        self.browser = self._playwright.chromium.launch(executable_path=path, args=OPTIONS)
 
     def start(self) -> Served:
         """Start the server, or start it again on the same data."""
@@ -128,8 +121,6 @@ class Stage:
             path.unlink()
 
     def end(self) -> None:
-        self.browser.close()
-        self._playwright.stop()
         self.way.close()
         self.kill()
         shutil.rmtree(self._directory, ignore_errors=True)
@@ -149,6 +140,25 @@ class Stage:
                     if each["type"] == "error":
                         raise AssertionError(each)
                     waiting -= each["type"] == "ok" and each["id"] > 1
+
+
+class Stage(ServerStage):
+    """Server, way and browser."""
+
+    def __init__(self, *arguments: str, **environ: str) -> None:
+        try:
+            from playwright.sync_api import sync_playwright
+        except ImportError:
+            raise SkipTest("playwright is not installed (pip install playwright)") from None
+        path = program()
+        super().__init__(*arguments, **environ)
+        self._playwright = sync_playwright().start()
+        self.browser = self._playwright.chromium.launch(executable_path=path, args=OPTIONS)
+
+    def end(self) -> None:
+        self.browser.close()
+        self._playwright.stop()
+        super().end()
 
 
 class Window:

@@ -1,0 +1,326 @@
+"""The page in Firefox and in WebKit: what broke in real browsers; ``test_live_page*.py`` have the same and more in Chromium."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any, ClassVar
+
+from twisted.trial.unittest import SynchronousTestCase
+
+import tests.test_live_page_state as state
+from tests.harness.browser import ServerStage
+from tests.harness.engines import Engine, Firefox, WebKit
+from tests.harness.injecting import InjectingWay
+from tests.harness.serving import wait_until
+
+stage: ServerStage
+way: InjectingWay
+STATE, ROOMS, BADGE, REVEALED = state.STATE, state.ROOMS, state.BADGE, state.REVEALED
+AREA = "document.querySelector('tc-room textarea')"
+#: What a text is shown as: its words, and where its links lead.
+SHOWN = """[...document.querySelectorAll('li:not(.pending) .text')].map((e) =>
+    [e.innerText.trim(), ...[...e.querySelectorAll('a')].map((a) => a.getAttribute('href'))])"""
+
+
+def setUpModule() -> None:
+    global stage, way
+    stage = ServerStage()
+    way = InjectingWay(stage.way.port)
+
+
+def tearDownModule() -> None:
+    way.close()
+    stage.end()
+
+
+class EngineTests:
+    """The tests, for each engine."""
+
+    make: ClassVar[Any]
+    engine: ClassVar[Engine]
+    rooms: ClassVar[int] = 0
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.engine = cls.make()
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.engine.close()
+
+    def setUp(self) -> None:
+        EngineTests.rooms += 1
+        self.room = f"engine{EngineTests.rooms}"
+        self.begin()
+
+    def tearDown(self) -> None:
+        errors = self.engine.run("globalThis.pageErrors ?? []")
+        assert errors == [], errors
+
+    # Steps
+
+    def begin(self, script: str = "") -> None:
+        """A browser that has never been here; a script runs before the page's own from now on."""
+        way.script = script
+        self.engine.go(f"{way.url}healthz")
+        self.engine.run(
+            "(async () => { localStorage.clear(); sessionStorage.clear();"
+            " for (const { name } of await (indexedDB.databases?.() ?? [])) indexedDB.deleteDatabase(name); })()"
+        )
+
+    def enter(self, room: str | None = None, name: str = "Ann") -> None:
+        """Sign in to a room."""
+        self.visit(f"#/{room or self.room}?name={name}")
+
+    def visit(self, hash_: str) -> None:
+        """Load the page at that address."""
+        self.engine.go("about:blank")
+        self.engine.go(way.url + hash_)
+        self.becomes(f"Boolean({STATE}?.timeline.loaded && !{AREA}.disabled)", True)
+
+    def reload(self) -> None:
+        self.engine.run("globalThis.before = 1")
+        self.engine.run("void setTimeout(() => location.reload())")
+        self.becomes(f"globalThis.before === undefined && Boolean({STATE}?.timeline.loaded)", True)
+
+    def elsewhere(self, room: str) -> None:
+        self.engine.run(f"location.hash = '#/{room}'")
+        self.becomes(f"Boolean({STATE}.name === '{room}' && {STATE}.timeline.loaded)", True)
+
+    def say(self, text: str) -> None:
+        self.engine.run(
+            f"({AREA}.focus(), ({AREA}.value = {json.dumps(text)}),"
+            f" {AREA}.dispatchEvent(new InputEvent('input', {{bubbles: true}})), 0)"
+        )
+        self.engine.press("Enter")
+
+    def becomes(self, expression: str, expected: object) -> None:
+        def look() -> object:
+            try:
+                return self.engine.run(expression)
+            except AssertionError as error:
+                return error
+
+        wait_until(look, lambda value: value == expected)
+
+    def sees(self, text: str) -> None:
+        """Until a message with that text is shown and kept."""
+        self.becomes(
+            f"[...document.querySelectorAll('li:not(.pending) .text')].some((e) => e.innerText.includes({json.dumps(text)}))",
+            True,
+        )
+
+    def equal(self, found: object, expected: object) -> None:
+        assert found == expected, (found, expected)
+
+    # Rows
+
+    def test_room_not_joined_yet(self) -> None:
+        """From a room with 120 messages into new ones and back: the tab goes on."""
+        stage.post(self.room, (f"line {number}" for number in range(120)))
+        self.enter()
+        self.sees("line 119")
+        for number in range(3):
+            self.elsewhere(f"{self.room}-new{number}")
+            self.say(f"hello {number}")
+            self.sees(f"hello {number}")
+            self.elsewhere(self.room)
+
+    def test_floods(self) -> None:
+        """16,000 newlines, blanks, marks of Markdown and brackets are shown in a few times what as many letters take."""
+        floods = [
+            "\n" * 16_000 + "x",
+            "a" + " " * 16_000 + "b",
+            "*" * 16_000,
+            "[" * 16_000,
+            "`" * 16_000,
+            "@" * 16_000,
+            "> " * 8_000,
+        ]
+        took = {}
+        for name, texts in (("plain", ["x y " * 4000] * len(floods)), ("floods", floods)):
+            room = f"{self.room}{name}"
+            stage.post(room, [*texts, "the end"])
+            self.enter(f"{room}x")
+            began = time.monotonic()
+            self.elsewhere(room)
+            self.sees("the end")
+            took[name] = time.monotonic() - began
+        assert took["floods"] < 4 * took["plain"] + 1, took
+
+    def test_message_of_the_address(self) -> None:
+        """A first visit and a reload at the address of a message land there."""
+        stage.post(self.room, [f"line {number}" for number in range(1, 401)])
+        self.enter(f"{self.room}/100")
+        self.becomes(REVEALED, 100)
+        self.reload()
+        self.becomes(REVEALED, 100)
+
+    def test_all_rooms(self) -> None:
+        """Three rooms are joined before a reload and after it."""
+        self.enter()
+        for room in (f"{self.room}b", f"{self.room}c"):
+            self.elsewhere(room)
+        expected = sorted(["lobby", self.room, f"{self.room}b", f"{self.room}c"])
+        self.becomes(f"{ROOMS}.sort()", expected)
+        self.reload()
+        self.becomes(f"{ROOMS}.sort()", expected)
+
+    def test_unread(self) -> None:
+        """301 messages and a mention while the page was closed: badge, line, number, and the first of them in sight."""
+        self.enter()
+        other = f"{self.room}b"
+        self.elsewhere(other)
+        self.say("mine")
+        self.sees("mine")
+        self.becomes(f"{STATE}.mark", 1)
+        self.elsewhere(self.room)
+        self.engine.go("about:blank")
+        stage.post(other, [*(f"new {number}" for number in range(300)), "@Ann are you there?"])
+
+        self.visit(f"#/{self.room}")
+        self.becomes(BADGE % other, "@ 99+")
+        self.becomes(f"document.querySelector(`[data-room='{other}'] a`).textContent.includes('301 unread')", True)
+        self.elsewhere(other)
+        self.becomes("document.querySelector('.unread-line')?.closest('li').querySelector('.text').textContent ?? ''", "new 0")
+
+    def test_refused_notifications(self) -> None:
+        """A message is shown and stays unread when notifications and sound throw."""
+        self.begin("""
+          globalThis.Notification = class { constructor() { throw new TypeError('Illegal constructor'); } };
+          Notification.permission = 'granted';
+          globalThis.AudioContext = class { constructor() { throw new DOMException('no device', 'NotSupportedError'); } };
+          globalThis.webkitAudioContext = AudioContext;
+          document.hasFocus = () => false;
+        """)
+        self.enter()
+        self.engine.run("['notify', 'sound'].forEach((name) => localStorage.setItem(`twisted-chat:/:${name}`, 'on'))")
+        stage.post(self.room, ["one", "two"])
+
+        self.sees("one")
+        self.sees("two")
+        self.becomes(f"{STATE}.unread", 2)
+
+    def test_refused_storage(self) -> None:
+        """Signing in works without storage, and the page says that nothing is kept."""
+        self.begin(state.RefusedTests.BLOCKED)
+        self.engine.go("about:blank")
+        self.engine.go(way.url)
+        self.becomes("Boolean(document.querySelector('#sign-in-name'))", True)
+        self.engine.run(
+            "((document.querySelector('#sign-in-name').value = 'Ann'), document.querySelector('tc-sign-in button[type=submit]').click(), 0)"
+        )
+        self.becomes("document.querySelector('.toast')?.textContent.includes('keeps nothing') ?? false", True)
+        self.becomes(f"Boolean({STATE}?.timeline.loaded)", True)
+        self.say("hello")
+        self.sees("hello")
+
+    def test_refused_clipboard(self) -> None:
+        """No success is claimed on plain HTTP, where there is no clipboard, if the old command is refused, too."""
+        self.begin(state.RefusedTests.INSECURE + "document.execCommand = () => false;")
+        self.enter()
+        self.say("```\ncode\n```")
+        self.sees("code")
+        self.engine.run("document.querySelector('.copy').click()")
+        self.becomes("document.querySelector('.copy').textContent", "Not copied")
+
+    def test_text(self) -> None:
+        """Text is shown as it was written, and only what is a link is one."""
+        texts = {
+            "call __init__ now": ["call __init__ now"],
+            "````\nfour ``` inside\n````": ["four ``` inside"],
+            "a ``` b ``` c": ["a b c"],
+            "mail ann@example.org please": ["mail ann@example.org please"],
+            "see https://en.wikipedia.org/wiki/A_(b) there": [
+                "see https://en.wikipedia.org/wiki/A_(b) there",
+                "https://en.wikipedia.org/wiki/A_(b)",
+            ],
+            "(https://example.org/~x)": ["(https://example.org/~x)", "https://example.org/~x"],
+            "HTTPS://Example.org/.": ["HTTPS://Example.org/.", "HTTPS://Example.org/"],
+            "https://example.org/:cat:x": ["https://example.org/:cat:x", "https://example.org/:cat:x"],
+            "see https://example.org/a\u3002": ["see https://example.org/a\u3002", "https://example.org/a"],
+            "it's https://example.org/it's": ["it's https://example.org/it's", "https://example.org/it's"],
+            "a \u202e reversed": ["a \u202e reversed"],
+        }
+        stage.post(self.room, [*texts, "the end"])
+        self.enter()
+        self.sees("the end")
+        shown = self.engine.run(SHOWN)
+        for (text, expected), found in zip(texts.items(), shown, strict=False):
+            found[0] = found[0].removeprefix("Copy").strip().removesuffix("Copy").strip()
+            self.equal((text, found), (text, expected))
+
+    def test_new_database(self) -> None:
+        """The server comes back with another database: badges of other rooms count again."""
+        other = f"{self.room}b"
+        stage.post(other, ["old"] * 5)
+        self.enter(other)
+        self.becomes(f"{STATE}.mark", 5)
+        self.elsewhere(self.room)
+        stage.kill()
+        stage.delete_database()
+        stage.start()
+
+        self.say("after")
+        self.sees("after")
+        stage.post(other, ["new"])
+
+        self.becomes(BADGE % other, "1")
+
+    def test_screen_reader(self) -> None:
+        """Others' messages are said once; nothing for one's own and for what is there when a room is opened."""
+        stage.post(self.room, [f"old {number}" for number in range(70)])
+        self.enter()
+        self.engine.run("""((globalThis.heard = []),
+          document.querySelectorAll('[aria-live=polite], [role=log]:not([aria-live=off])').forEach((region) =>
+            new MutationObserver((all) => all.forEach(({ addedNodes }) => heard.push(...[...addedNodes].map((e) => e.textContent))))
+              .observe(region, { childList: true, subtree: true })), 0)""")
+        self.say("my own")
+        self.sees("my own")
+        stage.post(self.room, ["from Robot"])
+        self.sees("from Robot")
+        self.elsewhere(f"{self.room}b")
+        self.elsewhere(self.room)
+
+        self.becomes("heard", ["Robot: from Robot"])
+
+    def test_wrong_clock(self) -> None:
+        """A machine that is three days behind shows what is said now under "Today"."""
+        self.begin("const now = Date.now; Date.now = () => now() - 3 * 86_400_000;")
+        self.enter()
+        self.say("hello")
+        self.sees("hello")
+
+        self.becomes("document.querySelector('.day').textContent", "Today")
+
+    def test_input_method(self) -> None:
+        """The Enter that ends a composition does not send."""
+        self.enter()
+        for event in ("{isComposing: true}", "{keyCode: 229}"):
+            self.engine.run(
+                f"({AREA}.focus(), ({AREA}.value = 'kana'), {AREA}.dispatchEvent(new InputEvent('input', {{bubbles: true}})),"
+                f" {AREA}.dispatchEvent(new KeyboardEvent('keydown', {{key: 'Enter', bubbles: true, cancelable: true, ...{event}}})), 0)"
+            )
+            self.equal(self.engine.run(f"{AREA}.value"), "kana")
+        self.engine.press("Enter")
+        self.sees("kana")
+
+    def test_offline_and_back(self) -> None:
+        """What is written while the server is away is kept once, in its order."""
+        self.enter()
+        stage.kill()
+        for text in ("one", "two", "three"):
+            self.say(text)
+        stage.start()
+        for text in ("one", "two", "three"):
+            self.sees(text)
+        self.becomes(f"{SHOWN}.map(([text]) => text)", ["one", "two", "three"])
+
+
+class FirefoxTests(EngineTests, SynchronousTestCase):
+    make = Firefox
+
+
+class WebKitTests(EngineTests, SynchronousTestCase):
+    make = WebKit
