@@ -28,7 +28,9 @@ from twisted_chat.client.outbox import Post
 from twisted_chat.events import Cursor
 from twisted_chat.protocol.commands import Delete, Edit, React, Send, Topic
 
-#: Bytes that the file may grow beyond what it needs before it is written anew.
+#: The file is written anew when it has so many times the bytes that it needs, and so many bytes more.  The factor is what keeps the
+#: cost of an entry constant: with the bytes alone, 100,000 messages that wait made 4,700 bytes written for each further one.
+SLACK_FACTOR = 2
 SLACK_BYTES = 262_144
 
 

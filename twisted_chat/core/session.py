@@ -57,6 +57,7 @@ class Session:
     device: str | None = None
 
     __slots__ = (
+        "_behind",
         "_congested_at",
         "_feeding",
         "_pinged_at",
@@ -82,6 +83,8 @@ class Session:
         self.heard_at = core.timers.tick
         self._rate: ConnectionRate | None = None
         self._congested_at: int | None = None
+        #: Those that are behind, so that one who has joined many rooms need not look at each of them.
+        self._behind: dict[Subscription, None] | None = None
         self._feeding = False
         #: The tick of the last ping; not after ``heard_at``: nothing is asked that has not been answered.
         self._pinged_at = 0
@@ -124,6 +127,7 @@ class Session:
         if self.state is SessionState.LOST:
             return
         self.state = SessionState.LOST
+        self._behind = None
         for room in list(self.memberships):
             self.leave_room(room)
         self.core.sessions.remove(self)
@@ -137,15 +141,17 @@ class Session:
         self._feeding = False
         given = 0
         while self.state is SessionState.OPEN and not self.connection.congested:
-            behind = [each for each in self.memberships.values() if each.state is SubscriptionState.BEHIND]
-            if not behind:
+            behind = self._behind
+            if behind is None:
                 break
             if given >= FEED_BYTES:
                 self.feed_soon()
                 return
-            for membership in behind:
-                if membership.state is SubscriptionState.BEHIND and not self.connection.congested:
-                    given += membership.feed()
+            for subscription in [*behind]:
+                if subscription.state is SubscriptionState.BEHIND and not self.connection.congested:
+                    given += subscription.feed()
+                if subscription.state is not SubscriptionState.BEHIND:
+                    self._not_behind(subscription)
         # That a subscription is live must be said before the next event is written to it directly.
         self.flush()
 
@@ -154,6 +160,12 @@ class Session:
         if not self._feeding and self.state is SessionState.OPEN:
             self._feeding = True
             self.core.scheduler.at_next(self.feed)
+
+    def fell_behind(self, subscription: Subscription) -> None:
+        """That subscription has to be fed."""
+        if self._behind is None:
+            self._behind = {}
+        self._behind[subscription] = None
 
     def caught_up(self, subscription: Subscription) -> None:
         """That subscription is live."""
@@ -165,6 +177,13 @@ class Session:
         """The log could not be read: try again in a second; the position is where it was."""
         self.log.error("Could not read room {room}: {reason}", room=subscription.log.name, reason=str(reason))
         self.core.call_later(1.0, subscription.retry)
+
+    def _not_behind(self, subscription: Subscription) -> None:
+        if self._behind is not None:
+            self._behind.pop(subscription, None)
+            # Nearly every connection is at the head of its rooms nearly always, and an emptied dictionary has 200 bytes.
+            if not self._behind:
+                self._behind = None
 
     # Rooms
 
@@ -180,6 +199,7 @@ class Session:
         """The connection leaves the room of that name."""
         membership = self.memberships.pop(name)
         membership.close()
+        self._not_behind(membership)
         room = membership.room
         room.members -= 1
         self.core.notices.leave(self.user, room)

@@ -85,6 +85,9 @@ class Subscriber(Protocol):
     def see_typing(self, push: TypingPush) -> None:
         """Somebody else in the room is writing."""
 
+    def fell_behind(self, subscription: Subscription) -> None:
+        """The subscription is BEHIND from now on: feed it when the connection takes bytes."""
+
     def caught_up(self, subscription: Subscription) -> None:
         """The subscription is live."""
 
@@ -185,6 +188,8 @@ class Subscription:
         if following is None:
             raise AssertionError(f"{event} while {self.state.name}")
         self.state = following
+        if following is SubscriptionState.BEHIND:
+            self.subscriber.fell_behind(self)
 
     def _feed_from_store(self) -> int:
         log = self.log
