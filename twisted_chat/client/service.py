@@ -137,6 +137,8 @@ class ChatClient(Service):
         self._running: Deferred[None] | None = None
         self._stopping: Deferred[None] | None = None
         self._send_call: IDelayedCall | None = None
+        #: Rooms that may have something to join or to send: one of thousands must not look at all others for each message.
+        self._due: dict[str, None] = {}
         self._watchers: list[Callable[[ChatClient], object]] = []
         self._online_waiters: list[Deferred[None]] = []
 
@@ -155,7 +157,7 @@ class ChatClient(Service):
             self.kept.open()
             cursor = since or self.kept.cursor(name)
             room = self.rooms[name] = ClientRoom(self, name, history, presence, cursor, self._forget_room)
-            self.send_soon()
+            self.send_soon(name)
         return room
 
     def watch(self, watcher: Callable[[ChatClient], object]) -> None:
@@ -283,7 +285,8 @@ class ChatClient(Service):
         waiters, self._online_waiters = self._online_waiters, []
         for waiter in waiters:
             waiter.callback(None)
-        self.send_soon()
+        self._due = dict.fromkeys(self.rooms)
+        self._write_soon()
 
     def _set_state(self, state: State, problem: Exception | None) -> None:
         self.problem = problem
@@ -338,10 +341,14 @@ class ChatClient(Service):
         """Events up to there have been handled."""
         if self.kept.has_journal:
             self.kept.move_cursor(room, cursor)
-            self.send_soon()
+            self._write_soon()
 
-    def send_soon(self) -> None:
-        """At the end of this turn: put on disk what was accepted, join, send."""
+    def send_soon(self, room: str) -> None:
+        """At the end of this turn: put on disk what was accepted, join that room, send what it has."""
+        self._due[room] = None
+        self._write_soon()
+
+    def _write_soon(self) -> None:
         if self._send_call is None and self.kept.usable:
             self._send_call = self.clock.callLater(0, self._send)
 
@@ -349,7 +356,7 @@ class ChatClient(Service):
         self.rooms.pop(room.name, None)
         if self.kept.has_journal:
             self.kept.move_cursor(room.name, None)
-            self.send_soon()
+            self._write_soon()
 
     def _send(self) -> None:
         self._send_call = None
@@ -363,6 +370,8 @@ class ChatClient(Service):
         connection = self._connection
         if connection is None:
             return
-        join_rooms(connection, [room.subscription for room in self.rooms.values()], lambda: connection is self._connection)
-        for room in list(self.rooms.values()):
-            room.subscription.send_waiting()
+        names, self._due = self._due, {}
+        due = [self.rooms[name].subscription for name in names if name in self.rooms]
+        join_rooms(connection, due, lambda: connection is self._connection)
+        for subscription in due:
+            subscription.send_waiting()
