@@ -30,7 +30,7 @@ from twisted.logger import Logger
 from twisted_chat.client.address import find
 from twisted_chat.client.connection import CONNECT_SECONDS, PATIENCE, AnyEvent, ClientConnection
 from twisted_chat.client.errors import ClientEnded, ClientError, ClientStopped, ConnectionProblem
-from twisted_chat.client.joining import join_rooms
+from twisted_chat.client.joining import join_and_send
 from twisted_chat.client.keeping import Keeper
 from twisted_chat.client.outbox import KeyMaker, Outbox, rate_of
 from twisted_chat.client.reconnect import LONGEST_SECONDS, Backoff, Pause, Token, TokenSource
@@ -116,7 +116,7 @@ class ChatClient(Service):
         now_seconds: Callable[[], float] = time.time,
     ) -> None:
         self.clock: IReactorTime = reactor
-        self.random = random
+        self.random, self.now_seconds = random, now_seconds
         self.where = find(reactor, where, host=host, path=path, trust_root=trust_root, client_certificate=client_certificate)
         self.state = State.STOPPED
         self.problem: Exception | None = None
@@ -125,20 +125,16 @@ class ChatClient(Service):
         self.rate: TokenBucket = TokenBucket(1, 0, reactor.seconds)
         self.rooms: dict[str, ClientRoom] = {}
         self.kept = Keeper(journal, queue, device, unique())
-        self._token = TokenSource(token, self.where.name)
-        self._guest_name = name
+        self._token, self._guest_name = TokenSource(token, self.where.name), name
         self._connect_seconds, self._flush_seconds, self._patience = connect_seconds, flush_seconds, patience
-        self.now_seconds = now_seconds
         self.new_key = KeyMaker(unique()[:24]).new_key
         self._sockets = SocketFactory(self.where, reactor)
-        self._backoff = Backoff(random, most=longest_wait)
-        self._pause = Pause(reactor)
+        self._backoff, self._pause = Backoff(random, most=longest_wait), Pause(reactor)
         self._connection: ClientConnection | None = None
         self._running: Deferred[None] | None = None
         self._stopping: Deferred[None] | None = None
         self._send_call: IDelayedCall | None = None
-        #: Rooms that may have something to join or to send: one of thousands must not look at all others for each message.
-        self._due: dict[str, None] = {}
+        self._due: dict[str, None] = {}  #: rooms that may have something to join or to send: not all of thousands at each message
         self._watchers: list[Callable[[ChatClient], object]] = []
         self._online_waiters: list[Deferred[None]] = []
 
@@ -337,8 +333,8 @@ class ChatClient(Service):
         """What is accepted and not settled, of all rooms."""
         return self.kept.outbox
 
-    def save_cursor(self, room: str, cursor: Cursor) -> None:
-        """Events up to there have been handled."""
+    def save_cursor(self, room: str, cursor: Cursor | None) -> None:
+        """Events up to there have been handled; None: the room was left."""
         if self.kept.has_journal:
             self.kept.move_cursor(room, cursor)
             self._write_soon()
@@ -354,9 +350,7 @@ class ChatClient(Service):
 
     def _forget_room(self, room: ClientRoom) -> None:
         self.rooms.pop(room.name, None)
-        if self.kept.has_journal:
-            self.kept.move_cursor(room.name, None)
-            self._write_soon()
+        self.save_cursor(room.name, None)
 
     def _send(self) -> None:
         self._send_call = None
@@ -367,11 +361,8 @@ class ChatClient(Service):
             self.log.error("{error}; nothing is sent until it can be", error=str(error))
             self._send_call = self.clock.callLater(1.0, self._send)
             return
-        connection = self._connection
-        if connection is None:
+        if (connection := self._connection) is None:
             return
-        names, self._due = self._due, {}
-        due = [self.rooms[name].subscription for name in names if name in self.rooms]
-        join_rooms(connection, due, lambda: connection is self._connection)
-        for subscription in due:
-            subscription.send_waiting()
+        due = [room.subscription for name in self._due if (room := self.rooms.get(name)) is not None]
+        self._due.clear()
+        join_and_send(connection, due, lambda: connection is self._connection)

@@ -20,7 +20,7 @@ from twisted_chat.errors import ChatError, CloseCode, Conflict, LimitReached, Re
 from twisted_chat.interfaces import Connection
 from twisted_chat.limits import Limits
 from twisted_chat.names import skeletons
-from twisted_chat.protocol.replies import ReadPush, TypingPush
+from twisted_chat.protocol.replies import ReadPush
 from twisted_chat.users import User
 
 #: Milliseconds.  A drained server is back, or its successor is, in a moment.
@@ -119,8 +119,8 @@ class ChatSession(Protocol):
     def see_read(self, push: ReadPush) -> None:
         """The user read on another device."""
 
-    def see_typing(self, push: TypingPush) -> None:
-        """Somebody else in a room is writing."""
+    def see_typing(self, push: bytes) -> None:
+        """Others in a room are writing: the JSON of a ``TypingPush``."""
 
     def send_waiting(self) -> None:
         """The server is about to end: submit now what waits for its rate."""
