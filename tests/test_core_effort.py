@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.chat import ALICE, ChatHarness, guest
 from tests.harness.counting import instructions
-from twisted_chat.core import ephemeral
+from twisted_chat.core import drain, ephemeral
 from twisted_chat.limits import RoomPolicy
 from twisted_chat.testing import UNBOUND
 
@@ -53,6 +53,24 @@ class EffortTests(SynchronousTestCase):
         costs = [instructions(lambda number=number: connect(number)) for number in range(300)]  # type: ignore[misc]
 
         self.assert_flat(costs[30], costs[299])
+
+    def test_a_server_that_ends(self) -> None:
+        """Connections are closed in slices, each told when to come back, and the end is told after the last of them."""
+        self.patch(drain, "CLOSED_IN_TURN", 2)
+        chat = ChatHarness(self, UNBOUND)
+        clients = [chat.json(guest(f"p{number}", number)) for number in range(5)]
+        chat.one_turn = True
+
+        ended = chat.core.drain.begin()
+        closed = [sum(client.closed is not None for client in clients)]
+        while closed[-1] < 5:
+            self.assertNoResult(ended)
+            chat.turn()
+            closed.append(sum(client.closed is not None for client in clients))
+
+        self.assertEqual(closed, [2, 4, 5])
+        self.successResultOf(ended)
+        self.assertEqual([len(client.take("bye")) for client in clients], [1] * 5)
 
     def test_a_key_more_in_an_ephemeral_room(self) -> None:
         """The oldest of the remembered keys is forgotten without a look through those that were forgotten before it."""

@@ -22,7 +22,7 @@ from twisted_chat.websocket.factory import ChatFactory
 PLAIN_BYTES = 3_000
 JSON_BYTES = 3_000
 #: Bytecode instructions for a close frame; making Autobahn's state takes 3,000.
-CLOSE_INSTRUCTIONS = 400
+CLOSE_INSTRUCTIONS = 500
 #: Python functions for a line that comes alone in its read.
 CALLS_FOR_ONE_LINE = 10.5
 
