@@ -52,14 +52,14 @@ class Writers:
     def _begin_round(self, room: Room, people: Mapping[str, Me]) -> None:
         self._rounds[room] = {}
         self._call_later(ROUND_SECONDS, lambda: self._end_round(room))
-        self._tell_some(_Frames(room.name, people), room.live_subscriptions())
+        self._tell_some(_Pushes(room.name, people), room.live_subscriptions())
 
     def _end_round(self, room: Room) -> None:
         people = self._rounds.pop(room)
         if people:
             self._begin_round(room, people)
 
-    def _tell_some(self, frames: _Frames, subscriptions: Sequence[Subscription]) -> None:
+    def _tell_some(self, frames: _Pushes, subscriptions: Sequence[Subscription]) -> None:
         for subscription in subscriptions[:TOLD_IN_TURN]:
             # It may have left, or fallen behind, since the first turn.
             if subscription.shard is not None and (push := frames.push_for(subscription.subscriber.user.id)) is not None:
@@ -68,7 +68,7 @@ class Writers:
             self._scheduler.at_next(partial(self._tell_some, frames, subscriptions[TOLD_IN_TURN:]))
 
 
-class _Frames:
+class _Pushes:
     """The push of one round: one for everybody, and another for each of those who write, who are not told of themselves."""
 
     def __init__(self, room: str, people: Mapping[str, Me]) -> None:
