@@ -173,4 +173,3 @@ class ReadTurns:
         while self._waiting and self._running < READS_AT_ONCE:
             room, after, answer = self._waiting.popleft()
             self._begin(room, after).chainDeferred(answer)
-

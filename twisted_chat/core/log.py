@@ -141,7 +141,9 @@ class RoomLog:
 
     __slots__ = ("_read", "_read_in_turn", "cache", "dropped", "durable", "epoch", "first", "head", "head_id", "name")
 
-    def __init__(self, record: RoomRecord, epoch: str, durable: bool, limits: Limits, read: ReadLog, read_in_turn: ReadLog | None = None) -> None:
+    def __init__(
+        self, record: RoomRecord, epoch: str, durable: bool, limits: Limits, read: ReadLog, read_in_turn: ReadLog | None = None
+    ) -> None:
         self.name = record.name
         self.epoch = epoch
         self.durable = durable

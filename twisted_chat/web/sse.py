@@ -198,20 +198,17 @@ class StreamSession(Session):
 
     __slots__ = ()
 
-    connection: StreamConnection
-
     def __init__(self, core: Chat, connection: StreamConnection, user: User, address: str) -> None:
         super().__init__(core, connection, user, address)
         connection.session = self
 
-    def begin(self, room: Room, position: int, recovered: bool | UnsetType, why: Unrecoverable | None) -> None:
+    def begin(
+        self, connection: StreamConnection, room: Room, position: int, recovered: bool | UnsetType, why: Unrecoverable | None
+    ) -> None:
         """Send the ``joined`` event, then the log after ``position``."""
-        connection = self.connection
         connection.write_first(named("joined", joined_reply(self, room, position + 1, recovered, why)))
         chunked = connection.chunked
-        broadcast = room.broadcast(
-            (EventStreamEncoding, chunked), lambda name: EventStreamEncoding(name, room.epoch, chunked)
-        )
+        broadcast = room.broadcast((EventStreamEncoding, chunked), lambda name: EventStreamEncoding(name, room.epoch, chunked))
         membership = Membership(room, broadcast, connection, self)
         self.enter_room(membership)
         membership.start(position)
@@ -276,7 +273,7 @@ async def stream(
 
     request.notifyFinish().addBoth(over)
     core.add_session(session)
-    session.begin(room, _position(room, since, after, tail, why), UNSET if since is None else why is None, why)
+    session.begin(connection, room, _position(room, since, after, tail, why), UNSET if since is None else why is None, why)
 
 
 def _position(room: Room, since: Cursor | None, after: int | None, tail: int | None, why: Unrecoverable | None) -> int:
