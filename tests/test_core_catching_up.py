@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.chat import ALICE, BOB, ChatHarness, JsonClient, MemoryConnection, guest
 from twisted_chat.core import catching_up
-from twisted_chat.core.catching_up import TURN_SECONDS
+from twisted_chat.core.catching_up import READS_AT_ONCE, TURN_SECONDS
 from twisted_chat.limits import RoomPolicy
 from twisted_chat.testing import UNBOUND
 
@@ -86,7 +86,7 @@ class TurnsTests(SynchronousTestCase):
         self.assertEqual(len(bob.take("live")), 1)
 
     def test_reads_of_the_store(self) -> None:
-        """Two reads at once, so that their answers do not come all in one turn; and all are answered."""
+        """Few reads at once, so that their answers do not come all in one turn; and all are answered."""
         chat = ChatHarness(self, UNBOUND)
         chat.json(ALICE, "lobby").say([{"type": "send", "room": "lobby", "text": "x"}] * 10)
         chat.core.rooms.find(ALICE, "lobby").clear_cache()
@@ -96,7 +96,7 @@ class TurnsTests(SynchronousTestCase):
         for client in clients:
             client.say({"type": "join", "room": "lobby", "tail": 9_999})
 
-        self.assertEqual(chat.store.waiting.count("read"), 2)
+        self.assertEqual(chat.store.waiting.count("read"), READS_AT_ONCE)
 
         while chat.store.held():
             chat.store.release()

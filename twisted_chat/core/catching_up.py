@@ -26,7 +26,7 @@ TURN_SECONDS = 0.01
 #: Events that may be missing from one that does not wait for its turn: a connection that was full for a moment, or joins at the head.
 NEAR_EVENTS = 64
 #: Reads of the store in progress for them; each answer is some milliseconds of work.
-READS_AT_ONCE = 2
+READS_AT_ONCE = 4
 
 
 class Reader:
