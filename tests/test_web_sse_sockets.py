@@ -53,7 +53,7 @@ class SocketTests(HttpCase):
         """An event is given to each socket directly, without the reactor."""
         wires = [self.open() for _ in range(20)]
         for wire in wires:
-            wire.taken()
+            self.assertTrue(wire.taken().startswith(b"HTTP/1.1 200 OK\r\n"))
             wire.socket.sends = 0
 
         self.say("hello")

@@ -108,6 +108,7 @@ class StreamConnection:
         self._transport = request.channel.transport
         self._output = open_output(self._transport)
         self.send: Callable[[bytes], int] = self._output.send
+        self._begun = False
         self._open = True
         self._gone = False
         request.registerProducer(self, True)
@@ -116,17 +117,11 @@ class StreamConnection:
     def unsent_bytes(self) -> int:
         return self._output.unsent() or 0
 
-    def write_first(self, data: bytes) -> None:
-        """Write the head, and the first bytes of the body."""
-        self._request.write(data)
-        self.chunked = bool(self._request.chunked)
-        if self._request.method == b"HEAD":
-            self.send = len  # the answer has no body
-        elif self._output.has_unsent():
-            self.buffer_rest(b"")
-
     def write(self, data: bytes) -> None:
         if not self._open:
+            return
+        if not self._begun:
+            self._write_first(data)
             return
         data = chunk(data) if self.chunked else data
         if self.congested:
@@ -188,6 +183,16 @@ class StreamConnection:
     def stopProducing(self) -> None:
         """The connection is ending; ``notifyFinish`` fires when it has ended."""
 
+    def _write_first(self, data: bytes) -> None:
+        """Write the head, and the first bytes of the body."""
+        self._begun = True
+        self._request.write(data)
+        self.chunked = bool(self._request.chunked)
+        if self._request.method == b"HEAD":
+            self.send = len  # the answer has no body
+        elif self._output.has_unsent():
+            self.buffer_rest(b"")
+
     def _end(self) -> None:
         self._open = False
         self._request.unregisterProducer()
@@ -206,7 +211,7 @@ class StreamSession(Session):
         self, connection: StreamConnection, room: Room, position: int, recovered: bool | UnsetType, why: Unrecoverable | None
     ) -> None:
         """Send the ``joined`` event, then the log after ``position``."""
-        connection.write_first(named("joined", joined_reply(self, room, position + 1, recovered, why)))
+        connection.write(named("joined", joined_reply(self, room, position + 1, recovered, why)))
         chunked = connection.chunked
         broadcast = room.broadcast((EventStreamEncoding, chunked), lambda name: EventStreamEncoding(name, room.epoch, chunked))
         membership = Membership(room, broadcast, connection, self)
