@@ -10,7 +10,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.chat import ALICE, BOB, CAROL, ChatHarness, Json, JsonClient, MemoryConnection, PlainClient
-from twisted_chat.core import broadcast, history, session, subscription
+from twisted_chat.core import broadcast, catching_up, history, subscription
 from twisted_chat.events import Event, Message
 from twisted_chat.limits import Limits, RoomPolicy
 from twisted_chat.protocol import encoders
@@ -20,7 +20,7 @@ SMALL = {
     broadcast: {"CATCH_UP_BYTES": 300, "SHARD_SUBSCRIBERS": 2},
     history: {"CATCH_UP_BYTES": 300, "CATCH_UP_EVENTS": 4},
     subscription: {"CATCH_UP_BYTES": 300, "CATCH_UP_EVENTS": 4},
-    session: {"FEED_BYTES": 600},
+    catching_up: {"FEED_BYTES": 600},
     encoders: {"BATCH_BYTES": 400},
 }
 

@@ -234,6 +234,44 @@ class ClosingTests(ProtocolTests):
         self.reactor.pump([1] * (CLOSE_SECONDS + 1))
         self.assertEqual(self.session.calls, ["congested", "lost"])
 
+    def test_unanswered_several(self) -> None:
+        """One timer ends each at its time, and not those that have answered."""
+        first, second, third = (Connection(self.reactor).open() for _ in range(3))
+        second.protocol.factory = third.protocol.factory = first.protocol.factory
+
+        first.link.close(1012, "restart")
+        self.reactor.advance(2)
+        second.link.close(1012, "restart")
+        third.link.close(1012, "restart")
+        third.deliver(client_frame(CLOSE, close_payload(1012)))
+        self.reactor.advance(CLOSE_SECONDS - 2)
+        self.reactor.advance(0)
+
+        self.assertEqual([each.session.calls[1:] for each in (first, second, third)], [["lost"], [], ["lost"]])
+
+        self.reactor.advance(2)
+        self.reactor.advance(0)
+
+        self.assertEqual(second.session.calls[1:], ["lost"])
+
+    def test_what_was_on_its_way(self) -> None:
+        """What the peer sent before it saw the close frame is passed over, in whatever pieces it comes, up to its answer."""
+        sent = client_frame(TEXT, b"hello") + client_frame(PING) + client_frame(BINARY, b"\x88" * 300)
+        for size in (1, 2, 7, 100, len(sent)):
+            connection = Connection(self.reactor).open()
+            connection.link.close(1012, "restart")
+
+            for start in range(0, len(sent), size):
+                connection.protocol.dataReceived(sent[start : start + size])
+            self.reactor.advance(0)
+
+            self.assertEqual((connection.session.messages, connection.session.calls), ([], ["congested"]))
+
+            connection.protocol.dataReceived(client_frame(CLOSE, close_payload(1012)))
+            self.reactor.advance(0)
+
+            self.assertEqual(connection.session.calls, ["congested", "lost"])
+
     def test_while_congested(self) -> None:
         """The close frame comes behind everything that waits, and closes when the peer has taken it and answered."""
         self.socket.room = 3

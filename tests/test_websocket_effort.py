@@ -12,14 +12,17 @@ from twisted.internet import tcp
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.chat import UNBOUND, ChatHarness, guest
+from tests.harness.counting import instructions
 from tests.harness.http_memory import KEY
-from tests.harness.ws_memory import TEXT, FakeSocket, client_frame, server_frames, use_clock
+from tests.harness.ws_memory import CLOSE, TEXT, FakeSocket, client_frame, server_frames, use_clock
 from twisted_chat.interfaces import Admission, Dialect, Handshake
 from twisted_chat.websocket.factory import ChatFactory
 
 #: Python's heap for a connection that says nothing: protocol, transport, session and cursor; bare Autobahn takes 9 kB.
 PLAIN_BYTES = 3_000
 JSON_BYTES = 3_000
+#: Bytecode instructions for a close frame; making Autobahn's state takes 3,000.
+CLOSE_INSTRUCTIONS = 500
 #: Python functions for a line that comes alone in its read.
 CALLS_FOR_ONE_LINE = 10.5
 
@@ -105,6 +108,17 @@ class EffortTests(SynchronousTestCase):
             self.chat.turn()
 
         self.assertEqual([member.transport.socket.sends for member in members], [20] * 5 + [1] + [20] * 4)
+
+    def test_closing(self) -> None:
+        """The server's close frame, and the peer's answer to it, need nothing of Autobahn's state."""
+        connection, answered = self.connect(1), self.connect(2)
+
+        cost = instructions(lambda: connection.close(1012, "restart"))
+        cost += instructions(lambda: answered.close(1012, "restart"))
+        answered.dataReceived(client_frame(CLOSE, b"\x03\xf4"))
+
+        self.assertLess(cost, 2 * CLOSE_INSTRUCTIONS)
+        self.assertFalse(connection._awake or answered._awake)
 
     def test_heap_of_idle_connections(self) -> None:
         self.assertLess(self.heap(Dialect.TEXT), PLAIN_BYTES)

@@ -184,7 +184,8 @@ class AutobahnTests(SynchronousTestCase):
         self.assertEqual(self.connection.no_delay, 1)
 
     def test_closing_timer(self) -> None:
-        """A call by the factory's ``_batched_timer``, cancelled when the connection is lost."""
+        """Where Autobahn is awake, a call by the factory's ``_batched_timer``, cancelled when the connection is lost."""
+        self.connection.deliver(client_frame(TEXT, b"x", fin=False))
         self.connection.link.close(1012, "restart")
 
         self.assertEqual(self.protocol.closeHandshakeTimeout, CLOSE_SECONDS)

@@ -65,6 +65,9 @@ class Limits(Struct, frozen=True, kw_only=True):
     stalled_seconds: float = 300.0
     #: The largest number of messages in one page of history.
     history: int = 200
+    #: The largest number of connections in a room up to which its members are told who is typing; 0: nobody is ever told.  Each second in
+    #: which somebody types costs one frame for each of them.
+    typing_members: int = 1_000
     #: A connection is closed after this number of refused commands in a row.  This ends clients that ignore errors.
     refusals: int = 50
     #: How many recent events each room keeps in memory, for readers that are a little behind: the largest number, and the largest size

@@ -8,6 +8,7 @@ In memory, without sockets and without waiting:
 * ``http_chat``: a test case with all of HTTP before a chat, on ``http_memory``; for ``test_web_*``
 * ``ws_memory``: frames, and a WebSocket on Twisted's real transport over a socket that is an object; for ``test_websocket_*``
 * ``sqlite_files``: a database file, and stores on it; for ``test_stores_sqlite*``
+* ``counting``: how many instructions something takes; for tests that a cost does not grow with what there is
 * ``hiding``: attributes of Twisted that are missing for the server; for ``test_internals_*``
 * ``twisted_chat.testing.MemoryChat``: the whole server and the public client, with faults; for ``test_client_*``
 

@@ -34,8 +34,8 @@ _decode_failed = msgspec.json.Decoder(_Failed).decode
 _decode_joined = msgspec.json.Decoder(Joined).decode
 
 
-def join_rooms(connection: ClientConnection, rooms: Sequence[RoomSubscription], is_current: Callable[[], bool]) -> None:
-    """Join those of the rooms that are not joined; each is told what the server answers.
+def join_and_send(connection: ClientConnection, rooms: Sequence[RoomSubscription], is_current: Callable[[], bool]) -> None:
+    """Join those of the rooms that are not joined, each of which is told what the server answers; the others send what waits.
 
     :param is_current: whether the connection is still the client's.
     """
@@ -43,6 +43,8 @@ def join_rooms(connection: ClientConnection, rooms: Sequence[RoomSubscription], 
     most = min(connection.welcome.limits.rooms, ROOMS_IN_JOIN)
     for start in range(0, len(wanted), most):
         _join_group(connection, wanted[start : start + most], is_current)
+    for room in rooms:
+        room.send_waiting()
 
 
 def _join_group(connection: ClientConnection, rooms: list[RoomSubscription], is_current: Callable[[], bool]) -> None:

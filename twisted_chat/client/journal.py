@@ -28,7 +28,8 @@ from twisted_chat.client.outbox import Post
 from twisted_chat.events import Cursor
 from twisted_chat.protocol.commands import Delete, Edit, React, Send, Topic
 
-#: Bytes that the file may grow beyond what it needs before it is written anew.
+#: Bytes that the file may grow beyond what it needs before it is written anew; once more for each so many that it needs, which keeps
+#: the cost of an entry constant: without that, 100,000 messages that wait made 4,700 bytes written for each further one.
 SLACK_BYTES = 262_144
 
 
@@ -113,7 +114,7 @@ class Journal:
         if self._file is None:
             return
         try:
-            if self._size > self._needed + SLACK_BYTES:
+            if self._size > self._needed + SLACK_BYTES * (1 + self._needed // max(1, SLACK_BYTES)):
                 self._write_anew()
             elif self._unsynced:
                 os.fsync(self._file.fileno())

@@ -51,8 +51,8 @@ class Outlet(Protocol):
     def save_cursor(self, room: str, cursor: Cursor) -> None:
         """Events up to there have been handled."""
 
-    def send_soon(self) -> None:
-        """At the end of this turn: put on disk what was accepted, join, send."""
+    def send_soon(self, room: str) -> None:
+        """At the end of this turn: put on disk what was accepted, join that room, send what it has."""
 
 
 class Sender:
@@ -91,7 +91,7 @@ class Sender:
             outlet.kept.accept(pending)
         except ClientError as problem:
             return fail(problem)
-        outlet.send_soon()
+        outlet.send_soon(self._room)
         assert pending.result is not None
         return pending.result
 
@@ -128,7 +128,7 @@ class Sender:
             return
         if len(group[0].wire) + 32 > limits.frame:
             self._refuse(group[0], TooBig(f"text: with all around it, a message may have {limits.frame} bytes"))
-            outlet.send_soon()
+            outlet.send_soon(self._room)
             return
         if allowed == 0:
             self._wait(outlet.rate.wait())
@@ -179,7 +179,7 @@ class Sender:
         elif committed:
             self._pace.kept()
             self._backoff.reset()
-        self._outlet.send_soon()
+        self._outlet.send_soon(self._room)
 
     def _settle(self, pending: Pending, event: AnyEvent) -> None:
         if self._outlet.kept.settle(pending) and pending.result is not None:
@@ -199,7 +199,7 @@ class Sender:
 
     def _wait_over(self) -> None:
         self._later = None
-        self._outlet.send_soon()
+        self._outlet.send_soon(self._room)
 
 
 class _GroupAnswers:

@@ -30,7 +30,7 @@ from twisted.logger import Logger
 from twisted_chat.client.address import find
 from twisted_chat.client.connection import CONNECT_SECONDS, PATIENCE, AnyEvent, ClientConnection
 from twisted_chat.client.errors import ClientEnded, ClientError, ClientStopped, ConnectionProblem
-from twisted_chat.client.joining import join_rooms
+from twisted_chat.client.joining import join_and_send
 from twisted_chat.client.keeping import Keeper
 from twisted_chat.client.outbox import KeyMaker, Outbox, rate_of
 from twisted_chat.client.reconnect import LONGEST_SECONDS, Backoff, Pause, Token, TokenSource
@@ -116,7 +116,7 @@ class ChatClient(Service):
         now_seconds: Callable[[], float] = time.time,
     ) -> None:
         self.clock: IReactorTime = reactor
-        self.random = random
+        self.random, self.now_seconds = random, now_seconds
         self.where = find(reactor, where, host=host, path=path, trust_root=trust_root, client_certificate=client_certificate)
         self.state = State.STOPPED
         self.problem: Exception | None = None
@@ -125,18 +125,16 @@ class ChatClient(Service):
         self.rate: TokenBucket = TokenBucket(1, 0, reactor.seconds)
         self.rooms: dict[str, ClientRoom] = {}
         self.kept = Keeper(journal, queue, device, unique())
-        self._token = TokenSource(token, self.where.name)
-        self._guest_name = name
+        self._token, self._guest_name = TokenSource(token, self.where.name), name
         self._connect_seconds, self._flush_seconds, self._patience = connect_seconds, flush_seconds, patience
-        self.now_seconds = now_seconds
         self.new_key = KeyMaker(unique()[:24]).new_key
         self._sockets = SocketFactory(self.where, reactor)
-        self._backoff = Backoff(random, most=longest_wait)
-        self._pause = Pause(reactor)
+        self._backoff, self._pause = Backoff(random, most=longest_wait), Pause(reactor)
         self._connection: ClientConnection | None = None
         self._running: Deferred[None] | None = None
         self._stopping: Deferred[None] | None = None
         self._send_call: IDelayedCall | None = None
+        self._due: dict[str, None] = {}  #: rooms that may have something to join or to send: not all of thousands at each message
         self._watchers: list[Callable[[ChatClient], object]] = []
         self._online_waiters: list[Deferred[None]] = []
 
@@ -155,7 +153,7 @@ class ChatClient(Service):
             self.kept.open()
             cursor = since or self.kept.cursor(name)
             room = self.rooms[name] = ClientRoom(self, name, history, presence, cursor, self._forget_room)
-            self.send_soon()
+            self.send_soon(name)
         return room
 
     def watch(self, watcher: Callable[[ChatClient], object]) -> None:
@@ -283,7 +281,8 @@ class ChatClient(Service):
         waiters, self._online_waiters = self._online_waiters, []
         for waiter in waiters:
             waiter.callback(None)
-        self.send_soon()
+        self._due = dict.fromkeys(self.rooms)
+        self._write_soon()
 
     def _set_state(self, state: State, problem: Exception | None) -> None:
         self.problem = problem
@@ -334,22 +333,24 @@ class ChatClient(Service):
         """What is accepted and not settled, of all rooms."""
         return self.kept.outbox
 
-    def save_cursor(self, room: str, cursor: Cursor) -> None:
-        """Events up to there have been handled."""
+    def save_cursor(self, room: str, cursor: Cursor | None) -> None:
+        """Events up to there have been handled; None: the room was left."""
         if self.kept.has_journal:
             self.kept.move_cursor(room, cursor)
-            self.send_soon()
+            self._write_soon()
 
-    def send_soon(self) -> None:
-        """At the end of this turn: put on disk what was accepted, join, send."""
+    def send_soon(self, room: str) -> None:
+        """At the end of this turn: put on disk what was accepted, join that room, send what it has."""
+        self._due[room] = None
+        self._write_soon()
+
+    def _write_soon(self) -> None:
         if self._send_call is None and self.kept.usable:
             self._send_call = self.clock.callLater(0, self._send)
 
     def _forget_room(self, room: ClientRoom) -> None:
         self.rooms.pop(room.name, None)
-        if self.kept.has_journal:
-            self.kept.move_cursor(room.name, None)
-            self.send_soon()
+        self.save_cursor(room.name, None)
 
     def _send(self) -> None:
         self._send_call = None
@@ -360,9 +361,8 @@ class ChatClient(Service):
             self.log.error("{error}; nothing is sent until it can be", error=str(error))
             self._send_call = self.clock.callLater(1.0, self._send)
             return
-        connection = self._connection
-        if connection is None:
+        if (connection := self._connection) is None:
             return
-        join_rooms(connection, [room.subscription for room in self.rooms.values()], lambda: connection is self._connection)
-        for room in list(self.rooms.values()):
-            room.subscription.send_waiting()
+        due = [room.subscription for name in self._due if (room := self.rooms.get(name)) is not None]
+        self._due.clear()
+        join_and_send(connection, due, lambda: connection is self._connection)

@@ -176,7 +176,7 @@ class RoomSubscription:
             waiter.callback(None)
         self.sender.connected(connection)
         self.requests.connected(connection)
-        self._outlet.send_soon()
+        self._outlet.send_soon(self.name)
 
     def join_refused(self, error: ChatError) -> None:
         """The server refused the join."""
@@ -247,7 +247,7 @@ class RoomSubscription:
         self.state = RoomState.OUT
         self.requests.disconnected()
         self.sender.left()
-        self._outlet.send_soon()
+        self._outlet.send_soon(self.name)
 
     def _save(self, cursor: Cursor) -> None:
         self._outlet.save_cursor(self.name, cursor)

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted_chat.bus import Bus
 from twisted_chat.core.announcer import Announcer
 from twisted_chat.core.broadcast import FanOut
+from twisted_chat.core.catching_up import CatchUp, ReadTurns
 from twisted_chat.core.commit import AppendRequest, GroupCommit
 from twisted_chat.core.configuration import Configuration
 from twisted_chat.core.connections import ChatSession, Sessions
@@ -34,6 +35,7 @@ from twisted_chat.core.retention import Retention
 from twisted_chat.core.room import Room
 from twisted_chat.core.rooms import Rooms
 from twisted_chat.core.scheduler import CallLater, Scheduler, TimingWheel
+from twisted_chat.core.writing import Writers
 from twisted_chat.errors import ChatError, Unauthenticated
 from twisted_chat.events import Cursor, Event, NewEvent, NewMessage
 from twisted_chat.interfaces import (
@@ -134,19 +136,22 @@ class Chat:
         self.scheduler = Scheduler(self.call_later)
         self.timers = TimingWheel(self.call_later)
         self._fan_out = FanOut(self.scheduler)
+        self.catching_up = CatchUp(self.scheduler, self.now)
         self.rates = SendRates(self.configuration, self.now)
         self.history = History(store, self.configuration)
+        self._read_turns = ReadTurns(self.history.read_for_catch_up, self.scheduler)
         self.permissions = Permissions(self.configuration, self.now)
         self.sessions = Sessions()
         self.rooms = Rooms(opened.rooms, self.configuration, self.permissions, self._make_room, self.now)
-        self.notices = Notices(bus or LocalBus(), store, self.rooms, self.sessions, self.now, run_id)
+        writers = Writers(self.configuration, self.scheduler, self.call_later)
+        self.notices = Notices(bus or LocalBus(), store, self.rooms, self.sessions, writers, self.now, run_id)
         self.announcer = Announcer(self.scheduler, self.call_later)
         self.commits = GroupCommit(store, self.announcer, self.scheduler, self.configuration, self.now)
         self.retention = Retention(
             store, self.rooms, self.configuration, self.announcer.take_grown, now_seconds, self.scheduler.at_next
         )
         self.followers = Followers(self.history, store, self.call_later)
-        self.drain = Drain(self.sessions, self.commits, self._fan_out, self.timers, random, self._stop_following)
+        self.drain = Drain(self.sessions, self.commits, self._fan_out, self.timers, random, self.scheduler, self._stop_following)
         self._each_minute: list[Callable[[], None]] = []
         self._stop_news: Callable[[], None] = lambda: None
         self._ephemeral = EphemeralLog(self.scheduler, lambda: int(now_seconds() * 1000), run_id, self.now)
@@ -296,7 +301,7 @@ class Chat:
     def _make_room(self, record: RoomRecord) -> Room:
         policy = self.configuration.policy(record.name)
         epoch = self.epoch if policy.durable else self._ephemeral_epoch
-        log = RoomLog(record, epoch, policy.durable, self.limits, self.history.read_for_catch_up)
+        log = RoomLog(record, epoch, policy.durable, self.limits, self.history.read_for_catch_up, self._read_turns.read)
         return Room(record, log, policy, PresenceList(record.name, self.scheduler, self.timers), self._fan_out)
 
 

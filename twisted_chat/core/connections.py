@@ -20,7 +20,7 @@ from twisted_chat.errors import ChatError, CloseCode, Conflict, LimitReached, Re
 from twisted_chat.interfaces import Connection
 from twisted_chat.limits import Limits
 from twisted_chat.names import skeletons
-from twisted_chat.protocol.replies import ReadPush, TypingPush
+from twisted_chat.protocol.replies import ReadPush
 from twisted_chat.users import User
 
 #: Milliseconds.  A drained server is back, or its successor is, in a moment.
@@ -119,8 +119,8 @@ class ChatSession(Protocol):
     def see_read(self, push: ReadPush) -> None:
         """The user read on another device."""
 
-    def see_typing(self, push: TypingPush) -> None:
-        """Somebody else in a room is writing."""
+    def see_typing(self, push: bytes) -> None:
+        """Others in a room are writing: the JSON of a ``TypingPush``."""
 
     def send_waiting(self) -> None:
         """The server is about to end: submit now what waits for its rate."""
@@ -141,14 +141,59 @@ class ChatSession(Protocol):
         """Write the answers collected."""
 
 
+class Look:
+    """Who has a name of one look: the very same name, or names that look alike.
+
+    However many they are, asking whether somebody new may have a name takes the same time.
+
+    :ivar names: how each user writes it, by id.
+    """
+
+    __slots__ = ("_guests", "names")
+
+    def __init__(self) -> None:
+        self.names: dict[str, str] = {}
+        #: How many guests write it in each way.
+        self._guests: dict[str, int] = {}
+
+    def add(self, user: str, name: str) -> None:
+        """The user of that id has the name."""
+        self.discard(user)
+        self.names[user] = name
+        if _is_guest(user):
+            self._guests[name] = self._guests.get(name, 0) + 1
+
+    def discard(self, user: str) -> None:
+        """The user of that id has it no more."""
+        name = self.names.pop(user, None)
+        if name is None or not _is_guest(user):
+            return
+        if self._guests[name] > 1:
+            self._guests[name] -= 1
+        else:
+            del self._guests[name]
+
+    def is_taken(self, user: str, name: str) -> bool:
+        """Whether anybody but that user has it, guests who write it in the same way apart."""
+        others = len(self.names) - self._guests.get(name, 0)
+        own = self.names.get(user)
+        if own is not None and (own != name or not _is_guest(user)):
+            others -= 1
+        return others > 0
+
+
+def _is_guest(user: str) -> bool:
+    return user.startswith("g")
+
+
 class Sessions:
     """The open sessions by user, and the names that are taken."""
 
     def __init__(self) -> None:
         self._sessions: set[ChatSession] = set()
         self._by_user: dict[str, set[ChatSession]] = {}
-        #: The look-alike form of each name in use -> the users who have it, and how each writes it.
-        self._names: dict[str, dict[str, str]] = {}
+        #: The look-alike form of each name in use -> who has it.
+        self._names: dict[str, Look] = {}
         #: The look-alike form of each reserved name -> the user to whom it belongs.
         self._reserved: dict[str, str] = {}
 
@@ -235,15 +280,18 @@ class Sessions:
         for look in skeletons(user.name):
             if self._reserved.get(look, user.id) != user.id:
                 raise Conflict(f"name: {user.name} looks like the name of somebody else")
-            for other, name in self._names.get(look, {}).items():
-                if other != user.id and (name != user.name or not other.startswith("g")):
-                    raise Conflict(f"name: {user.name} looks like the name of somebody else")
+            holders = self._names.get(look)
+            if holders is not None and holders.is_taken(user.id, user.name):
+                raise Conflict(f"name: {user.name} looks like the name of somebody else")
 
     def _enter(self, session: ChatSession) -> None:
         user = session.user
         self._by_user.setdefault(user.id, set()).add(session)
         for look in skeletons(user.name):
-            self._names.setdefault(look, {})[user.id] = user.name
+            holders = self._names.get(look)
+            if holders is None:
+                holders = self._names[look] = Look()
+            holders.add(user.id, user.name)
 
     def _leave(self, session: ChatSession) -> None:
         user = session.user
@@ -254,7 +302,9 @@ class Sessions:
         for look in skeletons(user.name):
             if any(look in skeletons(other.user.name) for other in sessions):
                 continue
-            names = self._names.get(look, {})
-            names.pop(user.id, None)
-            if not names:
-                self._names.pop(look, None)
+            holders = self._names.get(look)
+            if holders is None:
+                continue
+            holders.discard(user.id)
+            if not holders.names:
+                del self._names[look]

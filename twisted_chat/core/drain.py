@@ -8,10 +8,12 @@ from twisted.internet.defer import Deferred
 
 from twisted_chat.core.broadcast import FanOut
 from twisted_chat.core.commit import GroupCommit
-from twisted_chat.core.connections import Sessions
-from twisted_chat.core.scheduler import TimingWheel
+from twisted_chat.core.connections import ChatSession, Sessions
+from twisted_chat.core.scheduler import Scheduler, TimingWheel
 from twisted_chat.errors import CloseCode, Restarting
 
+#: Sessions that are closed in one turn of the reactor: some ten milliseconds, so that sockets are read and ended meanwhile.
+CLOSED_IN_TURN = 200
 #: Seconds over which clients are asked to come back after a restart, at least; and the rate that the spread aims at.
 RETURN_SECONDS = 10.0
 RETURNS_PER_SECOND = 200.0
@@ -32,6 +34,7 @@ class Drain:
         fan_out: FanOut,
         timers: TimingWheel,
         random: Callable[[], float],
+        scheduler: Scheduler,
         stop_following: Callable[[], Deferred[None]],
     ) -> None:
         self.began = False
@@ -40,6 +43,7 @@ class Drain:
         self._fan_out = fan_out
         self._timers = timers
         self._random = random
+        self._scheduler = scheduler
         self._stop_following = stop_following
 
     def check(self) -> None:
@@ -56,9 +60,21 @@ class Drain:
 
     def _close_all(self) -> Deferred[None]:
         self._fan_out.finish()
-        for session in self._sessions:
+        closed: Deferred[None] = Deferred()
+        self._close_some(list(self._sessions), closed)
+        return closed.addCallback(lambda _: self._end())
+
+    def _close_some(self, sessions: list[ChatSession], closed: Deferred[None]) -> None:
+        for session in sessions[:CLOSED_IN_TURN]:
             session.bye(CloseCode.RESTART, "restart", retry=True, retry_after_ms=self._return_ms())
             session.close(CloseCode.SERVICE_RESTART, "restart")
+        del sessions[:CLOSED_IN_TURN]
+        if sessions:
+            self._scheduler.at_next(lambda: self._close_some(sessions, closed))
+        else:
+            closed.callback(None)
+
+    def _end(self) -> Deferred[None]:
         self._timers.stop()
         return self._stop_following()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 from twisted.logger import Logger
@@ -32,7 +33,8 @@ class EphemeralLog:
         self._run_id = run_id
         self._batches = 0
         self._waiting: dict[Room, list[AppendRequest]] = {}
-        self._keys: dict[tuple[str, str, str], Event] = {}
+        #: Not a plain dictionary, which looks at the places of all that were deleted to find its oldest entry.
+        self._keys: OrderedDict[tuple[str, str, str], Event] = OrderedDict()
 
     def submit(self, request: AppendRequest) -> None:
         """Announce it at the end of this turn."""
@@ -99,5 +101,5 @@ class EphemeralLog:
         if key is not None:
             self._keys[(room.name, new_event.by.id, key)] = event
             if len(self._keys) > REMEMBERED_KEYS:
-                del self._keys[next(iter(self._keys))]
+                self._keys.popitem(last=False)
         return Appended(event)

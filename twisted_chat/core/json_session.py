@@ -57,7 +57,6 @@ from twisted_chat.protocol.replies import (
     ReadPush,
     RoomBrief,
     RoomsOk,
-    TypingPush,
 )
 
 #: Rooms in one join that count as one query: the bound of 128 rooms fits easily into the burst.
@@ -260,9 +259,9 @@ class JsonSession(AnsweringSession):
         if not self.connection.congested:
             self.push(push)
 
-    def see_typing(self, push: TypingPush) -> None:
+    def see_typing(self, push: bytes) -> None:
         if self.greeting.state is GreetingState.WELCOMED and not self.connection.congested:
-            self.push(push)
+            self.reply(push)
 
     def see_read(self, push: ReadPush) -> None:
         if self.greeting.state is GreetingState.WELCOMED:

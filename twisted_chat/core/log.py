@@ -139,9 +139,11 @@ class RoomLog:
     :ivar dropped: deliveries that were lost because a reader of an ephemeral room was slow.
     """
 
-    __slots__ = ("_read", "cache", "dropped", "durable", "epoch", "first", "head", "head_id", "name")
+    __slots__ = ("_read", "_read_in_turn", "cache", "dropped", "durable", "epoch", "first", "head", "head_id", "name")
 
-    def __init__(self, record: RoomRecord, epoch: str, durable: bool, limits: Limits, read: ReadLog) -> None:
+    def __init__(
+        self, record: RoomRecord, epoch: str, durable: bool, limits: Limits, read: ReadLog, read_in_turn: ReadLog | None = None
+    ) -> None:
         self.name = record.name
         self.epoch = epoch
         self.durable = durable
@@ -151,6 +153,7 @@ class RoomLog:
         self.cache = EventCache(record.head, limits.recent_events, limits.recent_bytes)
         self.dropped = 0
         self._read = read
+        self._read_in_turn = read_in_turn or read
 
     def append(self, events: Sequence[Event]) -> None:
         """Add the next events; an ``AssertionError`` if the numbers do not go on from the head."""
@@ -168,6 +171,10 @@ class RoomLog:
     def read(self, after: int) -> Deferred[list[Event]]:
         """Events after that number from the store, oldest first; as many as one read gives."""
         return self._read(self.name, after)
+
+    def read_in_turn(self, after: int) -> Deferred[list[Event]]:
+        """The same for readers that are behind, who take turns."""
+        return self._read_in_turn(self.name, after)
 
 
 def weigh(event: Event) -> int:

@@ -18,8 +18,9 @@ from twisted_chat.bus import Bus, BusMessage, PresenceChanged, ReadMarkMoved, Ty
 from twisted_chat.core.connections import ChatSession, Sessions
 from twisted_chat.core.room import Room
 from twisted_chat.core.rooms import Rooms
+from twisted_chat.core.writing import Writers
 from twisted_chat.interfaces import LogStore
-from twisted_chat.protocol.replies import Me, ReadPush, TypingPush
+from twisted_chat.protocol.replies import Me, ReadPush
 from twisted_chat.users import User
 
 #: Seconds between two ``typing`` of one user in one room that are passed on.
@@ -52,12 +53,20 @@ class Notices:
     log = Logger()
 
     def __init__(
-        self, bus: Bus, store: LogStore, rooms: Rooms, sessions: Sessions, now: Callable[[], float], run_id: str
+        self,
+        bus: Bus,
+        store: LogStore,
+        rooms: Rooms,
+        sessions: Sessions,
+        writers: Writers,
+        now: Callable[[], float],
+        run_id: str,
     ) -> None:
         self._bus = bus
         self._store = store
         self._rooms = rooms
         self._sessions = sessions
+        self._writers = writers
         self._now = now
         self._run_id = run_id
         #: When each user was last reported to be writing in a room.
@@ -131,8 +140,4 @@ class Notices:
         room = self._rooms.in_memory(message.room)
         if room is None:
             return
-        push = TypingPush(room=room.name, by=Me(id=message.user, name=message.name, guest=message.guest))
-        for subscription in room.live_subscriptions():
-            session = subscription.subscriber
-            if session.user.id != message.user:
-                session.see_typing(push)
+        self._writers.noticed(room, Me(id=message.user, name=message.name, guest=message.guest))

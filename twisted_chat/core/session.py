@@ -13,17 +13,15 @@ from math import ceil
 from twisted.logger import Logger
 
 from twisted_chat.core.broadcast import Broadcast
+from twisted_chat.core.catching_up import Reader
 from twisted_chat.core.chat import Chat
 from twisted_chat.core.ratelimit import ConnectionRate
 from twisted_chat.core.room import Room
-from twisted_chat.core.subscription import Subscription, SubscriptionState
+from twisted_chat.core.subscription import Subscription
 from twisted_chat.errors import ChatError, CloseCode, TokenExpired
 from twisted_chat.interfaces import Connection
-from twisted_chat.protocol.replies import PresencePush, ReadPush, TypingPush
+from twisted_chat.protocol.replies import PresencePush, ReadPush
 from twisted_chat.users import User
-
-#: Bytes given to one connection that catches up before the others have their turn.
-FEED_BYTES = 262_144
 
 
 class SessionState(Enum):
@@ -44,7 +42,7 @@ class Membership(Subscription):
         self.room = room
 
 
-class Session:
+class Session(Reader):
     """What all dialects share.  Subclasses say how commands arrive and answers leave.
 
     :ivar memberships: the rooms that the connection is in, by name.
@@ -58,13 +56,11 @@ class Session:
 
     __slots__ = (
         "_congested_at",
-        "_feeding",
         "_pinged_at",
         "_rate",
         "_timer_slot",
         "address",
         "author",
-        "connection",
         "core",
         "heard_at",
         "memberships",
@@ -73,6 +69,7 @@ class Session:
     )
 
     def __init__(self, core: Chat, connection: Connection, user: User, address: str) -> None:
+        super().__init__()
         self.core = core
         self.connection = connection
         self.become(user)
@@ -82,7 +79,6 @@ class Session:
         self.heard_at = core.timers.tick
         self._rate: ConnectionRate | None = None
         self._congested_at: int | None = None
-        self._feeding = False
         #: The tick of the last ping; not after ``heard_at``: nothing is asked that has not been answered.
         self._pinged_at = 0
         self._timer_slot = -1
@@ -124,6 +120,7 @@ class Session:
         if self.state is SessionState.LOST:
             return
         self.state = SessionState.LOST
+        self.behind = None
         for room in list(self.memberships):
             self.leave_room(room)
         self.core.sessions.remove(self)
@@ -132,34 +129,18 @@ class Session:
 
     # Reading the logs
 
+    @property
+    def takes_events(self) -> bool:
+        return self.state is SessionState.OPEN and not self.connection.congested
+
     def feed(self) -> None:
         """Give every subscription that is behind its next part, in turns, until all are at the head or the connection is full."""
-        self._feeding = False
-        given = 0
-        while self.state is SessionState.OPEN and not self.connection.congested:
-            behind = [each for each in self.memberships.values() if each.state is SubscriptionState.BEHIND]
-            if not behind:
-                break
-            if given >= FEED_BYTES:
-                self.feed_soon()
-                return
-            for membership in behind:
-                if membership.state is SubscriptionState.BEHIND and not self.connection.congested:
-                    given += membership.feed()
-        # That a subscription is live must be said before the next event is written to it directly.
-        self.flush()
+        self.core.catching_up.feed(self)
 
     def feed_soon(self) -> None:
         """Feed in the next turn."""
-        if not self._feeding and self.state is SessionState.OPEN:
-            self._feeding = True
-            self.core.scheduler.at_next(self.feed)
-
-    def caught_up(self, subscription: Subscription) -> None:
-        """That subscription is live."""
-
-    def missed(self, subscription: Subscription, count: int) -> None:
-        """Events are gone that this subscription has not delivered."""
+        if self.state is SessionState.OPEN:
+            self.core.catching_up.later(self)
 
     def read_failed(self, subscription: Subscription, reason: object) -> None:
         """The log could not be read: try again in a second; the position is where it was."""
@@ -190,8 +171,8 @@ class Session:
     def presence_changed(self, push: PresencePush) -> None:
         """Somebody entered or left a room."""
 
-    def see_typing(self, push: TypingPush) -> None:
-        """Somebody else in a room is writing."""
+    def see_typing(self, push: bytes) -> None:
+        """Others in a room are writing: the JSON of a ``TypingPush``."""
 
     def see_read(self, push: ReadPush) -> None:
         """The user read on another device."""
@@ -262,9 +243,6 @@ class Session:
                 # Also one that reads the store: nothing may follow a close frame.
                 membership.close()
             self.connection.close(code, reason)
-
-    def flush(self) -> None:
-        """Write the answers collected; a dialect without answers has none."""
 
 
 def _drop(session: Session, code: CloseCode, reason: str) -> int:

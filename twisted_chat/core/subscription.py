@@ -20,7 +20,6 @@ from twisted_chat.core.log import RoomLog
 from twisted_chat.events import Event
 from twisted_chat.interfaces import Connection, Send
 from twisted_chat.protocol.encoders import Encoding
-from twisted_chat.protocol.replies import TypingPush
 from twisted_chat.users import User
 
 #: Bytes that a subscription that catches up is given in one write; bounds what a connection holds beside its cursor.
@@ -82,8 +81,11 @@ class Subscriber(Protocol):
 
     user: User
 
-    def see_typing(self, push: TypingPush) -> None:
-        """Somebody else in the room is writing."""
+    def see_typing(self, push: bytes) -> None:
+        """Others in the room are writing: the JSON of a ``TypingPush``."""
+
+    def fell_behind(self, subscription: Subscription) -> None:
+        """The subscription is BEHIND from now on: feed it when the connection takes bytes."""
 
     def caught_up(self, subscription: Subscription) -> None:
         """The subscription is live."""
@@ -185,6 +187,8 @@ class Subscription:
         if following is None:
             raise AssertionError(f"{event} while {self.state.name}")
         self.state = following
+        if following is SubscriptionState.BEHIND:
+            self.subscriber.fell_behind(self)
 
     def _feed_from_store(self) -> int:
         log = self.log
@@ -196,7 +200,7 @@ class Subscription:
             self.subscriber.missed(self, gap)
             return 0
         self._change("store_read_began")
-        log.read(self.position).addCallbacks(self._store_answered, self._store_failed)
+        log.read_in_turn(self.position).addCallbacks(self._store_answered, self._store_failed)
         return 0
 
     def _store_answered(self, events: list[Event]) -> None:

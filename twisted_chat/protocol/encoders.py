@@ -35,8 +35,8 @@ class Encoding(Protocol):
         """
 
 
-class _Frames:
-    """Items that are whole frames already."""
+class WholeItems:
+    """Items that go on the wire as they are: whole frames, or whole chunks."""
 
     def join(self, items: Sequence[bytes]) -> bytes:
         return b"".join(items)
@@ -50,7 +50,7 @@ class _Frames:
         return len(items), b""
 
 
-class TextEncoding(_Frames):
+class TextEncoding(WholeItems):
     """``chat.v1.text``: the bare text, or the bare bytes; nothing else is ever seen."""
 
     def __init__(self, room: str, framing: Framing = BARE) -> None:
@@ -82,7 +82,7 @@ class NamedTextEncoding(TextEncoding):
         ]
 
 
-class JsonEncoding(_Frames):
+class JsonEncoding(WholeItems):
     """``chat.v1.json``: one object a frame."""
 
     def __init__(self, room: str, framing: Framing = BARE) -> None:

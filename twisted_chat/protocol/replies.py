@@ -199,10 +199,15 @@ class GapPush(Struct, frozen=True, kw_only=True, tag="gap", tag_field="type"):
 
 
 class TypingPush(Struct, frozen=True, kw_only=True, tag="typing", tag_field="type"):
-    """A user is typing."""
+    """Others are typing.
+
+    :ivar by: who began last.
+    :ivar people: all of them, ``by`` included, if they are several; older servers leave it out.
+    """
 
     room: str
     by: Me
+    people: tuple[Me, ...] | UnsetType = UNSET
 
 
 class ReadPush(Struct, frozen=True, kw_only=True, tag="read", tag_field="type"):
