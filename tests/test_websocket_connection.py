@@ -267,10 +267,24 @@ class ClosingTests(ProtocolTests):
 
             self.assertEqual((connection.session.messages, connection.session.calls), ([], ["congested"]))
 
-            connection.protocol.dataReceived(client_frame(CLOSE, close_payload(1012)))
-            self.reactor.advance(0)
+            connection.deliver(client_frame(CLOSE, close_payload(1012)))
 
             self.assertEqual(connection.session.calls, ["congested", "lost"])
+
+    def test_in_order(self) -> None:
+        """After both close frames the connection ends without a reset, which could take ours from the peer before it is read."""
+        for frames in (
+            client_frame(CLOSE, close_payload(1000)),
+            client_frame(CLOSE, b"x"),
+            client_frame(CLOSE, close_payload(999)),
+        ):
+            connection = Connection(self.reactor).open()
+            resets: list[None] = []
+            self.patch(connection.transport, "abortConnection", lambda resets=resets: resets.append(None))
+
+            self.assertEqual(server_frames(connection.deliver(frames))[0][0], CLOSE)
+
+            self.assertEqual((resets, connection.session.calls), ([], ["congested", "lost"]))
 
     def test_while_congested(self) -> None:
         """The close frame comes behind everything that waits, and closes when the peer has taken it and answered."""

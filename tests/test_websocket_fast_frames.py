@@ -74,6 +74,10 @@ class Plain(WebSocketServerProtocol):
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         self.messages.append((isBinary, payload))
 
+    def dropConnection(self, abort: bool = False) -> None:
+        """The one intended difference: after both close frames we end the connection without a reset."""
+        super().dropConnection(abort=abort and not self.wasClean)
+
 
 Seen = tuple[list[tuple[bool, bytes]], bytes, int, str]
 

@@ -46,6 +46,8 @@ PROTOCOL = {
     "onPing": "replaced: pings are counted, and answered together",
     "onPong": "replaced: pongs are counted",
     "sendCloseFrame": "sends any code (sendClose refuses ours) and changes the state; extended to tell the session",
+    "wasClean": "both close frames have come",
+    "dropConnection": "extended: ends in order, without a reset, what both sides have closed",
     "sendData": "replaced: everything takes one way out",
     "state": "whether messages may be given and frames sent",
     "websocket_version": "13 means: whole frames are collected",
@@ -161,7 +163,16 @@ class AutobahnTests(SynchronousTestCase):
 
     def test_overridden(self) -> None:
         """Methods that we replace or extend: Autobahn calls them by these names, with these arguments."""
-        for name in ("onMessage", "onMessageEnd", "onPing", "onPong", "sendData", "sendCloseFrame", "unregisterProducer"):
+        for name in (
+            "onMessage",
+            "onMessageEnd",
+            "onPing",
+            "onPong",
+            "sendData",
+            "sendCloseFrame",
+            "dropConnection",
+            "unregisterProducer",
+        ):
             ours, theirs = getattr(ChatWebSocket, name), getattr(WebSocketServerProtocol, name)
             self.assertIsNot(ours, theirs)
             self.assertEqual([*inspect.signature(ours).parameters], [*inspect.signature(theirs).parameters], name)

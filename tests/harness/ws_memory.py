@@ -204,6 +204,11 @@ class Connection:
     def deliver(self, data: bytes) -> bytes:
         """The peer sends ``data``; what the server has sent since the last call."""
         self.protocol.dataReceived(data)
+        if self.transport.disconnecting and self.transport in self.reactor.writers:
+            # The reactor ends a connection that is to be closed as soon as everything is written.
+            result = self.transport.doWrite()
+            if result is not None:
+                self.lose(result)
         return self.socket.take()
 
     def drain(self, room: int | None = None) -> bytes:

@@ -211,6 +211,13 @@ class ChatWebSocket(WebSocketServerProtocol):
         super().sendCloseFrame(code, reasonUtf8, isReply)
         self.link.end_output()
 
+    def dropConnection(self, abort: bool = False) -> None:
+        """End the connection after both close frames in order: a reset could take ours from the peer before it is read."""
+        orderly = abort and bool(self.wasClean) and not self.link.unsent_bytes
+        super().dropConnection(abort=abort and not orderly)
+        if orderly:
+            self.factory.await_answer(self)
+
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """Write Autobahn's frames as everything else is written, or one could end up inside another frame."""
         self.link.write_frame(data)
@@ -252,7 +259,7 @@ class ChatWebSocket(WebSocketServerProtocol):
         at = self._passing
         while at < len(data):
             if data[at] & 0x0F == FIN_CLOSE & 0x0F:
-                self.link.abort()
+                self.link.end()
                 return
             stop = fast_frames.frame_end(data, at)
             if stop == len(data) and stop - at < fast_frames.HEADER_BYTES:

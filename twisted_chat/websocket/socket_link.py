@@ -135,6 +135,13 @@ class SocketLink:
             self.session.heard()
         self.read_again(Unread.BY_SESSION)
 
+    def end(self) -> None:
+        """End after what was sent, which a reset could take from the peer; at once if something waits, because the peer does not read."""
+        if self.unsent_bytes:
+            self.abort()
+        else:
+            self._transport.loseConnection()
+
     def abort(self) -> None:
         """End now, with all that is unsent."""
         self._transport.abortConnection()
