@@ -79,6 +79,17 @@ class OtherRoomTests(PageCase):
 
         self.alice.sees("line 119")
 
+    def test_rooms_of_the_same_length(self) -> None:
+        """Going to and fro between rooms that are loaded shows each room's own messages, whatever their numbers."""
+        rooms = [f"{self.room}-{name}" for name in ("a", "b", "c")]
+        for room in rooms:
+            stage.post(room, (f"{room} line {number}" for number in range(20)))
+        for room in [*rooms, *rooms, *reversed(rooms), self.room, *rooms]:
+            self.alice.value("(room) => { location.hash = `#/${room}`; }", room)
+            self.alice.sees("line 119" if room == self.room else f"{room} line 19")
+            if room != self.room:
+                self.assertEqual(self.alice.texts, [f"{room} line {number}" for number in range(20)])
+
     def open_long_room(self) -> None:
         """Show a room of which some older messages are not loaded."""
         room = f"{self.room}-long"

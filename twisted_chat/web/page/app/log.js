@@ -72,6 +72,8 @@ export class Log extends HTMLElement {
     const known = this.rows.length;
     const newest = rows.at(-1);
     this._count(rows, anew, follows, newest);
+    // Rows of another room have the same numbers.
+    if (anew) this._built.clear();
     this.rows = rows;
     if (anew || follows) {
       this._to = rows.length;

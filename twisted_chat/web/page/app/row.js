@@ -22,10 +22,10 @@ import { directionsEnd, mentions, render } from "./text.js";
 
 /** @typedef {{ me: import("../client.js").Me | null, nameOf: (id: string) => string | undefined, names?: import("./names.js").Names, href: (seq: number) => string }} Context */
 
-/** What a row looks like depends on nothing else. @param {Row} row @param {string} [me] */
+/** What a row looks like depends on nothing else; the id tells the same number of another room or database apart. @param {Row} row @param {string} [me] */
 export function signature({ event, post, grouped, day, firstUnread, repliedTo }, me) {
   const reactions = event.reactions?.map(({ emoji, by, count }) => emoji + by.join() + (count ?? "")).join(";") ?? "";
-  return [event.seq, event.revision, event.gone, reactions, post?.state, grouped, day, firstUnread, repliedTo?.seq, repliedTo?.revision, repliedTo?.gone, me].join("|");
+  return [event.id, event.seq, event.revision, event.gone, reactions, post?.state, grouped, day, firstUnread, repliedTo?.seq, repliedTo?.revision, repliedTo?.gone, me].join("|");
 }
 
 /** @param {Row} row @param {Context} context @returns {HTMLLIElement} */
