@@ -31,6 +31,7 @@ from twisted_chat.core.session import Membership, Session, SessionState
 from twisted_chat.core.subscription import Subscription
 from twisted_chat.errors import RETRY_CLOSE_CODES, BadRequest, CloseCode, TokenExpired
 from twisted_chat.events import Cursor, Event
+from twisted_chat.interfaces import ConnectionListener
 from twisted_chat.internals.sockets import open_output
 from twisted_chat.protocol.encoders import JsonEncoding, WholeItems
 from twisted_chat.protocol.replies import ByePush, GapPush, LivePush
@@ -102,12 +103,13 @@ class StreamConnection:
     def __init__(self, request: ChatRequest) -> None:
         self.congested = False
         self.chunked = False
-        self.session: StreamSession | None = None
+        self.session: ConnectionListener | None = None
         self._request = request
         self._channel = request.channel
         self._transport = request.channel.transport
         self._output = open_output(self._transport)
-        self.send: Callable[[bytes], int] = self._output.send
+        self._write_some: Callable[[bytes], int] = self._output.send
+        self.send = self._write_some
         self._begun = False
         self._open = True
         self._gone = False
@@ -118,6 +120,10 @@ class StreamConnection:
         return self._output.unsent() or 0
 
     def write(self, data: bytes) -> None:
+        self.write_event(data)
+
+    def write_event(self, data: bytes) -> None:
+        """Write what is an event of the stream, or a comment."""
         if not self._open:
             return
         if not self._begun:
@@ -128,7 +134,7 @@ class StreamConnection:
             self._transport.write(data)
             return
         try:
-            taken = self.send(data)
+            taken = self._write_some(data)
         except BlockingIOError:
             taken = 0
         except OSError:
@@ -147,12 +153,12 @@ class StreamConnection:
         """Nothing is read from the peer of a stream."""
 
     def ping(self) -> None:
-        self.write(_HEARTBEAT)
+        self.write_event(_HEARTBEAT)
 
     def close(self, code: int, reason: str) -> None:
         """Send the reason and end the stream; a browser reconnects by itself, unless it is refused then."""
         if self._open:
-            self.write(named("bye", ByePush(code=code, reason=reason, retry=code in RETRY_CLOSE_CODES)))
+            self.write_event(self._last_event(code, reason))
             self._end()
             self._channel.persistent = 0
             self._request.finish()
@@ -183,13 +189,16 @@ class StreamConnection:
     def stopProducing(self) -> None:
         """The connection is ending; ``notifyFinish`` fires when it has ended."""
 
+    def _last_event(self, code: int, reason: str) -> bytes:
+        return named("bye", ByePush(code=code, reason=reason, retry=code in RETRY_CLOSE_CODES))
+
     def _write_first(self, data: bytes) -> None:
         """Write the head, and the first bytes of the body."""
         self._begun = True
         self._request.write(data)
         self.chunked = bool(self._request.chunked)
         if self._request.method == b"HEAD":
-            self.send = len  # the answer has no body
+            self.send = self._write_some = len  # the answer has no body
         elif self._output.has_unsent():
             self.buffer_rest(b"")
 
