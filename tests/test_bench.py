@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -18,6 +19,9 @@ from bench.bars import BARS, CALIBRATION, judge
 from bench.calibration import rows_per_second
 from bench.certificate import write_certificate
 from bench.chart import svg
+from bench.growth import GROWTHS, Growth
+from bench.growth import measure as measure_growth
+from bench.growth import table as growth_table
 from bench.loading import LoadFailed
 from bench.measuring import Pace, Results, Sample, check, median, target
 from bench.programs import CONFIGURATION, FINDERS
@@ -250,3 +254,33 @@ class SystemTests(SynchronousTestCase):
 
 if sys.platform != "linux":
     SystemTests.test_procfs.skip = "not applicable: reads /proc"  # type: ignore[attr-defined]
+
+
+class GrowthTests(SynchronousTestCase):
+    def test_every_row_runs(self) -> None:
+        """Each row builds its surroundings, does its work, and ends, at two small scales."""
+        for each in GROWTHS:
+            with self.subTest(each.name):
+                small = Growth(each.name, 2, each.make, each.bar)
+                outcome = measure_growth(small, (1, 2))
+                self.assertEqual(outcome.counts, [2, 4])
+                self.assertGreater(min(outcome.microseconds), 0)
+
+    def test_growing_cost_is_missed(self) -> None:
+        """The test of the test: what looks through everything that is there misses the bar of what does not."""
+
+        def look_through(count: int, directory: str) -> Iterator[Callable[[], object]]:
+            numbers = list(range(count))
+            for _ in range(5):
+                yield lambda: sum(numbers)
+
+        def look_at_one(count: int, directory: str) -> Iterator[Callable[[], object]]:
+            numbers = list(range(1_000))
+            for _ in range(5):
+                yield lambda: sum(numbers)
+
+        growing = measure_growth(Growth("look through", 1_000, look_through), (1, 100))
+        constant = measure_growth(Growth("look at one", 1_000, look_at_one), (1, 100))
+
+        self.assertEqual((growing.met, constant.met), (False, True))
+        self.assertIn("MISSED", growth_table([growing]))
