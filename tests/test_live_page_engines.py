@@ -316,6 +316,72 @@ class EngineTests:
             self.sees(text)
         self.becomes(f"{SHOWN}.map(([text]) => text)", ["one", "two", "three"])
 
+    def embed(self, *elements: tuple[str, str]) -> None:
+        """A page of this server with an element for each (room, name)."""
+        self.engine.go("about:blank")
+        self.engine.go(f"{way.url}healthz")
+        self.engine.run(
+            f"""((elements) => document.body.replaceChildren(...elements.map(([room, name]) => {{
+              const element = document.createElement('twisted-chat');
+              element.setAttribute('room', room);
+              element.setAttribute('name', name);
+              element.style.height = '300px';
+              return element;
+            }})))({json.dumps(elements)})"""
+        )
+        self.engine.run(f"import('{way.url}embed.js').then(() => 0)")
+
+    def shown(self, place: int) -> str:
+        texts = f"document.querySelectorAll('twisted-chat')[{place}]?.shadowRoot?.querySelectorAll('.row .text')"
+        return f"[...({texts} ?? [])].map((e) => e.innerText.trim())"
+
+    def test_two_elements(self) -> None:
+        """Two elements of a page are two connections, also after a reload; a changed attribute shows the other room."""
+        other = f"{self.room}b"
+        elements = ((self.room, "Ann"), (other, "Ben"))
+        users = "[...document.querySelectorAll('twisted-chat')].map((e) => e.chat?.status.state === 'online' && e.chat.user.id)"
+        self.embed(*elements)
+        self.becomes(f"{users}.every(Boolean)", True)
+        before = self.engine.run(users)
+        self.equal(len(set(before)), 2)
+        self.embed(*elements)
+        self.becomes(users, before)
+        stage.post(self.room, ["in the first"])
+        stage.post(other, ["in the second"])
+        self.becomes(self.shown(0), ["in the first"])
+        self.becomes(self.shown(1), ["in the second"])
+
+        self.engine.run(f"document.querySelector('twisted-chat').setAttribute('room', '{self.room}c')")
+        stage.post(f"{self.room}c", ["in the third"])
+        self.becomes(self.shown(0), ["in the third"])
+
+    def test_edit_in_progress(self) -> None:
+        """An edit waits in its room while another room is open."""
+        self.enter()
+        self.say("first draft")
+        self.sees("first draft")
+        self.engine.run(f"({AREA}.focus(), 0)")
+        self.engine.press("ArrowUp")
+        self.becomes("document.querySelector('tc-composer').mode.kind", "edit")
+        self.engine.run(f"(({AREA}.value = 'second draft'), {AREA}.dispatchEvent(new InputEvent('input', {{bubbles: true}})), 0)")
+        self.elsewhere(f"{self.room}b")
+        self.becomes(f"{AREA}.value", "")
+        self.elsewhere(self.room)
+        self.becomes(f"{AREA}.value", "second draft")
+        self.engine.run(f"({AREA}.focus(), 0)")
+        self.engine.press("Enter")
+        self.sees("second draft")
+
+    def test_rooms_of_the_same_length(self) -> None:
+        """Going to and fro between rooms that are loaded shows each room's own messages."""
+        rooms = [f"{self.room}{name}" for name in ("a", "b")]
+        self.enter()
+        for room in rooms:
+            stage.post(room, (f"{room} line {number}" for number in range(5)))
+        for room in [*rooms, *rooms]:
+            self.elsewhere(room)
+            self.becomes(f"{SHOWN}.map(([text]) => text)", [f"{room} line {number}" for number in range(5)])
+
 
 class FirefoxTests(EngineTests, SynchronousTestCase):
     make = Firefox
