@@ -639,7 +639,8 @@ export class Room extends Emitter {
       case "gap":
         return this.emit("gap", push.dropped);
       case "typing":
-        return this.emit("typing", push.by);
+        for (const person of push.people ?? [push.by]) this.emit("typing", person);
+        return undefined;
       case "read":
         this._read = Math.max(this._read, push.seq);
         return this.emit("read", push.seq);
