@@ -279,6 +279,8 @@ class EngineTests:
         self.sees("my own")
         stage.post(self.room, ["from Robot"])
         self.sees("from Robot")
+        self.press_button("from Robot", "React with 👍")
+        self.becomes("Boolean(document.querySelector('.reaction'))", True)
         self.elsewhere(f"{self.room}b")
         self.elsewhere(self.room)
 
@@ -315,6 +317,131 @@ class EngineTests:
         for text in ("one", "two", "three"):
             self.sees(text)
         self.becomes(f"{SHOWN}.map(([text]) => text)", ["one", "two", "three"])
+
+    def type(self, text: str) -> None:
+        """Type into the empty composer, key by key."""
+        self.engine.run(
+            f"({AREA}.focus(), ({AREA}.value = ''), {AREA}.dispatchEvent(new InputEvent('input', {{bubbles: true}})), 0)"
+        )
+        self.engine.press(*text)
+        self.becomes(f"{AREA}.value", text)
+
+    def press_button(self, text: str, button: str) -> None:
+        """Point at a message and press one of its buttons."""
+        self.becomes(
+            f"""((text, button) => {{
+              const row = [...document.querySelectorAll('li.row')].find((e) => e.textContent.includes(text));
+              row?.querySelector('.message').dispatchEvent(new PointerEvent('pointerover', {{ bubbles: true, pointerType: 'mouse' }}));
+              const found = document.querySelector(`.toolbar [aria-label='${{button}}']`);
+              found?.click();
+              return Boolean(found);
+            }})({json.dumps(text)}, {json.dumps(button)})""",
+            True,
+        )
+
+    def test_suggestions(self) -> None:
+        """They are taken by Enter once a letter is typed; Shift+Enter is a new line; a bare mark calls nobody; undo takes one back."""
+        stage.post(self.room, ["here I am"], "Zebulon")
+        self.enter()
+        self.sees("here I am")
+        self.type("hi @ze")
+        self.engine.press("Enter")
+        self.becomes(f"{AREA}.value", "hi @Zebulon ")
+        self.engine.run("document.execCommand('undo')")
+        self.becomes(f"{AREA}.value", "hi @ze")
+
+        self.type("hi @ze")
+        self.engine.press("Shift+Enter")
+        self.becomes(f"{AREA}.value", "hi @ze\n")
+
+        self.type("nobody @")
+        self.engine.press("Enter")
+        self.sees("nobody @")
+
+        # What was suggested for a text that is gone meanwhile is not put anywhere.
+        self.type("hi @ze")
+        self.engine.run(f"(({AREA}.value = 'x'), 0)")
+        self.engine.press("Enter")
+        self.becomes("[...document.querySelectorAll('.row .text')].at(-1).textContent.trim()", "x")
+
+    def test_too_long(self) -> None:
+        """By how many characters is said, and the text stays."""
+        self.enter()
+        limit = self.engine.run(f"{STATE}.chat.limits.text")
+        self.say("x" * (limit + 2))
+        self.becomes("document.querySelector('.toast').textContent", "The message is too long by 2 characters")
+        self.equal(self.engine.run(f"{AREA}.value.length"), limit + 2)
+
+    def test_switcher(self) -> None:
+        """The Enter that ends a composition does not join a room."""
+        self.enter()
+        self.engine.run(f"({AREA}.focus(), 0)")
+        self.engine.press("Control+k")
+        self.becomes("document.querySelector('#switcher').open", True)
+        self.engine.run(
+            "(((input) => { input.value = 'elsewhere'; input.dispatchEvent(new InputEvent('input', {bubbles: true}));"
+            " for (const event of [{isComposing: true}, {keyCode: 229}])"
+            "   input.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', bubbles: true, cancelable: true, ...event})); })"
+            "(document.querySelector('#switcher input')), 0)"
+        )
+        self.equal(
+            self.engine.run("[document.querySelector('#switcher').open, document.querySelector('h1').textContent]"),
+            [True, self.room],
+        )
+
+    def test_reversing_marks(self) -> None:
+        """A text that reverses its direction does so for itself only; piled marks are cut off at its row."""
+        self.enter()
+        left = "(element, from) => { const text = element.firstChild, range = document.createRange();"
+        left += " range.setStart(text, from); range.setEnd(text, from + 1); return range.getBoundingClientRect().left; }"
+        for number, mark in enumerate("\u202e\u202b\u2067"):
+            self.say(f"text{number}")
+            self.sees(f"text{number}")
+            self.engine.run(f"({AREA}.focus(), 0)")
+            self.engine.press("ArrowUp")
+            self.becomes("document.querySelector('tc-composer').mode.kind", "edit")
+            self.say(f"text{number} {mark} more")
+            row = f"[...document.querySelectorAll('li.row')].find((e) => e.textContent.includes('text{number}'))"
+            self.becomes(f"Boolean({row}?.querySelector('.edited'))", True)
+            word = f"{row}.querySelector('.edited')"
+            first, last = self.engine.run(f"[({left})({word}, 0), ({left})({word}, {word}.textContent.length - 1)]")
+            assert first < last, (mark, first, last)
+        self.equal(self.engine.run("getComputedStyle(document.querySelector('.row .text')).overflowY"), "clip")
+
+    def test_midnight(self) -> None:
+        """ "Today" becomes "Yesterday" when the clock says so."""
+        self.begin("""
+          const now = Date.now, RealDate = Date, later = setTimeout;
+          globalThis.shift = 0;
+          globalThis.Date = class extends RealDate { constructor(...all) { if (all.length) super(...all); else super(now() + shift); } };
+          Date.now = () => now() + shift;
+          globalThis.atMidnight = [];
+          globalThis.setTimeout = (work, delay, ...more) =>
+            delay > 60_000 ? (atMidnight.push(work), 0) : later(work, delay, ...more);
+        """)
+        self.enter()
+        self.say("hello")
+        self.sees("hello")
+        self.becomes("document.querySelector('.day').textContent", "Today")
+        self.engine.run("((shift = 24 * 3_600_000 + 5000), atMidnight.splice(0).forEach((work) => work()), 0)")
+        self.becomes("document.querySelector('.day').textContent", "Yesterday")
+
+    def test_first_page_fails(self) -> None:
+        """The reason stands where the messages would be; until then there are grey lines."""
+        self.begin("""
+          const send = WebSocket.prototype.send;
+          WebSocket.prototype.send = function (data) {
+            const command = JSON.parse(data);
+            const all = Array.isArray(command) ? command : [command];
+            const asked = all.find(({ type }) => type === 'history');
+            if (!asked) return send.call(this, data);
+            const error = { type: 'error', id: asked.id, code: 'internal', message: 'the disk is gone', retry: false };
+            setTimeout(() => this.dispatchEvent(new MessageEvent('message', { data: JSON.stringify(error) })), 300);
+          };
+        """)
+        self.engine.go("about:blank")
+        self.engine.go(f"{way.url}#/{self.room}?name=Ann")
+        self.becomes("document.querySelector('.empty')?.innerText.includes('the disk is gone') ?? false", True)
 
     def embed(self, *elements: tuple[str, str]) -> None:
         """A page of this server with an element for each (room, name)."""

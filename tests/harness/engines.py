@@ -35,7 +35,7 @@ class Engine(Protocol):
         """The value of a JavaScript expression; that of a promise when it is settled."""
 
     def press(self, *keys: str) -> None:
-        """Press these keys one after the other, and release them."""
+        """Press these keys one after the other, and release them; ``Shift+Enter`` are two at once."""
 
     def close(self) -> None:
         """End the browser."""
@@ -54,7 +54,11 @@ def _awaited(expression: str) -> str:
 
 
 def _key_actions(keys: Sequence[str]) -> list[dict[str, Any]]:
-    steps = [{"type": kind, "value": KEYS.get(key, key)} for key in keys for kind in ("keyDown", "keyUp")]
+    steps = []
+    for key in keys:
+        held = key.split("+") if len(key) > 1 else [key]
+        steps += [{"type": "keyDown", "value": KEYS.get(each, each)} for each in held]
+        steps += [{"type": "keyUp", "value": KEYS.get(each, each)} for each in reversed(held)]
     return [{"type": "key", "id": "keyboard", "actions": steps}]
 
 
