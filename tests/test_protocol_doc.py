@@ -22,7 +22,7 @@ from twisted_chat.events import Cursor, Deleted, Edited, Entry, Event, Message, 
 from twisted_chat.limits import DEVICE_CHARS, Limits
 from twisted_chat.protocol import commands, replies
 from twisted_chat.protocol.decoder import BATCH_COMMANDS
-from twisted_chat.web import api, routing
+from twisted_chat.web import api, routing, session
 
 PATH = Path(__file__).parent.parent / "docs" / "protocol.rst"
 TEXT = PATH.read_text()
@@ -83,6 +83,10 @@ STRUCTS: dict[tuple[str, str], type[Struct]] = {
     ("``GET /api/v1/rooms/{room}/events``", "Answer"): api.Events,
     ("``POST /api/v1/rooms/{room}/events``", "Body"): api.SendBody,
     ("``POST /api/v1/rooms/{room}/events``", "Answer"): api.SendResult,
+    ("``GET /api/v1/session``", "Event open"): session.Opened,
+    ("``GET /api/v1/session``", "Event close"): session.Closed,
+    ("``POST /api/v1/session/{session}``", "Query"): session.FrameQuery,
+    ("``POST /api/v1/session/{session}``", "Answer"): session.Taken,
 }
 #: Fields that stand in one place for all.
 COMMON = {field.encode_name for field in fields(Entry)}
@@ -115,7 +119,16 @@ def table(header: str) -> list[list[str]]:
 
 
 #: What clients write, in the order of the table of types.
-INPUTS = [*get_args(commands.AnyCommand), commands.JoinRoom, Cursor, routing.Who, api.RoomsQuery, api.EventsQuery, api.SendBody]
+INPUTS = [
+    *get_args(commands.AnyCommand),
+    commands.JoinRoom,
+    Cursor,
+    routing.Who,
+    api.RoomsQuery,
+    api.EventsQuery,
+    api.SendBody,
+    session.FrameQuery,
+]
 
 
 def described(kind: inspect.Type) -> str:
@@ -155,6 +168,7 @@ def _title(struct: type[Struct]) -> str:
         api.RoomsQuery: "HTTP query of rooms",
         api.EventsQuery: "HTTP query of events",
         api.SendBody: "HTTP body of a message",
+        session.FrameQuery: "HTTP query of a frame",
     }
     return others[struct] if struct in others else str(struct.__struct_config__.tag)
 

@@ -112,7 +112,7 @@ class BuildTests(SynchronousTestCase):
 
         chat.apply(Settings(limits=Limits(text_bytes=100, frame_bytes=200_000)))
 
-        self.assertEqual(chat.site.body_bytes, body_bytes(100))
+        self.assertEqual(chat.site.body_bytes, body_bytes(Limits(text_bytes=100)))
         self.assertEqual(chat.core.limits.frame_bytes, Limits().frame_bytes)
 
     def test_what_waits_for_the_next_start(self) -> None:

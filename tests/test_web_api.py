@@ -317,7 +317,8 @@ class DescriptionTests(HttpCase):
         described = self.get("/api/v1/openapi.json")
 
         self.assertEqual(described["openapi"], "3.1.0")
-        self.assertEqual(set(described["paths"]), {"/api/v1/rooms", "/api/v1/rooms/{room}/events"})
+        sessions = {"/api/v1/session", "/api/v1/session/{session}"}
+        self.assertEqual(set(described["paths"]), {"/api/v1/rooms", "/api/v1/rooms/{room}/events", *sessions})
 
         events = described["paths"]["/api/v1/rooms/{room}/events"]
         names = {parameter["name"] for parameter in events["get"]["parameters"]}

@@ -30,6 +30,7 @@ from twisted_chat.web.health import MetricsFor, Readiness, WebMetrics, health_ro
 from twisted_chat.web.openapi import openapi_route
 from twisted_chat.web.origins import Origins
 from twisted_chat.web.routing import Router
+from twisted_chat.web.session import HttpSessions
 from twisted_chat.web.site import ChatSite
 from twisted_chat.web.static import page_routes
 from twisted_chat.web.upgrade import Upgrades
@@ -94,7 +95,8 @@ class HttpCase(SynchronousTestCase):
             self.request_auth, lambda admission, handshake: Recorder(b"<101>"), may_enter=self.core.check_may_enter
         )
         self.api = Api(self.core, self.limiter)
-        api = self.api.routes()
+        self.sessions = HttpSessions(self.core, self.limiter)
+        api = [*self.api.routes(), *self.sessions.routes()]
         routes = [
             *page_routes(),
             *health_routes(Readiness(self.limiter, self.probe, self.clock), self.registry, self.metrics_for),
@@ -106,7 +108,7 @@ class HttpCase(SynchronousTestCase):
             self.router.answer,
             self.limiter,
             self.clock,
-            body_bytes=body_bytes(self.limits.text_bytes),
+            body_bytes=body_bytes(self.limits),
             observe=observer(logger, metrics.answer),
             logger=logger,
         )

@@ -39,6 +39,20 @@ def text_frame(payload: bytes) -> bytes:
     return _SHORT_TEXT[length] + payload if length < 126 else frame(FIN_TEXT, payload)
 
 
+def payloads(frames: bytes) -> list[bytes]:
+    """What is in whole frames that :func:`frame` has made, for connections that carry messages in another way."""
+    found = []
+    at, end = 0, len(frames)
+    while at < end:
+        length, start = frames[at + 1], at + 2
+        if length > 125:
+            width = 2 if length == 126 else 8
+            length, start = int.from_bytes(frames[start : start + width], "big"), start + width
+        at = start + length
+        found.append(frames[start:at])
+    return found
+
+
 class Framing(Protocol):
     """How payloads become frames on one kind of connection.
 

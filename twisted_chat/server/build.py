@@ -41,6 +41,7 @@ from twisted_chat.web.health import Readiness, WebMetrics, health_routes, observ
 from twisted_chat.web.openapi import openapi_route
 from twisted_chat.web.origins import Hosts, Origins, TrustedProxies, parse_host, parse_origin
 from twisted_chat.web.routing import Router
+from twisted_chat.web.session import HttpSessions
 from twisted_chat.web.site import ChatSite
 from twisted_chat.web.static import page_routes
 from twisted_chat.web.upgrade import Upgrades
@@ -115,7 +116,7 @@ class RunningChat:
         limits = self.settings.limits
         self.limiter.limits = limits
         self.core.configure(limits, self.settings.policies())
-        self.site.body_bytes = body_bytes(limits.text_bytes)
+        self.site.body_bytes = body_bytes(limits)
         self._let_in_by_settings()
 
     def _let_in_by_settings(self) -> None:
@@ -237,6 +238,7 @@ def _build_site(
     routes = [
         *page_routes(),
         *Api(core, limiter).routes(),
+        *HttpSessions(core, limiter).routes(),
         *health_routes(Readiness(limiter, store.probe, reactor), registry, settings.metrics),
     ]
     routes.append(openapi_route(routes))
@@ -245,7 +247,7 @@ def _build_site(
         router.answer,
         limiter,
         reactor,
-        body_bytes=body_bytes(settings.limits.text_bytes),
+        body_bytes=body_bytes(settings.limits),
         observe=observer(logger, web_metrics.answer),
         logger=logger,
         quick=router.quick,

@@ -186,7 +186,7 @@ class BoundedRequest(Request):
         subclass with another value.
     """
 
-    max_body = body_bytes(Limits().text_bytes)
+    max_body = body_bytes(Limits())
     content: IO[bytes]
     transport: Any
     _refused = False

@@ -18,6 +18,7 @@ from twisted_chat.core.rooms import ListedRoom
 from twisted_chat.errors import BadRequest, RateLimited, TooBig
 from twisted_chat.events import Event, NewMessage
 from twisted_chat.interfaces import Duplicate
+from twisted_chat.limits import Limits
 from twisted_chat.protocol.commands import Positive, RoomName, Seq, Tail
 from twisted_chat.users import User
 from twisted_chat.web.auth import single
@@ -288,9 +289,9 @@ class Api:
         self._core.rates.check(user, address)
 
 
-def body_bytes(text_bytes: int) -> int:
-    """The largest body of any endpoint, where a text may have that many bytes: all of it escaped as ``\\uXXXX``."""
-    return 6 * text_bytes + _AROUND_TEXT
+def body_bytes(limits: Limits) -> int:
+    """The largest body of any endpoint: a frame of a session, or a text all of which is escaped as ``\\uXXXX``."""
+    return max(limits.frame_bytes, 6 * limits.text_bytes + _AROUND_TEXT)
 
 
 def _take_token(bucket: TokenBucket) -> None:

@@ -67,8 +67,9 @@ def _operation(route: Route, of: dict[type[Struct], dict[str, Any]]) -> dict[str
             "default": _response("Refused; nothing has changed.", Refusal, of, {}),
         },
     }
-    if route.body is not None:
-        content = {"application/json": {"schema": of[route.body]}, **route.extra.get("body", {})}
+    content = {} if route.body is None else {"application/json": {"schema": of[route.body]}}
+    content |= route.extra.get("body", {})
+    if content:
         operation["requestBody"] = {"required": True, "content": content}
     return operation
 

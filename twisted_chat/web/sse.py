@@ -31,6 +31,7 @@ from twisted_chat.core.session import Membership, Session, SessionState
 from twisted_chat.core.subscription import Subscription
 from twisted_chat.errors import RETRY_CLOSE_CODES, BadRequest, CloseCode, TokenExpired
 from twisted_chat.events import Cursor, Event
+from twisted_chat.interfaces import ConnectionListener
 from twisted_chat.internals.sockets import open_output
 from twisted_chat.protocol.encoders import JsonEncoding, WholeItems
 from twisted_chat.protocol.replies import ByePush, GapPush, LivePush
@@ -102,7 +103,7 @@ class StreamConnection:
     def __init__(self, request: ChatRequest) -> None:
         self.congested = False
         self.chunked = False
-        self.session: StreamSession | None = None
+        self.session: ConnectionListener | None = None
         self._request = request
         self._channel = request.channel
         self._transport = request.channel.transport
@@ -118,6 +119,10 @@ class StreamConnection:
         return self._output.unsent() or 0
 
     def write(self, data: bytes) -> None:
+        self.write_event(data)
+
+    def write_event(self, data: bytes) -> None:
+        """Write what is an event of the stream, or a comment."""
         if not self._open:
             return
         if not self._begun:
@@ -147,12 +152,12 @@ class StreamConnection:
         """Nothing is read from the peer of a stream."""
 
     def ping(self) -> None:
-        self.write(_HEARTBEAT)
+        self.write_event(_HEARTBEAT)
 
     def close(self, code: int, reason: str) -> None:
         """Send the reason and end the stream; a browser reconnects by itself, unless it is refused then."""
         if self._open:
-            self.write(named("bye", ByePush(code=code, reason=reason, retry=code in RETRY_CLOSE_CODES)))
+            self.write_event(self._last_event(code, reason))
             self._end()
             self._channel.persistent = 0
             self._request.finish()
@@ -182,6 +187,9 @@ class StreamConnection:
 
     def stopProducing(self) -> None:
         """The connection is ending; ``notifyFinish`` fires when it has ended."""
+
+    def _last_event(self, code: int, reason: str) -> bytes:
+        return named("bye", ByePush(code=code, reason=reason, retry=code in RETRY_CLOSE_CODES))
 
     def _write_first(self, data: bytes) -> None:
         """Write the head, and the first bytes of the body."""
