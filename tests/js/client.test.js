@@ -13,7 +13,7 @@ let told;
 
 /** @param {object} [options] */
 function made(options = {}) {
-  const chat = new ChatClient({ url: "ws://chat/ws", name: "alice", WebSocket: FakeSocket, clock, random: () => 1, ...options });
+  const chat = new ChatClient({ url: "ws://chat/ws", name: "alice", transport: "websocket", WebSocket: FakeSocket, clock, random: () => 1, ...options });
   chat.on("status", (status) => told.push(status));
   return chat;
 }
@@ -101,7 +101,10 @@ describe("connecting", () => {
     FakeSocket.last.welcome();
     FakeSocket.last.say({ type: "bye", code: 4503, reason: "restart", retry: true, retry_after_ms: 3700 });
     FakeSocket.last.end(1012);
-    assert.deepEqual({ ...chat.status, error: undefined }, { state: "waiting", code: 4503, attempt: 1, retryAt: clock.now() + 4200, error: undefined });
+    assert.deepEqual(
+      { ...chat.status, error: undefined },
+      { state: "waiting", code: 4503, attempt: 1, retryAt: clock.now() + 4200, error: undefined, transport: "websocket", reached: true },
+    );
     assert.equal(chat.status.error?.code, "restart");
   });
 

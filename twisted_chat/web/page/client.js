@@ -14,8 +14,10 @@
  * says that it is kept; a post whose answer was lost is sent again with the same key, which the server knows, so that it is
  * kept once.  docs/javascript.rst is the manual.
  *
+ * Where the network lets no WebSocket through, the same session goes by HTTP, and back to a WebSocket when one comes through.
+ *
  * From above to below: the words of the wire, the table of close codes, small helpers, `Post`, the `Lane` of a room's posts,
- * `Room`, one `Connection`, and `ChatClient`, which is what programs begin with.
+ * `Room`, `HttpSocket`, one `Connection`, the `Ways` to the server, and `ChatClient`, which is what programs begin with.
  */
 
 /** @typedef {{ id: string, name: string }} Author */
@@ -74,8 +76,12 @@
 
 /**
  * @typedef {"idle" | "connecting" | "online" | "waiting" | "stopped"} State
+ * @typedef {"websocket" | "http"} Way
  * @typedef {object} Status
  * @property {State} state
+ * @property {Way} transport  how it is connected, or tries to be, or last tried
+ * @property {boolean} reached  whether there has been a connection since the program started
+ * @property {boolean} [blocked]  the server answers by HTTP and no WebSocket comes through
  * @property {number} [code]  the close code that ended the last connection
  * @property {ChatError} [error]  why it stopped or could not come in
  * @property {number} [retryAt]  when it tries again, by the clock given (milliseconds)
@@ -94,6 +100,7 @@
  * @property {() => void} [terminate]
  */
 /** @typedef {new (url: string, protocols: string[]) => SocketLike} SocketClass */
+/** @typedef {(url: string, options: any) => Promise<Response>} Fetch */
 /**
  * @typedef {object} Storage  Where posts and cursors outlive the program; `localStorage` fits.
  * @property {(name: string) => string | null} getItem
@@ -111,6 +118,9 @@
  * @property {string} [device]  8 to 64 characters that this program keeps: a guest stays the same person by it, and a second
  *   connection with the same device ends the first.  Without one, a new one is made.
  * @property {SocketClass} [WebSocket]  default: the global one
+ * @property {"auto" | Way} [transport]  default `auto`: a WebSocket, and HTTP where none comes through
+ * @property {Fetch} [fetch]  default: the global one
+ * @property {Storage} [session]  where it is kept for a while that no WebSocket comes through; `sessionStorage` fits
  * @property {Storage} [storage]
  * @property {string} [prefix]  of the names in the storage
  * @property {number} [queue]  posts that may wait; more are refused
@@ -120,6 +130,7 @@
  * @property {Clock} [clock]
  */
 
+/** @typedef {Omit<Status, "transport" | "reached" | "blocked">} News  what changes in the status */
 /** @typedef {{ type: string, [field: string]: any }} Command */
 /** @typedef {{ command: Command, resolve: (answer: any) => void, reject: (error: ChatError) => void }} Question */
 /** @typedef {{ code: number, reason: string, retry: boolean, retry_after_ms?: number }} Bye */
@@ -131,6 +142,24 @@ const LONGEST_WAIT = 30_000;
 const STABLE_AFTER = 10_000;
 /** To open a socket, and again to be welcomed: a peer that accepts and says nothing is given up. */
 const HANDSHAKE_WITHIN = 10_000;
+/** The same while it is not known whether the network lets WebSockets through, and HTTP may be faster. */
+const UNPROVEN_WITHIN = 5_000;
+/** Between two tries whether a WebSocket comes through; twice as long after each failure. */
+const FIRST_TRIAL = 60_000;
+const LONGEST_TRIAL = 600_000;
+/** How long it is remembered that none does. */
+const BLOCKED_FOR = 600_000;
+/** For the answer to a post of a session by HTTP; then it is sent again. */
+const POST_WITHIN = 10_000;
+/** Between two tries of one post: at first, and at most. */
+const FIRST_POST_AGAIN = 200;
+const LAST_POST_AGAIN = 5_000;
+/** For what is still to be posted when a session by HTTP is closed. */
+const CLOSE_WITHIN = 2_000;
+/** Frames that go in one post; each has at most `BATCH` commands, and the server takes 1000. */
+const FRAMES_A_POST = 8;
+/** Bytes of a post that browsers send even when the page is closed (Fetch standard: 64 KiB at once). */
+const KEEPALIVE = 16_384;
 /** How long after the server's interval its silence means that it is gone. */
 const SILENCE_GRACE = 10_000;
 /** The same when something hints that the network changed. */
@@ -662,10 +691,193 @@ export class Room extends Emitter {
   }
 }
 
-/** One WebSocket from its opening to its end, and the watch over its silence. */
+/**
+ * A session by HTTP that looks like a WebSocket: frames come as Server-Sent Events and go by numbered posts, one at a time
+ * (docs/protocol.rst, "The same session by HTTP").
+ */
+class HttpSocket {
+  /** @param {string} url @param {string | undefined} token @param {{ fetch: Fetch, clock: Clock }} world */
+  constructor(url, token, { fetch, clock }) {
+    this.readyState = 0;
+    /** @type {((event: any) => void) | null} */ this.onopen = null;
+    /** @type {((event: any) => void) | null} */ this.onmessage = null;
+    /** @type {((event: any) => void) | null} */ this.onclose = null;
+    /** @type {((event: any) => void) | null} */ this.onerror = null;
+    /** Why the server lets nobody in, if it said so. @type {ChatError | null} */
+    this.refused = null;
+    this._url = url;
+    /** @type {Record<string, string>} */
+    this._headers = token === undefined ? {} : { Authorization: `Bearer ${token}` };
+    this._fetch = fetch;
+    this._clock = clock;
+    this._abort = new AbortController();
+    this._session = "";
+    /** The number of the next post. */
+    this._number = 1;
+    /** Frames that wait for their post. @type {string[]} */
+    this._waiting = [];
+    /** The work on them. @type {Promise<void> | null} */
+    this._posting = null;
+    /** @type {any} */
+    this._timer = null;
+    this._open();
+  }
+
+  /** @param {string} frame */
+  send(frame) {
+    this._waiting.push(frame);
+    this._posting ??= this._post().finally(() => (this._posting = null));
+  }
+
+  /** Post what waits, then end. */
+  close() {
+    if (this.readyState !== 1 || !this._posting) return this.terminate();
+    this.readyState = 2;
+    this._timer = this._clock.setTimeout(() => this.terminate(), CLOSE_WITHIN);
+    this._posting.finally(() => this.terminate());
+  }
+
+  /** End at once. */
+  terminate() {
+    this._clock.clearTimeout(this._timer);
+    this.readyState = 3;
+    this._abort.abort();
+  }
+
+  async _open() {
+    try {
+      const headers = { ...this._headers, Accept: "text/event-stream" };
+      const reply = await this._fetch(this._url, { headers, cache: "no-store", signal: this._abort.signal });
+      if (!reply.ok) this.refused = await refusal(reply);
+      else if (reply.body && reply.headers.get("Content-Type")?.startsWith("text/event-stream")) await this._read(reply.body);
+    } catch {
+      // Whatever it was: there is no connection.
+    }
+    this._ended(1006);
+  }
+
+  /** @param {ReadableStream<Uint8Array>} body */
+  async _read(body) {
+    const reader = body.getReader();
+    const decoder = new TextDecoder();
+    let text = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      const blocks = (text + decoder.decode(value, { stream: true })).split("\n\n");
+      text = blocks.pop() ?? "";
+      for (const block of blocks) if (this.readyState !== 3) this._event(block);
+    }
+  }
+
+  /** @param {string} block */
+  _event(block) {
+    let name = "";
+    let data = "";
+    for (const line of block.split("\n")) {
+      if (line.startsWith("event: ")) name = line.slice(7);
+      else if (line.startsWith("data: ")) data += line.slice(6);
+    }
+    if (name === "open") {
+      this._session = JSON.parse(data).session;
+      this.readyState = 1;
+      this.onopen?.({});
+    } else if (name === "close") {
+      this._ended(JSON.parse(data).code);
+    } else if (!name && data) {
+      this.onmessage?.({ data });
+    }
+  }
+
+  /** Post what waits, until nothing does. */
+  async _post() {
+    while (this._waiting.length) {
+      const body = this._next();
+      for (let failures = 0; this.readyState !== 3; failures++) {
+        const again = await this._taken(body, failures);
+        if (again === null) break;
+        await new Promise((resolve) => this._clock.setTimeout(() => resolve(null), again));
+      }
+      this._number += 1;
+      if (this.readyState === 3) return;
+    }
+  }
+
+  /** What fits of the waiting frames, as one. */
+  _next() {
+    const frames = [this._waiting.shift() ?? ""];
+    // Three bytes are the most that one UTF-16 unit takes in UTF-8.
+    let left = DEFAULT_LIMITS.frame - 3 * frames[0].length;
+    while (this._waiting.length && frames.length < FRAMES_A_POST && (left -= 3 * this._waiting[0].length + 1) > 0) {
+      frames.push(/** @type {string} */ (this._waiting.shift()));
+    }
+    if (frames.length === 1) return frames[0];
+    return `[${frames.map((frame) => (frame.startsWith("[") ? frame.slice(1, -1) : frame)).join(",")}]`;
+  }
+
+  /** Null when the server has it, or milliseconds until it is sent again. @param {string} body @param {number} failures */
+  async _taken(body, failures) {
+    const again = Math.min(LAST_POST_AGAIN, FIRST_POST_AGAIN * 2 ** failures);
+    const abort = new AbortController();
+    const giveUp = () => abort.abort();
+    const timer = this._clock.setTimeout(giveUp, POST_WITHIN);
+    this._abort.signal.addEventListener("abort", giveUp);
+    try {
+      const reply = await this._fetch(`${this._url}/${this._session}?n=${this._number}`, {
+        method: "POST",
+        headers: { ...this._headers, "Content-Type": "application/json" },
+        body,
+        cache: "no-store",
+        keepalive: body.length < KEEPALIVE,
+        signal: abort.signal,
+      });
+      if (reply.ok) return /** @type {any} */ (await reply.json()).taken >= this._number ? null : again;
+      const error = await refusal(reply);
+      if (reply.status >= 500 || [408, 425, 429].includes(reply.status)) return error?.retryAfterMs ?? again;
+      this._ended(1006);
+      return null;
+    } catch {
+      return again;
+    } finally {
+      this._clock.clearTimeout(timer);
+      this._abort.signal.removeEventListener("abort", giveUp);
+    }
+  }
+
+  /** @param {number} code */
+  _ended(code) {
+    if (this.readyState === 3) return;
+    this.terminate();
+    this.onclose?.({ code });
+  }
+}
+
+/** The server's own words in a refusal; null if they are somebody else's, or those of a server that knows no session by HTTP. @param {Response} reply */
+async function refusal(reply) {
+  try {
+    const { error } = /** @type {any} */ (await reply.json());
+    return error.code === "not_found" || typeof error.code !== "string" ? null : errorOf(error);
+  } catch {
+    return null;
+  }
+}
+
+/** Where sessions by HTTP are, beside the WebSocket. @param {string} url */
+function sessionUrl(url) {
+  const address = new URL(url, /** @type {any} */ (globalThis).location?.href);
+  address.protocol = address.protocol.replace("ws", "http");
+  address.pathname = address.pathname.replace(/(\/ws(\/[^/]*)?)?\/?$/, "/api/v1/session");
+  address.search = address.hash = "";
+  return address.href;
+}
+
+/** One WebSocket, or what looks like one, from its opening to its end, and the watch over its silence. */
 class Connection {
-  /** @param {ChatClient} client @param {SocketLike} socket */
-  constructor(client, socket) {
+  /** @param {ChatClient} client @param {SocketLike} socket @param {Way} way @param {number} [within] */
+  constructor(client, socket, way, within = HANDSHAKE_WITHIN) {
+    this.way = way;
+    /** Whether the server itself has said anything. */
+    this.heard = false;
     this._client = client;
     this._socket = socket;
     this._nextId = 1;
@@ -677,15 +889,23 @@ class Connection {
     /** The server said that it ends the connection, and what to do then. @type {Bye | null} */
     this.bye = null;
     this.opened = false;
-    this._timer = client.clock.setTimeout(() => this._ended(1006), HANDSHAKE_WITHIN);
-    socket.onopen = () => {
-      this.opened = true;
-      this._timeout(HANDSHAKE_WITHIN, () => this._ended(1006));
-      client._opened(this);
-    };
+    this._timer = client.clock.setTimeout(() => this._ended(1006), within);
+    socket.onopen = () => this.greet(within);
     socket.onmessage = ({ data }) => this._heard(data);
     socket.onclose = ({ code }) => this._ended(code);
     socket.onerror = () => {};
+  }
+
+  /** Why the server lets nobody in, if that is known. @returns {ChatError | null} */
+  get refused() {
+    return this._socket instanceof HttpSocket ? this._socket.refused : null;
+  }
+
+  /** It is open: say hello. @param {number} [within] */
+  greet(within = HANDSHAKE_WITHIN) {
+    this.opened = true;
+    this._timeout(within, () => this._ended(1006));
+    this._client._opened(this);
   }
 
   /** Send commands in one frame; each gets one answer. @param {Command[]} commands @param {((answer: any) => void)[]} answers */
@@ -732,6 +952,7 @@ class Connection {
 
   /** @param {any} reply */
   _one(reply) {
+    this.heard = true;
     const answer = this._answers.get(reply.id);
     if (answer) {
       this._answers.delete(reply.id);
@@ -783,6 +1004,135 @@ class Connection {
 }
 
 /**
+ * Which way goes to the server, and what is known of the network.
+ *
+ * A WebSocket from which no word of the server comes says nothing about the reason, so the same is tried by HTTP.  If that way is open, the server is
+ * there, and a second WebSocket beside it tells whether they come through: it is asked for a word of the server, because some proxies
+ * let the handshake through and nothing else.
+ */
+class Ways {
+  /** @param {ChatClient} client @param {Options} options */
+  constructor(client, { transport = "auto", session, fetch = globalThis.fetch?.bind(globalThis), WebSocket }) {
+    this.forced = transport;
+    /** @type {Fetch | undefined} */
+    this.fetch = fetch;
+    this._client = client;
+    this._WebSocket = WebSocket;
+    this._session = session;
+    this._name = `blocked:${new URL(client.url, /** @type {any} */ (globalThis).location?.href).host}`;
+    /** A WebSocket has come through before. */
+    this._proven = false;
+    /** None comes through, and the server is there. */
+    this.blocked = transport === "auto" && client.load(this._name, session) > client.clock.now();
+    this._trialIn = this.blocked ? FIRST_TRIAL : 0;
+    /** @type {any} */
+    this._timer = null;
+    /** The WebSocket that is tried. @type {SocketLike | null} */
+    this._tried = null;
+  }
+
+  /** @returns {SocketClass | undefined} */
+  get Socket() {
+    return this._WebSocket ?? /** @type {any} */ (globalThis).WebSocket;
+  }
+
+  /** Where to begin, after so many failures in a row. @param {number} failures @returns {Way} */
+  first(failures) {
+    if (this.forced !== "auto") return this.forced;
+    if (!this.Socket) return "http";
+    // What is remembered may be wrong: now and then a WebSocket is tried all the same.
+    return this.blocked && failures % 3 !== 2 ? "http" : "websocket";
+  }
+
+  /** How long a peer on that way may be silent at first. @param {Way} way */
+  within(way) {
+    return way === "websocket" && this.forced === "auto" && !this._proven ? UNPROVEN_WITHIN : HANDSHAKE_WITHIN;
+  }
+
+  /** Whether to go on by HTTP after that connection. @param {Connection} connection @param {number} code */
+  another({ way, heard }, code) {
+    const byServer = code >= 4400 && code < 4600;
+    return this.forced === "auto" && way === "websocket" && !heard && !byServer && Boolean(this.fetch);
+  }
+
+  /** The client is welcomed on that way. @param {Way} way */
+  welcomed(way) {
+    if (way === "http") return this._trialLater();
+    this._proven = true;
+    this._trialIn = 0;
+    this._know(false);
+  }
+
+  /** The network may be another one now. */
+  changed() {
+    this._trialIn = 0;
+    if (this._client.connection?.way === "http") this._trialLater();
+  }
+
+  /** There is no connection any more. */
+  lost() {
+    this._client.clock.clearTimeout(this._timer);
+    this._drop();
+  }
+
+  _trialLater() {
+    const { clock } = this._client;
+    if (this.forced !== "auto" || !this.Socket || this._tried) return;
+    clock.clearTimeout(this._timer);
+    this._timer = clock.setTimeout(() => this._trial(), this._trialIn);
+    this._trialIn = Math.min(LONGEST_TRIAL, Math.max(FIRST_TRIAL, 2 * this._trialIn));
+  }
+
+  /** Look whether a WebSocket comes through, beside the connection that there is. */
+  _trial() {
+    const client = this._client;
+    const { connection } = client;
+    const failed = () => {
+      this._drop();
+      // Only if the other way is open still: else it is the network that is gone.
+      if (connection && connection === client.connection) connection.ask([{ type: "ping" }], [() => this._blocked()]);
+    };
+    client._withToken(() => {
+      if (!connection || connection !== client.connection) return;
+      const socket = client._websocket();
+      this._tried = socket;
+      this._timer = client.clock.setTimeout(failed, HANDSHAKE_WITHIN);
+      socket.onopen = () => socket.send('{"type":"ping"}');
+      socket.onclose = failed;
+      socket.onerror = () => {};
+      socket.onmessage = ({ data }) => {
+        if (!replies(data).some(({ type }) => type === "pong")) return;
+        this._tried = null;
+        client._move(socket);
+      };
+    }, () => this._trialLater());
+  }
+
+  _blocked() {
+    const known = this.blocked;
+    this._know(true);
+    if (!known) this._client._setStatus({ state: "online" });
+    this._trialLater();
+  }
+
+  /** @param {boolean} blocked */
+  _know(blocked) {
+    this.blocked = blocked;
+    this._client.save(this._name, blocked ? this._client.clock.now() + BLOCKED_FOR : null, this._session);
+  }
+
+  _drop() {
+    const socket = this._tried;
+    if (!socket) return;
+    this._tried = null;
+    this._client.clock.clearTimeout(this._timer);
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    if (socket.terminate) socket.terminate();
+    else socket.close();
+  }
+}
+
+/**
  * A person's way into the chat.
  *
  * It tells: `status` (a `Status`, whenever it changes), `welcome` (a `Welcome`, after each connect), `post` (a `Post` whose state
@@ -808,8 +1158,6 @@ export class ChatClient extends Emitter {
       setTimeout: (run, ms) => setTimeout(run, ms),
       clearTimeout: (timer) => clearTimeout(timer),
     };
-    /** @type {Status} */
-    this.status = { state: "idle" };
     /** Who the server takes us for. @type {Me | null} */
     this.user = null;
     this.epoch = "";
@@ -821,7 +1169,11 @@ export class ChatClient extends Emitter {
     this.bucket = new Bucket(this.limits.send, this.clock);
     this._prefix = options.prefix ?? "twisted-chat:";
     this._random = options.random ?? Math.random;
-    this._WebSocket = options.WebSocket;
+    this._ways = new Ways(this, options);
+    /** @type {Way} */
+    this._way = this._ways.first(0);
+    /** @type {Status} */
+    this.status = { state: "idle", transport: this._way, reached: false };
     /** The connection from its first moment. @type {Connection | null} */
     this._current = null;
     /** @type {Map<string, Room>} */
@@ -833,6 +1185,8 @@ export class ChatClient extends Emitter {
     this._askedForToken = false;
     /** @type {string | undefined} */
     this._helloToken = undefined;
+    /** @type {string | undefined} */
+    this._bearer = undefined;
     /** @type {any} */
     this._timer = null;
   }
@@ -890,6 +1244,7 @@ export class ChatClient extends Emitter {
    * @param {"online" | "offline" | "visible"} what
    */
   hint(what) {
+    if (what === "online") this._ways.changed();
     if (this.connection) this.connection.doubt();
     else if (what !== "offline") this.retryNow();
   }
@@ -939,20 +1294,20 @@ export class ChatClient extends Emitter {
     return this._random() * Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** Math.max(0, failures - 1));
   }
 
-  /** @param {string} name @returns {any} */
-  load(name) {
+  /** @param {string} name @param {Storage} [storage] @returns {any} */
+  load(name, storage = this.storage) {
     try {
-      return JSON.parse(this.storage?.getItem(this._prefix + name) ?? "null");
+      return JSON.parse(storage?.getItem(this._prefix + name) ?? "null");
     } catch {
       return null;
     }
   }
 
-  /** @param {string} name @param {unknown} value null removes it */
-  save(name, value) {
+  /** @param {string} name @param {unknown} value null removes it @param {Storage} [storage] */
+  save(name, value, storage = this.storage) {
     try {
-      if (value === null) this.storage?.removeItem(this._prefix + name);
-      else this.storage?.setItem(this._prefix + name, JSON.stringify(value));
+      if (value === null) storage?.removeItem(this._prefix + name);
+      else storage?.setItem(this._prefix + name, JSON.stringify(value));
     } catch (error) {
       report(error);
     }
@@ -962,26 +1317,57 @@ export class ChatClient extends Emitter {
 
   _connect() {
     this.clock.clearTimeout(this._timer);
+    this._way = this._ways.first(this._attempt);
     this._setStatus({ state: "connecting", attempt: this._attempt });
-    const token = typeof this.token === "function" ? this.token() : this.token;
-    if (token instanceof Promise) {
-      token.then(
-        (found) => this.status.state === "connecting" && this._open(found),
-        (error) => this.status.state === "connecting" && this._comeBack(1006, new ChatError("token", String(error), true)),
-      );
-    } else {
-      this._open(token);
-    }
+    this._withToken(
+      () => this.status.state === "connecting" && this._open(this._way),
+      (error) => this.status.state === "connecting" && this._comeBack(1006, new ChatError("token", String(error), true)),
+    );
   }
 
-  /** @param {string | undefined} token */
-  _open(token) {
-    const Socket = this._WebSocket ?? /** @type {any} */ (globalThis).WebSocket;
+  /** Ask for the token, and then run. @param {() => void} run @param {(error: unknown) => void} failed */
+  _withToken(run, failed) {
+    /** @param {string | undefined} token */
+    const found = (token) => {
+      // In headers the token is seen before the session begins; one that does not fit there is said in the hello.
+      const fits = token !== undefined && /^[\w.~+-]+$/.test(token);
+      this._bearer = fits ? token : undefined;
+      this._helloToken = fits ? undefined : token;
+      run();
+    };
+    const token = typeof this.token === "function" ? this.token() : this.token;
+    if (token instanceof Promise) token.then(found, failed);
+    else found(token);
+  }
+
+  /** @param {Way} way */
+  _open(way) {
+    const socket = way === "http" ? this._httpSocket() : this._websocket();
+    this._current = new Connection(this, socket, way, this._ways.within(way));
+  }
+
+  _httpSocket() {
+    const { fetch } = this._ways;
+    if (!fetch) throw new TypeError("fetch: there is no global one here; give one in the options");
+    return new HttpSocket(sessionUrl(this.url), this._bearer, { fetch, clock: this.clock });
+  }
+
+  /** @returns {SocketLike} */
+  _websocket() {
+    const { Socket } = this._ways;
     if (!Socket) throw new TypeError("WebSocket: there is no global one here; give one in the options");
-    // Among the subprotocols the token is seen before the upgrade; one that does not fit there is said in the hello.
-    const fits = token !== undefined && /^[\w.~+-]+$/.test(token);
-    this._helloToken = fits ? undefined : token;
-    this._current = new Connection(this, new Socket(this.url, fits ? ["chat.v1.json", `bearer.${token}`] : ["chat.v1.json"]));
+    return new Socket(this.url, this._bearer === undefined ? ["chat.v1.json"] : ["chat.v1.json", `bearer.${this._bearer}`]);
+  }
+
+  /** Go on by a WebSocket that is open; what is on the old way and not answered is asked again. @param {SocketLike} socket */
+  _move(socket) {
+    const before = this._current;
+    this._disconnected();
+    before?.say({ type: "bye" });
+    before?.close(1000);
+    this._way = "websocket";
+    this._current = new Connection(this, socket, "websocket");
+    this._current.greet();
   }
 
   /** @param {Connection} connection */
@@ -1011,6 +1397,7 @@ export class ChatClient extends Emitter {
     for (const room of this._rooms.values()) room._lane.disown(welcome.user.id);
     this._join([...this._rooms.values()]);
     for (const question of [...this._questions]) this._put(question);
+    this._ways.welcomed(connection.way);
     this._setStatus({ state: "online" });
     this.emit("welcome", welcome);
   }
@@ -1034,7 +1421,14 @@ export class ChatClient extends Emitter {
     if (connection !== this._current) return;
     this._disconnected();
     const { bye } = connection;
-    if (!connection.opened && this.diagnose) {
+    if (this._ways.another(connection, code)) {
+      this._way = "http";
+      this._setStatus({ state: "connecting", attempt: this._attempt });
+      this._open("http");
+      return;
+    }
+    if (connection.refused) return this._turned(code, connection.refused);
+    if (!connection.opened && this.diagnose && connection.way === "websocket") {
       const { status } = this;
       this.diagnose().then((error) => status === this.status && this._turned(code, error), report);
       return;
@@ -1083,14 +1477,16 @@ export class ChatClient extends Emitter {
 
   _disconnected() {
     this.clock.clearTimeout(this._timer);
+    this._ways.lost();
     this._current = this.connection = null;
     for (const room of this._rooms.values()) room._lost();
   }
 
-  /** @param {Status} status */
-  _setStatus(status) {
-    this.status = status;
-    this.emit("status", status);
+  /** @param {News} news */
+  _setStatus(news) {
+    const { blocked } = this._ways;
+    this.status = { ...news, transport: this._way, reached: this.user !== null, ...(blocked && { blocked }) };
+    this.emit("status", this.status);
   }
 
   // Connected
