@@ -149,3 +149,191 @@ export class FakeStorage {
     this.items.delete(name);
   }
 }
+
+/** Until everything that promises had to do is done. */
+export async function settled() {
+  for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+}
+
+/** The stream of a session by HTTP. */
+class FakeStream {
+  aborted = false;
+  #encoder = new TextEncoder();
+  /** @type {any} */ #resolve;
+  /** @type {any} */ #reject;
+  /** @type {any} */ #controller;
+
+  /** @param {string} url @param {any} options */
+  constructor(url, { headers, signal }) {
+    this.url = url;
+    this.headers = headers;
+    this.reply = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    signal.addEventListener("abort", () => {
+      this.aborted = true;
+      this.fail();
+    });
+  }
+
+  fail() {
+    this.#reject(new TypeError("fetch failed"));
+    try {
+      this.#controller?.error(new TypeError("aborted"));
+    } catch {
+      // It has ended before.
+    }
+  }
+
+  /** @param {number} status @param {any} body */
+  refuse(status, body) {
+    this.#resolve(new Response(typeof body === "string" ? body : JSON.stringify(body), { status }));
+  }
+
+  open() {
+    const body = new ReadableStream({ start: (controller) => void (this.#controller = controller) });
+    this.#resolve(new Response(body, { headers: { "Content-Type": "text/event-stream; charset=utf-8" } }));
+    this.write('event: open\ndata: {"session":"secret"}\n\n');
+  }
+
+  /** @param {string} text */
+  write(text) {
+    this.bytes(this.#encoder.encode(text));
+  }
+
+  /** @param {Uint8Array} bytes */
+  bytes(bytes) {
+    if (!this.aborted) this.#controller.enqueue(bytes);
+  }
+
+  end() {
+    this.#controller.close();
+  }
+}
+
+/** A post to a session by HTTP. */
+class FakePost {
+  aborted = false;
+  open = true;
+  /** @type {any} */ #resolve;
+  /** @type {any} */ #reject;
+
+  /** @param {string} url @param {any} options */
+  constructor(url, { body, signal }) {
+    this.number = Number(new URL(url).searchParams.get("n"));
+    this.body = body;
+    this.reply = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    signal.addEventListener("abort", () => {
+      this.aborted = this.open;
+      this.fail();
+    });
+  }
+
+  take() {
+    this.answer(200, { taken: this.number });
+  }
+
+  /** @param {number} status @param {any} body */
+  answer(status, body) {
+    this.open = false;
+    this.#resolve(new Response(JSON.stringify(body), { status }));
+  }
+
+  fail() {
+    this.open = false;
+    this.#reject(new TypeError("fetch failed"));
+  }
+}
+
+/** The server by HTTP. */
+export class FakeHttp {
+  /** @type {FakeStream[]} */
+  streams = [];
+  /** @type {FakePost[]} */
+  all = [];
+
+  /** @param {string} url @param {any} options @returns {Promise<Response>} */
+  fetch(url, options) {
+    if (options.method === "POST") {
+      this.all.push(new FakePost(url, options));
+      return /** @type {FakePost} */ (this.all.at(-1)).reply;
+    }
+    this.streams.push(new FakeStream(url, options));
+    return this.stream.reply;
+  }
+
+  get stream() {
+    return /** @type {FakeStream} */ (this.streams.at(-1));
+  }
+
+  /** Posts that have no answer. */
+  get open() {
+    return this.all.filter(({ open }) => open);
+  }
+
+  async fail() {
+    this.stream.fail();
+    await settled();
+  }
+
+  /** @param {number} status @param {any} body */
+  async refuse(status, body) {
+    this.stream.refuse(status, body);
+    await settled();
+  }
+
+  /** Take all posts; what is in them. @returns {Promise<any[]>} */
+  async posted() {
+    const commands = [];
+    for (let { open } = this; open.length; { open } = this) {
+      for (const post of open) {
+        commands.push(...[JSON.parse(post.body)].flat());
+        post.take();
+      }
+      await settled();
+    }
+    return commands;
+  }
+
+  /** @param {any} frame */
+  say(frame) {
+    this.stream.write(`data: ${JSON.stringify(frame)}\n\n`);
+  }
+
+  /** @param {number} seq */
+  event(seq) {
+    this.say({ type: "event", room: "lobby", seq, id: `e${seq}`, kind: "message", at: seq, by: { id: "u2", name: "bob" }, text: `t${seq}` });
+  }
+
+  /** Open the stream and welcome. */
+  async welcome() {
+    this.stream.open();
+    await settled();
+    const [hello] = await this.posted();
+    this.say({
+      type: "welcome", id: hello.id, version: 1, server: "fake", epoch: "E1", user: { id: "u1", name: "alice", guest: false }, ping_ms: 25_000,
+      limits: { frame: 65_536, text: 16_384, rooms: 128, history: 200, send: { burst: 10, per_second: 0 } }, read: {},
+    });
+    await settled();
+    return hello;
+  }
+
+  /** Answer the join that comes next. */
+  async join() {
+    const [join] = await this.posted();
+    const rooms = join.rooms.map((/** @type {any} */ { room }) => ({ room, epoch: "E1", head: 0, first: 1, from: 1, durable: true, topic: "", can: ["send"] }));
+    this.say({ type: "ok", id: join.id, rooms });
+    await settled();
+  }
+
+  /** Answer all pings that wait. */
+  async answerPing() {
+    await settled();
+    for (const { type, id } of await this.posted()) if (type === "ping") this.say(id === undefined ? { type: "pong" } : { type: "ok", id });
+    await settled();
+  }
+}
