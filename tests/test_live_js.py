@@ -58,6 +58,7 @@ class JavaScriptTests(SynchronousTestCase):
             "--test",
             "--test-reporter=tap",
             "tests/js/client.test.js",
+            "tests/js/fallback.test.js",
             "tests/js/page/patterns.test.js",
             "tests/js/page/text.test.js",
             "tests/js/page/timeline.test.js",

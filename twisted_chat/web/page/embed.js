@@ -59,7 +59,7 @@ export class TwistedChat extends HTMLElement {
     const device = kept.getItem("embedded") ?? unique();
     kept.setItem("embedded", device);
     const token = this.getToken ?? this.getAttribute("token") ?? undefined;
-    const chat = new ChatClient({ url: url.href, token, name: this.getAttribute("name") ?? undefined, device, storage: kept });
+    const chat = new ChatClient({ url: url.href, token, name: this.getAttribute("name") ?? undefined, device, storage: kept, session: kept });
     this.chat = chat;
     chat.on("status", (status) => {
       this.banner.show(status, { now: () => chat.clock.now(), act: (what) => (what === "retry" ? chat.retryNow() : chat.connect()) });

@@ -1,11 +1,14 @@
 // @ts-check
-// `<tc-banner>`: says when the connection is lost, and when it is tried again.  It lies over the messages, so nothing moves.
+// `<tc-banner>`: says when there is no connection, and when it is tried again, and once that WebSockets are blocked.  It lies over the
+// messages, so nothing moves.
 
 import { el } from "./dom.js";
 import { say, sayError } from "./strings.js";
 
 /** Milliseconds.  Interruptions that are shorter are nobody's business; without this every reconnect would flicker. */
 const QUIET = 700;
+/** Milliseconds for which it stands there that WebSockets are blocked: nothing is to be done about it. */
+const NOTE = 8_000;
 
 export class Banner extends HTMLElement {
   constructor() {
@@ -16,6 +19,7 @@ export class Banner extends HTMLElement {
     this.onact = () => {};
     this.button.addEventListener("click", () => this.onact());
     this._hidden = true;
+    this._noted = false;
   }
 
   connectedCallback() {
@@ -30,6 +34,7 @@ export class Banner extends HTMLElement {
     clearTimeout(this._delay);
     if (status.state === "online" || status.state === "idle") {
       this._reveal(false);
+      if (status.state === "online" && status.blocked && !this._noted) this._note(say.blocked);
       return;
     }
     if (status.state === "stopped") {
@@ -42,12 +47,19 @@ export class Banner extends HTMLElement {
     const tick = () => {
       const seconds = Math.ceil(((status.retryAt ?? now()) - now()) / 1000);
       const waiting = status.state === "waiting" && seconds > 0;
-      const why = status.error && status.error.code !== "restart" ? sayError(status.error) : say.lost;
-      this._say(why, waiting ? say.retryIn(seconds) : say.connecting, waiting ? say.retryNow : "");
+      this._say(offlineReason(status), waiting ? say.retryIn(seconds) : say.connecting, waiting ? say.retryNow : "");
     };
     tick();
     this._timer = setInterval(tick, 1000);
     this._delay = setTimeout(() => this._reveal(true), this._hidden ? QUIET : 0);
+  }
+
+  /** Say it for a while, once. @param {string} words */
+  _note(words) {
+    this._noted = true;
+    this._say(words, "", "");
+    this._reveal(true);
+    this._delay = setTimeout(() => this._reveal(false), NOTE);
   }
 
   /** @param {string} words @param {string} count @param {string} action */
@@ -64,6 +76,14 @@ export class Banner extends HTMLElement {
     const box = /** @type {HTMLElement | null} */ (this.firstElementChild);
     if (box) box.hidden = !shown;
   }
+}
+
+/** Why there is no connection, as far as that is known: what never was is not lost. @param {import("../client.js").Status} status */
+function offlineReason({ error, reached, attempt, transport }) {
+  if (error && error.code !== "restart") return sayError(error);
+  if (reached) return say.lost;
+  if (attempt) return say.unreachable;
+  return transport === "http" ? say.tryingHttp : "";
 }
 
 /** @param {import("../client.js").Status} status */

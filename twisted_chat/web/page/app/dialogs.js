@@ -96,6 +96,7 @@ export function helpDialog() {
  * @property {() => boolean} sound
  * @property {(on: boolean) => void} setSound
  * @property {() => string} name
+ * @property {() => string} connection
  * @property {() => void} signOut
  */
 
@@ -113,10 +114,12 @@ export function settingsDialog(settings) {
   });
   const sound = el("input", { type: "checkbox", onchange: () => settings.setSound(sound.checked) });
   const who = el("p", {});
+  const connection = el("p", { class: "hint connection" });
   const box = dialog("settings", say.settings,
     el("fieldset", {}, el("legend", {}, say.theme), ...themes),
     el("label", { class: "choice" }, notify, say.notify), refused,
     el("label", { class: "choice" }, sound, say.sound),
+    connection,
     el("div", { class: "buttons" }, who, el("button", { type: "button", onclick: () => settings.signOut() }, say.signOut)));
   return {
     node: box,
@@ -125,6 +128,7 @@ export function settingsDialog(settings) {
       notify.checked = settings.notify();
       sound.checked = settings.sound();
       who.textContent = say.signedInAs(settings.name());
+      connection.textContent = settings.connection();
       refused.textContent = "";
       box.showModal();
     },

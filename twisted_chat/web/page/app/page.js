@@ -1,7 +1,7 @@
 // @ts-check
 // The page: signs in, knows the rooms, shows one of them, and wires keys, addresses and notifications.
 
-import { ChatClient, ChatError } from "../client.js";
+import { ChatClient } from "../client.js";
 import { Banner } from "./banner.js";
 import { Kept, storageOf, takeDevice } from "./device.js";
 import { Switcher, helpDialog, settingsDialog } from "./dialogs.js";
@@ -50,6 +50,7 @@ export class Page {
       sound: () => this.notifier.sound,
       setSound: (on) => this.notifier.turnSound(on),
       name: () => this.chat?.user?.name ?? "",
+      connection: () => this._connection(),
       signOut: () => this.signOut(),
     });
     this.heading = el("h1", {}, "");
@@ -146,8 +147,8 @@ export class Page {
       name: this.kept.getItem("name") ?? undefined,
       token: this.kept.getItem("token") ?? undefined,
       device,
-      diagnose: () => this._diagnose(),
       storage: this.kept,
+      session: this.window,
       prefix: `${device.slice(0, 12)}:`,
     });
     this.chat = chat;
@@ -169,18 +170,11 @@ export class Page {
     chat.connect();
   }
 
-  /** Why the server lets nobody in: a plain request with the same token is told. @returns {Promise<ChatError | null>} */
-  async _diagnose() {
-    try {
-      const token = this.chat?.token;
-      const headers = typeof token === "string" ? { Authorization: `Bearer ${token}` } : undefined;
-      const reply = await fetch(new URL("api/v1/rooms", this.site), { headers, cache: "no-store", signal: AbortSignal.timeout(5000) });
-      if (reply.ok) return null;
-      const { error } = await reply.json();
-      return new ChatError(error.code, error.message, error.retry, error.retry_after_ms);
-    } catch {
-      return null;
-    }
+  /** How the page is connected, in words. */
+  _connection() {
+    const status = this.chat?.status;
+    if (status?.state !== "online") return say.notConnected;
+    return status.blocked ? say.blocked : say.connections[status.transport];
   }
 
   _welcomed() {
