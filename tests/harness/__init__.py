@@ -19,6 +19,7 @@ With real sockets and processes, for ``test_live_*``:
 * ``certificates``: a self-signed certificate
 * ``programs``: WebSocket clients of Node and Bun, talked to by lines
 * ``browser``: server, a proxy that can fail, and Chromium by playwright; for ``test_live_page*`` and ``docs/screenshots``
+* ``blocking``: a proxy that lets HTTP through and no WebSocket
 * ``chromium``: one page of Chromium by its DevTools protocol; for tests that need no playwright
 * ``node_modules``: the packages of ``package-lock.json``, installed when they are wanted
 * ``long``: runs that take a minute, begun when the tests begin
