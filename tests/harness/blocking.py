@@ -14,7 +14,7 @@ from typing import cast
 
 from twisted.internet import reactor as any_reactor
 from twisted.internet.interfaces import IReactorTCP, ITCPTransport
-from twisted.internet.protocol import ClientFactory, Factory, Protocol, connectionDone
+from twisted.internet.protocol import ClientFactory, Protocol, ServerFactory, connectionDone
 from twisted.internet.stdio import StandardIO
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
@@ -54,9 +54,9 @@ class Before(Protocol):
     """The side of the browser."""
 
     transport: ITCPTransport
-    factory: Proxy  # type: ignore[assignment]
 
-    def __init__(self) -> None:
+    def __init__(self, proxy: Proxy) -> None:
+        self.proxy = proxy
         self.behind: Behind | None = None
         self.mode = OPEN
         self.head = b""
@@ -65,10 +65,10 @@ class Before(Protocol):
         self.deaf = False
 
     def connectionMade(self) -> None:
-        self.factory.open.add(self)
+        self.proxy.open.add(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.factory.open.discard(self)
+        self.proxy.open.discard(self)
         if self.behind is not None:
             self.behind.transport.loseConnection()
 
@@ -95,14 +95,14 @@ class Before(Protocol):
 
     def _begin(self, head: bytes) -> None:
         if re.search(rb"(?im)^upgrade: *websocket", head):
-            self.factory.tried += 1
-            self.mode = self.factory.mode
+            self.proxy.tried += 1
+            self.mode = self.proxy.mode
         if self.mode in _ANSWERS:
             self.transport.write(_ANSWERS[self.mode])
             self.transport.loseConnection()
         elif self.mode != "hangs":
             self.waiting = _UPGRADE.sub(b"", head) if self.mode == "stripped" else head
-            self.factory.connect(self)
+            self.proxy.connect(self)
 
     def _forward(self, data: bytes) -> None:
         if self.mode == "hangs" or self.deaf:
@@ -126,13 +126,11 @@ class Way(ClientFactory):
         self.before.transport.loseConnection()
 
 
-class Proxy(Factory):
+class Proxy(ServerFactory):
     """All connections.
 
     :ivar tried: WebSockets that were asked for since somebody looked.
     """
-
-    protocol = Before
 
     def __init__(self, reactor: IReactorTCP, port: int, mode: str) -> None:
         self.reactor = reactor
@@ -140,6 +138,9 @@ class Proxy(Factory):
         self.mode = mode
         self.tried = 0
         self.open: set[Before] = set()
+
+    def buildProtocol(self, addr: object) -> Before:
+        return Before(self)
 
     def connect(self, before: Before) -> None:
         self.reactor.connectTCP("127.0.0.1", self.port, Way(before))
@@ -197,7 +198,7 @@ def main(port: str, mode: str) -> None:
     proxy = Proxy(reactor, int(port), mode)
     print(reactor.listenTCP(0, proxy, interface="127.0.0.1").getHost().port, flush=True)  # type: ignore[attr-defined]
     StandardIO(Orders(proxy))
-    any_reactor.run()  # type: ignore[attr-defined]
+    any_reactor.run()
 
 
 if __name__ == "__main__":
