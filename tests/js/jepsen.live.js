@@ -1,7 +1,7 @@
 // Writers and readers with `client.js`, the real server, and a nemesis (in the manner of Jepsen).
 //
 // Every post that was acknowledged is in the log exactly once, at the number that was told, in its writer's order; every
-// reader was told the whole log in its order.  The run fails if a kind of fault did not happen.
+// reader was told the whole log in its order.  Half of the writers go by HTTP.  The run fails if a kind of fault did not happen.
 //
 // Seconds and the server's Python come from the environment: NEMESIS_SECONDS, PYTHON.
 
@@ -30,8 +30,8 @@ const LIMITS = {
 
 /** Posts numbered texts as fast as they are kept, and reads everything. */
 class Writer {
-  /** @param {string} name @param {string} url */
-  constructor(name, url) {
+  /** @param {string} name @param {string} url @param {"auto" | "http"} [transport] */
+  constructor(name, url, transport = "auto") {
     this.name = name;
     this.stopped = false;
     this.number = 0;
@@ -42,7 +42,7 @@ class Writer {
     /** @type {string[]} */
     this.refused = [];
     this.restarts = 0;
-    this.client = new ChatClient({ url, name, WebSocket, grace: 1_000, random: () => Math.random() / 4 });
+    this.client = new ChatClient({ url, name, WebSocket, transport, grace: 1_000, random: () => Math.random() / 4 });
     this.room = this.client.room("jepsen", { tail: Infinity });
     this.room.on("event", ({ seq, text }) => this.read.push([seq, text]));
     this.room.on("joined", ({ resumed }) => (this.restarts += resumed ? 0 : 1));
@@ -112,7 +112,7 @@ test("nothing is lost, doubled or reordered", { timeout: (SECONDS + 90) * 1000 }
   await proxy.listen();
   t.after(() => proxy.close());
   const url = `ws://127.0.0.1:${proxy.port}/ws`;
-  const writers = Array.from({ length: WRITERS }, (_, place) => new Writer(`w${place}`, url));
+  const writers = Array.from({ length: WRITERS }, (_, place) => new Writer(`w${place}`, url, place % 2 ? "http" : "auto"));
   t.after(() => writers.forEach(({ client }) => client.close()));
   const killed = new Killed(url, directory);
   t.after(() => killed.kill());
@@ -182,7 +182,7 @@ test("nothing is lost, doubled or reordered", { timeout: (SECONDS + 90) * 1000 }
 
   check(log, writers, killed);
   const acknowledged = writers.reduce((sum, { kept }) => sum + kept.size, killed.kept.size);
-  t.diagnostic(`${acknowledged} acknowledged; ${JSON.stringify(happened)}`);
+  t.diagnostic(`${acknowledged} acknowledged, of writers ${writers.map(({ kept }) => kept.size)}; ${JSON.stringify(happened)}`);
   for (const [name, count] of Object.entries(happened)) assert.ok(count >= EACH_FAULT, `${name} happened ${count} times`);
   assert.ok(acknowledged >= AT_LEAST, `only ${acknowledged} acknowledged`);
 });

@@ -4,7 +4,7 @@
 //
 // It says `accepted N` when text N is in the queue, `kept N SEQ` when it is in the log, `read SEQ TEXT` for each event.
 
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, writeFileSync, writeSync } from "node:fs";
 import WebSocket from "ws";
 
 import { ChatClient } from "../../twisted_chat/web/page/client.js";
@@ -44,11 +44,16 @@ class FileStorage {
   }
 }
 
+/** Say it at once: what console.log() keeps while the reader is busy would die with the program. @param {(string | number | undefined)[]} words */
+function tell(...words) {
+  writeSync(1, `${words.join(" ")}\n`);
+}
+
 const storage = new FileStorage();
 const chat = new ChatClient({ url, device, name: "written", storage, WebSocket, grace: 1_000 });
 const room = chat.room("jepsen", { resume: true, tail: Infinity });
-room.on("event", ({ seq, text }) => console.log("read", seq, text));
-for (const post of room.posts) post.done.then((seq) => console.log("kept", String(post.command.text).split(":")[1], seq));
+room.on("event", ({ seq, text }) => tell("read", seq, text));
+for (const post of room.posts) post.done.then((seq) => tell("kept", String(post.command.text).split(":")[1], seq));
 chat.connect();
 
 let number = Number(storage.getItem("number") ?? 0);
@@ -56,7 +61,7 @@ for (;;) {
   // Counted first: a number that was never accepted is no loss, one that was accepted twice would be a double of ours.
   storage.setItem("number", String(++number));
   const post = room.send(`killed:${number}`);
-  console.log("accepted", number);
+  tell("accepted", number);
   await post.done;
-  console.log("kept", number, post.seq);
+  tell("kept", number, post.seq);
 }
