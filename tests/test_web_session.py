@@ -306,7 +306,7 @@ class RefusedTests(SessionCase):
         self.assertEqual(alice.say(b" " * 20_001, 1).status, 413)
         self.assertEqual(alice.say(b"\xff", 1).status, 400)
         target = f"{PATH}/{alice.id}?n=1"
-        self.assertEqual(self.ask(target, ("Content-Type", "text/plain"), method="POST", body=b"{}").status, 400)
+        self.assertEqual(self.ask(target, ("Content-Type", "text/plain"), method="POST", body=b"{}").status, 415)
         self.assertEqual(alice.say(b"nonsense", 1).status, 200)
         self.assertEqual([each["code"] for each in alice.heard()], ["bad_request"])
 

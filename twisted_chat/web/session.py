@@ -31,12 +31,12 @@ from twisted.python.failure import Failure
 from twisted_chat.core.chat import Chat
 from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.core.ratelimit import TokenBucket
-from twisted_chat.errors import BadRequest, Conflict, RateLimited, TooBig
+from twisted_chat.errors import Conflict, RateLimited, TooBig
 from twisted_chat.interfaces import Admission, Dialect, SocketSession
 from twisted_chat.protocol.commands import Positive
 from twisted_chat.protocol.frames import payloads
 from twisted_chat.web.handshake import LOBBY
-from twisted_chat.web.responses import NoSuchPath, Response, write_head
+from twisted_chat.web.responses import NoSuchPath, Response, UnsupportedMediaType, write_head
 from twisted_chat.web.routing import ApiRequest, Route, Who, json_answer
 from twisted_chat.web.site import ChatRequest
 from twisted_chat.web.sse import HEADERS, StreamConnection, named
@@ -251,16 +251,12 @@ class HttpSessions:
         if link is None or link.token != token:
             raise gone()
         if call.content_type() != b"application/json":
-            raise BadRequest("Content-Type: must be application/json")
+            raise UnsupportedMediaType("Content-Type: must be application/json")
         number = call.query(FrameQuery).n
-        frame = call.request.content.read()
+        frame = call.text_body().encode()
         limit = self._core.limits.frame_bytes
         if len(frame) > limit:
             raise TooBig(f"frame: at most {limit} bytes")
-        try:
-            frame.decode()
-        except UnicodeDecodeError:
-            raise BadRequest("body: must be UTF-8") from None
         await link.take(number, frame)
         return json_answer(Taken(taken=link.taken))
 
