@@ -8,10 +8,12 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import jwt
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.harness.blocking import BlockingProxy
 from tests.harness.browser import Stage, Window
 from tests.harness.serving import Served
 
@@ -25,13 +27,14 @@ HOST_PAGE = """<!doctype html><html lang="en"><title>Host</title><style>twisted-
 
 
 class HostPage(http.server.BaseHTTPRequestHandler):
-    """Somebody else's site."""
+    """Somebody else's site; the chat's server may be in the query."""
 
     def do_GET(self) -> None:
+        server = urlsplit(self.path).query or stage.url
         self.send_response(200)
         self.send_header("Content-Type", "text/html")
         self.end_headers()
-        self.wfile.write((HOST_PAGE % (stage.url, token("u-host", "Holly Host"))).encode())
+        self.wfile.write((HOST_PAGE % (server, token("u-host", "Holly Host"))).encode())
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Nothing."""
@@ -254,6 +257,21 @@ class ElsewhereTests(Case):
         style = "(e => [e.getBoundingClientRect().height, getComputedStyle(e.shadowRoot.querySelector('.pill')).backgroundColor])"
         self.assertEqual(host.value(f"{style}(document.querySelector('twisted-chat'))"), [300, "rgb(1, 2, 3)"])
         host.becomes("getComputedStyle(document.body).margin", "8px")
+
+    def test_embedded_where_websockets_are_blocked(self) -> None:
+        """The same by HTTP: the browser asks the server whether the site may, and the token goes along."""
+        with BlockingProxy(stage.port, "403") as proxy:
+            host = self.window()
+            host.page.goto(f"http://127.0.0.1:{site.server_address[1]}/?{proxy.url}")
+            host.page.wait_for_selector("twisted-chat textarea:enabled")
+            host.page.fill("twisted-chat textarea", "by HTTP from the host's page")
+            host.page.press("twisted-chat textarea", "Enter")
+            host.page.wait_for_selector("twisted-chat li:not(.pending) :text('by HTTP from the host')")
+            host.page.wait_for_selector("twisted-chat .banner:has-text('blocks WebSockets')")
+            self.assertEqual(
+                host.value("(({ status, user }) => [status.transport, user.name])(document.querySelector('twisted-chat').chat)"),
+                ["http", "Holly Host"],
+            )
 
     def test_prefix(self) -> None:
         """Under a path of a proxy: the page, its files, its sockets and its links stay below it."""
