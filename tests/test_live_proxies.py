@@ -98,6 +98,25 @@ class Case(SynchronousTestCase):
                         lines.append(json.loads(line[6:])["text"])
                 self.assertEqual(lines, ["by socket", "by HTTP"])
 
+    def talk_by_http(self, proxy: Proxy) -> None:
+        """A session goes through where no WebSocket does: each frame at once."""
+
+        def next_data(stream: http.client.HTTPResponse) -> Any:
+            while not (line := stream.readline()).startswith(b"data: "):
+                self.assertTrue(line, "the stream has ended")
+            return json.loads(line[6:])
+
+        with closing(http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=30)) as down:
+            down.request("GET", "/api/v1/session")
+            stream = down.getresponse()
+            path = f"/api/v1/session/{next_data(stream)['session']}"
+            for number in (1, 2):
+                with closing(http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=30)) as up:
+                    body = json.dumps({"type": "ping", "id": number})
+                    up.request("POST", f"{path}?n={number}", body, {"Content-Type": "application/json"})
+                    self.assertEqual(up.getresponse().status, 200)
+                self.assertEqual(next_data(stream), {"type": "ok", "id": number})
+
     def addresses(self, server: Server, path: str) -> set[str]:
         """The addresses that the server's log has for requests of that path."""
         found = wait_until(lambda: re.findall(rf"(\S+) GET {re.escape(path)} ", server.stdout), bool)
@@ -188,6 +207,7 @@ class NginxTests(Case):
             with self.assertRaises(InvalidStatus) as refused:
                 connect(f"ws://127.0.0.1:{proxy.port}/ws")
             self.assertIn(refused.exception.response.status_code, (400, 426))
+            self.talk_by_http(proxy)
 
     def test_doctor(self) -> None:
         """``twisted-chat doctor --url`` names what each of these proxies does wrong, from outside."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred
+from twisted.logger import LogLevel
 
 from tests.harness.http_chat import ALICE, HttpCase
 from tests.harness.http_memory import Reply, Wire
@@ -309,6 +310,16 @@ class RefusedTests(SessionCase):
         self.assertEqual(self.ask(target, ("Content-Type", "text/plain"), method="POST", body=b"{}").status, 415)
         self.assertEqual(alice.say(b"nonsense", 1).status, 200)
         self.assertEqual([each["code"] for each in alice.heard()], ["bad_request"])
+
+    def test_the_log(self) -> None:
+        """The access log has no ids, which are secrets, and posts only where somebody debugs."""
+        alice = Stream(self)
+        alice.say({"type": "ping"})
+        alice.wire.leave()
+
+        self.assertNotIn(alice.id, str(self.lines))
+        posts = [line for line in self.lines if line["method"] == "POST"]
+        self.assertEqual([(line["log_level"], line["path"]) for line in posts], [(LogLevel.debug, "/api/v1/session/-")])
 
     def test_rates(self) -> None:
         """Too many posts are refused with a time to wait; then it goes on with the same number."""

@@ -16,6 +16,7 @@ from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.errors import ChatError, Forbidden, Unavailable
 from twisted_chat.web.responses import Response
 from twisted_chat.web.routing import ApiRequest, Route
+from twisted_chat.web.session import LOGGED_PATH
 from twisted_chat.web.site import Observe
 
 #: Who may read ``/metrics``: this machine, users with the right ``metrics``, everybody, nobody.
@@ -141,8 +142,8 @@ async def _check_reader(call: ApiRequest, metrics_for: MetricsFor) -> None:
     raise Forbidden("metrics: only from this machine, or with a token that has the right metrics")
 
 
-#: Requested every few seconds by machines; logged at level debug.
-_QUIET = frozenset({b"/healthz", b"/readyz", b"/metrics"})
+#: Requested every few seconds by machines, or at each word of somebody; logged at level debug.
+_QUIET = frozenset({b"/healthz", b"/readyz", b"/metrics", LOGGED_PATH})
 
 
 def observer(logger: Logger, count: Callable[[int], None]) -> Observe:

@@ -726,7 +726,7 @@ class HttpSocket {
   /** @param {string} frame */
   send(frame) {
     this._waiting.push(frame);
-    this._posting ??= this._post().finally(() => (this._posting = null));
+    this._posting ??= this._post();
   }
 
   /** Post what waits, then end. */
@@ -791,7 +791,7 @@ class HttpSocket {
 
   /** Post what waits, until nothing does. */
   async _post() {
-    while (this._waiting.length) {
+    while (this._waiting.length && this.readyState !== 3) {
       const body = this._next();
       for (let failures = 0; this.readyState !== 3; failures++) {
         const again = await this._taken(body, failures);
@@ -799,8 +799,9 @@ class HttpSocket {
         await new Promise((resolve) => this._clock.setTimeout(() => resolve(null), again));
       }
       this._number += 1;
-      if (this.readyState === 3) return;
     }
+    // Not a moment later, or what is said then would wait for nothing.
+    this._posting = null;
   }
 
   /** What fits of the waiting frames, as one. */
@@ -833,7 +834,9 @@ class HttpSocket {
       });
       if (reply.ok) return /** @type {any} */ (await reply.json()).taken >= this._number ? null : again;
       const error = await refusal(reply);
-      if (reply.status >= 500 || [408, 425, 429].includes(reply.status)) return error?.retryAfterMs ?? again;
+      if (reply.status >= 500 || [408, 425, 429].includes(reply.status)) {
+        return error?.retryAfterMs ?? Math.max(again, 1000 * (Number(reply.headers.get("Retry-After")) || 0));
+      }
       this._ended(1006);
       return null;
     } catch {
