@@ -170,6 +170,15 @@ describe("memory", () => {
     assert.equal(FakeSocket.opened.length, 1);
   });
 
+  test("it is not kept where posts are kept, which may outlive the network", async () => {
+    const storage = new FakeStorage();
+    await byHttp({ storage, session: undefined });
+    clock.advance(0);
+    FakeSocket.last.end(1006);
+    await http.answerPing();
+    assert.equal(storage.items.size, 0);
+  });
+
   test("it is forgotten after ten minutes, and is about one server", async () => {
     (await blocked()).chat.close();
     FakeSocket.opened = [];

@@ -1021,12 +1021,13 @@ class Ways {
     this.fetch = fetch;
     this._client = client;
     this._WebSocket = WebSocket;
-    this._session = session;
+    /** Not the storage of posts, which may outlive the network. */
+    this._session = session ?? null;
     this._name = `blocked:${new URL(client.url, /** @type {any} */ (globalThis).location?.href).host}`;
     /** A WebSocket has come through before. */
     this._proven = false;
     /** None comes through, and the server is there. */
-    this.blocked = transport === "auto" && client.load(this._name, session) > client.clock.now();
+    this.blocked = transport === "auto" && client.load(this._name, this._session) > client.clock.now();
     this._trialIn = this.blocked ? FIRST_TRIAL : 0;
     /** @type {any} */
     this._timer = null;
@@ -1297,7 +1298,7 @@ export class ChatClient extends Emitter {
     return this._random() * Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** Math.max(0, failures - 1));
   }
 
-  /** @param {string} name @param {Storage} [storage] @returns {any} */
+  /** @param {string} name @param {Storage | null} [storage] @returns {any} */
   load(name, storage = this.storage) {
     try {
       return JSON.parse(storage?.getItem(this._prefix + name) ?? "null");
@@ -1306,7 +1307,7 @@ export class ChatClient extends Emitter {
     }
   }
 
-  /** @param {string} name @param {unknown} value null removes it @param {Storage} [storage] */
+  /** @param {string} name @param {unknown} value null removes it @param {Storage | null} [storage] */
   save(name, value, storage = this.storage) {
     try {
       if (value === null) storage?.removeItem(this._prefix + name);
