@@ -108,7 +108,8 @@ class StreamConnection:
         self._channel = request.channel
         self._transport = request.channel.transport
         self._output = open_output(self._transport)
-        self.send: Callable[[bytes], int] = self._output.send
+        self._write_some: Callable[[bytes], int] = self._output.send
+        self.send = self._write_some
         self._begun = False
         self._open = True
         self._gone = False
@@ -133,7 +134,7 @@ class StreamConnection:
             self._transport.write(data)
             return
         try:
-            taken = self.send(data)
+            taken = self._write_some(data)
         except BlockingIOError:
             taken = 0
         except OSError:
@@ -197,7 +198,7 @@ class StreamConnection:
         self._request.write(data)
         self.chunked = bool(self._request.chunked)
         if self._request.method == b"HEAD":
-            self.send = len  # the answer has no body
+            self.send = self._write_some = len  # the answer has no body
         elif self._output.has_unsent():
             self.buffer_rest(b"")
 
