@@ -186,37 +186,75 @@ class StreamTests(LiveCase):
             self.assertEqual(json.loads(data.removeprefix(b"data: "))["text"], "hello")
             reader.kill()
 
-    def test_reader_that_does_not_read(self) -> None:
-        """Megabytes pass while a stream is not read; the others go on, and afterwards it has everything."""
+    def stalled(self, request: bytes) -> socket.socket:
+        """A stream of which nothing is read but its head."""
         stalled = socket.socket()
-
         self.addCleanup(stalled.close)
         stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         stalled.settimeout(PATIENCE)
         stalled.connect(("127.0.0.1", self.server.port))
-        stalled.sendall(b"GET /api/v1/rooms/big/events?after=0 HTTP/1.0\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n")
-
+        stalled.sendall(request)
         self.assertTrue(read_head(stalled).startswith(b"HTTP/1.0 200 "))
+        return stalled
 
-        count = 300
+    def fill(self, room: bytes, count: int) -> None:
+        """Say megabytes."""
         writer = self.connect()
         for number in range(count):
             text = b"%d:" % number + b"x" * 15_000
-            head = b"POST /api/v1/rooms/big/events HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n"
-            writer.sendall(head % len(text) + text)
+            head = b"POST /api/v1/rooms/%b/events HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n"
+            writer.sendall(head % (room, len(text)) + text)
             answer = read_head(writer)
             self.assertTrue(answer.startswith(b"HTTP/1.1 201 "), answer)
             length = int(Reply(answer).headers["content-length"])
             while length:
                 length -= len(writer.recv(length))
+
+    def read_all(self, stalled: socket.socket, count: int) -> list[bytes]:
+        """The lines of the stream, up to the last message."""
         received = b""
-        while b'"text":"%d:' % (count - 1) not in received[-40_000:]:
+        while b'"text":"%d:' % (count - 1) not in received[-40_000:] or not received.endswith(b"\n\n"):
             part = stalled.recv(65_536)
             self.assertTrue(part, "the stream ended")
             received += part
-        seqs = [int(line.split(b":")[2]) for line in received.split(b"\n") if line.startswith(b"id: ")]
+        return received.split(b"\n")
 
-        self.assertEqual(seqs, list(range(1, count + 1)))
+    def test_reader_that_does_not_read(self) -> None:
+        """Megabytes pass while a stream is not read; the others go on, and afterwards it has everything."""
+        stalled = self.stalled(b"GET /api/v1/rooms/big/events?after=0 HTTP/1.0\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n")
+
+        self.fill(b"big", 300)
+
+        seqs = [int(line.split(b":")[2]) for line in self.read_all(stalled, 300) if line.startswith(b"id: ")]
+        self.assertEqual(seqs, list(range(1, 301)))
+
+    def test_session_that_does_not_read(self) -> None:
+        """The same for a session by HTTP, whose post waits until it reads."""
+        stalled = self.stalled(b"GET /api/v1/session HTTP/1.0\r\nHost: a\r\n\r\n")
+        opened = b""
+        while not opened.endswith(b"\n\n"):
+            opened += stalled.recv(1)
+        path = f"/api/v1/session/{json.loads(opened.partition(b'data: ')[2])['session']}?n="
+        post = ("Content-Type: application/json",)
+        for number, frame in enumerate(('{"type":"hello","capabilities":["batch"]}', '{"type":"join","room":"large"}'), 1):
+            self.assertEqual(self.curl(f"{path}{number}", *post, more=("--data", frame)).status, 200)
+
+        self.fill(b"large", 300)
+        ping = b'{"type":"ping","id":7}'
+        waiting = self.connect(
+            b"POST %b3 HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+            % (path.encode(), len(ping), ping)
+        )
+
+        waiting.settimeout(0.2)
+        self.assertRaises(TimeoutError, waiting.recv, 1)
+
+        lines = self.read_all(stalled, 300)
+        frames = [json.loads(line[6:]) for line in lines if line.startswith(b"data: ")]
+        pushes = [each for frame in frames for each in (frame if isinstance(frame, list) else [frame])]
+        self.assertEqual([push["seq"] for push in pushes if push["type"] == "event"], list(range(1, 301)))
+        waiting.settimeout(PATIENCE)
+        self.assertTrue(read_head(waiting).startswith(b"HTTP/1.1 200 "))
 
 
 class WrappedTests(SynchronousTestCase):
