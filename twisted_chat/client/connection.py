@@ -302,14 +302,17 @@ class ClientConnection:
             self.log.warn("The server says: {message}", message=_decode_error(text).message)
 
     def _answer(self, head: _Head, text: bytes) -> None:
-        waiting = self._answers.pop(head.id, None) if isinstance(head.id, int) else None
+        waiting = self._answers.get(head.id) if isinstance(head.id, int) else None
         if waiting is None:
             return
         deferred, answer = waiting
-        if head.type == "error":
-            deferred.errback(refusal(_decode_error(text)))
+        # What cannot be understood ends the connection, and with it the waiting for this answer.
+        result = refusal(_decode_error(text)) if head.type == "error" else msgspec.json.decode(text, type=answer)
+        del self._answers[head.id]  # type: ignore[arg-type]
+        if isinstance(result, Exception):
+            deferred.errback(result)
         else:
-            deferred.callback(msgspec.json.decode(text, type=answer))
+            deferred.callback(result)
 
     def _push(self, push: Push) -> None:
         match push:

@@ -101,11 +101,11 @@ class Ways:
         try:
             problem = await connection.when_ended()
         except CancelledError:
+            looking.cancel()
             for better in found:
                 better.abort(ConnectionProblem("the client was stopped"))
             raise
-        finally:
-            looking.cancel()
+        looking.cancel()
         return problem, found[0] if found else None
 
     async def go_on(self, better: ClientConnection, hello: Hello) -> ClientConnection:
@@ -180,8 +180,8 @@ class Ways:
 
 def _may_be_blocked(connection: ClientConnection, problem: ConnectionProblem) -> bool:
     """Whether another way may lead where this one did not."""
-    if not connection.reached:
-        return False
+    if not connection.reached or problem.retry_after:
+        return False  # who says when to come back means all ways
     if isinstance(problem, HandshakeRefused) and problem.status == _UPGRADE_REQUIRED:
         return True  # somebody has taken the upgrade out of the request
     return not _is_of_the_server(connection, problem)

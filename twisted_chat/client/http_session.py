@@ -145,8 +145,10 @@ class HttpSocket:
         error = failure.value
         if isinstance(error, ConnectionProblem):
             self.give_up(error)
+        elif self._session:
+            self.give_up(Closed(1006, _words(failure)))
         else:
-            self.give_up(Closed(1006, failure.getErrorMessage().rstrip(".")))
+            self.give_up(ConnectionProblem(f"the server cannot be reached: {_words(failure)}"))
 
     # Down
 
@@ -364,6 +366,12 @@ async def short_body(reply: IResponse) -> bytes:
 
     await body(reply, take)
     return bytes(found)
+
+
+def _words(failure: Failure) -> str:
+    """What happened; twisted.web wraps it up."""
+    reasons = getattr(failure.value, "reasons", None)
+    return _words(reasons[0]) if reasons else failure.getErrorMessage().rstrip(".")
 
 
 def _after(reply: IResponse) -> float:

@@ -54,6 +54,7 @@ FLUSH_SECONDS = 5.0
 STABLE_SECONDS = 10.0
 
 
+_COMES_BACK = "{where}: {problem}; trying again in {delay:.1f} s"
 _OTHER_USER = (
     "{where}: the server takes this client for {now}, before it was {before}; "
     "what was not acknowledged may be kept under both names"
@@ -134,14 +135,7 @@ class ChatClient(Service):
         self._token, self._guest_name = TokenSource(token, self.where.name), name
         self._flush_seconds = flush_seconds
         self.new_key = KeyMaker(unique()[:24]).new_key
-        self._ways = Ways(
-            reactor,
-            SocketFactory(self.where, reactor),
-            HttpTransport(self.where, reactor, random),
-            transport,
-            lambda: ClientConnection(reactor, self, patience),
-            connect_seconds,
-        )
+        self._ways = _ways(self, reactor, transport, patience, connect_seconds)
         self._backoff, self._pause = Backoff(random, most=longest_wait), Pause(reactor)
         self._connection: ClientConnection | None = None
         self._running: Deferred[None] | None = None
@@ -251,9 +245,7 @@ class ChatClient(Service):
                     return
                 delay = self._backoff.wait(problem.retry_after)
                 self._set_state(State.WAITING, problem)
-                self.log.warn(
-                    "{where}: {problem}; trying again in {delay:.1f} s", where=self.where.name, problem=str(problem), delay=delay
-                )
+                self.log.warn(_COMES_BACK, where=self.where.name, problem=str(problem), delay=delay)
                 await self._pause.wait(delay)
         except CancelledError:
             return
@@ -297,8 +289,7 @@ class ChatClient(Service):
         self._connection = connection
         self.me = welcome.user
         if welcome.user.guest and self._guest_name is None:
-            # The name that the server made up stays ours.
-            self._guest_name = welcome.user.name
+            self._guest_name = welcome.user.name  # the server made it up, and it stays ours
         self.rate = rate_of(welcome.limits.send, self.clock.seconds)
         for name in {pending.room for pending in self.outbox.everything()} - set(self.rooms):
             self.room(name)  # accepted by an earlier run; this one does not know the room
@@ -380,3 +371,8 @@ class ChatClient(Service):
         due = [room.subscription for name in self._due if (room := self.rooms.get(name)) is not None]
         self._due.clear()
         join_and_send(connection, due, lambda: connection is self._connection)
+
+
+def _ways(client: ChatClient, reactor: Any, choice: Choice, patience: float, seconds: float) -> Ways:
+    websocket, http = SocketFactory(client.where, reactor), HttpTransport(client.where, reactor, client.random)
+    return Ways(reactor, websocket, http, choice, lambda: ClientConnection(reactor, client, patience), seconds)
