@@ -354,7 +354,6 @@ class PromisesTests(FallbackCase):
             elif step % 40 == 20:
                 network.block = "" if network.block else "403 Forbidden"
         self.chat.pass_time(60)
-        print(alice.state, alice.problem, alice.transport, self.chat.wires)
         expected = [str(step) for step in range(300)]
 
         self.assertEqual(self.chat.texts("lobby"), expected)

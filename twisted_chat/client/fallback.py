@@ -152,7 +152,8 @@ class Ways:
             if before is None or _is_of_the_server(connection, problem):
                 raise
             self.transport = "websocket"
-            raise before from None
+            # Where one of the two may pass, it is not over.
+            raise (before if before.retry or not problem.retry else problem) from None
         return connection
 
     def _came_through(self) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IConsumer, IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import deferLater
@@ -219,9 +219,9 @@ class HttpSocket:
         """Post it once: None if the server has it, else seconds to wait at least; below nothing: together it is too big."""
         try:
             status, answer, after = await Deferred.fromCoroutine(self._exchange(frame)).addTimeout(POST_SECONDS, self._clock)
-        except CancelledError:
-            raise
         except Exception as error:
+            if self._problem is not None:
+                raise  # it was cancelled, whatever twisted.web makes of that
             self.log.debug("A post had no answer: {error}", error=error)
             return 0.0
         if status == 200:
