@@ -91,7 +91,7 @@ class Network(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:  # type: ignore[override]
         site = self.site()
-        inner = None if site is None else site.buildProtocol(addr)  # type: ignore[arg-type]
+        inner = None if site is None else site.buildProtocol(addr)
         return None if inner is None else Between(self, inner)
 
 

@@ -66,9 +66,8 @@ class BlockedTests(FallbackCase):
         proxy = self.proxy(mode)
         alice, bob = (self.client(proxy, name, connect_seconds=4.0) for name in ("alice", "bob"))
         heard: dict[str, list[tuple[int, str | None]]] = {"alice": [], "bob": []}
-        for client, name in ((alice, "alice"), (bob, "bob")):
-            room = client.room("lobby", history=None)
-            room.on(Message, lambda event, name=name: heard[name].append((event.seq, event.text)))
+        alice.room("lobby", history=None).on(Message, lambda event: heard["alice"].append((event.seq, event.text)))
+        bob.room("lobby", history=None).on(Message, lambda event: heard["bob"].append((event.seq, event.text)))
         await gatherResults([alice.when_online(), bob.when_online()])
         self.assertEqual([alice.transport, bob.transport], ["http", "http"])
         sent: list[Deferred[Message]] = []
