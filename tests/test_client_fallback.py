@@ -89,9 +89,9 @@ class Network(Factory):
         self.down = False
         self.tried = 0
 
-    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:  # type: ignore[override]
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
         site = self.site()
-        inner = None if site is None else site.buildProtocol(addr)
+        inner = None if site is None else site.buildProtocol(addr)  # type: ignore[arg-type]
         return None if inner is None else Between(self, inner)
 
 

@@ -21,10 +21,11 @@ import msgspec
 from msgspec import Struct
 from treq.client import HTTPClient
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IConsumer, IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import IConsumer, IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
 from twisted.web.http import PotentialDataLoss
@@ -259,7 +260,7 @@ class Connections:
 
     def __init__(self, reactor: Any, endpoint: IStreamClientEndpoint) -> None:
         self._endpoint = endpoint
-        self._open: list[IProtocol] = []
+        self._open: dict[ProtocolWrapper, int] = {}  #: those that are not lost
         self._pool = HTTPConnectionPool(reactor)
         # A request that is sent again is our decision.
         self._pool.retryAutomatically = False
@@ -269,38 +270,22 @@ class Connections:
         return self
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        return self._endpoint.connect(_Noticing(protocolFactory, self._open.append))
+        noticing: Any = WrappingFactory(protocolFactory)
+        noticing.noisy = False
+        noticing.protocols = self._open
+
+        def of_the_agent(wrapper: Any) -> IProtocol:
+            protocol: IProtocol = wrapper.wrappedProtocol
+            return protocol
+
+        return self._endpoint.connect(noticing).addCallback(of_the_agent)
 
     def abort(self) -> None:
         """End them at once, also those that wait for the next request."""
         self._pool.closeCachedConnections()
-        for protocol in self._open:
-            transport: Any = protocol.transport  # type: ignore[attr-defined]
-            if transport is not None:
-                (getattr(transport, "abortConnection", None) or transport.loseConnection)()
-
-
-@implementer(IProtocolFactory)
-class _Noticing:
-    """The agent's factory, and who notices what it makes."""
-
-    noisy = False
-
-    def __init__(self, factory: IProtocolFactory, notice: Callable[[IProtocol], object]) -> None:
-        self._factory = factory
-        self._notice = notice
-
-    def doStart(self) -> None:
-        """Endpoints call it."""
-
-    def doStop(self) -> None:
-        """Endpoints call it."""
-
-    def buildProtocol(self, addr: IAddress) -> IProtocol | None:
-        protocol = self._factory.buildProtocol(addr)
-        if protocol is not None:
-            self._notice(protocol)
-        return protocol
+        for wrapper in list(self._open):
+            transport: Any = wrapper.transport
+            (getattr(transport, "abortConnection", None) or transport.loseConnection)()
 
 
 @implementer(IBodyProducer)
