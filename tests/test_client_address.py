@@ -34,6 +34,17 @@ class FindTests(SynchronousTestCase):
         endpoint = TCP4ClientEndpoint(MemoryReactorClock(), "10.0.0.1", 8080)
         self.assertEqual(self.find(endpoint, host="chat.example.org"), ("chat.example.org", 80, "/ws"))
 
+    def test_session_url(self) -> None:
+        """A session by HTTP begins beside the WebSocket, under the same mount point, whatever the endpoint is."""
+        for where, more, url in (
+            ("ws://localhost:8080", {}, "http://localhost:8080/api/v1/session"),
+            ("wss://chat.example.org/ws", {}, "https://chat.example.org:443/api/v1/session"),
+            ("https://example.org/chat/ws?name=bob", {}, "https://example.org:443/chat/api/v1/session"),
+            ("ws://[::1]:81/ws/lobby", {}, "http://[::1]:81/api/v1/session"),
+            ("unix:/run/chat.sock", {"path": "/chat/ws/"}, "http://localhost:80/chat/api/v1/session"),
+        ):
+            self.assertEqual(find(MemoryReactorClock(), where, **more).session_url, url)
+
     def test_what_is_wrong(self) -> None:
         """The error for a bad address names what is wrong with it."""
         for where, more, error in (

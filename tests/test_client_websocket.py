@@ -96,6 +96,7 @@ class StrangeServers(SynchronousTestCase):
         return server
 
     def client(self, **options: Any) -> ChatClient:
+        options.setdefault("transport", "websocket")
         client = self.chat.client("alice", **options)
         self.chat.settle()
         return client

@@ -76,6 +76,12 @@ class TlsTests(LiveTests):
         """A server of one's own authority, as ``wss``."""
         await self.talks(self.client(f"wss://localhost:{self.server.port}", trust_root=self.root))
 
+    async def test_by_http(self) -> None:
+        """A session by HTTP over TLS, with both of its connections verified."""
+        client = self.client(f"wss://localhost:{self.server.port}", trust_root=self.root, transport="http")
+        await self.talks(client)
+        self.assertEqual(client.transport, "http")
+
     async def test_unknown_authority(self) -> None:
         """Nobody whom the platform does not trust is talked to; nothing is said before that is known."""
         client = self.client(f"wss://localhost:{self.server.port}", token="tc_secret")
@@ -141,7 +147,9 @@ class OtherTransportTests(LiveTests):
             await self.talks(self.client(f"unix:{path}"))
             client = self.client(UNIXClientEndpoint(reactor, path))
             await self.talks(client)
-            for each in (client,):
+            by_http = self.client(f"unix:{path}", transport="http")
+            await self.talks(by_http)
+            for each in (client, by_http):
                 await each.stopService()
 
     async def test_connect_tcp(self) -> None:

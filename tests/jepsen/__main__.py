@@ -24,7 +24,7 @@ from tests.jepsen.worker import ROOM
 
 reactor: Any = installed_reactor
 
-#: Who takes part: three writers and two readers with our client, one of each with ``websockets``.
+#: Who takes part: three writers and two readers with our client, some by HTTP, one of each with ``websockets``.
 WORKERS = {"w1": "writer", "w2": "writer", "w3": "writer", "r1": "reader", "r2": "reader", "x1": "raw", "x2": "raw"}
 #: Each kind of fault happens so often at least.
 TIMES = 3

@@ -34,6 +34,8 @@ BEAT = 0.05
 PATIENCE = 1.5
 #: Seconds: the faults come so thick that half a minute of waiting would miss most of them.
 LONGEST_WAIT = 1.0
+#: Those that go by HTTP; the others take the way that they find.
+BY_HTTP = {"w2", "r2"}
 
 
 log = Logger()
@@ -96,6 +98,7 @@ def main(kind: str, name: str, url: str, directory: str) -> None:
         connect_seconds=3.0,
         patience=PATIENCE,
         longest_wait=LONGEST_WAIT,
+        transport="http" if name in BY_HTTP else "auto",
     )
     if kind == "writer":
         writer = Writer(name, client.room(ROOM), record, here / "quiet")

@@ -5,6 +5,7 @@ Certificates are verified with the name that the program gave, by :func:`twisted
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +18,8 @@ _PORTS = {"ws": 80, "wss": 443}
 _SAME = {"http": "ws", "https": "wss"}
 #: The path of the chat where nothing else is said.
 PATH = "/ws"
+#: The end of a path at which a WebSocket begins, perhaps with a room.
+_WEBSOCKET_PATH = re.compile(r"(?:/ws(?:/[^/]*)?)?/?$")
 
 
 class ServerAddress(Struct, frozen=True):
@@ -31,6 +34,15 @@ class ServerAddress(Struct, frozen=True):
     port: int
     resource: str
     name: str
+
+    @property
+    def session_url(self) -> str:
+        """Where sessions by HTTP begin, beside the WebSocket.  The endpoint decides about TLS; the scheme only says what goes
+        into the ``Host`` header.
+        """
+        scheme = "https" if self.port == 443 else "http"
+        path = _WEBSOCKET_PATH.sub("", self.resource.partition("?")[0])
+        return f"{scheme}://{self.host}:{self.port}{path}/api/v1/session"
 
 
 def find(

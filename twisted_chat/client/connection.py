@@ -13,7 +13,7 @@ Nothing here survives the connection; what must is kept by :mod:`twisted_chat.cl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar, get_args
 
 import msgspec
@@ -22,18 +22,18 @@ from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail,
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from twisted_chat.client.errors import Closed, ConnectionProblem, refusal
-from twisted_chat.client.websocket import ChatSocket, SocketFactory
+from twisted_chat.client.transport import Socket, Transport
 from twisted_chat.errors import ChatError, Unauthenticated
 from twisted_chat.events import Author, Event
-from twisted_chat.protocol.commands import Command, Hello
+from twisted_chat.protocol.commands import Command, Hello, Ping
 from twisted_chat.protocol.replies import (
     ByePush,
     Error,
     GapPush,
     LivePush,
+    Ok,
     PingPush,
     PongPush,
     PresencePush,
@@ -112,9 +112,11 @@ def decode_event(text: bytes, kind: str) -> AnyEvent:
 
 
 class ClientConnection:
-    """A connection.  :meth:`open` makes one.
+    """A connection.  :meth:`open` makes one; :meth:`try_out` and :meth:`greet` are its two halves.
 
-    :ivar welcome: what the server said first.
+    :ivar welcome: what the server said to the hello.
+    :ivar reached: somebody was there.
+    :ivar understood: a frame of the server has come through.
     """
 
     log = Logger()
@@ -124,9 +126,9 @@ class ClientConnection:
         self._clock = clock
         self._listener = listener
         self._patience = patience
-        self._socket: ChatSocket | None = None
-        self._welcomed: Deferred[None] | None = None
-        self._hello: Hello | None = None
+        self._socket: Socket | None = None
+        self._opened: Deferred[None] = Deferred()
+        self.understood = False
         self._answers: dict[int, tuple[Deferred[Any], type[Any]]] = {}
         self._last_id = 0
         self._heard_at = 0.0
@@ -135,10 +137,38 @@ class ClientConnection:
         self._waiting: list[Deferred[ConnectionProblem]] = []
         self._problem: ConnectionProblem | None = None
 
-    async def open(self, factory: SocketFactory, hello: Hello, token: str | None, seconds: float = CONNECT_SECONDS) -> None:
+    @property
+    def reached(self) -> bool:
+        return self._socket is not None
+
+    async def open(self, transport: Transport, hello: Hello, token: str | None, seconds: float = CONNECT_SECONDS) -> None:
         """Done when the server has said welcome; raises :class:`ConnectionProblem`, and then there is no connection left."""
+
+        async def connect_and_greet() -> None:
+            await self._connect(transport, token)
+            await self._say_hello(hello)
+
+        await self._within(seconds, connect_and_greet())
+        self._watch_silence()
+
+    async def try_out(self, transport: Transport, token: str | None, seconds: float = CONNECT_SECONDS) -> None:
+        """Done when a word of the server has come through, and nobody has been greeted yet; raises as :meth:`open`."""
+
+        async def connect_and_ask() -> None:
+            await self._connect(transport, token)
+            await self.ask(Ping(), Ok)
+
+        await self._within(seconds, connect_and_ask())
+
+    async def greet(self, hello: Hello, seconds: float = CONNECT_SECONDS) -> None:
+        """Go on after :meth:`try_out`; raises as :meth:`open`."""
+        await self._within(seconds, self._say_hello(hello))
+        self._watch_silence()
+
+    async def _within(self, seconds: float, steps: Coroutine[Deferred[Any], Any, None]) -> None:
+        """Take these steps in that time, or end."""
         try:
-            await self._open(factory, hello, token).addTimeout(seconds, self._clock)
+            await Deferred.fromCoroutine(steps).addTimeout(seconds, self._clock)
         except TimeoutError:
             late = ConnectionProblem(f"there was no welcome within {seconds:g} s")
             await self._end(late)
@@ -153,19 +183,25 @@ class ClientConnection:
             unreachable = ConnectionProblem(_why(error))
             await self._end(unreachable)
             raise unreachable from error
-        interval = self.welcome.ping_ms / 1000
-        self._watch = self._clock.callLater(interval + self._patience, self._look, interval + self._patience)
 
-    def _open(self, factory: SocketFactory, hello: Hello, token: str | None) -> Deferred[None]:
-        self._hello = hello
-        welcomed: Deferred[None] = Deferred()
-        self._welcomed = welcomed
+    async def _connect(self, transport: Transport, token: str | None) -> None:
+        await transport.connect(self, token)
+        await self._opened
 
-        async def connect_and_greet() -> None:
-            await factory.where.endpoint.connect(factory.for_one(self, token))
-            await welcomed
+    async def _say_hello(self, hello: Hello) -> None:
+        try:
+            self.welcome = await self.ask(hello, Welcome)
+        except ChatError as error:
+            after = (error.retry_after_ms or 0) / 1000
+            wants_token = isinstance(error, Unauthenticated)
+            raise ConnectionProblem(
+                f"hello: {error.message}", retry=error.retry, retry_after=after, wants_token=wants_token
+            ) from error
 
-        return Deferred.fromCoroutine(connect_and_greet())
+    def _watch_silence(self) -> None:
+        if self._problem is None:
+            silence = self.welcome.ping_ms / 1000 + self._patience
+            self._watch = self._clock.callLater(silence, self._look, silence)
 
     async def _end(self, problem: ConnectionProblem) -> None:
         """Not open, and nothing is left: at most one connection at a time."""
@@ -214,9 +250,11 @@ class ClientConnection:
             return
         self._socket.say_goodbye()
         late = self._clock.callLater(CLOSE_SECONDS, self._socket.give_up, ConnectionProblem("the goodbye was not answered"))
-        await self.when_ended()
-        if late.active():
-            late.cancel()
+        try:
+            await self.when_ended()
+        finally:
+            if late.active():
+                late.cancel()
 
     def abort(self, problem: ConnectionProblem) -> None:
         """End at once."""
@@ -225,36 +263,14 @@ class ClientConnection:
 
     # The socket tells
 
-    def connected(self, socket: ChatSocket) -> None:
+    def connected(self, socket: Socket) -> None:
         """There is a transport."""
         self._socket = socket
 
     def opened(self) -> None:
-        """The WebSocket is open: say hello."""
-        assert self._hello is not None, "a socket opens once"
-        hello, self._hello = self._hello, None
-        self.ask(hello, Welcome).addCallbacks(self._be_welcome, self._be_refused)
-
-    def _be_welcome(self, welcome: Welcome) -> None:
-        self.welcome = welcome
-        self._tell_welcomed(None)
-
-    def _be_refused(self, failure: Failure) -> None:
-        error = failure.value
-        if isinstance(error, ChatError):
-            after = (error.retry_after_ms or 0) / 1000
-            wants_token = isinstance(error, Unauthenticated)
-            error = ConnectionProblem(f"hello: {error.message}", retry=error.retry, retry_after=after, wants_token=wants_token)
-        self._tell_welcomed(error)
-
-    def _tell_welcomed(self, result: BaseException | None) -> None:
-        welcomed, self._welcomed = self._welcomed, None
-        if welcomed is None or welcomed.called:
-            return
-        if result is None:
-            welcomed.callback(None)
-        else:
-            welcomed.errback(result)
+        """Frames may be sent."""
+        if not self._opened.called:
+            self._opened.callback(None)
 
     def heard(self) -> None:
         """Anything at all came."""
@@ -275,6 +291,7 @@ class ClientConnection:
         if self._problem is not None:
             return
         head = _decode_head(text)
+        self.understood = True
         if head.type == "event":
             self._listener.event(head.room, decode_event(text, head.kind))
         elif head.id is not None:
@@ -285,14 +302,17 @@ class ClientConnection:
             self.log.warn("The server says: {message}", message=_decode_error(text).message)
 
     def _answer(self, head: _Head, text: bytes) -> None:
-        waiting = self._answers.pop(head.id, None) if isinstance(head.id, int) else None
+        waiting = self._answers.get(head.id) if isinstance(head.id, int) else None
         if waiting is None:
             return
         deferred, answer = waiting
-        if head.type == "error":
-            deferred.errback(refusal(_decode_error(text)))
+        # What cannot be understood ends the connection, and with it the waiting for this answer.
+        result = refusal(_decode_error(text)) if head.type == "error" else msgspec.json.decode(text, type=answer)
+        del self._answers[head.id]  # type: ignore[arg-type]
+        if isinstance(result, Exception):
+            deferred.errback(result)
         else:
-            deferred.callback(msgspec.json.decode(text, type=answer))
+            deferred.callback(result)
 
     def _push(self, push: Push) -> None:
         match push:
@@ -313,7 +333,10 @@ class ClientConnection:
         if self._bye is not None and isinstance(problem, Closed):
             problem = _with_bye(problem, self._bye)
         self._problem = problem
-        self._tell_welcomed(problem)
+        if not self._opened.called:
+            self._opened.errback(problem)
+            # Whoever waits for it has it; whoever comes later is told by ask_all.
+            self._opened.addErrback(lambda _: None)
         answers, self._answers = self._answers, {}
         for deferred, _ in answers.values():
             deferred.errback(problem)

@@ -24,13 +24,14 @@ class ReconnectingChatClientFactory(ClientFactory):
 
     For ``connectSSL`` use ``optionsForClientTLS(host)`` as the context factory: it verifies the certificate.
 
-    :param reactor: and all others: what :class:`ChatClient` takes, but ``where``.
+    :param reactor: and all others: what :class:`ChatClient` takes, but ``where`` and ``transport``: it is a WebSocket.
     """
 
     noisy = False
 
     def __init__(self, reactor: Any, **options: Any) -> None:
-        self.client = ChatClient(reactor, self, **options)
+        # A connector makes one connection, and a session by HTTP needs two.
+        self.client = ChatClient(reactor, self, transport="websocket", **options)
         self._connector: IConnector | None = None
         self._inner: IProtocolFactory | None = None
         self._wanted: Deferred[IProtocol] | None = None

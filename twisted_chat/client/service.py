@@ -28,13 +28,17 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from twisted_chat.client.address import find
+from twisted_chat.client.audience import Audience
 from twisted_chat.client.connection import CONNECT_SECONDS, PATIENCE, AnyEvent, ClientConnection
 from twisted_chat.client.errors import ClientEnded, ClientError, ClientStopped, ConnectionProblem
+from twisted_chat.client.fallback import Choice, Ways
+from twisted_chat.client.http_session import HttpTransport
 from twisted_chat.client.joining import join_and_send
 from twisted_chat.client.keeping import Keeper
 from twisted_chat.client.outbox import KeyMaker, Outbox, rate_of
 from twisted_chat.client.reconnect import LONGEST_SECONDS, Backoff, Pause, Token, TokenSource
 from twisted_chat.client.room import ClientRoom
+from twisted_chat.client.transport import TransportName
 from twisted_chat.client.websocket import SocketFactory
 from twisted_chat.core.ratelimit import TokenBucket
 from twisted_chat.events import Cursor
@@ -50,6 +54,7 @@ FLUSH_SECONDS = 5.0
 STABLE_SECONDS = 10.0
 
 
+_COMES_BACK = "{where}: {problem}; trying again in {delay:.1f} s"
 _OTHER_USER = (
     "{where}: the server takes this client for {now}, before it was {before}; "
     "what was not acknowledged may be kept under both names"
@@ -82,6 +87,7 @@ class ChatClient(Service):
     :param host: for the ``Host`` header, and ``path`` for the path, where ``where`` does not tell.
     :param trust_root: the certificates that may sign the server's, for ``wss``; None: the platform's.
     :param client_certificate: a ``PrivateCertificate`` to show, for ``wss``.
+    :param transport: ``auto``: a WebSocket, and HTTP where the network lets none through; ``websocket`` or ``http``: only that.
     :param connect_seconds: for TCP, TLS, the handshake and the welcome in all.
     :param flush_seconds: for a clean stop to send what waits.
     :param longest_wait: seconds to which the wait between two attempts grows, before what the server asks for.
@@ -107,6 +113,7 @@ class ChatClient(Service):
         path: str | None = None,
         trust_root: Any = None,
         client_certificate: Any = None,
+        transport: Choice = "auto",
         connect_seconds: float = CONNECT_SECONDS,
         flush_seconds: float = FLUSH_SECONDS,
         longest_wait: float = LONGEST_SECONDS,
@@ -126,17 +133,16 @@ class ChatClient(Service):
         self.rooms: dict[str, ClientRoom] = {}
         self.kept = Keeper(journal, queue, device, unique())
         self._token, self._guest_name = TokenSource(token, self.where.name), name
-        self._connect_seconds, self._flush_seconds, self._patience = connect_seconds, flush_seconds, patience
+        self._flush_seconds = flush_seconds
         self.new_key = KeyMaker(unique()[:24]).new_key
-        self._sockets = SocketFactory(self.where, reactor)
+        self._ways = _ways(self, reactor, transport, patience, connect_seconds)
         self._backoff, self._pause = Backoff(random, most=longest_wait), Pause(reactor)
         self._connection: ClientConnection | None = None
         self._running: Deferred[None] | None = None
         self._stopping: Deferred[None] | None = None
         self._send_call: IDelayedCall | None = None
         self._due: dict[str, None] = {}  #: rooms that may have something to join or to send: not all of thousands at each message
-        self._watchers: list[Callable[[ChatClient], object]] = []
-        self._online_waiters: list[Deferred[None]] = []
+        self._audience = Audience(self, self.where.name, (self.state, self.transport))
 
     # What programs call
 
@@ -157,8 +163,8 @@ class ChatClient(Service):
         return room
 
     def watch(self, watcher: Callable[[ChatClient], object]) -> None:
-        """Call ``watcher(client)`` whenever ``client.state`` changes."""
-        self._watchers.append(watcher)
+        """Call ``watcher(client)`` whenever ``client.state`` changes, and when the client moves to another transport."""
+        self._audience.watch(watcher)
 
     def when_online(self) -> Deferred[None]:
         """Fires when there is a connection; fails when there will be none."""
@@ -166,17 +172,21 @@ class ChatClient(Service):
             return succeed(None)
         if self.over is not None:
             return fail(self.over)
-        waiter: Deferred[None] = Deferred(self._online_waiters.remove)
-        self._online_waiters.append(waiter)
-        return waiter
+        return self._audience.wait()
 
     def when_empty(self) -> Deferred[None]:
         """Fires when everything that was accepted is settled."""
         return self.kept.when_empty()
 
     def retry_now(self) -> None:
-        """Do not wait any longer for the next attempt: the network is back."""
+        """Do not wait any longer for the next attempt, or to try a WebSocket again: the network is back, or is another one."""
+        self._ways.try_now()
         self._pause.end()
+
+    @property
+    def transport(self) -> TransportName:
+        """How the client is connected, or tries to be, or was last."""
+        return self._ways.transport
 
     # Service
 
@@ -235,9 +245,7 @@ class ChatClient(Service):
                     return
                 delay = self._backoff.wait(problem.retry_after)
                 self._set_state(State.WAITING, problem)
-                self.log.warn(
-                    "{where}: {problem}; trying again in {delay:.1f} s", where=self.where.name, problem=str(problem), delay=delay
-                )
+                self.log.warn(_COMES_BACK, where=self.where.name, problem=str(problem), delay=delay)
                 await self._pause.wait(delay)
         except CancelledError:
             return
@@ -245,17 +253,23 @@ class ChatClient(Service):
     async def _connect_once(self) -> ConnectionProblem:
         """One connection, from the attempt to the end; answers why there is none any more."""
         self._set_state(State.CONNECTING, self.problem)
-        connection = ClientConnection(self.clock, self, self._patience)
         try:
             await self._token.fetch()
-            hello = Hello(name=self._guest_name, device=self.kept.device, capabilities=("batch", "presence"))
-            await connection.open(self._sockets, hello, self._token.token, self._connect_seconds)
+            connection = await self._ways.open(self._hello(), self._token.token)
+            while True:
+                problem, better = await self._serve(connection)
+                if better is None:
+                    return problem
+                connection = await self._ways.go_on(better, self._hello())
         except ConnectionProblem as refused:
             return refused
+
+    async def _serve(self, connection: ClientConnection) -> tuple[ConnectionProblem, ClientConnection | None]:
+        """A connection from its welcome to its end; answers why it ended, and which one takes its place at once."""
         since = self.clock.seconds()
         self._welcomed(connection)
         try:
-            problem = await connection.when_ended()
+            ended = await self._ways.when_ended(connection, self._token.token)
         finally:
             self._connection = None
             for room in list(self.rooms.values()):
@@ -263,7 +277,10 @@ class ChatClient(Service):
         if self.clock.seconds() - since >= STABLE_SECONDS:
             self._backoff.reset()
             self._token.forget_renewal()
-        return problem
+        return ended
+
+    def _hello(self) -> Hello:
+        return Hello(name=self._guest_name, device=self.kept.device, capabilities=("batch", "presence"))
 
     def _welcomed(self, connection: ClientConnection) -> None:
         welcome = connection.welcome
@@ -272,28 +289,18 @@ class ChatClient(Service):
         self._connection = connection
         self.me = welcome.user
         if welcome.user.guest and self._guest_name is None:
-            # The name that the server made up stays ours.
-            self._guest_name = welcome.user.name
+            self._guest_name = welcome.user.name  # the server made it up, and it stays ours
         self.rate = rate_of(welcome.limits.send, self.clock.seconds)
         for name in {pending.room for pending in self.outbox.everything()} - set(self.rooms):
             self.room(name)  # accepted by an earlier run; this one does not know the room
         self._set_state(State.ONLINE, None)
-        waiters, self._online_waiters = self._online_waiters, []
-        for waiter in waiters:
-            waiter.callback(None)
+        self._audience.end_waiting()
         self._due = dict.fromkeys(self.rooms)
         self._write_soon()
 
     def _set_state(self, state: State, problem: Exception | None) -> None:
-        self.problem = problem
-        if state is self.state:
-            return
-        self.state = state
-        for watcher in list(self._watchers):
-            try:
-                watcher(self)
-            except Exception:
-                self.log.failure("A watcher of {where} failed", where=self.where.name)
+        self.problem, self.state = problem, state
+        self._audience.tell((state, self.transport))
 
     def _finish(self, state: State, error: ClientError) -> None:
         self.over = error
@@ -303,9 +310,7 @@ class ChatClient(Service):
             self._send_call.cancel()
             self._send_call = None
         self.kept.write_cursors()
-        waiters, self._online_waiters = self._online_waiters, []
-        for waiter in waiters:
-            waiter.errback(error)
+        self._audience.end_waiting(error)
         for room in list(self.rooms.values()):
             room.subscription.client_ended(error)
         if state is State.STOPPED:
@@ -366,3 +371,8 @@ class ChatClient(Service):
         due = [room.subscription for name in self._due if (room := self.rooms.get(name)) is not None]
         self._due.clear()
         join_and_send(connection, due, lambda: connection is self._connection)
+
+
+def _ways(client: ChatClient, reactor: Any, choice: Choice, patience: float, seconds: float) -> Ways:
+    websocket, http = SocketFactory(client.where, reactor), HttpTransport(client.where, reactor, client.random)
+    return Ways(reactor, websocket, http, choice, lambda: ClientConnection(reactor, client, patience), seconds)

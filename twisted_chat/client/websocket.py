@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
-import msgspec
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from autobahn.websocket.types import ConnectingRequest
-from msgspec import Struct
-from twisted.internet.interfaces import IAddress, IProtocolFactory
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -26,41 +25,14 @@ from zope.interface import implementer
 
 from twisted_chat.client.address import ServerAddress
 from twisted_chat.client.errors import Closed, ConnectionProblem, HandshakeRefused
+from twisted_chat.client.transport import ANSWER_BYTES, MESSAGE_BYTES, SocketListener, TransportName, refused
 from twisted_chat.interfaces import Dialect
-from twisted_chat.protocol.replies import ErrorBody
 
-#: Bytes of an answer to a handshake, head and body: what our server says is some hundred bytes.
-ANSWER_BYTES = 16_384
-#: Bytes of a message from the server.  It joins events to 64 KiB; a page of history may have 200 messages of 16 KiB.
-MESSAGE_BYTES = 16_777_216
 #: Not the protocol's ``log``: Autobahn would write the handshake with its token there.
 _log = Logger()
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: [^\r\n]*)?(?:\r\n|$)")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*(?:\r\n|$)", re.IGNORECASE)
 _AFTER = re.compile(rb"\r\nretry-after:[ \t]*([0-9]{1,6})[ \t]*(?:\r\n|$)", re.IGNORECASE)
-
-
-class SocketListener(Protocol):
-    """What a socket tells."""
-
-    def connected(self, socket: ChatSocket) -> None:
-        """There is a transport; the handshake begins."""
-
-    def opened(self) -> None:
-        """The handshake is done."""
-
-    def heard(self) -> None:
-        """Bytes came."""
-
-    def received(self, text: bytes) -> None:
-        """A whole text message."""
-
-    def lost(self, problem: ConnectionProblem) -> None:
-        """It has ended, or never began; nothing more is called."""
-
-
-class _Refused(Struct):
-    error: ErrorBody
 
 
 class SocketFactory(WebSocketClientFactory):
@@ -69,6 +41,7 @@ class SocketFactory(WebSocketClientFactory):
     Autobahn's own timers are all off: they round to seconds and take the global reactor's clock.
     """
 
+    name: TransportName = "websocket"
     noisy = False
 
     def __init__(self, where: ServerAddress, reactor: Any) -> None:
@@ -91,6 +64,10 @@ class SocketFactory(WebSocketClientFactory):
             autoPingInterval=0,
             autoPingTimeout=0,
         )
+
+    def connect(self, listener: SocketListener, token: str | None) -> Deferred[IProtocol]:
+        """Begin a connection."""
+        return self.where.endpoint.connect(self.for_one(listener, token))
 
     def for_one(self, listener: SocketListener, token: str | None) -> OneSocket:
         """A factory for the next connection."""
@@ -133,7 +110,7 @@ class ChatSocket(WebSocketClientProtocol):
         self._switched = False
         self._lost = False
 
-    # What the line calls
+    # The connection calls (twisted_chat.client.transport.Socket)
 
     def send_text(self, text: bytes) -> None:
         """Send one message; while the connection closes it goes nowhere, and :meth:`SocketListener.lost` is about to say so."""
@@ -251,15 +228,8 @@ class ChatSocket(WebSocketClientProtocol):
 def _refused(head: bytes, body: bytes) -> HandshakeRefused:
     status = _STATUS.match(head)
     assert status is not None, head
-    try:
-        error: ErrorBody | None = msgspec.json.decode(body, type=_Refused).error
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        error = None
     after = _AFTER.search(head)
-    seconds = float(after[1]) if after is not None else 0.0
-    if error is not None and isinstance(error.retry_after_ms, int):
-        seconds = error.retry_after_ms / 1000
-    return HandshakeRefused(int(status[1]), error, seconds)
+    return refused(int(status[1]), body, float(after[1]) if after is not None else 0.0)
 
 
 def _words(reason: Failure) -> str:
