@@ -247,6 +247,13 @@ class ForcedTests(FallbackCase):
         self.assertEqual((client.state, client.transport), (State.WAITING, "websocket"))
         self.assertEqual(self.chat.endpoint.attempts, 1)
 
+    def test_hello_refused(self) -> None:
+        """What is wrong with the hello is told by every way."""
+        for transport in ("websocket", "http", "auto"):
+            client = self.client("x" * 300, transport=transport)
+            self.assertIs(client.state, State.ENDED)
+            self.assertIn("hello: ", str(client.problem))
+
     def test_nonsense(self) -> None:
         with self.assertRaises(ValueError) as caught:
             self.chat.client("alice", transport="pigeon")
@@ -329,6 +336,40 @@ class ReturningTests(FallbackCase):
         self.successResultOf(stopped)
         self.assertEqual(self.chat.wires, [])
         self.assertEqual([call for call in self.chat.clock.calls if "client" in repr(call.func)], [])
+
+    def test_stop_while_moving(self) -> None:
+        """A client may be stopped at any moment of the move."""
+        for hundredths in range(1, 20):
+            self.chat = MemoryChat(latency=0.01)
+            network = self.network("403 Forbidden")
+            client = self.chat.client("alice")
+            self.chat.pass_time(1)
+            self.assertEqual(client.transport, "http")
+            network.block = ""
+            client.retry_now()
+            self.chat.pass_time(hundredths / 100)
+            stopped = client.stopService()
+            self.chat.pass_time(3)
+            self.successResultOf(stopped)
+            self.assertEqual(self.chat.wires, [])
+            self.assertEqual([call for call in self.chat.clock.calls if "client" in repr(call.func)], [])
+
+    def test_break_while_moving(self) -> None:
+        """The network may break at any moment of the move."""
+        for hundredths in range(1, 20):
+            self.chat = MemoryChat(latency=0.01)
+            network = self.network("403 Forbidden")
+            client = self.chat.client("alice")
+            self.chat.pass_time(1)
+            network.block = ""
+            client.retry_now()
+            sent = client.room("lobby").send("hello")
+            self.chat.pass_time(hundredths / 100)
+            self.chat.cut()
+            self.chat.pass_time(3)
+            self.assertEqual((client.state, client.transport), (State.ONLINE, "websocket"))
+            self.assertEqual(self.successResultOf(sent).seq, 1)
+            self.assertEqual(self.chat.texts("lobby"), ["hello"])
 
 
 class PromisesTests(FallbackCase):
