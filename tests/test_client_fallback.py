@@ -44,8 +44,8 @@ class Between(Protocol):
         if first and b"Upgrade: WebSocket\r\n" in data:
             self.network.tried += 1
             self.block = self.network.block
-        elif first and self.network.down:
-            self.block = self.network.block
+        elif first:
+            self.block = self.network.http
         if not self.block:
             self.protocol.dataReceived(data)
         elif self.block == "stripped" and first:
@@ -77,7 +77,7 @@ class Network(Factory):
     """A network before the server of a chat.
 
     :ivar block: what becomes of WebSockets: ``""`` nothing, ``hangs``, ``silent``, ``stripped``, or a status line.
-    :ivar down: the same becomes of everything.
+    :ivar http: what becomes of everything else.
     :ivar tried: WebSockets that were tried.
     """
 
@@ -86,7 +86,7 @@ class Network(Factory):
     def __init__(self, site: Callable[[], IProtocolFactory | None], block: str) -> None:
         self.site = site
         self.block = block
-        self.down = False
+        self.http = ""
         self.tried = 0
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
@@ -173,6 +173,36 @@ class FallingBackTests(FallbackCase):
         self.chat.pass_time(1)
         self.assertEqual((client.state, client.transport, network.tried), (State.ONLINE, "http", 0))
 
+    def test_what_is_remembered_wrongly(self) -> None:
+        """On another network, where only WebSockets come through, the client finds its way all the same."""
+        network = self.network("403 Forbidden")
+        client = self.client()
+        network.block, network.http = "", "502 Bad Gateway"
+        self.chat.cut()
+        self.chat.pass_time(5)
+        self.assertEqual((client.state, client.transport), (State.ONLINE, "websocket"))
+
+    def test_break_while_asking_by_http(self) -> None:
+        """A 403 of something in between is not the end while HTTP may still come through."""
+        network = self.network("403 Forbidden")
+        network.http = "hangs"
+        client = self.client()
+        self.assertEqual((client.state, client.transport), (State.CONNECTING, "http"))
+        self.chat.cut()
+        self.chat.settle()
+        self.assertIs(client.state, State.WAITING)
+        network.http = ""
+        self.chat.pass_time(1)
+        self.assertEqual((client.state, client.transport), (State.ONLINE, "http"))
+
+    def test_forbidden_by_both_ways(self) -> None:
+        """Where something in between forbids both ways for good, there is nothing to wait for."""
+        network = self.network("403 Forbidden")
+        network.http = network.block
+        client = self.client()
+        self.assertIs(client.state, State.ENDED)
+        self.assertEqual(self.chat.endpoint.attempts, 2)
+
 
 class NotFallingBackTests(FallbackCase):
     def test_down(self) -> None:
@@ -185,25 +215,34 @@ class NotFallingBackTests(FallbackCase):
     def test_down_behind_a_proxy(self) -> None:
         """A proxy whose server is down says the same by both ways: the WebSocket's problem counts, and no way is remembered."""
         network = self.network("502 Bad Gateway")
-        network.down = True
+        network.http = network.block
         client = self.client()
         self.assertEqual((client.state, client.transport), (State.WAITING, "websocket"))
         assert isinstance(client.problem, HandshakeRefused)
         self.assertEqual((client.problem.status, self.chat.endpoint.attempts), (502, 2))
-        network.down, network.block = False, ""
+        network.http = network.block = ""
         self.chat.pass_time(1)
         self.assertEqual((client.state, client.transport), (State.ONLINE, "websocket"))
 
     def test_paused(self) -> None:
         """A server that is there and says nothing is given up after the time for a connection, as ever."""
         network = self.network("hangs")
-        network.down = True
+        network.http = network.block
         client = self.client()
         self.chat.pass_time(9.9)
         self.assertIs(client.state, State.CONNECTING)
         self.chat.pass_time(0.2)
         self.assertEqual((client.state, client.transport), (State.WAITING, "websocket"))
         self.assertEqual(self.chat.wires, [])
+
+    def test_asked_to_wait(self) -> None:
+        """Whoever says when to come back is not asked by another way at once."""
+        network = self.network("503 Busy\r\nRetry-After: 20")
+        client = self.client()
+        self.assertEqual((client.state, self.chat.endpoint.attempts), (State.WAITING, 1))
+        network.block = ""
+        self.chat.pass_time(21)
+        self.assertEqual((client.state, client.transport), (State.ONLINE, "websocket"))
 
     def test_our_own_refusal(self) -> None:
         """What the chat itself refuses is refused by every way."""
@@ -223,7 +262,7 @@ class NotFallingBackTests(FallbackCase):
     def test_stop_while_falling_back(self) -> None:
         """A client that is stopped while it asks by HTTP leaves nothing behind."""
         network = self.network("hangs")
-        network.down = True
+        network.http = network.block
         client = self.client()
         self.chat.pass_time(7)
         stopped = client.stopService()
