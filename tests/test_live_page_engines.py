@@ -217,6 +217,22 @@ class EngineTests:
         self.say("hello")
         self.sees("hello")
 
+    def test_full_storage(self) -> None:
+        """The name holds for as long as the page is open."""
+        self.begin("Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError'); };")
+        self.enter()
+        self.say("hello")
+        self.sees("hello")
+        self.becomes("document.querySelector('.row .author').textContent", "Ann")
+
+    def test_plain_http(self) -> None:
+        """Without the APIs of secure contexts a tab that comes back is the same guest."""
+        self.begin(state.RefusedTests.INSECURE)
+        self.enter()
+        me = self.engine.run(f"{STATE}.chat.user.id")
+        self.visit(f"#/{self.room}")
+        self.becomes(f"{STATE}.chat.user?.id", me)
+
     def test_refused_clipboard(self) -> None:
         """No success is claimed on plain HTTP, where there is no clipboard, if the old command is refused, too."""
         self.begin(state.RefusedTests.INSECURE + "document.execCommand = () => false;")

@@ -147,6 +147,8 @@ export function dayOf(at) {
 /** @param {number} at @param {number} now */
 export function dayName(at, now) {
   if (dayOf(at) === dayOf(now)) return say.today;
-  if (dayOf(at) === dayOf(now - 86_400_000)) return say.yesterday;
+  // Not 24 hours before: a day has 23 or 25 when summer time begins or ends.
+  const date = new Date(now);
+  if (dayOf(at) === dayOf(new Date(date.getFullYear(), date.getMonth(), date.getDate() - 1).getTime())) return say.yesterday;
   return (new Date(at).getFullYear() === new Date(now).getFullYear() ? dayNear : dayFar).format(at);
 }
