@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.harness.chat import ALICE, BOB, UNBOUND, ChatHarness, MemoryConnection, guest
 from twisted_chat.core import commit
 from twisted_chat.core.commit import AppendRequest
-from twisted_chat.errors import RateLimited, Unavailable
+from twisted_chat.errors import Conflict, RateLimited, Unavailable
 from twisted_chat.events import NewEvent, NewMessage
 from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
 
@@ -251,6 +251,31 @@ class RefusalTests(SynchronousTestCase):
             client.say({"type": "hello", "name": "\u202e"})
 
         self.assertEqual(client.closed, 4429)
+
+    def test_very_many_reserved_names(self) -> None:
+        """They are read some in each turn; until all are, those of before hold; newer ones replace a reading in progress."""
+        chat = ChatHarness(self, UNBOUND)
+        chat.one_turn = True
+        sessions = chat.core.sessions
+        visitor = guest("Zoe")
+
+        sessions.reserve_names([("u1", "Zoe")])
+        self.assertRaises(Conflict, sessions.check_name, visitor)
+
+        sessions.reserve_names((f"u{number}", f"name {number}") for number in range(1_200))
+        for _ in range(2):
+            self.assertRaises(Conflict, sessions.check_name, visitor)
+            chat.turn()
+        chat.turn()
+        sessions.check_name(visitor)
+        self.assertRaises(Conflict, sessions.check_name, guest("name 1199"))
+
+        sessions.reserve_names((f"u{number}", f"other {number}") for number in range(1_200))
+        sessions.reserve_names([("u1", "Zoe")])
+        for _ in range(4):
+            chat.turn()
+        self.assertRaises(Conflict, sessions.check_name, visitor)
+        sessions.check_name(guest("other 7"))
 
     def test_names_of_revoked_tokens_are_free(self) -> None:
         """The reserved names are those of the tokens that there are now."""

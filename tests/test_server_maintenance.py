@@ -111,6 +111,8 @@ class ChoreTests(SynchronousTestCase):
         self.addCleanup(chore.stopService)
         clock.advance(BEARERS_SECONDS)
         self.assertEqual(seen, [["a token"]])
+        clock.advance(BEARERS_SECONDS)
+        self.assertEqual(seen, [["a token"]], "news only")
 
     def test_rooms(self) -> None:
         """Rooms that another process archived are closed."""

@@ -141,7 +141,7 @@ class Chat:
         self.history = History(store, self.configuration)
         self._read_turns = ReadTurns(self.history.read_for_catch_up, self.scheduler)
         self.permissions = Permissions(self.configuration, self.now)
-        self.sessions = Sessions()
+        self.sessions = Sessions(self.scheduler.at_next)
         self.rooms = Rooms(opened.rooms, self.configuration, self.permissions, self._make_room, self.now)
         writers = Writers(self.configuration, self.scheduler, self.call_later)
         self.notices = Notices(bus or LocalBus(), store, self.rooms, self.sessions, writers, self.now, run_id)

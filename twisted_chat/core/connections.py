@@ -8,13 +8,15 @@ It knows a session only as a small interface (:class:`ChatSession`), and no dial
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from ipaddress import IPv6Network
+from itertools import islice
 from typing import Protocol
 
 from msgspec import Struct
 
+from twisted_chat.core.scheduler import Work
 from twisted_chat.core.subscription import Subscription
 from twisted_chat.errors import ChatError, CloseCode, Conflict, LimitReached, Restarting, Unauthenticated
 from twisted_chat.interfaces import Connection
@@ -27,6 +29,8 @@ from twisted_chat.users import User
 _DRAIN_RETRY_MS = 2_000
 #: Milliseconds.  Connections end at their own pace: no use in asking every second.
 _FULL_RETRY_MS = 5_000
+#: Reserved names that are read in one turn of the reactor: some four milliseconds.
+RESERVED_IN_TURN = 500
 #: Bits.  One household or virtual machine has a whole /64 and could take a new address for each connection.
 _IPV6_PREFIX = 64
 
@@ -187,15 +191,20 @@ def _is_guest(user: str) -> bool:
 
 
 class Sessions:
-    """The open sessions by user, and the names that are taken."""
+    """The open sessions by user, and the names that are taken.
 
-    def __init__(self) -> None:
+    :param at_next: does work in the next turn of the reactor.
+    """
+
+    def __init__(self, at_next: Callable[[Work], None]) -> None:
+        self._at_next = at_next
         self._sessions: set[ChatSession] = set()
         self._by_user: dict[str, set[ChatSession]] = {}
         #: The look-alike form of each name in use -> who has it.
         self._names: dict[str, Look] = {}
         #: The look-alike form of each reserved name -> the user to whom it belongs.
         self._reserved: dict[str, str] = {}
+        self._reserving: Iterator[tuple[str, str]] = iter(())
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -266,8 +275,24 @@ class Sessions:
                     session.end(Unauthenticated("the token was revoked"))
 
     def reserve_names(self, users: Iterable[tuple[str, str]]) -> None:
-        """Names (user's id, name) that no guest may have or imitate, connected or not; they replace those of before."""
-        self._reserved = {look: user for user, name in users for look in skeletons(name)}
+        """Names (user's id, name) that no guest may have or imitate, connected or not; they replace those of before.
+
+        The first ones hold at once.  Later, very many are read some in each turn, and those of before hold until all are read.
+        """
+        self._reserving = reading = iter(users)
+        self._reserve_some(reading, {}, RESERVED_IN_TURN if self._reserved else None)
+
+    def _reserve_some(self, users: Iterator[tuple[str, str]], reserved: dict[str, str], count: int | None) -> None:
+        if users is not self._reserving:
+            return  # there are newer ones
+        read = 0
+        for user, name in islice(users, count):
+            reserved.update(dict.fromkeys(skeletons(name), user))
+            read += 1
+        if count is None or read < count:
+            self._reserved = reserved
+        else:
+            self._at_next(lambda: self._reserve_some(users, reserved, count))
 
     def check_name(self, user: User) -> None:
         """:class:`Conflict` if the name looks like that of somebody else.

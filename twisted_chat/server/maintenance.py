@@ -82,8 +82,14 @@ def revocation(store: TokenStore, core: Chat, clock: IReactorTime, now_seconds: 
 def bearers(store: TokenStore, clock: IReactorTime, seen: Callable[[Sequence[TokenRecord]], None]) -> PeriodicTask:
     """Tells ``seen`` who has a token, also those that another process made."""
 
+    known: Sequence[TokenRecord] = ()
+
     async def look() -> None:
-        seen(await store.list_tokens())
+        nonlocal known
+        tokens = await store.list_tokens()
+        if tokens != known:
+            known = tokens
+            seen(tokens)
 
     return PeriodicTask(clock, BEARERS_SECONDS, "bearers", lambda: Deferred.fromCoroutine(look()))
 
