@@ -73,18 +73,24 @@ class BlockedTests(FallbackCase):
         sent: list[Deferred[Message]] = []
         kept: list[Message] = []
 
+        def say(number: int) -> None:
+            for client, name in ((alice, "alice"), (bob, "bob")):
+                sent.append(client.room("lobby").send(f"{name} {number}").addCallback(keep))
+
         async def talk(first: int, rounds: int) -> None:
             for number in range(first, first + rounds):
-                for client, name in ((alice, "alice"), (bob, "bob")):
-                    sent.append(client.room("lobby").send(f"{name} {number}").addCallback(keep))
+                say(number)
                 await deferLater(reactor, 0)
 
         def keep(event: Message) -> Message:
             kept.append(event)
             return event
 
-        await talk(0, 100)
+        await talk(0, 60)
         await self.until(lambda: kept)
+        await talk(60, 30)
+        for number in range(90, 100):
+            say(number)
         self.server.process.kill()
         self.server.process.wait()
         self.assertLess(len(kept), len(sent))
