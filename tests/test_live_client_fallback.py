@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from twisted.internet import reactor as installed_reactor
@@ -12,6 +13,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from tests.harness.blocking import OPEN, BlockingProxy
+from tests.harness.proxies import Proxy
 from tests.harness.serving import Served, free_port
 from twisted_chat.client import ChatClient, Message, State
 
@@ -140,6 +142,26 @@ class BlockedTests(FallbackCase):
     async def test_silent(self) -> None:
         """The handshake succeeds, and then nothing comes through."""
         await self.lives("silent")
+
+
+class NginxTests(FallbackCase):
+    async def test_nothing_set(self) -> None:
+        """nginx with nothing but ``proxy_pass`` speaks HTTP/1.0 and upgrades nothing: two clients talk by HTTP."""
+        self.server.wait_for("READY=1")
+        with Proxy(Path(mkdtemp(prefix="proxy-"))).nginx(f"location / {{ proxy_pass http://127.0.0.1:{self.port}; }}") as proxy:
+            clients = [ChatClient(reactor, f"ws://127.0.0.1:{proxy.port}/ws", name=name) for name in ("alice", "bob")]
+            for client in clients:
+                client.startService()
+            alice, bob = (client.room("lobby", history=None) for client in clients)
+            texts: list[str | None] = []
+            bob.on(Message, lambda event: texts.append(event.text))
+            expected = [f"line {number}" for number in range(100)]
+            await gatherResults([alice.send(text) for text in expected])
+            await self.until(lambda: len(texts) >= len(expected))
+            self.assertEqual(texts, expected)
+            self.assertEqual([client.transport for client in clients], ["http", "http"])
+            for client in clients:
+                await client.stopService()
 
 
 class DownTests(FallbackCase):
