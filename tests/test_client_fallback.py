@@ -129,7 +129,7 @@ class FallingBackTests(FallbackCase):
 
     def test_refused(self) -> None:
         """Whoever refuses the handshake is not the chat: it goes by HTTP at once."""
-        for status in ("403 Forbidden", "502 Bad Gateway", "200 OK", "426 Upgrade Required", "404 Not Found"):
+        for status in ("403 Forbidden", "502 Bad Gateway", "200 OK", "426 Upgrade Required", "400 Bad Request", "404 Not Found"):
             self.setUp()
             self.falls_back(status)
 

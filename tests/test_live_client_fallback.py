@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from twisted.internet import reactor as installed_reactor
@@ -12,6 +13,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from tests.harness.blocking import OPEN, BlockingProxy
+from tests.harness.proxies import Proxy
 from tests.harness.serving import Served, free_port
 from twisted_chat.client import ChatClient, Message, State
 
@@ -73,18 +75,24 @@ class BlockedTests(FallbackCase):
         sent: list[Deferred[Message]] = []
         kept: list[Message] = []
 
+        def say(number: int) -> None:
+            for client, name in ((alice, "alice"), (bob, "bob")):
+                sent.append(client.room("lobby").send(f"{name} {number}").addCallback(keep))
+
         async def talk(first: int, rounds: int) -> None:
             for number in range(first, first + rounds):
-                for client, name in ((alice, "alice"), (bob, "bob")):
-                    sent.append(client.room("lobby").send(f"{name} {number}").addCallback(keep))
+                say(number)
                 await deferLater(reactor, 0)
 
         def keep(event: Message) -> Message:
             kept.append(event)
             return event
 
-        await talk(0, 100)
+        await talk(0, 60)
         await self.until(lambda: kept)
+        await talk(60, 30)
+        for number in range(90, 100):
+            say(number)
         self.server.process.kill()
         self.server.process.wait()
         self.assertLess(len(kept), len(sent))
@@ -134,6 +142,26 @@ class BlockedTests(FallbackCase):
     async def test_silent(self) -> None:
         """The handshake succeeds, and then nothing comes through."""
         await self.lives("silent")
+
+
+class NginxTests(FallbackCase):
+    async def test_nothing_set(self) -> None:
+        """nginx with nothing but ``proxy_pass`` speaks HTTP/1.0 and upgrades nothing: two clients talk by HTTP."""
+        self.server.wait_for("READY=1")
+        with Proxy(Path(mkdtemp(prefix="proxy-"))).nginx(f"location / {{ proxy_pass http://127.0.0.1:{self.port}; }}") as proxy:
+            clients = [ChatClient(reactor, f"ws://127.0.0.1:{proxy.port}/ws", name=name) for name in ("alice", "bob")]
+            for client in clients:
+                client.startService()
+            alice, bob = (client.room("lobby", history=None) for client in clients)
+            texts: list[str | None] = []
+            bob.on(Message, lambda event: texts.append(event.text))
+            expected = [f"line {number}" for number in range(100)]
+            await gatherResults([alice.send(text) for text in expected])
+            await self.until(lambda: len(texts) >= len(expected))
+            self.assertEqual(texts, expected)
+            self.assertEqual([client.transport for client in clients], ["http", "http"])
+            for client in clients:
+                await client.stopService()
 
 
 class DownTests(FallbackCase):

@@ -37,7 +37,8 @@ ATTEMPTS = 3
 
 #: What a program may ask for.
 Choice = Literal["auto", "websocket", "http"]
-_UPGRADE_REQUIRED = 426
+#: What our server says to a handshake that was changed on its way: ours are well-formed.
+_CHANGED = frozenset({400, 426})
 _UNAUTHORIZED = 401
 #: What a server says that knows no sessions by HTTP.
 _NO_SUCH_PATH = "not_found"
@@ -183,8 +184,8 @@ def _may_be_blocked(connection: ClientConnection, problem: ConnectionProblem) ->
     """Whether another way may lead where this one did not."""
     if not connection.reached or problem.retry_after:
         return False  # who says when to come back means all ways
-    if isinstance(problem, HandshakeRefused) and problem.status == _UPGRADE_REQUIRED:
-        return True  # somebody has taken the upgrade out of the request
+    if isinstance(problem, HandshakeRefused) and problem.status in _CHANGED:
+        return True
     return not _is_of_the_server(connection, problem)
 
 
