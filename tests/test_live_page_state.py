@@ -29,6 +29,11 @@ REVEALED = """(() => {
   const { top, bottom } = row?.getBoundingClientRect() ?? { top: -1, bottom: -1 };
   return top >= box.top && bottom <= box.bottom ? Number(row.dataset.seq) : 0;
 })()"""
+LINE_IS_SEEN = """(() => {
+  const box = document.querySelector('.log-box').getBoundingClientRect();
+  const { top, bottom } = document.querySelector('.unread-line')?.getBoundingClientRect() ?? { top: -1, bottom: -1 };
+  return top >= box.top && bottom <= box.bottom;
+})()"""
 BADGE = "document.querySelector(`tc-rooms [data-room='%s'] .badge`)?.textContent ?? ''"
 STATE = "document.querySelector('tc-room').state"
 
@@ -122,7 +127,7 @@ class ReloadTests(Case):
         ann.until(f"{STATE}?.timeline.loaded")
         ann.becomes("document.querySelector('.unread-line')?.closest('li').querySelector('.text').innerText", "new 0")
         ann.becomes(f"[{STATE}.unread, {STATE}.called]", [41, True])
-        ann.until("document.querySelector('.unread-line').getBoundingClientRect().top >= 0")
+        ann.becomes(LINE_IS_SEEN, True)
 
     def test_more_unread_than_a_page(self) -> None:
         """301 in a room that is not open: 99+ in the side bar; opening it goes to the first of them."""
@@ -142,7 +147,41 @@ class ReloadTests(Case):
 
         self.elsewhere(ann, other)
         ann.becomes("document.querySelector('.unread-line')?.closest('li').querySelector('.text').innerText", "new 0")
+        ann.becomes(LINE_IS_SEEN, True)
         ann.becomes(f"{STATE}.mark", 1)
+
+    def test_unread_from_the_beginning(self) -> None:
+        """A room that was empty when it was left begins with the line, whether one page holds all that came or not."""
+        ann = self.window("Ann")
+        rooms = {f"{self.room}few": 5, f"{self.room}many": 301}
+        for room in rooms:
+            self.elsewhere(ann, room)
+            ann.becomes(f"{STATE}.mark", 0)
+        self.elsewhere(ann, self.room)
+        ann.page.goto("about:blank")
+        for room, count in rooms.items():
+            stage.post(room, [f"new {number}" for number in range(count)])
+
+        ann.goto(f"#/{self.room}")
+        ann.until(f"{STATE}?.timeline.loaded")
+        for room in rooms:
+            self.elsewhere(ann, room)
+            ann.becomes("document.querySelector('.unread-line')?.closest('li').querySelector('.text').innerText", "new 0")
+            ann.becomes(LINE_IS_SEEN, True)
+        ann.becomes(f"{STATE}.mark", 0)
+
+    def test_unread_after_own(self) -> None:
+        """The line stands before the first message of somebody else, also if one has written before it on another device."""
+        stage.post(self.room, ["old"])
+        ann = self.window("Ann")
+        ann.becomes(f"{STATE}.mark", 1)
+        self.elsewhere(ann, f"{self.room}b")
+        ann.value(f"{STATE}.chat.room('{self.room}').send('mine')")
+        stage.post(self.room, ["new"])
+        ann.becomes(BADGE % self.room, "1")
+
+        self.elsewhere(ann, self.room)
+        ann.becomes("document.querySelector('.unread-line')?.closest('li').querySelector('.text').innerText", "new")
 
     def test_edit_in_progress(self) -> None:
         """An edit, and a reply, wait in their rooms while another room is open."""

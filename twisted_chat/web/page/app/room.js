@@ -52,6 +52,8 @@ export class RoomView extends HTMLElement {
     this._frame = 0;
     /** The message to go to when the first page is there; 0: none. */
     this._goal = 0;
+    /** The room whose end is shown only until its first unread message is there. @type {RoomState | null} */
+    this._leaving = null;
     this._wire();
   }
 
@@ -91,7 +93,7 @@ export class RoomView extends HTMLElement {
     this.log.live = timeline.live || !timeline.loaded;
     this.log.moreBefore = timeline.moreBefore;
     const anew = this._anew && timeline.loaded;
-    if (anew) state.unreadFrom = state.unread ? state.mark : 0;
+    if (anew) state.unreadFrom = state.unread ? state.mark : -1;
     const rows = state.rows();
     this.log.show(rows, { before, anew });
     if (anew) this._opened(rows);
@@ -127,14 +129,23 @@ export class RoomView extends HTMLElement {
       this._reveal(goal);
       return;
     }
+    if (state && state.unread && !state.covered && state.timeline.live) {
+      this._toUnread(state);
+      return;
+    }
     const unread = rows.find(({ firstUnread }) => firstUnread);
     if (unread) this.log.revealUnread(unread.key);
-    else if (state && state.unread && !state.covered && state.timeline.live) this._toUnread(state);
   }
 
   /** The first unread message is too far up to be among the loaded ones. @param {RoomState} state */
   async _toUnread(state) {
-    await this.goTo(state.mark, { mark: false });
+    // Until then the newest ones are shown, which nobody has read.
+    this._leaving = state;
+    try {
+      await this.goTo(Math.max(state.mark, 1), { mark: false });
+    } finally {
+      if (this._leaving === state) this._leaving = null;
+    }
     if (this.state !== state) return;
     const unread = this.log.rows.find(({ firstUnread }) => firstUnread);
     if (unread) this.log.revealUnread(unread.key);
@@ -173,7 +184,7 @@ export class RoomView extends HTMLElement {
   /** If the person sees the end of the log, it is read. */
   seen() {
     const { state } = this;
-    if (!state?.timeline.loaded || !this.log.atEnd || document.visibilityState !== "visible" || !document.hasFocus()) return;
+    if (!state?.timeline.loaded || this._leaving === state || !this.log.atEnd || document.visibilityState !== "visible" || !document.hasFocus()) return;
     const last = state.timeline.items.at(-1)?.seq ?? 0;
     if (last <= state.mark) return;
     state.room.read(last);
@@ -315,7 +326,7 @@ export class RoomView extends HTMLElement {
     composer.cancel();
     composer.text = "";
     this._keepDraft("");
-    state.unreadFrom = 0;
+    state.unreadFrom = -1;
     if (!state.timeline.live) this.toNewest();
     else {
       this.refresh();

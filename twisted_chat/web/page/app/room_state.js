@@ -36,8 +36,8 @@ export class RoomState {
     this.timeline = new Timeline();
     /** Refused posts that are still shown. @type {Map<string, Post>} */
     this.refused = new Map();
-    /** Where the unread messages began when the room was opened. */
-    this.unreadFrom = 0;
+    /** How far the person had read when the room was opened, if there were unread messages; -1: there were none. */
+    this.unreadFrom = -1;
     /** How far the person has read; -1 until it is known. */
     this.mark = -1;
     this.unread = 0;
@@ -279,9 +279,12 @@ export class RoomState {
     /** @type {ChatEvent | null} */
     let above = null;
     const me = this.chat.user;
+    // Where it stands is known only if what comes before it is loaded.
+    let marked = this.timeline.moreBefore && this.timeline.items[0]?.seq > this.unreadFrom + 1;
     const add = (/** @type {ChatEvent} */ event, /** @type {Post | null} */ post) => {
       const newDay = !above || dayOf(above.at) !== dayOf(event.at);
-      const firstUnread = !post && event.seq > this.unreadFrom && this.unreadFrom > 0 && (!above || above.seq <= this.unreadFrom) && event.by.id !== me?.id;
+      const firstUnread = !post && !marked && this.unreadFrom >= 0 && event.seq > this.unreadFrom && event.by.id !== me?.id;
+      marked ||= firstUnread;
       const grouped = !!above && !newDay && !firstUnread && above.kind === "message" && event.kind === "message" && above.by.id === event.by.id && !event.reply_to && event.at - above.at < GROUP && above.by.name === event.by.name;
       const own = event.by.id === me?.id;
       // A kept message that was pending in this window keeps its row: the echo takes its place.
