@@ -185,6 +185,51 @@ class EngineTests:
         self.becomes(f"document.querySelector(`[data-room='{other}'] a`).textContent.includes('301 unread')", True)
         self.elsewhere(other)
         self.becomes("document.querySelector('.unread-line')?.closest('li').querySelector('.text').textContent ?? ''", "new 0")
+        self.becomes(state.LINE_IS_SEEN, True)
+
+    def test_older_messages(self) -> None:
+        """While one scrolls back to the first of 900 messages, what is seen stays in its place each time older ones come."""
+        stage.post(self.room, (f"line {number} " + "and more " * (number % 23) for number in range(1, 901)))
+        self.enter()
+        self.sees("line 900 ")
+        worst, loads, first = self.engine.run(
+            """(async () => {
+                const log = document.querySelector('tc-log'), box = log.box, show = log.show.bind(log);
+                let worst = 0, loads = 0;
+                log.show = (rows, change) => {
+                    const top = box.getBoundingClientRect().top;
+                    const seen = [...log.list.children].find((row) => row.getBoundingClientRect().bottom > top);
+                    const before = seen.querySelector('.message').getBoundingClientRect().top;
+                    show(rows, change);
+                    if (!change?.before) return;
+                    const now = log.node(seen.dataset.key).querySelector('.message').getBoundingClientRect().top;
+                    worst = Math.max(worst, Math.abs(now - before));
+                    loads += 1;
+                };
+                for (const began = performance.now(); !log.classList.contains('all') && performance.now() - began < 20_000;) {
+                    box.scrollTop = Math.max(0, box.scrollTop - 2000);
+                    await new Promise(requestAnimationFrame);
+                }
+                return [worst, loads, log.list.querySelector('.text').textContent.trim()];
+            })()"""
+        )
+        self.equal(first, "line 1 and more")
+        assert worst < 1, worst
+        assert loads >= 4, loads
+
+    def test_back_from_another_page(self) -> None:
+        """The page goes on where the browser shows it again as it was, and where it loads it anew."""
+        self.enter()
+        self.say("before")
+        self.sees("before")
+        self.engine.go(f"{way.url}healthz")
+        stage.post(self.room, ["meanwhile"])
+        self.engine.run("void setTimeout(() => history.back())")
+
+        self.sees("meanwhile")
+        self.say("after")
+        self.sees("after")
+        self.becomes(f"{SHOWN}.map(([text]) => text)", ["before", "meanwhile", "after"])
 
     def test_refused_notifications(self) -> None:
         """A message is shown and stays unread when notifications and sound throw."""

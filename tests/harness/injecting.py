@@ -12,6 +12,8 @@ ERRORS = """
 globalThis.pageErrors = [];
 addEventListener('error', ({ message }) => pageErrors.push(message));
 addEventListener('unhandledrejection', ({ reason }) => pageErrors.push(String(reason)));
+globalThis.consoleError = console.error;
+console.error = (...words) => (pageErrors.push(words.join(' ')), consoleError.apply(console, words));
 """
 
 
