@@ -170,6 +170,25 @@ class ReloadTests(Case):
             ann.becomes(LINE_IS_SEEN, True)
         ann.becomes(f"{STATE}.mark", 0)
 
+    def test_link_into_unread(self) -> None:
+        """A link to a message of a room with many unread ones goes to that message, and leaves them unread."""
+        ann = self.window("Ann")
+        other = f"{self.room}b"
+        self.elsewhere(ann, other)
+        ann.becomes(f"{STATE}.mark", 0)
+        self.elsewhere(ann, self.room)
+        ann.page.goto("about:blank")
+        stage.post(other, [f"new {number}" for number in range(1, 302)])
+        ann.goto(f"#/{self.room}")
+        ann.until(f"{STATE}?.timeline.loaded")
+        ann.becomes(BADGE % other, "99+")
+
+        for seq in (270, 10):
+            ann.value(f"location.hash = '#/{other}/{seq}'")
+            ann.becomes(REVEALED, seq)
+            ann.becomes(f"[{STATE}.mark, {STATE}.unread > 99]", [0, True])
+            self.elsewhere(ann, self.room)
+
     def test_unread_after_own(self) -> None:
         """The line stands before the first message of somebody else, also if one has written before it on another device."""
         stage.post(self.room, ["old"])

@@ -262,7 +262,7 @@ export class Page {
       this.current = name;
       this._close();
       this.heading.textContent = name;
-      this.view.open(state);
+      this.view.open(state, seq);
       if (this.welcomed && matchMedia("(hover: hover)").matches && !this.rooms.contains(document.activeElement)) this.view.composer.focusText();
     }
     this._showHead();

@@ -52,7 +52,7 @@ export class RoomView extends HTMLElement {
     this._frame = 0;
     /** The message to go to when the first page is there; 0: none. */
     this._goal = 0;
-    /** The room whose end is shown only until its first unread message is there. @type {RoomState | null} */
+    /** The room whose end is shown only until the message is there that it is opened for. @type {RoomState | null} */
     this._leaving = null;
     this._wire();
   }
@@ -62,14 +62,15 @@ export class RoomView extends HTMLElement {
     this.append(el("div", { class: "room-log" }, this.skeleton, this.empty, this.log, this.toast, this.spoken), this.typing, this.composer, this.toolbar.picker, this.question);
   }
 
-  /** Show this room. @param {RoomState} state */
-  open(state) {
+  /** Show this room. @param {RoomState} state @param {number} [seq] the message that {@link goTo} is asked for next */
+  open(state, seq = 0) {
     if (this.state) this.state.draft = this.composer.draft;
     this.state = state;
     const text = this.drafts?.getItem(`draft:${state.name}`) ?? "";
     this.composer.draft = state.draft ?? { mode: { kind: "new" }, text, before: text };
     this.spoken.replaceChildren();
     this._goal = 0;
+    this._leaving = seq ? state : null;
     this.log.box.setAttribute("aria-label", say.messagesIn(state.name));
     this._anew = true;
     this.refresh();
@@ -129,6 +130,7 @@ export class RoomView extends HTMLElement {
       this._reveal(goal);
       return;
     }
+    if (this._leaving) return;
     if (state && state.unread && !state.covered && state.timeline.live) {
       this._toUnread(state);
       return;
@@ -141,12 +143,10 @@ export class RoomView extends HTMLElement {
   async _toUnread(state) {
     // Until then the newest ones are shown, which nobody has read.
     this._leaving = state;
-    try {
-      await this.goTo(Math.max(state.mark, 1), { mark: false });
-    } finally {
-      if (this._leaving === state) this._leaving = null;
-    }
-    if (this.state !== state) return;
+    await this.goTo(Math.max(state.mark, 1), { mark: false });
+    // The person may have gone elsewhere meanwhile.
+    if (this._leaving !== state) return;
+    this._leaving = null;
     const unread = this.log.rows.find(({ firstUnread }) => firstUnread);
     if (unread) this.log.revealUnread(unread.key);
   }
@@ -199,11 +199,13 @@ export class RoomView extends HTMLElement {
     if (!state.timeline.loaded) {
       // The first page that is loaded is the one around it.
       state.target = this._goal = seq;
+      this._leaving = null;
       return;
     }
     try {
       await state.loadAround(seq);
     } catch (error) {
+      if (this._leaving === state) this._leaving = null;
       if (error instanceof ChatError) this.tell(sayError(error));
       return;
     }
@@ -211,7 +213,11 @@ export class RoomView extends HTMLElement {
     this._anew = false;
     this.log._following = false;
     this.refresh();
-    if (mark) this._reveal(seq);
+    if (!mark) return;
+    this._reveal(seq);
+    // Only now is what one sees what one came for.
+    this._leaving = null;
+    this.seen();
   }
 
   /** @param {number} seq */
