@@ -14,12 +14,14 @@ from tests.harness.sqlite_files import SQLiteCase
 from tests.store_contract.case import say
 from twisted_chat.errors import Unavailable
 from twisted_chat.interfaces import Append
+from twisted_chat.stores.sqlite import connection
 from twisted_chat.stores.sqlite.store import SQLiteStore
 
 
 class MovedTests(SQLiteCase):
     def moved(self, move: Callable[[str], object]) -> tuple[SQLiteStore, LoggedEvents]:
         """A store with one message whose file something happens to."""
+        self.patch(connection, "LOOK_SECONDS", 0.0)
         store = self.opened()
         self.addCleanup(store.close)
         self.say(store, "kept")
