@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +34,21 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     os.chdir(tmp_path_factory.mktemp("trial"))
     yield
     os.chdir(checkout)
+
+
+@pytest.fixture(autouse=True)
+def idle_reactor() -> Iterator[None]:
+    """A test in memory leaves no call in the real reactor, where it would come in the middle of a later test.
+
+    Those that use it on purpose are trial's ``TestCase``, which looks for itself.
+    """
+    yield
+    reactor: Any = sys.modules.get("twisted.internet.reactor")
+    if reactor is not None:
+        left = {call: str(call) for call in reactor.getDelayedCalls()}
+        for call in left:
+            call.cancel()
+        assert not left, f"calls left in the reactor: {list(left.values())}"
 
 
 #: Tests that take a second or more in memory.
@@ -62,8 +79,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Begin what takes a minute and mostly waits, if it is to be run at all (``long_runs`` of a test case)."""
-    if not session.config.option.collectonly:
+    """Begin what takes a minute and mostly waits, if it is to be run at all (``long_runs`` of a test case).
+
+    Not in one of several processes (pytest-xdist), each of which collects all tests: there the test that needs it begins it.
+    """
+    if not (session.config.option.collectonly or hasattr(session.config, "workerinput")):
         for item in session.items:
             run = getattr(getattr(item, "cls", None), "long_runs", {}).get(item.name)
             if run is not None:

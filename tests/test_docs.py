@@ -37,7 +37,7 @@ directives.register_directive("toctree", Toctree)
 PAGES = [*sorted(ROOT.glob("*.rst")), *sorted((ROOT / "docs").rglob("*.rst"))]
 PAGES += sorted((ROOT / "newsfragments").glob("*.rst"))
 INSTALL_AND_RUN = "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/twistd -n chat"
-INSTALL_AND_TEST = 'python3 -m venv .venv && .venv/bin/pip install -e ".[test]" && .venv/bin/pytest'
+INSTALL_AND_TEST = 'python3 -m venv .venv && .venv/bin/pip install -e ".[test]" && .venv/bin/pytest -n 3 --dist loadscope'
 KINDS = {"feature", "bugfix", "doc", "removal", "misc"}
 
 
@@ -63,7 +63,7 @@ class DocumentationTests(SynchronousTestCase):
 
     def test_options(self) -> None:
         """Options that are mentioned exist; those of twistd itself and of other programs are named here."""
-        others = {"logfile", "logger", "syslog", "pidfile", "help", "no", "reference"}
+        others = {"logfile", "logger", "syslog", "pidfile", "help", "no", "reference", "dist"}
         for page in (ROOT / "README.rst", ROOT / "docs/operating.rst", ROOT / "docs/configuration.rst"):
             for name in re.findall(r"(?<![\w-])--([a-z][a-z-]*[a-z])", page.read_text()):
                 self.assertTrue(name in others or option_of_twistd_chat(name), f"{page.name}: --{name}")

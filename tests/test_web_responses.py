@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
@@ -55,7 +56,7 @@ class StatusLineTests(SynchronousTestCase):
                 write_answer(request, error_answer(error))
                 return NOT_DONE_YET
 
-        return Wire(Site(Page())).deliver(request_head())
+        return Wire(Site(Page(), reactor=Clock())).deliver(request_head())
 
     def test_all_statuses_are_known(self) -> None:
         self.assertEqual({error.http_status for error in errors()}, set(PHRASES))

@@ -85,10 +85,10 @@ Seen = tuple[list[tuple[bool, bytes]], bytes, int, str]
 class Twins:
     """Two servers with the same options: ours, and Autobahn alone.  Each makes one end of a stream."""
 
-    def __init__(self, limits: Limits, compression: bool) -> None:
+    def __init__(self, limits: Limits, compression: bool, reactor: object) -> None:
         self.offer = (DEFLATE,) if compression else ()
         self.sessions: list[RecordingSession] = []
-        self.ours = ChatFactory(self._open, lambda address: None, limits, compression=compression)
+        self.ours = ChatFactory(self._open, lambda address: None, limits, compression=compression, reactor=reactor)
         self.plain: Any = WebSocketServerFactory()
         self.plain.protocol = Plain
         for name in ServerRules.CONFIG_ATTRS:
@@ -273,11 +273,11 @@ class Peer:
 
 class EquivalenceTests(SynchronousTestCase):
     def setUp(self) -> None:
-        use_clock(self)
+        self.reactor = use_clock(self)
 
     def compare(self, numbers: range, limits: Limits, *, compression: bool = False) -> int:
         """The messages that both have delivered; fails at the first difference with all that is needed to see it again."""
-        twins = Twins(limits, compression)
+        twins = Twins(limits, compression, self.reactor)
         delivered = 0
         for number in numbers:
             peer = Peer(Random(number), compression)

@@ -86,6 +86,8 @@ class Server(MultiService):
         self._notify = Notifier(options.environ)
         self._files = 0
         self._failed = False
+        self._certificates: Any = TimerService(RETRY_SECONDS, self._retry_certificates)
+        self._certificates.clock = reactor
 
     @property
     def _daemon(self) -> bool:
@@ -131,7 +133,7 @@ class Server(MultiService):
         rooms(chat.store, chat.core, self._reactor, chat.core.room_news).setServiceParent(self)
         revocation(chat.store, chat.core, self._reactor, time.time).setServiceParent(self)
         watchdog = watchdog_seconds(self._options.environ, os.getpid())
-        TimerService(RETRY_SECONDS, self._retry_certificates).setServiceParent(self)
+        self._certificates.setServiceParent(self)
         if watchdog is not None:
             Watchdog(self._reactor, self._notify, watchdog).setServiceParent(self)
         read_without_log_context(self._reactor)
