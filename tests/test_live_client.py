@@ -29,7 +29,7 @@ from twisted_chat.server.embed import EmbeddedChat
 
 reactor: Any = installed_reactor
 #: Seconds for each test: a server has to start, on a machine that does other things.
-PATIENCE = 40.0
+PATIENCE = 80.0
 
 
 class LiveTests(TestCase):

@@ -24,7 +24,7 @@ from tests.harness.serving import ROOT, Served, environment, free_port
 
 EXAMPLES = ROOT / "examples"
 #: Seconds.  A program starts in two; machines under load take more.
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class Examples(SynchronousTestCase):

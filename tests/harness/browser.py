@@ -28,7 +28,7 @@ from tests.harness.node_modules import node_modules
 from tests.harness.serving import Served, free_port
 
 #: Milliseconds that the page may take for anything; machines under load take long.
-PATIENCE = 20_000
+PATIENCE = 60_000
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
 #: Nobody is slowed down who does not mean to be.
 LIMITS = {

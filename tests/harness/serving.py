@@ -20,7 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 ROOT = Path(__file__).parent.parent.parent
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 #: Seconds.  A start takes one; machines under load take more.
-PATIENCE = 30.0
+PATIENCE = 60.0
 #: Seconds between two looks whether something has happened.
 LOOK_SECONDS = 0.05
 
