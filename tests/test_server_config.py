@@ -14,15 +14,14 @@ from twisted_chat.limits import Limits, RoomPolicy
 from twisted_chat.server import config_docs
 from twisted_chat.server.config import (
     Given,
-    KeyFile,
     Settings,
     SettingsError,
     field_types,
-    key_file,
     load,
     store_path,
     variable,
 )
+from twisted_chat.server.config_checks import KeyFile, key_file
 from twisted_chat.server.options import Options
 
 ROOT = Path(__file__).parent.parent

@@ -11,25 +11,20 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, Literal, get_origin
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
 
-from twisted_chat.errors import BadRequest
 from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
-from twisted_chat.names import room_name
-from twisted_chat.web.origins import TrustedProxies, parse_host, parse_origin
+from twisted_chat.server.config_checks import CHECKS, limit_check
 
 #: What the variables of the environment begin with.
 PREFIX = "TWISTED_CHAT_"
 #: Those of the command ``twisted-chat`` for clients, which may stand in the same environment.
 OF_CLIENTS = frozenset({f"{PREFIX}URL", f"{PREFIX}TOKEN"})
-#: The algorithms of ``jwt_keys``; ``none`` is never one.
-JWT_ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -42,6 +37,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     #: Where the server stores rooms and messages: ``sqlite:PATH``, or ``memory:``, which keeps nothing after the server ends.  A
     #: relative path begins in ``$STATE_DIRECTORY``, which systemd sets, otherwise in the working directory.
     store: str = "sqlite:chat.db"
+    #: How many processes serve at the same ports, 1 to 64, each of them a node.  More than one needs a ``postgresql:`` store and
+    #: endpoints with addresses (``tcp``, ``ssl``, ``systemd``).
+    workers: int = 1
     #: Whether people without a token may use the chat.
     guests: bool = True
     #: Origins of web pages that may use this server besides its own pages: scheme, host and port, such as
@@ -175,22 +173,6 @@ def field_types() -> dict[str, Any]:
     return types
 
 
-class KeyFile(Struct, frozen=True):
-    """One entry of ``jwt_keys``."""
-
-    algorithm: str
-    path: str
-    kid: str | None = None
-
-
-def key_file(entry: str) -> KeyFile:
-    """``EdDSA#2026:/etc/issuer.pem`` in its parts."""
-    match = re.fullmatch(r"(?P<algorithm>\w+)(#(?P<kid>[^:]+))?:(?P<path>.+)", entry)
-    if match is None or match["algorithm"] not in JWT_ALGORITHMS:
-        raise ValueError(f"{entry!a} is not ALGORITHM:FILE with one of {', '.join(JWT_ALGORITHMS)}, such as EdDSA:issuer.pem")
-    return KeyFile(match["algorithm"], match["path"], match["kid"])
-
-
 def store_path(url: str, state_directory: str) -> str:
     """The store's URL with its path made absolute: a relative one begins in ``state_directory``."""
     scheme, colon, path = url.partition(":")
@@ -235,7 +217,7 @@ def _assemble(found: dict[str, Given]) -> Settings:
     types = field_types()
     values: dict[str, Any] = {name: _convert(given, types[name]) for name, given in found.items()}
     for name, value in values.items():
-        check = _CHECKS.get(name, _limit_check(name))
+        check = CHECKS.get(name, limit_check(name))
         if check is not None:
             try:
                 check(value)
@@ -243,6 +225,9 @@ def _assemble(found: dict[str, Given]) -> Settings:
                 raise SettingsError(f"{found[name].source}: {error}") from None
     limits = {name.partition(".")[2]: values.pop(name) for name in list(values) if name.startswith("limits.")}
     settings = Settings(**values, limits=Limits(**limits))
+    if settings.workers > 1 and settings.store.startswith(("sqlite:", "memory:")):
+        kind = settings.store.partition(":")[0]
+        raise SettingsError(f"workers: {settings.workers} processes cannot share a {kind}: store; use --store postgresql://…")
     for smaller, larger, why in _PAIRS:
         values_of = settings.limits
         if getattr(values_of, smaller) > getattr(values_of, larger):
@@ -294,98 +279,3 @@ def _explain(message: str, value: object, expected: Any) -> str:
         return f"{where}{': ' if where else ''}{text[0].lower()}{text[1:]}{shown}"
     kind = "true or false (on or off)" if expected is bool else _KINDS.get(expecting[1], expecting[1])
     return f"{where}{': ' if where else ''}expected {kind}, got{shown or ' ' + _KINDS.get(expecting[2], expecting[2])}"
-
-
-def _limit_check(name: str) -> Callable[[Any], None] | None:
-    """Bounds are more than 0, except those of which 0 means that there is no bound."""
-    if name == "limits.ping_seconds":
-        return _whole_second
-    if name.startswith("limits."):
-        return _not_negative if name.endswith(("_per_second", ".guests_per_address")) else _positive
-    return None
-
-
-def _positive(value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"must be more than 0, is {value}")
-
-
-def _whole_second(value: float) -> None:
-    if not value >= 1:
-        raise ValueError(f"must be 1 or more, because connections are looked at once a second; is {value}")
-
-
-def _not_negative(value: float) -> None:
-    if not value >= 0:
-        raise ValueError(f"must be 0 or more, is {value}")
-
-
-def _not_empty(value: tuple[str, ...]) -> None:
-    if not value:
-        raise ValueError("must name at least one endpoint, such as tcp:8080")
-
-
-def _origins(value: tuple[str, ...]) -> None:
-    for origin in value:
-        _as_rules(parse_origin, origin)
-
-
-def _proxies(value: tuple[str, ...]) -> None:
-    _as_rules(TrustedProxies, value)
-
-
-def _as_rules(rule: Callable[[Any], object], value: object) -> None:
-    try:
-        rule(value)
-    except BadRequest as error:
-        raise ValueError(error.message) from None
-
-
-def _jwt_keys(value: tuple[str, ...]) -> None:
-    for entry in value:
-        key_file(entry)
-
-
-def _public_url(value: str) -> None:
-    parts = urlsplit(value)
-    if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment):
-        raise ValueError(f"{value!a} is not the URL of a site, such as https://example.org/chat")
-
-
-def _cookie_name(value: str) -> None:
-    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", value):
-        raise ValueError(f"{value!a} is not the name of a cookie (RFC 6265)")
-
-
-def _hosts(value: tuple[str, ...]) -> None:
-    for host in value:
-        _as_rules(parse_host, host)
-
-
-def _room_policies(value: dict[str, RoomPolicy]) -> None:
-    for room, policy in value.items():
-        if not re.search(r"[*?\[]", room):
-            try:
-                normal = room_name(room)
-            except BadRequest as error:
-                raise ValueError(f'"{ascii(room)[1:-1]}" is not the name of a room: {error.message}') from None
-            if normal != room:
-                raise ValueError(f"{room!a} is not normalized (NFC); write {normal!a}")
-        if policy.writers not in ("all", "users", "moderators"):
-            raise ValueError(f'"{room}".writers: {policy.writers!a} is none of all, users, moderators')
-        for field in ("size", "keep_events", "keep_days", "slow_mode"):
-            if getattr(policy, field) < 0:
-                raise ValueError(f'"{room}".{field}: must be 0 or more, is {getattr(policy, field)}')
-
-
-_CHECKS: dict[str, Callable[[Any], None]] = {
-    "listen": _not_empty,
-    "allowed_origins": _origins,
-    "allowed_hosts": _hosts,
-    "trusted_proxies": _proxies,
-    "jwt_keys": _jwt_keys,
-    "public_url": _public_url,
-    "token_cookie": _cookie_name,
-    "drain_seconds": _not_negative,
-    "rooms": _room_policies,
-}

@@ -38,6 +38,7 @@ class Options(usage.Options):
         super().__init__()
         self.environ = dict(os.environ) if environ is None else environ
         self._given: dict[str, Given] = {}
+        self._arguments: list[str] = []
 
     def opt_config(self, path: str) -> None:
         """A TOML file with settings."""
@@ -69,6 +70,7 @@ class Options(usage.Options):
 
     def parseOptions(self, options: list[str] | None = None) -> None:
         """twistd would print the whole help and exit with 0 for an error; operators and systemd want one line and 1."""
+        self._arguments = list(options or ())
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
@@ -84,6 +86,11 @@ class Options(usage.Options):
         except SettingsError as error:
             self._refuse(str(error))
         self._log_by_settings()
+
+    def command(self) -> list[str]:
+        """The arguments of ``twistd`` for another process of this server, which does not become a daemon."""
+        logs = [f"--logfile={self.lines.path}"] if self.lines is not None and self.lines.path else []
+        return ["--nodaemon", "--pidfile=", *logs, "chat", *self._arguments]
 
     def load(self) -> Settings:
         """Put together once more from the same command line and environment, and the file as it is now (SIGHUP)."""

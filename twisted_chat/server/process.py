@@ -101,6 +101,12 @@ class Signals:
         self._stopping = True
         self._soon(self._stop)
 
+    def end(self) -> None:
+        """End as at the first SIGTERM, unless the end has begun."""
+        if not self._stopping:
+            self._stopping = True
+            self._stop()
+
     def reloading(self, number: int, frame: FrameType | None) -> None:
         self._soon(self._reload)
 

@@ -8,6 +8,7 @@ the ports close, everybody is told when to come back, what was said is committed
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Any
 
 from twisted.application.internet import TimerService
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.interfaces import IAddress, ILoggingContext, IProtocol, IProtocolFactory, IProtocolNegotiationFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -30,6 +31,7 @@ from twisted_chat.server.listeners import Listener, ListenError, listen
 from twisted_chat.server.maintenance import bearers, retention, revocation, rooms
 from twisted_chat.server.options import Options
 from twisted_chat.server.process import Notifier, Signals, Watchdog, exit_status_at_end, say_error, settle, tune, watchdog_seconds
+from twisted_chat.server.workers import ParentWatch, Place, WorkerPorts, Workers
 from twisted_chat.version import __version__
 
 #: Seconds between two attempts to read a certificate that was unfit at a reload.
@@ -86,6 +88,9 @@ class Server(MultiService):
         self._notify = Notifier(options.environ)
         self._files = 0
         self._failed = False
+        self._place = Place(options.environ)
+        self._ports: WorkerPorts | None = None
+        self._workers: Workers | None = None
         self._certificates: Any = TimerService(RETRY_SECONDS, self._retry_certificates)
         self._certificates.clock = reactor
 
@@ -98,15 +103,19 @@ class Server(MultiService):
     def privilegedStartService(self) -> None:
         super().privilegedStartService()
         self._files = tune()
-        self._listening = listen(self._reactor, self.settings.listen, self._gate)
+        count = self.settings.workers
+        if count > 1:
+            self._ports = WorkerPorts(self._reactor, count, self._place.descriptors)
+        self._listening = listen(self._ports or self._reactor, self.settings.listen, self._gate)
         if self._daemon:
             self._tell_twistd(self._listening)
 
     def startService(self) -> None:
         super().startService()
-        self._reactor.callWhenRunning(
-            Signals(self._reactor.stop, self.reload, self._reactor.callFromThread).install,
-        )
+        signals = Signals(self._reactor.stop, self.reload, self._reactor.callFromThread)
+        self._reactor.callWhenRunning(signals.install)
+        if self._place.number > 1:
+            self._reactor.callWhenRunning(ParentWatch(self._reactor, signals.end).begin)
         self._reactor.callWhenRunning(self._begin)
 
     def _begin(self) -> None:
@@ -143,8 +152,17 @@ class Server(MultiService):
         chat.site.doStart()
         for listener in self.listeners:
             listener.let_in()
+        self._start_workers()
         self._say_where(chat, url)
         self._notify("READY=1", f"STATUS=Serving {self._page()}")
+
+    def _start_workers(self) -> None:
+        if self._ports is not None and self._place.number == 1:
+            options, settings = self._options, self.settings
+            self._workers = Workers(
+                self._reactor, settings.workers, options.command(), self._ports, options.environ, settings.drain_seconds
+            )
+            self._workers.setServiceParent(self)
 
     def _tell_twistd(self, listening: Deferred[list[Listener]]) -> None:
         """A daemon has no standard error any more, but until now twistd tells the shell what is raised (its first 100 bytes)."""
@@ -191,7 +209,7 @@ class Server(MultiService):
             store=store_url,
             files=self._files,
         )
-        if self._daemon or self.settings.log_format != "text" or sys.__stdout__ is None:
+        if self._daemon or self.settings.log_format != "text" or sys.__stdout__ is None or self._place.number > 1:
             return
         page = self._page()
         lines = [f"twisted_chat {__version__} is ready.", f"  Page       {page}"]
@@ -211,6 +229,8 @@ class Server(MultiService):
     def reload(self) -> None:
         """Reopen the log, read the configuration and the certificates again."""
         self._notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        if self._workers is not None:
+            self._workers.send_signal(signal.SIGHUP)
         try:
             if self._options.lines is not None:
                 self._attempt("The log cannot be opened again", self._options.lines.reopen)
@@ -262,12 +282,14 @@ class Server(MultiService):
             chat.limiter.draining = True
         if not self.listeners and self._listening is not None and self._listening.called and not self._failed:
             self.listeners = await self._listening
+        workers: Deferred[object] = maybeDeferred(self._workers.disownServiceParent) if self._workers else succeed(None)
         await gatherResults([listener.close() for listener in self.listeners])
         if chat is not None:
             await chat.drain(self._reactor, self.settings.drain_seconds)
         children: Deferred[object] | None = super().stopService()
         if children is not None:
             await children
+        await workers
         if chat is not None:
             await chat.store.close()
 

@@ -1,0 +1,136 @@
+"""What the value of each setting must be, beyond its type."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from twisted_chat.errors import BadRequest
+from twisted_chat.limits import RoomPolicy
+from twisted_chat.names import room_name
+from twisted_chat.web.origins import TrustedProxies, parse_host, parse_origin
+
+#: The algorithms of ``jwt_keys``; ``none`` is never one.
+JWT_ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
+
+
+class KeyFile(Struct, frozen=True):
+    """One entry of ``jwt_keys``."""
+
+    algorithm: str
+    path: str
+    kid: str | None = None
+
+
+def key_file(entry: str) -> KeyFile:
+    """``EdDSA#2026:/etc/issuer.pem`` in its parts."""
+    match = re.fullmatch(r"(?P<algorithm>\w+)(#(?P<kid>[^:]+))?:(?P<path>.+)", entry)
+    if match is None or match["algorithm"] not in JWT_ALGORITHMS:
+        raise ValueError(f"{entry!a} is not ALGORITHM:FILE with one of {', '.join(JWT_ALGORITHMS)}, such as EdDSA:issuer.pem")
+    return KeyFile(match["algorithm"], match["path"], match["kid"])
+
+
+def limit_check(name: str) -> Callable[[Any], None] | None:
+    """Bounds are more than 0, except those of which 0 means that there is no bound."""
+    if name == "limits.ping_seconds":
+        return _whole_second
+    if name.startswith("limits."):
+        return _not_negative if name.endswith(("_per_second", ".guests_per_address")) else _positive
+    return None
+
+
+def _positive(value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"must be more than 0, is {value}")
+
+
+def _workers(value: int) -> None:
+    if not 1 <= value <= 64:
+        raise ValueError(f"must be 1 to 64, is {value}")
+
+
+def _whole_second(value: float) -> None:
+    if not value >= 1:
+        raise ValueError(f"must be 1 or more, because connections are looked at once a second; is {value}")
+
+
+def _not_negative(value: float) -> None:
+    if not value >= 0:
+        raise ValueError(f"must be 0 or more, is {value}")
+
+
+def _not_empty(value: tuple[str, ...]) -> None:
+    if not value:
+        raise ValueError("must name at least one endpoint, such as tcp:8080")
+
+
+def _origins(value: tuple[str, ...]) -> None:
+    for origin in value:
+        _as_rules(parse_origin, origin)
+
+
+def _proxies(value: tuple[str, ...]) -> None:
+    _as_rules(TrustedProxies, value)
+
+
+def _as_rules(rule: Callable[[Any], object], value: object) -> None:
+    try:
+        rule(value)
+    except BadRequest as error:
+        raise ValueError(error.message) from None
+
+
+def _jwt_keys(value: tuple[str, ...]) -> None:
+    for entry in value:
+        key_file(entry)
+
+
+def _public_url(value: str) -> None:
+    parts = urlsplit(value)
+    if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment):
+        raise ValueError(f"{value!a} is not the URL of a site, such as https://example.org/chat")
+
+
+def _cookie_name(value: str) -> None:
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", value):
+        raise ValueError(f"{value!a} is not the name of a cookie (RFC 6265)")
+
+
+def _hosts(value: tuple[str, ...]) -> None:
+    for host in value:
+        _as_rules(parse_host, host)
+
+
+def _room_policies(value: dict[str, RoomPolicy]) -> None:
+    for room, policy in value.items():
+        if not re.search(r"[*?\[]", room):
+            try:
+                normal = room_name(room)
+            except BadRequest as error:
+                raise ValueError(f'"{ascii(room)[1:-1]}" is not the name of a room: {error.message}') from None
+            if normal != room:
+                raise ValueError(f"{room!a} is not normalized (NFC); write {normal!a}")
+        if policy.writers not in ("all", "users", "moderators"):
+            raise ValueError(f'"{room}".writers: {policy.writers!a} is none of all, users, moderators')
+        for field in ("size", "keep_events", "keep_days", "slow_mode"):
+            if getattr(policy, field) < 0:
+                raise ValueError(f'"{room}".{field}: must be 0 or more, is {getattr(policy, field)}')
+
+
+#: By field: raises ``ValueError`` if the value cannot be used.
+CHECKS: dict[str, Callable[[Any], None]] = {
+    "listen": _not_empty,
+    "workers": _workers,
+    "allowed_origins": _origins,
+    "allowed_hosts": _hosts,
+    "trusted_proxies": _proxies,
+    "jwt_keys": _jwt_keys,
+    "public_url": _public_url,
+    "token_cookie": _cookie_name,
+    "drain_seconds": _not_negative,
+    "rooms": _room_policies,
+}
