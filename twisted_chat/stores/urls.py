@@ -54,9 +54,23 @@ def _memory(rest: str, clock: IReactorTime, call_in_reactor: CallInReactor) -> S
     return MemoryStore(clock)
 
 
+def _postgresql(url: str, clock: IReactorTime, call_in_reactor: CallInReactor) -> Store:
+    from twisted_chat.stores.postgresql.address import parse
+    from twisted_chat.stores.postgresql.feed import Feed
+    from twisted_chat.stores.postgresql.store import PostgreSQLStore, make_node_id
+
+    address = parse(url)
+    node = make_node_id()
+    feed = Feed(address, node, call_in_reactor)
+    writer, readers = Threads("chat-writer"), Threads("chat-reader", READERS)
+    return PostgreSQLStore(address, clock, writer, readers, call_in_reactor, node=node, feed=feed)
+
+
 STORES: dict[str, Callable[[str, IReactorTime, CallInReactor], Store]] = {
     "sqlite": _sqlite,
     "memory": _memory,
+    "postgresql": lambda rest, *others: _postgresql(f"postgresql:{rest}", *others),
+    "postgres": lambda rest, *others: _postgresql(f"postgres:{rest}", *others),
 }
 
 
