@@ -67,11 +67,11 @@ class Address(Struct, frozen=True):
 def parse(url: str) -> Address:
     """The database that the URL names; :class:`StoreError` if libpq does not understand it."""
     try:
-        given = conninfo.conninfo_to_dict(url)
+        given = {name: str(value) for name, value in conninfo.conninfo_to_dict(url).items() if value is not None}
     except psycopg.Error as error:
         raise StoreError(f"--store {without_password(url)}: {without_password(one_line(error))}") from None
     added = {name: value for name, value in DEFAULTS.items() if os.environ.get(_VARIABLES.get(name, "")) is None}
-    return Address(conninfo.make_conninfo(**{**added, **given}), _shown({**_environment(), **given}))
+    return Address(conninfo.make_conninfo("", **{**added, **given}), _shown({**_environment(), **given}))
 
 
 def _environment() -> dict[str, str]:
@@ -79,7 +79,7 @@ def _environment() -> dict[str, str]:
     return {name: os.environ[variable] for name, variable in names.items() if variable in os.environ}
 
 
-def _shown(given: dict[str, object]) -> str:
+def _shown(given: dict[str, str]) -> str:
     host = given.get("host") or given.get("hostaddr") or ""
     port = f":{given['port']}" if given.get("port") else ""
     user = f"{given['user']}@" if given.get("user") else ""

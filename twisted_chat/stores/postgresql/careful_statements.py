@@ -217,4 +217,3 @@ def lock_rooms(connection: Connection, names: Sequence[str]) -> dict[str, RoomRo
     asked = {"rooms": texts(sorted(set(names)))}
     connection.execute(MAKE_ROOMS, asked)
     return {row[1]: room_row(row) for row in connection.execute(LOCK_ROOMS, asked).fetchall()}
-

@@ -65,7 +65,7 @@ class Feed:
         self._channels: dict[str, OnPayloads] = {}
         self._chores: list[tuple[Chore, Callable[[], None]]] = []
         self._due: list[float] = []
-        
+
         self._started = False
         self._stopped = False
         self._failing = False
@@ -147,7 +147,9 @@ class Feed:
         if not self._failing and not self._stopped:
             self._failing = True
             self.log.error(
-                "What other servers write is not heard of: {database}: {cause}", database=self._address.shown, cause=one_line(error)
+                "What other servers write is not heard of: {database}: {cause}",
+                database=self._address.shown,
+                cause=one_line(error),
             )
 
     def _begin(self, connection: Connection) -> None:

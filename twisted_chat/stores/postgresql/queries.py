@@ -52,7 +52,9 @@ SELECT of, emoji, count,
     EXISTS (SELECT FROM twisted_chat.reaction p WHERE {_HERE} AND person = %(reader)s)
 FROM twisted_chat.reacted r WHERE room = {_ROOM} AND of = ANY(%(seqs)s) ORDER BY of, place"""
 
-_READ_MARKS = "SELECT room.name, seq FROM twisted_chat.read_mark JOIN twisted_chat.room ON room.id = read_mark.room WHERE person = %s"
+_READ_MARKS = (
+    "SELECT room.name, seq FROM twisted_chat.read_mark JOIN twisted_chat.room ON room.id = read_mark.room WHERE person = %s"
+)
 
 _ROOM_NEWS = "SELECT news, name, archived FROM twisted_chat.room WHERE news > %s ORDER BY news LIMIT %s"
 
@@ -126,7 +128,7 @@ def _put_reactions(connection: Connection, room: str, entries: Sequence[Event], 
 
 
 def read_marks(connection: Connection, user: str) -> dict[str, int]:
-    return dict(connection.execute(_READ_MARKS, (escape(user),)).fetchall())  # type: ignore[arg-type]
+    return dict(connection.execute(_READ_MARKS, (escape(user),)).fetchall())
 
 
 def aged(connection: Connection, before_ms: int, after: Aged | None, limit: int) -> list[Aged]:

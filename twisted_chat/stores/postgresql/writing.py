@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from twisted_chat.interfaces import RoomRecord
 from twisted_chat.stores.postgresql import erasing
-from twisted_chat.stores.postgresql.careful_statements import lock_rooms
+from twisted_chat.stores.postgresql.careful_statements import MAKE_ROOMS
 from twisted_chat.stores.postgresql.connection import Connection, transaction
 from twisted_chat.stores.postgresql.escaping import escape, numbers, plain, text_array, texts
 from twisted_chat.stores.postgresql.queries import bound
@@ -79,11 +79,18 @@ def _last_before(connection: Connection, room: RoomRow, end: int, keep_after_ms:
 def archive(connection: Connection, name: str, archived: bool) -> RoomRecord:
     """The room is made if it is not there."""
     with transaction(connection):
-        # The number of the news first, then the room: the order in which appends take them.
-        connection.execute("SELECT FROM twisted_chat.news FOR UPDATE")
-        lock_rooms(connection, [name])
-        connection.execute(_ARCHIVE, {"room": name, "archived": archived})
+        connection.execute(MAKE_ROOMS, {"rooms": texts([name])})
+        set_archived(connection, name, archived)
         return record(connection, name)
+
+
+def set_archived(connection: Connection, name: str, archived: bool) -> bool:
+    """False if there is no room of that name; in a transaction."""
+    # The number of the news first, then the room: the order in which appends take them.
+    connection.execute("SELECT FROM twisted_chat.news FOR UPDATE")
+    found = connection.execute("SELECT FROM twisted_chat.room WHERE name = %s FOR UPDATE", (name,)).fetchone()
+    connection.execute(_ARCHIVE, {"room": name, "archived": archived})
+    return found is not None
 
 
 def mark_read(connection: Connection, marks: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
