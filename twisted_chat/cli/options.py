@@ -181,8 +181,10 @@ def _log_verbs(verbs: Any) -> None:
         "transfer.export",
         "write logs as JSON lines",
         _of_store,
-        "Exports one committed state, also while the server runs.  Tokens, read marks and the cursors of programs are not exported.",
+        "Exports one committed state, also while the server runs.  Tokens, read marks and the cursors of programs are exported only with\n"
+        "--everything: that is for moving a chat to another database.  Such a file is as secret as the database.",
     )
+    verb.add_argument("--everything", action="store_true", help="all that the store keeps, for a move to another database")
     verb.add_argument("room", metavar="ROOM", nargs="*", help="rooms to export [all]")
     verb.add_argument("-o", "--output", metavar="FILE", help="a new file [the standard output]")
     verb = _verb(

@@ -9,22 +9,23 @@ import json
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import IO
+from typing import IO, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
-from twisted_chat.cli.admin import checked_room_name, store_file_of
+from twisted_chat.cli.admin import checked_room_name, settings_of, store_url
 from twisted_chat.cli.output import CliError, CommandContext, Status
 from twisted_chat.events import Event
 from twisted_chat.interfaces import RoomRecord
-from twisted_chat.server.logging import visible
-from twisted_chat.stores.sqlite.transfer import Incoming, incoming, outgoing
+from twisted_chat.server.logging import visible, without_secrets
+from twisted_chat.stores.kept import Identity, KeptCursor, KeptToken, ReadMark
+from twisted_chat.stores.transfers import Incoming, Outgoing, incoming, outgoing
 
-#: What the lines of an export are.
-FORMAT, VERSION = "twisted_chat.log", 1
+#: What the lines of an export are.  Version 2 has everything that a store keeps, version 1 rooms only.
+FORMAT, ROOMS_ONLY, EVERYTHING = "twisted_chat.log", 1, 2
 
 
 class _Header(Struct, tag="export", tag_field="type"):
@@ -46,12 +47,29 @@ class _EventLine(Struct, tag="event", tag_field="type"):
     event: Event
 
 
+class _IdentityLine(Struct, tag="identity", tag_field="type"):
+    identity: Identity
+
+
+class _TokenLine(Struct, tag="token", tag_field="type"):
+    token: KeptToken
+
+
+class _MarkLine(Struct, tag="read", tag_field="type"):
+    mark: ReadMark
+
+
+class _CursorLine(Struct, tag="cursor", tag_field="type"):
+    cursor: KeptCursor
+
+
 class _EndLine(Struct, tag="end", tag_field="type"):
     rooms: int
     events: int
 
 
-_decode_line = msgspec.json.Decoder(_Header | _RoomLine | _EventLine | _EndLine).decode
+_Line: TypeAlias = _Header | _IdentityLine | _RoomLine | _EventLine | _TokenLine | _MarkLine | _CursorLine | _EndLine
+_decode_line: Callable[[bytes], _Line] = msgspec.json.Decoder(_Line).decode
 
 
 def export(args: Namespace, context: CommandContext) -> int:
@@ -59,8 +77,11 @@ def export(args: Namespace, context: CommandContext) -> int:
 
     In ASCII, as all our JSON; the line of counts tells a whole export from one that was cut off.
     """
-    _, path = store_file_of(args, context)
-    with outgoing(path) as source, ExitStack() as stack:
+    if args.everything and args.room:
+        raise CliError("--everything: exports all rooms, so no room can be named", Status.USAGE)
+    url = store_url(settings_of(args, context), context)
+    path = without_secrets(url).removeprefix("sqlite:")
+    with outgoing(url) as source, ExitStack() as stack:
         names = [checked_room_name(room) for room in args.room] or list(source.rooms)
         for name in names:
             if name not in source.rooms:
@@ -70,7 +91,9 @@ def export(args: Namespace, context: CommandContext) -> int:
         def write(line: Struct) -> None:
             output.write(_ascii(line) + "\n")
 
-        write(_Header(FORMAT, VERSION, source.epoch))
+        write(_Header(FORMAT, EVERYTHING if args.everything else ROOMS_ONLY, source.epoch))
+        if args.everything:
+            write(_IdentityLine(source.identity()))
         count = 0
         for name in names:
             record = source.rooms[name]
@@ -78,6 +101,8 @@ def export(args: Namespace, context: CommandContext) -> int:
             for event in source.events(name):
                 write(_EventLine(event))
                 count += 1
+        for kept in _kept_beside(source) if args.everything else ():
+            write(kept)
         write(_EndLine(len(names), count))
         output.flush()
         if args.output is not None:
@@ -90,23 +115,30 @@ def export(args: Namespace, context: CommandContext) -> int:
     return Status.DONE
 
 
+def _kept_beside(source: Outgoing) -> Iterator[Struct]:
+    yield from map(_TokenLine, source.tokens())
+    yield from map(_MarkLine, source.read_marks())
+    yield from map(_CursorLine, source.cursors())
+
+
 def import_(args: Namespace, context: CommandContext) -> int:
     """All of an export, or nothing; the server must not run."""
-    _, path = store_file_of(args, context, must_be=False)
+    url = store_url(settings_of(args, context), context)
+    path = without_secrets(url).removeprefix("sqlite:")
     rooms = events = 0
     with ExitStack() as stack:
         lines = _input(args.file, stack)
         header = next(lines, None)
         if not isinstance(header, _Header) or header.format != FORMAT:
             raise CliError(f"{args.file}: is not an export of twisted-chat, by its first line", Status.FAILED)
-        if header.version != VERSION:
-            raise CliError(f"{args.file}: has format {header.version}, this command knows {VERSION}", Status.FAILED)
-        with incoming(path) as target:
+        if header.version not in (ROOMS_ONLY, EVERYTHING):
+            raise CliError(f"{args.file}: has format {header.version}, this command knows up to {EVERYTHING}", Status.FAILED)
+        with incoming(url) as target:
             end: _EndLine | None = None
             for line in lines:
                 if end is not None:
                     raise CliError(f"{args.file}: there are lines after the line that should be the last", Status.FAILED)
-                end = _take(target, line)
+                end = _import_line(target, line)
                 rooms += isinstance(line, _RoomLine)
                 events += isinstance(line, _EventLine)
             if end is None:
@@ -121,20 +153,28 @@ def import_(args: Namespace, context: CommandContext) -> int:
     return Status.DONE
 
 
-def _take(target: Incoming, line: object) -> _EndLine | None:
+def _import_line(target: Incoming, line: _Line) -> _EndLine | None:
     match line:
         case _EventLine():
             target.event(line.event)
         case _RoomLine():
             target.room(RoomRecord(checked_room_name(line.room), line.first, line.head, line.head_id, line.topic, line.archived))
+        case _IdentityLine():
+            target.identity(line.identity)
+        case _TokenLine():
+            target.token(line.token)
+        case _MarkLine():
+            target.read_mark(line.mark)
+        case _CursorLine():
+            target.cursor(line.cursor)
         case _EndLine():
             return line
-        case _:
+        case _Header():
             raise CliError("the first line of the export comes a second time", Status.FAILED)
     return None
 
 
-def _input(name: str, stack: ExitStack) -> Iterator[object]:
+def _input(name: str, stack: ExitStack) -> Iterator[_Line]:
     try:
         file: IO[bytes] = sys.stdin.buffer if name == "-" else stack.enter_context(open(name, "rb"))  # noqa: SIM115
     except OSError as error:

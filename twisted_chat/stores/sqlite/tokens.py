@@ -71,6 +71,12 @@ def every(connection: sqlite3.Connection) -> list[TokenRecord]:
     return [_record(row) for row in connection.execute(f"SELECT {_COLUMNS} FROM token ORDER BY created, id")]
 
 
+def every_with_hash(connection: sqlite3.Connection) -> list[tuple[bytes, TokenRecord]]:
+    """All of them, each with the hash of its secret."""
+    rows = connection.execute(f"SELECT secret_hash, {_COLUMNS} FROM token ORDER BY created, id")
+    return [(row[0], _record(row[1:])) for row in rows]
+
+
 def revoke(connection: sqlite3.Connection, token_id: str, now_ms: int) -> TokenRecord | None:
     return _one(
         connection.execute(

@@ -13,10 +13,12 @@ from contextlib import closing, contextmanager
 
 from msgspec.json import encode
 
-from twisted_chat.events import Deleted, Edited, Event, Message, Reacted, TopicSet
+from twisted_chat.errors import Conflict
+from twisted_chat.events import Cursor, Deleted, Edited, Event, Message, Reacted, TopicSet
 from twisted_chat.interfaces import RoomRecord, StoreError
+from twisted_chat.stores.kept import Identity, KeptCursor, KeptToken, ReadMark
 from twisted_chat.stores.random_ids import BATCH_LENGTH
-from twisted_chat.stores.sqlite import reactions
+from twisted_chat.stores.sqlite import cursors, reactions, tokens
 from twisted_chat.stores.sqlite.connection import FileLock, connect, connect_writer, explain, transaction
 from twisted_chat.stores.sqlite.database import prepare, schema_steps, steps_taken, unwritable
 from twisted_chat.stores.sqlite.rows import DELETE, EDIT, ENTRY, MESSAGE, REACTION, TOPIC, RoomRow, decode_event, load_rooms
@@ -39,6 +41,29 @@ class Outgoing:
         """The log of a room, oldest first."""
         rows = self._connection.execute(f"SELECT {ENTRY} FROM event e WHERE room = ? ORDER BY seq", (self._rooms[room].id,))
         return (decode_event(entry) for (entry,) in rows)
+
+    def identity(self) -> Identity:
+        """The epoch and the secret; :class:`StoreError` if no server has used the database yet."""
+        kept = dict(self._connection.execute("SELECT name, value FROM meta WHERE name IN ('epoch', 'secret')"))
+        if len(kept) < 2:
+            raise StoreError("no server has used this database yet, so there is nothing to move")
+        return Identity(kept["epoch"], kept["secret"])
+
+    def tokens(self) -> Iterator[KeptToken]:
+        """All tokens, oldest first."""
+        return (KeptToken(record, secret_hash) for secret_hash, record in tokens.every_with_hash(self._connection))
+
+    def read_marks(self) -> Iterator[ReadMark]:
+        """All read marks, by person and room."""
+        rows = self._connection.execute(
+            "SELECT person, room.name, seq FROM read_mark JOIN room ON room.id = read_mark.room ORDER BY person, room.name"
+        )
+        return (ReadMark(*row) for row in rows)
+
+    def cursors(self) -> Iterator[KeptCursor]:
+        """All cursors of programs, by reader and room."""
+        rows = self._connection.execute("SELECT reader, room, epoch, seq, event FROM cursor ORDER BY reader, room")
+        return (KeptCursor(reader, room, Cursor(epoch, seq, event)) for reader, room, epoch, seq, event in rows)
 
 
 @contextmanager
@@ -67,6 +92,38 @@ class Incoming:
         self._there = load_rooms(connection)
         self._room: RoomRow | None = None
         self._next = 0
+
+    def identity(self, identity: Identity) -> None:
+        """The database continues the one that had this epoch and this secret."""
+        [used] = self._execute("SELECT EXISTS (SELECT 1 FROM event) OR EXISTS (SELECT 1 FROM token)").fetchone()
+        if used:
+            raise StoreError("this database has messages or tokens already; move everything into a database of its own")
+        for name, value in (("epoch", identity.epoch), ("secret", identity.secret)):
+            self._execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (name, value))
+
+    def token(self, token: KeptToken) -> None:
+        """A token."""
+        try:
+            tokens.create(self._connection, token.record, token.secret_hash)
+        except Conflict:
+            raise StoreError(f"token {token.record.id} comes a second time") from None
+
+    def read_mark(self, mark: ReadMark) -> None:
+        """A read mark of a room that came before."""
+        self.finish()
+        self._execute(
+            "INSERT INTO read_mark (person, room, seq) VALUES (?, ?, ?)", (mark.user, self._number(mark.room), mark.seq)
+        )
+
+    def _number(self, name: str) -> int:
+        room = self._there.get(name)
+        if room is None:
+            raise StoreError(f"there is a read mark of room {name}, but no such room")
+        return room.id
+
+    def cursor(self, kept: KeptCursor) -> None:
+        """A cursor of a program."""
+        cursors.save(self._connection, kept.reader, kept.room, kept.cursor, rewind=True)
 
     def room(self, record: RoomRecord) -> None:
         """The events that follow are of this room."""

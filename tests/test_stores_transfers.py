@@ -1,0 +1,197 @@
+"""A store is moved into another one: everything is there afterwards, or nothing."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from random import Random
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.store_contract.case import ALICE, BEGIN, BOB, delete, edit, raw, reaction, say
+from twisted_chat.cli.main import run
+from twisted_chat.cli.options import parser
+from twisted_chat.cli.output import CommandContext, Status
+from twisted_chat.events import Cursor, NewEvent, NewTopic
+from twisted_chat.interfaces import Append, Appended, Duplicate, Opened, Store, TokenRecord
+from twisted_chat.stores.sqlite.store import SQLiteStore
+from twisted_chat.stores.workers import AtOnce, call_at_once
+
+LOG: tuple[NewEvent, ...] = (
+    say("one", key="k1"),
+    say("two", BOB),
+    edit(1, "uno"),
+    reaction(2),
+    reaction(2, "🎉", by=ALICE),
+    raw(b"\x00\xff", key="k6"),
+    NewTopic(ALICE, None, "NUL \x00 and 'quotes'"),
+    say("to be deleted"),
+    edit(8, "still"),
+    delete(8),
+)
+TOKEN = TokenRecord("t1", "u7", "Carol", 5, 9, None, ("moderate",))
+REVOKED = TokenRecord("t2", "u8", "Dave", 6, None, 7, ())
+
+
+class MoveTests(SynchronousTestCase):
+    """From one kind of store to the same kind; other modules have the other pairs."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        self.directory.mkdir()
+        self.clock = Clock()
+        self.clock.advance(BEGIN)
+        self.out, self.err = io.StringIO(), io.StringIO()
+        self.exported = str(self.directory / "everything.jsonl")
+        self.old, self.new = self.source_url(), self.target_url()
+
+    def source_url(self) -> str:
+        return f"sqlite:{self.directory / 'old.db'}"
+
+    def target_url(self) -> str:
+        return f"sqlite:{self.directory / 'new.db'}"
+
+    def store_of(self, url: str) -> Store:
+        return SQLiteStore(url.removeprefix("sqlite:"), self.clock, AtOnce(), AtOnce(), call_at_once, Random(len(url)).randbytes)
+
+    def opened(self, url: str) -> tuple[Store, Opened]:
+        store = self.store_of(url)
+        opened = self.successResultOf(store.open())
+        self.addCleanup(store.close)
+        return store, opened
+
+    def shell(self, *arguments: str, status: Status | None = Status.DONE) -> str:
+        """Run the command; what it wrote to the standard error.  A status of None: any failure."""
+        self.err.truncate(0)
+        self.err.seek(0)
+        context = CommandContext(self.out, self.err, {}, lambda size: b"", lambda work: None, lambda: BEGIN)  # type: ignore[arg-type, return-value]
+        ended = run(parser().parse_args(arguments), context)
+        if status is None:
+            self.assertIn(ended, (Status.FAILED, Status.STORE))
+        else:
+            self.assertEqual(ended, status, self.err.getvalue())
+        return self.err.getvalue()
+
+    def fill(self) -> Opened:
+        """Everything that a store may have."""
+        store, opened = self.opened(self.old)
+        self.successResultOf(store.append([Append("lobby", LOG), Append("emptied", [say("gone", key="g")])]))
+        self.successResultOf(store.purge("lobby", 9, None))
+        self.successResultOf(store.purge("emptied", 0, None))
+        self.successResultOf(store.archive("quiet", True))
+        self.successResultOf(store.create_token(TOKEN, b"1" * 32))
+        self.successResultOf(store.create_token(REVOKED, b"2" * 32))
+        self.successResultOf(store.mark_read("u7", "lobby", 3))
+        self.successResultOf(store.save_cursor("hook", "lobby", Cursor(opened.epoch, 4, "x-4")))
+        self.successResultOf(store.close())
+        return opened
+
+    def contents(self, url: str) -> object:
+        """All that the contract can ask for, and the store closed again."""
+        store, opened = self.opened(url)
+        found = (
+            opened.epoch,
+            opened.secret,
+            sorted(opened.rooms, key=lambda room: room.name),
+            [self.successResultOf(store.read(room, 0, 1_000, 1 << 30)) for room in ("lobby", "emptied", "quiet")],
+            self.successResultOf(store.page("lobby", 100)),
+            self.successResultOf(store.list_tokens()),
+            [self.successResultOf(store.find_token(each * 32)) for each in (b"1", b"2")],
+            self.successResultOf(store.read_marks("u7")),
+            self.successResultOf(store.load_cursors("hook")),
+        )
+        self.successResultOf(store.close())
+        return found
+
+    def move(self) -> None:
+        self.shell("export", "--everything", "--store", self.old, "-o", self.exported)
+        self.shell("import", "--store", self.new, self.exported)
+
+    def test_everything(self) -> None:
+        """Numbers, ids, epoch, secret, tokens, read marks and cursors are those of before."""
+        self.fill()
+
+        self.move()
+
+        self.assertEqual(self.contents(self.new), self.contents(self.old))
+
+    def test_keys(self) -> None:
+        """A client that repeats its last message after the move gets the first answer, and the next number follows."""
+        self.fill()
+        self.move()
+        store, _ = self.opened(self.new)
+
+        [[first, repeated], [next_one]] = self.successResultOf(
+            store.append([Append("lobby", [say("three", key="k3"), say("six", key="k6")]), Append("emptied", [say("next")])])
+        )
+
+        assert isinstance(first, Appended) and isinstance(next_one, Appended)
+        self.assertEqual((first.event.seq, next_one.event.seq), (11, 2))
+        self.assertIsInstance(repeated, Duplicate)
+
+    def test_the_file_is_secret(self) -> None:
+        """Only its owner may read it."""
+        self.fill()
+        self.move()
+
+        self.assertEqual(os.stat(self.exported).st_mode & 0o777, 0o600)
+
+    def test_there_and_back(self) -> None:
+        """An export of the new store has the same lines."""
+        self.fill()
+        self.move()
+        again = self.exported + "-again"
+
+        self.shell("export", "--everything", "--store", self.new, "-o", again)
+
+        self.assertEqual(Path(again).read_bytes(), Path(self.exported).read_bytes())
+
+    def test_into_a_store_in_use(self) -> None:
+        """A store that has messages keeps its own; nothing is changed."""
+        self.fill()
+        store, _ = self.opened(self.new)
+        self.successResultOf(store.append([Append("other", [say("hello")])]))
+        self.successResultOf(store.close())
+        before = self.contents(self.new)
+
+        self.shell("export", "--everything", "--store", self.old, "-o", self.exported)
+        line = self.shell("import", "--store", self.new, self.exported, status=Status.STORE)
+
+        self.assertIn("has messages or tokens already", line)
+        self.assertEqual(self.contents(self.new), before)
+
+    def test_bad_lines(self) -> None:
+        """A file that was changed or cut is refused as a whole, in one line that names what is wrong."""
+        self.fill()
+        self.shell("export", "--everything", "--store", self.old, "-o", self.exported)
+        whole = Path(self.exported).read_text()
+        lines = whole.splitlines(keepends=True)
+        marks = next(number for number, line in enumerate(lines) if '"type":"read"' in line)
+        for spoiled, words in (
+            (whole.replace('"secret":"', '"secret":"AAAA'), "is not a line of an export"),
+            (whole.replace(lines[marks], lines[marks].replace('"room":"lobby"', '"room":"nowhere"')), "no such room"),
+            (whole.replace(lines[marks], lines[marks] * 2), "is no log"),
+            ("".join(lines[:marks]), "ends too early"),
+            ("".join([*lines[:marks], *[line for line in lines if '"type":"token"' in line], *lines[marks:]]), "a second time"),
+            ("".join([lines[0].replace('"version":2', '"version":3'), *lines[1:]]), "has format 3"),
+        ):
+            with self.subTest(words=words):
+                self.assertNotEqual(spoiled, whole)
+                Path(self.exported).write_text(spoiled)
+
+                said = self.shell("import", "--store", self.new, self.exported, status=None)
+
+                self.assertIn(words, said)
+                self.assertEqual(said.count("\n"), 1)
+        _, opened = self.opened(self.new)
+        self.assertEqual(opened.rooms, ())
+
+    def test_rooms_and_everything(self) -> None:
+        """A move has all rooms."""
+        self.fill()
+
+        line = self.shell("export", "--everything", "--store", self.old, "lobby", status=Status.USAGE)
+
+        self.assertIn("--everything: exports all rooms", line)

@@ -1,0 +1,93 @@
+"""Whole stores out to an export and in from one: what every kind of store offers for it, and the table of kinds.
+
+A log keeps its numbers, ids, times, authors and keys.  A move (``twisted-chat export --everything``) keeps the epoch, the secret, tokens,
+read marks and cursors as well, so that clients resume in the new database where they were in the old one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from msgspec import Struct
+
+from twisted_chat.events import Event
+from twisted_chat.interfaces import RoomRecord, StoreError
+from twisted_chat.stores.kept import Identity, KeptCursor, KeptToken, ReadMark
+from twisted_chat.stores.sqlite import transfer as sqlite
+from twisted_chat.stores.urls import store_file
+
+
+class Outgoing(Protocol):
+    """One committed state of a store.
+
+    :ivar rooms: by name, in order.
+    """
+
+    rooms: dict[str, RoomRecord]
+    epoch: str
+
+    def events(self, room: str) -> Iterator[Event]:
+        """The log of a room, oldest first."""
+
+    def identity(self) -> Identity:
+        """The epoch and the secret."""
+
+    def tokens(self) -> Iterator[KeptToken]:
+        """All tokens, oldest first."""
+
+    def read_marks(self) -> Iterator[ReadMark]:
+        """All read marks, in order."""
+
+    def cursors(self) -> Iterator[KeptCursor]:
+        """All cursors of programs, in order."""
+
+
+class Incoming(Protocol):
+    """A store that is filled, all or nothing; what is wrong raises :class:`StoreError`."""
+
+    def identity(self, identity: Identity) -> None:
+        """The store continues that one; it must be empty."""
+
+    def room(self, record: RoomRecord) -> None:
+        """The events that follow are of this room, which must be empty."""
+
+    def event(self, event: Event) -> None:
+        """The next event of the room."""
+
+    def token(self, token: KeptToken) -> None:
+        """A token."""
+
+    def read_mark(self, mark: ReadMark) -> None:
+        """A read mark of a room that came before."""
+
+    def cursor(self, kept: KeptCursor) -> None:
+        """A cursor of a program."""
+
+
+class _Kind(Struct, frozen=True):
+    outgoing: Callable[[str], AbstractContextManager[Outgoing]]
+    incoming: Callable[[str], AbstractContextManager[Incoming]]
+
+
+KINDS: dict[str, _Kind] = {
+    "sqlite": _Kind(lambda url: sqlite.outgoing(store_file(url)), lambda url: sqlite.incoming(store_file(url))),
+}
+
+
+def outgoing(url: str) -> AbstractContextManager[Outgoing]:
+    """Read one committed state of the store of that URL; :class:`StoreError` if there is none."""
+    return _kind(url).outgoing(url)
+
+
+def incoming(url: str) -> AbstractContextManager[Incoming]:
+    """Fill the store of that URL, which is made if it is not there, in one transaction; no server may use it."""
+    return _kind(url).incoming(url)
+
+
+def _kind(url: str) -> _Kind:
+    kind = KINDS.get(url.partition(":")[0])
+    if kind is None:
+        raise StoreError(f"--store {url.partition(':')[0]}: keeps nothing that could be exported or imported")
+    return kind
