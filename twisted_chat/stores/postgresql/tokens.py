@@ -18,6 +18,7 @@ _COLUMNS = "id, person, name, created, expires, revoked, rights"
 _CREATE = f"INSERT INTO twisted_chat.token (secret_hash, {_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
 _FIND = f"SELECT secret_hash, {_COLUMNS} FROM twisted_chat.token WHERE secret_hash = ANY(%s)"
 _EVERY = f"SELECT {_COLUMNS} FROM twisted_chat.token ORDER BY created, id"
+_EVERY_WITH_HASH = f"SELECT secret_hash, {_COLUMNS} FROM twisted_chat.token ORDER BY created, id"
 _REVOKE = f"UPDATE twisted_chat.token SET revoked = coalesce(revoked, %s) WHERE id = %s RETURNING {_COLUMNS}"
 _REVOKED = "SELECT id FROM twisted_chat.token WHERE revoked >= %s ORDER BY revoked"
 
@@ -49,6 +50,11 @@ def find_all(connection: Connection, secret_hashes: Sequence[bytes]) -> dict[byt
 
 def every(connection: Connection) -> list[TokenRecord]:
     return [_record(row) for row in connection.execute(_EVERY)]
+
+
+def every_with_hash(connection: Connection) -> list[tuple[bytes, TokenRecord]]:
+    """All of them, each with the hash of its secret."""
+    return [(bytes(row[0]), _record(row[1:])) for row in connection.execute(_EVERY_WITH_HASH)]
 
 
 def revoke(connection: Connection, token_id: str, now_ms: int) -> TokenRecord | None:
