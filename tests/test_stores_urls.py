@@ -44,7 +44,9 @@ class MakeStoreTests(SynchronousTestCase):
     def test_no_such_kind(self) -> None:
         for url in ("mysql://localhost/chat", "chat.db", "", ":", "SQLITE:x"):
             error = self.assertRaises(StoreError, self.made, url)
-            self.assertEqual(str(error), f"--store {url}: no such kind of store; there are sqlite:PATH and memory:")
+            self.assertEqual(
+                str(error), f"--store {url}: no such kind of store; there are sqlite:PATH, postgresql://… and memory:"
+            )
 
     def test_what_is_missing_or_too_much(self) -> None:
         error = self.assertRaises(StoreError, self.made, "sqlite:")
@@ -56,7 +58,9 @@ class MakeStoreTests(SynchronousTestCase):
         with TemporaryDirectory() as directory:
             self.successResultOf(make_shared_tokens(f"sqlite:{directory}/chat.db").open())
         error = self.assertRaises(StoreError, make_shared_tokens, "memory:")
-        self.assertEqual(str(error), "--store memory:: keeps nothing that another process can see; use sqlite:PATH")
+        self.assertEqual(
+            str(error), "--store memory:: keeps nothing that another process can see; use sqlite:PATH or postgresql://…"
+        )
 
 
 def waited_for(answer: Deferred[Opened] | Deferred[None]) -> object:

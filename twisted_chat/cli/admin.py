@@ -28,7 +28,14 @@ from twisted_chat.server.logging import visible
 from twisted_chat.stores.sqlite.backup import backup as copy_database
 from twisted_chat.stores.sqlite.restore import restore as restore_database
 from twisted_chat.stores.sqlite.transfer import holes, outgoing
-from twisted_chat.stores.urls import make_shared_rooms, make_shared_tokens, store_file
+from twisted_chat.stores.urls import (
+    is_postgresql,
+    make_shared_rooms,
+    make_shared_schema,
+    make_shared_tokens,
+    shown_store,
+    store_file,
+)
 
 T = TypeVar("T")
 
@@ -59,6 +66,14 @@ def store_file_of(args: Namespace, context: CommandContext, *, must_be: bool = T
     return url, path
 
 
+def store_of(args: Namespace, context: CommandContext, *, must_be: bool = True) -> tuple[str, str]:
+    """URL of the store, and how it is shown."""
+    url = store_url(settings_of(args, context), context)
+    if is_postgresql(url):
+        return url, shown_store(url)
+    return store_file_of(args, context, must_be=must_be)
+
+
 def now(deferred: Deferred[T]) -> T:
     """The result of what has fired already."""
     found: list[Any] = []
@@ -75,7 +90,7 @@ def now(deferred: Deferred[T]) -> T:
 
 def create_token(args: Namespace, context: CommandContext) -> int:
     """A new token, shown once."""
-    url, path = store_file_of(args, context, must_be=False)
+    url, path = store_of(args, context, must_be=False)
     at = int(context.now_seconds() * 1000)
     expires = None if args.expires is None else at + _seconds(args.expires) * 1000
     user = args.person or "u" + secrets.token_hex(8)
@@ -96,7 +111,7 @@ def create_token(args: Namespace, context: CommandContext) -> int:
 
 def list_tokens(args: Namespace, context: CommandContext) -> int:
     """All tokens, not their secrets."""
-    url, _ = store_file_of(args, context)
+    url, _ = store_of(args, context)
     tokens = make_shared_tokens(url)
     now(tokens.open())
     records = now(tokens.list_tokens())
@@ -117,7 +132,7 @@ def list_tokens(args: Namespace, context: CommandContext) -> int:
 
 def revoke_tokens(args: Namespace, context: CommandContext) -> int:
     """Tokens that are good no more; a running server ends their connections within seconds."""
-    url, path = store_file_of(args, context)
+    url, path = store_of(args, context)
     tokens = make_shared_tokens(url)
     now(tokens.open())
     missing = []
@@ -150,7 +165,7 @@ def _seconds(age: str) -> int:
 
 def list_rooms(args: Namespace, context: CommandContext) -> int:
     """The rooms that are in the store."""
-    url, _ = store_file_of(args, context)
+    url, _ = store_of(args, context)
     rooms = make_shared_rooms(url)
     now(rooms.open())
     records = now(rooms.list_rooms())
@@ -168,7 +183,7 @@ def list_rooms(args: Namespace, context: CommandContext) -> int:
 
 def create_room(args: Namespace, context: CommandContext) -> int:
     """A room without messages."""
-    url, path = store_file_of(args, context, must_be=False)
+    url, path = store_of(args, context, must_be=False)
     name = checked_room_name(args.room)
     rooms = make_shared_rooms(url)
     now(rooms.open())
@@ -180,7 +195,7 @@ def create_room(args: Namespace, context: CommandContext) -> int:
 
 def archive_room(args: Namespace, context: CommandContext) -> int:
     """Nobody writes there any more, everybody may read; or open it again.  A running server notices within seconds."""
-    url, path = store_file_of(args, context)
+    url, path = store_of(args, context)
     name = checked_room_name(args.room)
     rooms = make_shared_rooms(url)
     now(rooms.open())
@@ -206,6 +221,24 @@ def checked_room_name(raw: str) -> str:
         return room_name(raw)
     except ChatError as error:
         raise CliError(error.message, Status.USAGE) from None
+
+
+# The schema
+
+
+def upgrade(args: Namespace, context: CommandContext) -> int:
+    """Bring the store to the schema of this version, which needs a user that may create tables; servers may run meanwhile."""
+    url = store_url(settings_of(args, context), context)
+    if not is_postgresql(url):
+        raise CliError(
+            f"--store {shown_store(url)}: is upgraded by the server when it starts; this is for postgresql://…", Status.USAGE
+        )
+    steps = now(make_shared_schema(url).upgrade())
+    if args.json:
+        context.say_json({"store": shown_store(url), "steps": steps})
+    else:
+        context.say(f"{shown_store(url)}: " + (f"{steps} steps taken" if steps else "has the schema of this version already"))
+    return Status.DONE
 
 
 # Logs out and in

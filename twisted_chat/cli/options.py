@@ -50,6 +50,7 @@ def parser() -> ArgumentParser:
     _client_verbs(verbs)
     _token_verbs(verbs)
     _room_verbs(verbs)
+    _store_verbs(verbs)
     _log_verbs(verbs)
     verb = _verb(verbs, "doctor", "doctor.doctor", "find what keeps the server from starting or from being reached", _of_store)
     _of_client(verb)
@@ -159,6 +160,18 @@ def _room_verbs(verbs: Any) -> None:
     )
     _room_argument(verb)
     verb.add_argument("--undo", action="store_true", help="open the room again")
+
+
+def _store_verbs(verbs: Any) -> None:
+    stores = _group(verbs, "store", "prepare a database that several servers share")
+    _verb(
+        stores,
+        "upgrade",
+        "admin.upgrade",
+        "bring the database to the schema of this version",
+        _of_store,
+        "For servers whose user may not create tables: run it as the owner of the database, before the first server of a new version.",
+    )
 
 
 def _log_verbs(verbs: Any) -> None:
@@ -273,5 +286,7 @@ def _of_client(parser: ArgumentParser) -> None:
 def _of_store(parser: ArgumentParser) -> None:
     """Which store."""
     group = parser.add_argument_group("the store")
-    group.add_argument("--store", metavar="URL", help="the database, sqlite:PATH [the one of the server's configuration]")
+    group.add_argument(
+        "--store", metavar="URL", help="the database, sqlite:PATH or postgresql://… [the one of the server's configuration]"
+    )
     group.add_argument("--config", metavar="FILE", default="", help="the server's configuration [$TWISTED_CHAT_CONFIG]")

@@ -32,6 +32,7 @@ from twisted_chat.server.maintenance import bearers, retention, revocation, room
 from twisted_chat.server.options import Options
 from twisted_chat.server.process import Notifier, Signals, Watchdog, exit_status_at_end, say_error, settle, tune, watchdog_seconds
 from twisted_chat.server.workers import ParentWatch, Place, WorkerPorts, Workers
+from twisted_chat.stores.urls import shown_store
 from twisted_chat.version import __version__
 
 #: Seconds between two attempts to read a certificate that was unfit at a reload.
@@ -206,7 +207,7 @@ class Server(MultiService):
         self.log.info(
             "Serving on {endpoints}; data in {store}; {files} open files allowed",
             endpoints=" ".join(listener.url for listener in self.listeners),
-            store=store_url,
+            store=shown_store(store_url),
             files=self._files,
         )
         if self._daemon or self.settings.log_format != "text" or sys.__stdout__ is None or self._place.number > 1:
@@ -295,4 +296,4 @@ class Server(MultiService):
 
 
 def _place(store_url: str) -> str:
-    return "in memory only, gone at the end" if store_url == "memory:" else store_url.removeprefix("sqlite:")
+    return "in memory only, gone at the end" if store_url == "memory:" else shown_store(store_url)

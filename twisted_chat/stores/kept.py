@@ -7,7 +7,8 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from twisted_chat.events import Cursor
-from twisted_chat.interfaces import TokenRecord
+from twisted_chat.interfaces import StoreError, TokenRecord
+from twisted_chat.stores.random_ids import BATCH_LENGTH
 
 
 class Identity(Struct, frozen=True):
@@ -45,3 +46,11 @@ class KeptCursor(Struct, frozen=True):
     reader: str
     room: str
     cursor: Cursor
+
+
+def batch_of(event_id: str, seq: int) -> str:
+    """The batch in the id of an event that is imported; :class:`StoreError` if no server has made such an id."""
+    batch = event_id.removesuffix(f"-{seq}")
+    if batch == event_id or not batch or len(batch) > 4 * BATCH_LENGTH:
+        raise StoreError(f"event {seq}: the id {event_id!a} is not of this server's making")
+    return batch

@@ -71,7 +71,24 @@ class _Kind(Struct, frozen=True):
     incoming: Callable[[str], AbstractContextManager[Incoming]]
 
 
+def _outgoing_postgresql(url: str) -> AbstractContextManager[Outgoing]:
+    from twisted_chat.stores.postgresql import transfer
+
+    return transfer.outgoing(url)
+
+
+def _incoming_postgresql(url: str) -> AbstractContextManager[Incoming]:
+    from twisted_chat.stores.postgresql import transfer
+
+    return transfer.incoming(url)
+
+
+#: Imported when it is used, because it needs psycopg.
+_postgresql = _Kind(_outgoing_postgresql, _incoming_postgresql)
+
 KINDS: dict[str, _Kind] = {
+    "postgresql": _postgresql,
+    "postgres": _postgresql,
     "sqlite": _Kind(lambda url: sqlite.outgoing(store_file(url)), lambda url: sqlite.incoming(store_file(url))),
 }
 

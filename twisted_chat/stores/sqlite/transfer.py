@@ -16,8 +16,7 @@ from msgspec.json import encode
 from twisted_chat.errors import Conflict
 from twisted_chat.events import Cursor, Deleted, Edited, Event, Message, Reacted, TopicSet
 from twisted_chat.interfaces import RoomRecord, StoreError
-from twisted_chat.stores.kept import Identity, KeptCursor, KeptToken, ReadMark
-from twisted_chat.stores.random_ids import BATCH_LENGTH
+from twisted_chat.stores.kept import Identity, KeptCursor, KeptToken, ReadMark, batch_of
 from twisted_chat.stores.sqlite import cursors, reactions, tokens
 from twisted_chat.stores.sqlite.connection import FileLock, connect, connect_writer, explain, transaction
 from twisted_chat.stores.sqlite.database import prepare, schema_steps, steps_taken, unwritable
@@ -133,7 +132,7 @@ class Incoming:
             raise StoreError(f"room {record.name} has messages already; import into a database of its own, or name other rooms")
         self._execute("INSERT INTO room (name) VALUES (?) ON CONFLICT DO NOTHING", (record.name,))
         [number] = self._execute("SELECT id FROM room WHERE name = ?", (record.name,)).fetchone()
-        batch = _batch(record.head_id, record.head) if record.first > record.head > 0 else ""
+        batch = batch_of(record.head_id, record.head) if record.first > record.head > 0 else ""
         self._execute(
             "UPDATE room SET purged = ?, purged_batch = ?, topic = ?, archived = ? WHERE id = ?",
             (record.first - 1, batch, record.topic, record.archived, number),
@@ -190,7 +189,7 @@ class Incoming:
             (
                 room.id,
                 event.seq,
-                _batch(event.id, event.seq),
+                batch_of(event.id, event.seq),
                 event.at,
                 kind,
                 event.by.id,
@@ -241,10 +240,3 @@ def _extra(message: Message) -> dict[str, object] | None:
     if message.gone:
         return {"gone": True}
     return None if message.reply_to is None else {"reply_to": message.reply_to}
-
-
-def _batch(event_id: str, seq: int) -> str:
-    batch = event_id.removesuffix(f"-{seq}")
-    if batch == event_id or not batch or len(batch) > 4 * BATCH_LENGTH:
-        raise StoreError(f"event {seq}: the id {event_id!a} is not of this server's making")
-    return batch

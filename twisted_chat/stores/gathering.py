@@ -1,0 +1,54 @@
+"""Small questions that come while one is under way are asked together in the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Generic, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+A = TypeVar("A")
+
+
+class Gathered(Generic[K, V, A]):
+    """One question at a time.
+
+    :param put: asks for all keys with their values, and answers by key.
+    :param merge: two values for the same key as one.
+    """
+
+    def __init__(self, put: Callable[[Mapping[K, V]], Deferred[dict[K, A]]], merge: Callable[[V, V], V]) -> None:
+        self._put = put
+        self._merge = merge
+        self._waiting: list[tuple[K, V, Deferred[A]]] = []
+        self._asking = False
+
+    def ask(self, key: K, value: V) -> Deferred[A]:
+        answer: Deferred[A] = Deferred()
+        self._waiting.append((key, value, answer))
+        if not self._asking:
+            self._ask()
+        return answer
+
+    def _ask(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        self._asking = bool(waiting)
+        if not waiting:
+            return
+        values: dict[K, V] = {}
+        for key, value, _ in waiting:
+            values[key] = self._merge(values[key], value) if key in values else value
+        self._put(values).addCallbacks(self._answered, self._failed, callbackArgs=(waiting,), errbackArgs=(waiting,))
+
+    def _answered(self, answers: Mapping[K, A], waiting: list[tuple[K, V, Deferred[A]]]) -> None:
+        self._ask()
+        for key, _, answer in waiting:
+            answer.callback(answers[key])
+
+    def _failed(self, failure: Failure, waiting: list[tuple[K, V, Deferred[A]]]) -> None:
+        self._ask()
+        for _, _, answer in waiting:
+            answer.errback(failure)

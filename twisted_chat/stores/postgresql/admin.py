@@ -1,0 +1,92 @@
+"""Tokens, rooms and the schema for another process than the servers: the command line.
+
+Each call is a connection and a transaction of its own; servers see what it did at their next look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import TypeVar
+
+import psycopg
+from twisted.internet.defer import Deferred, fail, succeed
+
+from twisted_chat.errors import ChatError
+from twisted_chat.interfaces import RoomRecord, StoreError, TokenRecord
+from twisted_chat.stores.postgresql import schema, tokens, writing
+from twisted_chat.stores.postgresql.address import Address
+from twisted_chat.stores.postgresql.careful_statements import MAKE_ROOMS
+from twisted_chat.stores.postgresql.connection import Connection, Patience, connect, explain, transaction
+from twisted_chat.stores.postgresql.escaping import texts
+from twisted_chat.stores.postgresql.rows import load_rooms
+
+T = TypeVar("T")
+
+
+class Shared:
+    """One database; every Deferred that this answers has fired already."""
+
+    def __init__(self, address: Address, steps: Sequence[str] | None = None) -> None:
+        self.address = address
+        self._steps = schema.schema_steps() if steps is None else steps
+
+    def open(self) -> Deferred[None]:
+        """Make or upgrade the schema; :class:`StoreError` as the store."""
+        return self._with_connection(self._prepare).addCallback(lambda _: None)
+
+    def upgrade(self) -> Deferred[int]:
+        """Likewise; answers how many steps were taken."""
+        return self._with_connection(self._prepare)
+
+    def _prepare(self, connection: Connection) -> int:
+        return schema.prepare(connection, self.address, self._steps)
+
+    def _with_connection(self, work: Callable[[Connection], T]) -> Deferred[T]:
+        try:
+            with closing(connect(self.address, Patience())) as connection:
+                return succeed(work(connection))
+        except (ChatError, StoreError) as error:
+            return fail(error)
+        except psycopg.Error as error:
+            return fail(explain(self.address, error))
+
+
+class SharedTokens(Shared):
+    """The token part of the store contract."""
+
+    def create_token(self, record: TokenRecord, secret_hash: bytes) -> Deferred[None]:
+        return self._with_connection(lambda connection: tokens.create(connection, record, secret_hash))
+
+    def find_token(self, secret_hash: bytes) -> Deferred[TokenRecord | None]:
+        return self._with_connection(lambda connection: tokens.find_all(connection, [secret_hash]).get(secret_hash))
+
+    def list_tokens(self) -> Deferred[list[TokenRecord]]:
+        return self._with_connection(tokens.every)
+
+    def revoke_token(self, token_id: str, now_ms: int) -> Deferred[TokenRecord | None]:
+        return self._with_connection(lambda connection: tokens.revoke(connection, token_id, now_ms))
+
+    def revoked_since(self, since_ms: int) -> Deferred[list[str]]:
+        return self._with_connection(lambda connection: tokens.revoked_since(connection, since_ms))
+
+
+class SharedRooms(Shared):
+    """Empty rooms are made, and any is archived and opened again; what is said in them only servers write."""
+
+    def list_rooms(self) -> Deferred[list[RoomRecord]]:
+        """All of them, by name."""
+        return self._with_connection(lambda connection: [room.record() for room in load_rooms(connection).values()])
+
+    def create_room(self, name: str) -> Deferred[bool]:
+        """Whether it is new."""
+        return self._with_connection(lambda connection: bool(connection.execute(MAKE_ROOMS, {"rooms": texts([name])}).rowcount))
+
+    def archive_room(self, name: str, archived: bool) -> Deferred[bool]:
+        """False if there is none of that name."""
+        return self._with_connection(lambda connection: _archived(connection, name, archived))
+
+
+def _archived(connection: Connection, name: str, archived: bool) -> bool:
+    with transaction(connection):
+        return writing.set_archived(connection, name, archived)

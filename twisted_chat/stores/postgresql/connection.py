@@ -1,0 +1,247 @@
+"""Connections to the database: none waits longer than it was given, and what a lost one had under way is never guessed.
+
+Blocking; each is used by one thread at a time.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Lock
+from time import monotonic
+from typing import Any, TypeAlias, TypeVar
+
+import psycopg
+from psycopg import errors
+from psycopg.abc import PQGen
+from psycopg.pq import TransactionStatus
+from psycopg.waiting import Ready, Wait
+
+from twisted_chat.interfaces import StoreError
+from twisted_chat.stores.postgresql.address import Address, one_line
+
+T = TypeVar("T")
+Row: TypeAlias = tuple[Any, ...]
+
+#: Seconds in which a statement has to be answered: what takes longer is not a slow statement but a database that hangs.
+ANSWER_SECONDS = 15.0
+#: Milliseconds after which the database itself ends a statement, and one that waits for a lock.
+STATEMENT_MS = 10_000
+#: Milliseconds after which the database ends a transaction whose server says nothing: its locks must not outlive a lost connection.
+IDLE_MS = 5_000
+#: Seconds between two looks whether the store is being closed.
+_LOOK_SECONDS = 0.5
+
+_SETTINGS = (
+    "SELECT set_config('statement_timeout', %s, false), set_config('idle_in_transaction_session_timeout', %s, false),"
+    " set_config('client_min_messages', 'warning', false), set_config('timezone', 'UTC', false),"
+    " current_setting('server_encoding'), current_setting('server_version_num')::int, pg_is_in_recovery()"
+)
+#: The oldest PostgreSQL that is tried, as ``server_version_num``.
+OLDEST = 150_000
+
+
+class NoAnswer(psycopg.OperationalError):
+    """The database did not answer in time, and the connection was given up."""
+
+
+class Patience:
+    """How long the connections of a store may wait: once it is being closed, no longer than until its end."""
+
+    def __init__(self) -> None:
+        self._end: float | None = None
+
+    def closing(self, seconds: float) -> None:
+        """Nothing may take longer than that from now on."""
+        self._end = monotonic() + seconds
+
+    @property
+    def over(self) -> bool:
+        return self._end is not None and monotonic() >= self._end
+
+    def until(self, seconds: float) -> float:
+        """The moment after so many seconds, or the end if that comes first."""
+        moment = monotonic() + seconds
+        return moment if self._end is None else min(moment, self._end)
+
+
+class Connection(psycopg.Connection[Row]):
+    """A connection that gives up when the database does not answer.
+
+    :ivar patience: of its store.
+    """
+
+    patience: Patience | None = None
+    answer_seconds = ANSWER_SECONDS
+
+    def wait(self, gen: PQGen[T], interval: float = 0.0, timeout: float | None = None) -> T:
+        """Drive ``gen`` until it is done or the time is over; then the connection is closed and :class:`NoAnswer` is raised."""
+        patience = self.patience or Patience()
+        began = monotonic()
+        deadline = began + (self.answer_seconds if timeout is None else timeout)
+        try:
+            wanted = next(gen)
+            poll = select.poll()
+            fileno = self.pgconn.socket
+            poll.register(fileno, _EVENTS[wanted])
+            last = wanted
+            while True:
+                left = min(deadline - monotonic(), _LOOK_SECONDS)
+                found = poll.poll(max(left, 0) * 1000)
+                if found:
+                    wanted = gen.send(_ready(found[0][1]))
+                    if wanted != last:
+                        poll.modify(fileno, _EVENTS[wanted])
+                        last = wanted
+                elif monotonic() >= min(deadline, patience.until(deadline)):
+                    self.pgconn.finish()
+                    raise NoAnswer(f"no answer within {monotonic() - began:.0f} s")
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+
+    @property
+    def usable(self) -> bool:
+        """Whether the connection is there and in no transaction."""
+        return not self.closed and self.pgconn.transaction_status == TransactionStatus.IDLE
+
+
+_EVENTS = {
+    Wait.R: select.POLLIN,
+    Wait.W: select.POLLOUT,
+    Wait.RW: select.POLLIN | select.POLLOUT,
+}
+
+
+def _ready(events: int) -> Ready:
+    if events & ~(select.POLLIN | select.POLLOUT):
+        return Ready.RW
+    return Ready.RW if events & select.POLLIN and events & select.POLLOUT else Ready.R if events & select.POLLIN else Ready.W
+
+
+def connect(address: Address, patience: Patience) -> Connection:
+    """A connection in autocommit; :class:`psycopg.Error` if there is none to be had, :class:`StoreError` for a wrong database."""
+    connection = Connection.connect(address.conninfo, autocommit=True, prepare_threshold=2)
+    connection.patience = patience
+    try:
+        settings = connection.execute(_SETTINGS, (str(STATEMENT_MS), str(IDLE_MS))).fetchone()
+        assert settings is not None
+        _check(address, *settings[-3:])
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _check(address: Address, encoding: str, version: int, standby: bool) -> None:
+    if version < OLDEST:
+        raise StoreError(
+            f"{address.shown} is PostgreSQL {version // 10_000}, and {OLDEST // 10_000} is needed; use a newer one as --store"
+        )
+    if encoding != "UTF8":
+        raise StoreError(
+            f"{address.shown} has the encoding {encoding}; create the database with ENCODING 'UTF8' TEMPLATE template0"
+        )
+    if standby:
+        raise errors.ReadOnlySqlTransaction(f"{address.shown} is a standby, which takes no writes")
+
+
+def is_lost(connection: psycopg.Connection[Any] | None, error: psycopg.Error) -> bool:
+    """Whether the error ended the connection, so that it does not tell what became of the transaction.
+
+    The database ends connections with errors of class 57P (shutdown, crash); a statement that it refused leaves the connection usable.
+    """
+    if connection is None or connection.closed or connection.broken:
+        return True
+    return error.sqlstate is None or error.sqlstate.startswith(("57P", "08"))
+
+
+def explain(address: Address, error: psycopg.Error) -> StoreError:
+    """Why the database cannot be used, and what helps: one line."""
+    said = one_line(error)
+    match error.sqlstate:
+        case "3D000":
+            cure = "create the database, or name another in --store"
+        case "28000" | "28P01":
+            cure = "check the user in --store, pg_hba.conf, and the password (PGPASSFILE or ~/.pgpass)"
+        case "42501":
+            cure = "give the user of --store the rights on schema twisted_chat, or run twisted-chat store upgrade as its owner"
+        case "53300":
+            cure = "raise max_connections of the database, or run fewer servers"
+        case _:
+            cure = "start the database, or check host and port in --store"
+    return StoreError(f"{address.shown} cannot be used: {said}; {cure}")
+
+
+@contextmanager
+def transaction(connection: Connection, begin: str = "BEGIN") -> Iterator[None]:
+    """All or nothing."""
+    connection.execute(begin)
+    try:
+        yield
+    except BaseException:
+        if not connection.closed and connection.pgconn.transaction_status != TransactionStatus.IDLE:
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+@contextmanager
+def snapshot(connection: Connection) -> Iterator[None]:
+    """All statements in it see the same committed state."""
+    with transaction(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"):
+        yield
+
+
+class Readers:
+    """Called by any number of threads; a connection is used by one at a time."""
+
+    def __init__(self, address: Address, patience: Patience) -> None:
+        self._address = address
+        self._patience = patience
+        self._lock = Lock()
+        self._idle: list[Connection] = []
+        self._closed = False
+
+    def ask(self, question: Callable[[Connection], T]) -> T:
+        """Ask over an idle connection or a new one.  An idle one that turns out to be lost is replaced once: reading may be
+        repeated."""
+        connection = self._take()
+        try:
+            if connection is None:
+                return self._ask(question, connect(self._address, self._patience))
+            return self._ask(question, connection)
+        except psycopg.Error as error:
+            if connection is None or isinstance(error, NoAnswer) or not is_lost(connection, error):
+                raise
+        self._forget_idle()
+        return self._ask(question, connect(self._address, self._patience))
+
+    def _ask(self, question: Callable[[Connection], T], connection: Connection) -> T:
+        try:
+            return question(connection)
+        finally:
+            self._give_back(connection)
+
+    def _take(self) -> Connection | None:
+        with self._lock:
+            return self._idle.pop() if self._idle else None
+
+    def _give_back(self, connection: Connection) -> None:
+        with self._lock:
+            if not self._closed and connection.usable:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def _forget_idle(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+        self._forget_idle()

@@ -1,0 +1,71 @@
+"""The opaque tokens' table.  Servers and the command line write it, each in transactions of one statement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec.json import Decoder, encode
+from psycopg import errors
+
+from twisted_chat.errors import Conflict
+from twisted_chat.interfaces import TokenRecord
+from twisted_chat.stores.postgresql.connection import Connection
+from twisted_chat.stores.postgresql.escaping import escape, plain
+
+_COLUMNS = "id, person, name, created, expires, revoked, rights"
+
+_CREATE = f"INSERT INTO twisted_chat.token (secret_hash, {_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
+_FIND = f"SELECT secret_hash, {_COLUMNS} FROM twisted_chat.token WHERE secret_hash = ANY(%s)"
+_EVERY = f"SELECT {_COLUMNS} FROM twisted_chat.token ORDER BY created, id"
+_EVERY_WITH_HASH = f"SELECT secret_hash, {_COLUMNS} FROM twisted_chat.token ORDER BY created, id"
+_REVOKE = f"UPDATE twisted_chat.token SET revoked = coalesce(revoked, %s) WHERE id = %s RETURNING {_COLUMNS}"
+_REVOKED = "SELECT id FROM twisted_chat.token WHERE revoked >= %s ORDER BY revoked"
+
+_decode_rights = Decoder(tuple[str, ...]).decode
+
+
+def create(connection: Connection, record: TokenRecord, secret_hash: bytes) -> None:
+    rights = encode(record.rights).decode()
+    row = (
+        escape(record.id),
+        escape(record.user),
+        escape(record.name),
+        record.created,
+        record.expires,
+        record.revoked,
+        escape(rights),
+    )
+    try:
+        connection.execute(_CREATE, (secret_hash, *row))
+    except errors.UniqueViolation:
+        raise Conflict("there is such a token already") from None
+
+
+def find_all(connection: Connection, secret_hashes: Sequence[bytes]) -> dict[bytes, TokenRecord]:
+    """Those of these hashes that there are, by hash."""
+    rows = connection.execute(_FIND, (list(secret_hashes),)).fetchall()
+    return {bytes(row[0]): _record(row[1:]) for row in rows}
+
+
+def every(connection: Connection) -> list[TokenRecord]:
+    return [_record(row) for row in connection.execute(_EVERY)]
+
+
+def every_with_hash(connection: Connection) -> list[tuple[bytes, TokenRecord]]:
+    """All of them, each with the hash of its secret."""
+    return [(bytes(row[0]), _record(row[1:])) for row in connection.execute(_EVERY_WITH_HASH)]
+
+
+def revoke(connection: Connection, token_id: str, now_ms: int) -> TokenRecord | None:
+    row = connection.execute(_REVOKE, (now_ms, escape(token_id))).fetchone()
+    return None if row is None else _record(row)
+
+
+def revoked_since(connection: Connection, since_ms: int) -> list[str]:
+    return [plain(row[0]) for row in connection.execute(_REVOKED, (since_ms,))]
+
+
+def _record(row: tuple[Any, ...]) -> TokenRecord:
+    token_id, user, name, created, expires, revoked, rights = row
+    return TokenRecord(plain(token_id), plain(user), plain(name), created, expires, revoked, _decode_rights(plain(rights)))
