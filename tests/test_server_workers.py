@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.error import CannotListenError, ProcessDone, ProcessTerminated
+from twisted.internet.error import CannotListenError, ConnectionDone, ProcessDone, ProcessTerminated
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import Logger, formatEvent
@@ -171,6 +171,18 @@ class ParentWatchTests(SynchronousTestCase):
 
         os.close(writing)
         watch.doRead()
+
+        self.assertEqual(ended, [True])
+        self.assertNotIn(watch, reactor.readers)
+
+    def test_hung_up(self) -> None:
+        """The same where the reactor reports the end instead of calling for a read, as on Linux."""
+        reactor = Reactor()
+        ended: list[bool] = []
+        watch = ParentWatch(reactor, lambda: ended.append(True), 0)
+        watch.begin()
+
+        watch.connectionLost(Failure(ConnectionDone()))
 
         self.assertEqual(ended, [True])
         self.assertNotIn(watch, reactor.readers)

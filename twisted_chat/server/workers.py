@@ -163,7 +163,9 @@ class ParentWatch:
             self._ended()
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor lost the descriptor."""
+        """The end as the reactor tells it, where the system reports it as such (``EPOLLHUP``) and not as something to read."""
+        self._reactor.removeReader(self)
+        self._ended()
 
     def logPrefix(self) -> str:
         return "worker"
