@@ -154,7 +154,7 @@ class BuildTests(SynchronousTestCase):
         failure = self.failureResultOf(
             Deferred.fromCoroutine(build(Reactor(), Settings(), "mysql:chat", loopback=True)), StoreError
         )
-        self.assertIn("there are sqlite:PATH and memory:", str(failure.value))
+        self.assertIn("there are sqlite:PATH, postgresql://… and memory:", str(failure.value))
 
 
 class KeyTests(SynchronousTestCase):
