@@ -106,14 +106,14 @@ class SendTests(VerbTests):
 
         self.assertEqual(error.status, Status.NO_SERVER)
         self.assertIn("is the server running", str(error))
-        self.assertIn("0 of 0 messages are known to be kept; the same command with --key k sends the rest", str(error))
+        self.assertIn("0 of 0 messages are known to be stored; the same command with --key k sends the others", str(error))
 
     def test_refused_lines(self) -> None:
         """What cannot be said is named by its line; the rest is said."""
         self.chunks = [b"one\n" + b"x" * 20_000 + b"\n\xff\nfour\n"]
         error = self.failureResultOf(self.start(send, "send", "lobby", "--json"), CliError).value
 
-        self.assertEqual((error.status, str(error)), (Status.FAILED, "2 of 4 messages are kept, 2 were refused"))
+        self.assertEqual((error.status, str(error)), (Status.FAILED, "2 of 4 messages are stored, 2 were refused"))
         self.assertEqual(self.chat.texts("lobby"), ["one", "four"])
 
         refused = {line["line"]: line["error"]["code"] for line in self.lines() if "error" in line}
@@ -126,9 +126,9 @@ class SendTests(VerbTests):
 
         self.successResultOf(self.start(send, "send", "lobby"))
 
-        self.assertRegex(self.err.getvalue(), r"\r\d+ of 50 messages are kept\x1b\[K")
+        self.assertRegex(self.err.getvalue(), r"\r\d+ of 50 messages are stored\x1b\[K")
         self.assertTrue(self.err.getvalue().endswith("\r\x1b[K"))
-        self.assertEqual(self.out.getvalue(), "50 messages are kept; the last has number 50\n")
+        self.assertEqual(self.out.getvalue(), "50 messages are stored; the last has number 50\n")
 
     def test_progress_not_in_a_file(self) -> None:
         self.chunks = [b"x\n" * 50]

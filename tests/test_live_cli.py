@@ -86,7 +86,7 @@ class ClientVerbTests(SynchronousTestCase):
 
             said = shell("send", "lobby", input="a\n" + "x" * 20_000 + "\nb\n", status=Status.FAILED)
             self.assertIn("line 2: too_big", said.stderr)
-            self.assertIn("2 of 3 messages are kept, 1 were refused", said.stderr)
+            self.assertIn("2 of 3 messages are stored, 1 were refused", said.stderr)
 
             twice = [shell.lines("send", "lobby", "--key", "k", input="1\n2\n") for _ in range(2)]
             self.assertEqual(twice[0], twice[1])

@@ -221,7 +221,7 @@ class TablesTests(SynchronousTestCase):
         rows = {int(code): action for code, _, action in table('code", "meaning')}
         self.assertEqual(list(rows), sorted({*map(int, CloseCode), 1006}))
         self.assertEqual(
-            {code for code, action in rows.items() if action == "comes back"}, {int(code) for code in RETRY_CLOSE_CODES}
+            {code for code, action in rows.items() if action == "reconnects"}, {int(code) for code in RETRY_CLOSE_CODES}
         )
 
     def test_types_and_bounds(self) -> None:

@@ -1,6 +1,6 @@
-"""The logs of a store out to a file and in from one: ``twisted-chat export`` and ``import``.
+"""Logs of a store to a file and back: ``twisted-chat export`` and ``import``.
 
-One JSON object a line: a header, each room, its events, an end with counts, so that a file that was cut short is noticed.
+Each line is one JSON object: a header, then each room and its events, then an end with counts, by which a truncated file is noticed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from twisted_chat.interfaces import RoomRecord
 from twisted_chat.server.logging import visible
 from twisted_chat.stores.sqlite.transfer import Incoming, incoming, outgoing
 
-#: What the lines of an export are.
+#: Name and version of the format of exports.
 FORMAT, VERSION = "twisted_chat.log", 1
 
 
@@ -55,10 +55,7 @@ _decode_line = msgspec.json.Decoder(_Header | _RoomLine | _EventLine | _EndLine)
 
 
 def export(args: Namespace, context: CommandContext) -> int:
-    """One JSON object a line: what this is, then for each room itself and its log, then the counts.
-
-    In ASCII, as all our JSON; the line of counts tells a whole export from one that was cut off.
-    """
+    """Write an export, in ASCII."""
     _, path = store_file_of(args, context)
     with outgoing(path) as source, ExitStack() as stack:
         names = [checked_room_name(room) for room in args.room] or list(source.rooms)
@@ -91,14 +88,14 @@ def export(args: Namespace, context: CommandContext) -> int:
 
 
 def import_(args: Namespace, context: CommandContext) -> int:
-    """All of an export, or nothing; the server must not run."""
+    """Import all of an export, or nothing; no server may be using the database."""
     _, path = store_file_of(args, context, must_be=False)
     rooms = events = 0
     with ExitStack() as stack:
         lines = _input(args.file, stack)
         header = next(lines, None)
         if not isinstance(header, _Header) or header.format != FORMAT:
-            raise CliError(f"{args.file}: is not an export of twisted-chat, by its first line", Status.FAILED)
+            raise CliError(f"{args.file}: is not an export of twisted-chat, because its first line is another", Status.FAILED)
         if header.version != VERSION:
             raise CliError(f"{args.file}: has format {header.version}, this command knows {VERSION}", Status.FAILED)
         with incoming(path) as target:
@@ -130,7 +127,7 @@ def _take(target: Incoming, line: object) -> _EndLine | None:
         case _EndLine():
             return line
         case _:
-            raise CliError("the first line of the export comes a second time", Status.FAILED)
+            raise CliError("the first line of the export occurs twice", Status.FAILED)
     return None
 
 
@@ -156,6 +153,3 @@ def _new_file(path: str) -> IO[str]:
 def _ascii(line: Struct) -> str:
     text = msgspec.json.encode(line).decode()
     return text if text.isascii() else json.dumps(json.loads(text), ensure_ascii=True, separators=(",", ":"))
-
-
-# Copies
