@@ -131,11 +131,13 @@ class SendTests(VerbTests):
         self.assertEqual(self.out.getvalue(), "50 messages are stored; the last has number 50\n")
 
     def test_progress_not_in_a_file(self) -> None:
+        """Without a terminal nothing is printed about progress."""
         self.chunks = [b"x\n" * 50]
         self.successResultOf(self.start(send, "send", "lobby"))
         self.assertEqual((self.out.getvalue(), self.err.getvalue()), ("", ""))
 
     def test_interrupted(self) -> None:
+        """An interrupted command prints the key with which it can be continued."""
         self.chat.kill()
         running = self.start(send, "send", "lobby", "hello", "--key", "k")
 
@@ -146,6 +148,7 @@ class SendTests(VerbTests):
         self.assertIn("the same command with --key k", self.err.getvalue())
 
     def test_bad_key(self) -> None:
+        """A key of other characters than visible ASCII is refused, and the error names the option."""
         self.assertIn("--key", str(self.failureResultOf(self.start(send, "send", "lobby", "x", "--key", "é"), CliError).value))
 
 
@@ -223,6 +226,7 @@ class TalkTests(VerbTests):
         self.assertIn("/nonsense is not a command", self.err.getvalue())
 
     def test_too_long(self) -> None:
+        """A line that the server refuses is reported, and the exit status tells."""
         self.chunks = [b"x" * 20_000]
         self.assertEqual(self.successResultOf(self.start(talk, "talk", "lobby")), Status.FAILED)
         self.assertIn("too_big", self.err.getvalue())
@@ -241,6 +245,7 @@ class ShowingTests(SynchronousTestCase):
         self.assertTrue(all(line.startswith("         | ") for line in shown(message).split("\n")[1:]))
 
     def test_other_kinds(self) -> None:
+        """Binary messages are shown by their size, deleted ones as deleted."""
         by = Author("u1", "alice")
         self.assertIn("(3 bytes)", shown(Message(1, "b-1", 0, by, None, None, b"abc")))
         self.assertIn("was deleted", shown(Message(1, "b-1", 0, by, None, gone=True)))
@@ -283,6 +288,7 @@ class EndTests(SynchronousTestCase):
             self.assertIn(said, err.getvalue())
 
     def test_faults_are_not_hidden(self) -> None:
+        """An unexpected exception is raised, not turned into a line."""
         world = CommandContext(io.StringIO(), io.StringIO(), {}, lambda size: b"", lambda work: succeed(work()), lambda: 0.0)
         self.assertRaises(ZeroDivisionError, ended, ZeroDivisionError(), Namespace(json=False), world)
 

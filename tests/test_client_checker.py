@@ -27,9 +27,11 @@ class CheckerTests(SynchronousTestCase):
         return "; ".join(check(log, {"w1": self.record(*writer)}, {"r1": self.record(*lines)}))
 
     def test_nothing_wrong(self) -> None:
+        """A correct history passes the check."""
         self.assertEqual(self.wrong(writer=("a 1", "k 1 1", "a 2", "k 2 3", "k 2 3")), "")
 
     def test_lost(self) -> None:
+        """An acknowledged message that is not in the log is found."""
         self.assertEqual(self.wrong(writer=("a 7", "k 7 9")), "lost: w1:7 was acknowledged as 9 and is not in the log")
 
     def test_accepted_and_lost(self) -> None:
@@ -38,17 +40,21 @@ class CheckerTests(SynchronousTestCase):
         self.assertEqual(self.wrong(writer=("a 2",)), "unfinished: w1:2 was accepted and was never acknowledged")
 
     def test_elsewhere(self) -> None:
+        """A message with another number than the acknowledged one is found, and so are two different acknowledgements."""
         self.assertEqual(self.wrong(writer=("a 2", "k 2 2")), "elsewhere: w1:2 was acknowledged as 2 and is at 3")
         self.assertIn("acknowledged twice, differently: w1:2", self.wrong(writer=("a 2", "k 2 3", "k 2 4")))
 
     def test_doubled(self) -> None:
+        """A message that is twice in the log is found."""
         self.assertEqual(self.wrong([*LOG, Seen(4, "e4", "w1", 1)]), "doubled: w1:1 is at 1 and at 4")
 
     def test_out_of_order(self) -> None:
+        """Messages of one writer in another order than sent are found."""
         log = [Seen(1, "e1", "w1", 1), Seen(2, "e2", "w1", 3), Seen(3, "e3", "w1", 2)]
         self.assertEqual(self.wrong(log), "out of order: w1:2 is behind 3")
 
     def test_holes(self) -> None:
+        """A missing number in the log is found."""
         self.assertIn("without holes", self.wrong([LOG[0], LOG[2]]))
 
     def test_readers(self) -> None:

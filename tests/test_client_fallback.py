@@ -294,6 +294,7 @@ class ForcedTests(FallbackCase):
             self.assertIn("hello: ", str(client.problem))
 
     def test_nonsense(self) -> None:
+        """An unknown transport is refused with the known ones."""
         with self.assertRaises(ValueError) as caught:
             self.chat.client("alice", transport="pigeon")
         self.assertIn("transport: 'pigeon' is none of auto, websocket, http", str(caught.exception))

@@ -65,6 +65,7 @@ class ConnectionTests(ClientTests):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
 
     def test_when_online(self) -> None:
+        """``when_online`` fires when the client is connected, and at once afterwards."""
         client = self.chat.client("alice", started=False)
 
         online = client.when_online()
@@ -236,6 +237,7 @@ class StopTests(ClientTests):
         self.assertEqual(self.chat.wires, [])
 
     def test_twice(self) -> None:
+        """Stopping twice fires both Deferreds."""
         client = self.client()
         first, second = client.stopService(), client.stopService()
 

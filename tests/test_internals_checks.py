@@ -104,13 +104,16 @@ class WholeServerTests(SynchronousTestCase):
                 transport.doWrite()
 
     def test_nothing_missing(self) -> None:
+        """With all private attributes a line comes back to its author."""
         self.assertEqual(self.talk(), [b"hello"])
 
     def test_each_attribute_of_a_socket_missing(self) -> None:
+        """Without any one private attribute of a TCP transport the chat still works."""
         for name in sockets.TCP_NAMES:
             hide(self, Transport, name)
             self.assertEqual(self.talk(), [b"hello"], name)
 
     def test_attribute_of_http_missing(self) -> None:
+        """Without the private attributes of an HTTP channel the chat still works."""
         hide(self, HTTPChannel, *takeover.NAMES)
         self.assertEqual(self.talk(), [b"hello"])

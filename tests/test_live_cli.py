@@ -248,7 +248,7 @@ class StoreVerbTests(SynchronousTestCase):
         with Server(self.mktemp(), "--no-create-rooms") as server:
             shell = Shell(str(server.directory), server.websocket)
             self.assertIn("no_such_room", shell.error("send", "plans", "x", status=Status.REFUSED))
-            self.assertIn("plans is made", shell("room", "create", "plans").stdout)
+            self.assertIn("plans is created", shell("room", "create", "plans").stdout)
             self.assertIn("already", shell.error("room", "create", "plans", status=Status.FAILED))
             with JsonClient(server.websocket) as client:
                 wait_until(lambda: client.ask({"type": "join", "room": "plans"}), lambda answer: answer["type"] == "ok")

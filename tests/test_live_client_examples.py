@@ -83,6 +83,7 @@ class Examples(SynchronousTestCase):
 
 class ProgramTests(Examples):
     def test_bot(self) -> None:
+        """``examples/bot.py`` answers a question in its room."""
         server = self.server()
         with self.running("bot.py", server.websocket, "lobby", "--journal", "bot.journal"):
             self.present(server, "lobby", 1)
@@ -91,6 +92,7 @@ class ProgramTests(Examples):
                 self.assertEqual(self.texts(alice, 2), ["!count", "1 messages"])
 
     def test_bridge(self) -> None:
+        """``examples/bridge.py`` passes messages on in both directions, with the names."""
         one, two = self.server(), self.server()
         arguments = (one.websocket, "lobby", two.websocket, "foyer", "--state", str(self.directory()))
         with self.running("bridge.py", *arguments):
@@ -103,6 +105,7 @@ class ProgramTests(Examples):
                 self.assertEqual(self.texts(alice, 2), ["hello", "bob: hi"])
 
     def test_log_tailer(self) -> None:
+        """``examples/log_tailer.py`` sends the lines that are added to a file."""
         directory = self.directory()
         (directory / "chat.toml").write_text('[rooms."live.*"]\ndurable = false\n')
         log = directory / "messages"
@@ -126,6 +129,7 @@ class ProgramTests(Examples):
             connection.close()
 
     def test_live_numbers(self) -> None:
+        """``examples/live_numbers.py`` shows numbers to readers, who may not write."""
         port = free_port()
         with self.running("live_numbers.py", str(port)):
             _, _, page = self.until(lambda: self.get(port, "/"))

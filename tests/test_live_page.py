@@ -60,11 +60,13 @@ class OtherRoomTests(PageCase):
         self.alice.sees(f"hello {room}")
 
     def test_by_address(self) -> None:
+        """A changed fragment of the address opens the room."""
         self.alice.value("(room) => { location.hash = `#/${room}`; }", f"{self.room}-address")
 
         self.arrives(f"{self.room}-address")
 
     def test_by_command(self) -> None:
+        """``/join`` opens the room."""
         self.alice.say(f"/join {self.room}-command")
 
         self.arrives(f"{self.room}-command")
@@ -498,6 +500,7 @@ class ReadingTests(PageCase):
 
 class TogetherTests(PageCase):
     def test_presence_and_typing(self) -> None:
+        """The list shows who is here, and the others see who is typing until the message is sent."""
         alice, bob = self.window("Alice"), self.window("Bob")
         alice.page.click(".actions [aria-label*='here']")
         alice.page.wait_for_selector("tc-people li:has-text('Bob')")

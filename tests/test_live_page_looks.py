@@ -221,6 +221,7 @@ class LooksTests(Case):
         self.assertEqual(alice.value(ground), dark)
 
     def test_reduced_motion(self) -> None:
+        """With reduced motion the transitions take practically no time."""
         alice = self.window("Alice", reduced_motion="reduce")
         self.assertEqual(
             alice.value("getComputedStyle(document.querySelector('.side')).transitionDuration.split(',')[0]"), "0.001s"

@@ -41,6 +41,7 @@ KERNEL_BYTES = 65_536
 
 class SlowReaderTests(SynchronousTestCase):
     def test_tcp(self) -> None:
+        """A reader that does not read costs bounded memory and delays nobody, over TCP."""
         with Server(self.mktemp()) as server:
             self.story(server, server.websocket, None, PASSING_BYTES)
 

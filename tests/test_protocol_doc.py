@@ -212,12 +212,14 @@ class TablesTests(SynchronousTestCase):
             self.assertEqual(set(found[place]) - {"type"}, names, place)
 
     def test_errors(self) -> None:
+        """The table of errors has the codes, statuses, close codes and retries of the code."""
         rows = [(code, int(status), int(close), retry) for code, status, close, retry, _ in table('code", "HTTP')]
         self.assertEqual(
             rows, [(error.code, error.http_status, error.close_code, "yes" if error.retry else "no") for error in ERRORS]
         )
 
     def test_close_codes(self) -> None:
+        """The table of close codes is complete, and says which of them mean a reconnect."""
         rows = {int(code): action for code, _, action in table('code", "meaning')}
         self.assertEqual(list(rows), sorted({*map(int, CloseCode), 1006}))
         self.assertEqual(
@@ -231,6 +233,7 @@ class TablesTests(SynchronousTestCase):
         self.assertIn(f"A string of {DEVICE_MIN} to {DEVICE_CHARS} characters", TEXT)
 
     def test_limits(self) -> None:
+        """The defaults of the limits on the page are those of the code."""
         for name, default, _ in table("limit"):
             self.assertEqual(str(getattr(Limits(), name)), default, name)
         self.assertIn(f"at most {BATCH_COMMANDS:,} commands", TEXT)

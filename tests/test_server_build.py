@@ -151,6 +151,7 @@ class BuildTests(SynchronousTestCase):
         self.assertEqual((room.policy.durable, room.policy.guests), (True, False))
 
     def test_unknown_store(self) -> None:
+        """An unknown kind of store is refused with the known ones."""
         failure = self.failureResultOf(
             Deferred.fromCoroutine(build(Reactor(), Settings(), "mysql:chat", loopback=True)), StoreError
         )
@@ -162,6 +163,7 @@ class KeyTests(SynchronousTestCase):
         return str(self.assertRaises(SetUpError, read_keys, [entry]))
 
     def test_read(self) -> None:
+        """A key has algorithm, key id and secret of its entry, without the line end of the file."""
         path = Path(self.mktemp())
         path.write_text(SECRET + "\n")
         (key,) = read_keys([f"HS256#one:{path}"])

@@ -60,10 +60,12 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(settings.limits, Limits(send_burst=1, rooms=5))
 
     def test_file_named_by_the_environment(self) -> None:
+        """``TWISTED_CHAT_CONFIG`` names the configuration file."""
         environ = {"TWISTED_CHAT_CONFIG": self.config("guests = false")}
         self.assertFalse(load((), environ).guests)
 
     def test_limits_of_the_environment(self) -> None:
+        """A variable can set a limit."""
         self.assertEqual(load((), {"TWISTED_CHAT_LIMITS_SEND_PER_SECOND": "0.5"}).limits.send_per_second, 0.5)
 
     def test_rooms(self) -> None:
@@ -137,6 +139,7 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(load((), {"TWISTED_CHAT_LIMITS_GUESTS_PER_ADDRESS": "0"}).limits.guests_per_address, 0)
 
     def test_broken_file(self) -> None:
+        """A file that is not TOML or cannot be read is named in the error."""
         self.assertIn("FILE: is not TOML: ", self.refused("listen = "))
         error = self.assertRaises(SettingsError, load, (), {}, "/nowhere")
         self.assertEqual(str(error), "/nowhere: cannot be read: No such file or directory")
@@ -155,6 +158,7 @@ class SettingsTests(SynchronousTestCase):
 
     @given(st.dictionaries(st.sampled_from(sorted(field_types())).map(variable), st.text(max_size=20), max_size=4))
     def test_any_text_is_taken_or_refused_in_one_line(self, environ: dict[str, str]) -> None:
+        """Any values of variables are accepted, or refused in one line that names the variable."""
         try:
             load((), environ | {"TWISTED_CHAT_CONFIG": ""})
         except SettingsError as error:
@@ -216,6 +220,7 @@ class OptionsTests(SynchronousTestCase):
                 self.assertIn(f"--{'no-' if getattr(Settings(), name) is True else ''}{dashed}", str(options))
 
     def test_lists_and_switches(self) -> None:
+        """Lists take several options, switches are written ``--NAME`` or ``--no-NAME``, limits ``--limit``."""
         listen = ("--listen", "tcp:1", "--listen=unix:/run/a b")
         settings = self.parse(*listen, "--no-guests", "--compression", "--limit=send-burst=7")
         self.assertEqual(settings.listen, ("tcp:1", "unix:/run/a b"))
@@ -224,11 +229,13 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(settings.limits.send_burst, 7)
 
     def test_command_line_before_environment(self) -> None:
+        """An option overrides a variable; other variables stay in force."""
         settings = self.parse("--guests", TWISTED_CHAT_GUESTS="off", TWISTED_CHAT_DRAIN_SECONDS="3")
         self.assertTrue(settings.guests)
         self.assertEqual(settings.drain_seconds, 3.0)
 
     def test_nearest(self) -> None:
+        """An unknown option or limit is refused with the nearest known one."""
         self.assertEqual(self.refused("--lisen=tcp:1"), "--lisen: no such option; did you mean --listen?")
         self.assertEqual(self.refused("--limit=send_brst=1"), "--limit send_brst=1: no such limit; did you mean send_burst?")
         self.assertEqual(self.refused("--limit=send_burst"), "--limit send_burst: write --limit send_burst=NUMBER")

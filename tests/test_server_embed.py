@@ -207,6 +207,7 @@ class BodyTests(SynchronousTestCase):
         self.assertLess(tracemalloc.get_traced_memory()[1], 2_000_000)
 
     def test_any_site_says_so(self) -> None:
+        """Under a plain Site of Twisted a long body is answered with 413."""
         limit = 6 * Settings().limits.text_bytes + 1_024
         wire = self.wire()
 
@@ -241,6 +242,7 @@ class BodyTests(SynchronousTestCase):
         self.assertEqual(answer.count(b"HTTP/1.1"), 1)
 
     def test_usual_bodies_pass(self) -> None:
+        """With BoundedRequest a body of the usual size is accepted."""
         wire = self.wire(requestFactory=BoundedRequest)
 
         answer = wire.deliver(self.head((b"Content-Length", b"5")) + b"hello")

@@ -88,6 +88,7 @@ class ListenerTests(SynchronousTestCase):
 
 class ListenTests(SynchronousTestCase):
     def test_all(self) -> None:
+        """Each endpoint string opens its port, in their order."""
         reactor = MemoryReactorClock()
         listeners = self.successResultOf(listen(reactor, ["tcp:1", "tcp:2:interface=127.0.0.1"], Factory()))
         self.assertEqual([one.description for one in listeners], ["tcp:1", "tcp:2:interface=127.0.0.1"])
@@ -207,6 +208,7 @@ class CertificateTests(SynchronousTestCase):
         self.assertEqual(reactor.sslServers[0][3:], (7, "127.0.0.1"))
 
     def test_renewing_opens_no_port(self) -> None:
+        """Reading the certificate again opens no second port."""
         description, _, _ = self.endpoint()
         reactor = MemoryReactorClock()
         (one,) = self.successResultOf(listen(reactor, [description], Factory()))
@@ -214,6 +216,7 @@ class CertificateTests(SynchronousTestCase):
         self.assertEqual(len(reactor.sslServers), 1)
 
     def test_renewed(self) -> None:
+        """After the files have changed, new connections get the new certificate."""
         description, key, certificate = self.endpoint()
         reactor = MemoryReactorClock()
         (one,) = self.successResultOf(listen(reactor, [description], Factory()))
@@ -229,6 +232,7 @@ class CertificateTests(SynchronousTestCase):
         self.assertIsNot(new, old)
 
     def test_broken_one_leaves_the_old(self) -> None:
+        """While the new files cannot be used, the old certificate stays."""
         description, key, certificate = self.endpoint()
         reactor = MemoryReactorClock()
         (one,) = self.successResultOf(listen(reactor, [description], Factory()))
@@ -270,4 +274,5 @@ class CertificateTests(SynchronousTestCase):
         self.assertEqual([event["log_level"].name for event in logged], ["error", "info"])
 
     def test_nothing_to_renew(self) -> None:
+        """A port without TLS has no certificate to renew."""
         self.assertFalse(listener(IPv4Address("TCP", "127.0.0.1", 1)).renew_certificate())

@@ -37,10 +37,12 @@ def failure() -> Failure:
 
 class LineTests(SynchronousTestCase):
     def test_text(self) -> None:
+        """A line of text has time, level, topic and message."""
         line = text_line(event("{who} came", who="alice"))
         self.assertEqual(line, "2025-11-23T12:00:00.500Z warn  chat: alice came")
 
     def test_foreign_namespaces_are_whole(self) -> None:
+        """Events of other packages show their full namespace."""
         self.assertIn(" twisted.web.http: ", text_line(event("x", log_namespace="twisted.web.http")))
 
     def test_json(self) -> None:
@@ -67,6 +69,8 @@ class LineTests(SynchronousTestCase):
         self.assertIn("Traceback", fields["traceback"])
 
     def test_event_that_cannot_be_shown(self) -> None:
+        """An event that fails to format is still one line."""
+
         class Unshowable:
             def __repr__(self) -> str:
                 raise RuntimeError
@@ -84,6 +88,7 @@ class LineTests(SynchronousTestCase):
             line.encode("utf-8")
 
     def test_visible(self) -> None:
+        """Line ends, escapes, and characters that change the direction of text are escaped, other characters stay."""
         self.assertEqual(visible("plain"), "plain")
         self.assertEqual(visible("héllo 😀"), "héllo 😀")
         self.assertEqual(visible("a\r\n\x1b[31m\u202eb\u2028"), "a\\r\\n\\x1b[31m\\u202eb\\u2028")
@@ -109,6 +114,7 @@ class LineTests(SynchronousTestCase):
 
 class ObserverTests(SynchronousTestCase):
     def test_level(self) -> None:
+        """Events below the level are not written."""
         path = self.mktemp()
         _, filtered = observer("text", "warn", path)
         filtered(event("seen"))

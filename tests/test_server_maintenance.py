@@ -127,6 +127,7 @@ class ChoreTests(SynchronousTestCase):
         self.assertEqual(store.asked, [7, 8], "news only")
 
     def test_retention(self) -> None:
+        """Retention runs at each interval, until it is stopped."""
         clock, core = Clock(), FakeChat()
         chore = retention(cast(Chat, core), clock)
         chore.startService()

@@ -38,6 +38,7 @@ class TuneTests(SynchronousTestCase):
         self.assertEqual(process.tune(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
     def test_settled(self) -> None:
+        """After the start the present objects are excluded from garbage collection."""
         self.addCleanup(gc.unfreeze)
         process.settle()
         self.assertGreater(gc.get_freeze_count(), 1000)
@@ -56,6 +57,7 @@ class SignalTests(SynchronousTestCase):
         self.assertEqual(ended, [128 + signal.SIGINT])
 
     def test_reload(self) -> None:
+        """SIGHUP hands the reload to the reactor."""
         soon: list[object] = []
 
         def reload() -> None:

@@ -105,6 +105,7 @@ class ServerTests(SynchronousTestCase):
         return server
 
     def test_ready(self) -> None:
+        """A start opens all ports and then notifies systemd."""
         server = self.start("--listen=tcp:1", "--listen=tcp:2")
         self.assertIn("READY=1", self.told)
         assert server.chat is not None
@@ -214,6 +215,7 @@ class ServerTests(SynchronousTestCase):
         self.assertEqual(log.head, 57)
 
     def test_reload_of_nonsense(self) -> None:
+        """A reload with an invalid setting changes nothing, and the server is ready again."""
         server = self.start()
         server._options.environ["TWISTED_CHAT_LIMITS_ROOMS"] = "many"
         server.reload()

@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 class BackupTests(SQLiteCase):
     def test_a_copy_while_a_server_writes(self) -> None:
+        """A backup has the messages before it, is for its user only, and leaves no other file."""
         store = self.opened()
         self.say(store, "one", "two")
         target = os.path.join(self.directory, "copy.db")
@@ -57,13 +58,16 @@ class BackupTests(SQLiteCase):
         return str(error)
 
     def test_nothing_is_overwritten(self) -> None:
+        """A backup to a file that exists is refused."""
         self.successResultOf(self.opened().close())
         self.assertEqual(self.failed(self.path, self.path), f"{self.path} exists; move it away or choose another name")
 
     def test_no_source(self) -> None:
+        """A backup of a database that does not exist is refused."""
         self.assertIn("could not be copied", self.failed(self.path, os.path.join(self.directory, "copy.db")))
 
     def test_a_target_that_cannot_be_written(self) -> None:
+        """A backup into a missing directory is refused with its path."""
         self.successResultOf(self.opened().close())
         target = os.path.join(self.directory, "nowhere", "copy.db")
         self.assertEqual(
@@ -71,6 +75,7 @@ class BackupTests(SQLiteCase):
         )
 
     def test_a_damaged_database_is_no_backup(self) -> None:
+        """The copy of a damaged database is refused."""
         store = self.opened()
         self.say(store, *(f"{number} {'x' * 1000}" for number in range(100)))
         self.successResultOf(store.close())
@@ -89,6 +94,7 @@ class SharedTokensTests(SQLiteCase):
         return tokens
 
     def test_the_server_sees_what_the_command_line_does(self) -> None:
+        """Tokens that another process makes and revokes are known to a running server."""
         store = self.opened()
         self.addCleanup(store.close)
         tokens = self.shared()
@@ -101,6 +107,7 @@ class SharedTokensTests(SQLiteCase):
         self.say(store, "goes on")
 
     def test_tokens_before_the_first_start(self) -> None:
+        """Tokens can be made before the server has ever run."""
         tokens = self.shared()
         self.successResultOf(tokens.create_token(token(1), b"1" * 32))
         self.failureResultOf(tokens.create_token(token(1), b"1" * 32), Conflict)
@@ -110,6 +117,7 @@ class SharedTokensTests(SQLiteCase):
         self.successResultOf(store.close())
 
     def test_a_server_of_another_version(self) -> None:
+        """A database that a server of another version uses is refused."""
         store = self.opened(NEWER)
         self.addCleanup(store.close)
         failure = self.failureResultOf(SharedTokens(self.path, OLDER).open(), StoreError)
@@ -118,6 +126,7 @@ class SharedTokensTests(SQLiteCase):
         )
 
     def test_errors_are_the_store_s(self) -> None:
+        """A file that is no database, or cannot be made, fails with StoreError."""
         with open(self.path, "w") as file:
             file.write("Dear diary,\n" * 1000)
         self.failureResultOf(SharedTokens(self.path).open(), StoreError)

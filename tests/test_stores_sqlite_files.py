@@ -23,6 +23,7 @@ class FileTests(SQLiteCase):
     """What is said of a file, and who may read it."""
 
     def test_a_new_file_is_for_its_user_only(self) -> None:
+        """The database and the files beside it can be read by their user only."""
         store = self.opened()
         self.say(store, "private")
         modes = {name: stat.S_IMODE(os.stat(os.path.join(self.directory, name)).st_mode) for name in os.listdir(self.directory)}
@@ -30,6 +31,7 @@ class FileTests(SQLiteCase):
         self.successResultOf(store.close())
 
     def test_each_commit_waits_for_the_disk(self) -> None:
+        """The writer uses write-ahead mode, syncs each commit, and overwrites deleted content."""
         with closing(sqlite3.connect(self.path)):
             pass
         with closing(connection.connect_writer(self.path)) as writer:
@@ -54,6 +56,7 @@ class FileTests(SQLiteCase):
             self.assertEqual(alone.execute("SELECT text FROM event").fetchall(), [("one",)])
 
     def test_a_reader_of_an_old_state_is_waited_for_and_named(self) -> None:
+        """A start is refused while another process reads an old state, and succeeds afterwards."""
         self.patch(connection, "BUSY_SECONDS", 0)
         store = self.opened()
         self.say(store, "one")
@@ -82,6 +85,7 @@ class FileTests(SQLiteCase):
             self.assertNotIn(gone, kept)
 
     def test_a_second_server_is_refused_and_told_who_is_first(self) -> None:
+        """A second server is refused with the pid of the first, also by another name of the file."""
         first = self.opened()
         self.say(first, "one")
         link = os.path.join(self.directory, "link.db")
@@ -98,12 +102,14 @@ class FileTests(SQLiteCase):
         self.successResultOf(again.close())
 
     def test_a_refused_file_is_not_locked_for_ever(self) -> None:
+        """A refused start releases the lock."""
         self.sql("CREATE TABLE mine (x)")
         self.refusal()
         self.sql("DROP TABLE mine")
         self.successResultOf(self.opened().close())
 
     def test_no_such_directory(self) -> None:
+        """A path in a missing directory is refused with the directory."""
         path = os.path.join(self.directory, "nowhere", "chat.db")
         self.assertEqual(
             self.refusal(path),
@@ -116,19 +122,23 @@ class FileTests(SQLiteCase):
         self.assertRegex(self.refusal("/sys/chat.db"), r"^/sys/chat.db cannot be written \(.*\); make /sys a directory")
 
     def test_the_name_of_a_directory(self) -> None:
+        """A path that is a directory is refused with a usable path."""
         os.mkdir(self.path)
         self.assertEqual(self.refusal(), f"{self.path} is a directory; name a file in it: sqlite:{self.path}/chat.db")
 
     def test_not_a_database(self) -> None:
+        """A file that is not SQLite's is refused."""
         with open(self.path, "w") as file:
             file.write("Dear diary,\n" * 1000)
         self.assertEqual(self.refusal(), f"{self.path} is not a SQLite database; move it away or use another --store")
 
     def test_the_database_of_another_program(self) -> None:
+        """A database with other tables is refused."""
         self.sql("CREATE TABLE bookmarks (url TEXT)")
         self.assertEqual(self.refusal(), f"{self.path} is a database of another program; move it away or use another --store")
 
     def test_a_damaged_database(self) -> None:
+        """A database with overwritten pages is refused with the ways to repair it."""
         store = self.opened()
         self.say(store, *(f"{number} {'x' * 1000}" for number in range(100)))
         self.successResultOf(store.close())
@@ -140,6 +150,7 @@ class FileTests(SQLiteCase):
         )
 
     def test_a_truncated_database(self) -> None:
+        """A truncated database is refused as damaged."""
         store = self.opened()
         self.say(store, *(f"{number} {'x' * 1000}" for number in range(100)))
         self.successResultOf(store.close())
@@ -147,6 +158,7 @@ class FileTests(SQLiteCase):
         self.assertRegex(self.refusal(), rf"^{self.path} is damaged \(.+\); restore a backup, or save")
 
     def test_an_old_sqlite(self) -> None:
+        """A SQLite that is too old is refused before any file is made."""
         self.patch(sqlite3, "sqlite_version_info", (3, 37, 2))
         self.patch(sqlite3, "sqlite_version", "3.37.2")
         self.assertEqual(
@@ -169,6 +181,7 @@ class UpgradeTests(SQLiteCase):
         self.assertGreaterEqual(len(schema_steps()), 1)
 
     def test_steps_forward_keep_the_log_and_a_copy(self) -> None:
+        """An upgrade keeps the log and a copy of the old database, which the older version can open."""
         self.made_by_the_older()
         store = self.opened(NEWER)
         self.assertEqual(self.texts(store), ["one"])
@@ -187,6 +200,7 @@ class UpgradeTests(SQLiteCase):
         self.successResultOf(restored.close())
 
     def test_a_step_that_fails_is_undone(self) -> None:
+        """A failing step leaves the database at the old schema."""
         self.made_by_the_older()
         broken = [*OLDER, "CREATE TABLE half (x); INSERT INTO nowhere VALUES (1);"]
         self.assertIn("cannot be used (no such table: nowhere", self.refusal(steps=broken))
@@ -196,6 +210,7 @@ class UpgradeTests(SQLiteCase):
         self.successResultOf(store.close())
 
     def test_a_newer_database_is_left_alone(self) -> None:
+        """A database of a newer schema is refused and not changed."""
         self.made_by_the_older()
         self.successResultOf(self.opened(NEWER).close())
         self.assertEqual(

@@ -37,6 +37,7 @@ class ThreadsTests(SynchronousTestCase):
         worker.finish()
 
     def test_at_once(self) -> None:
+        """AtOnce runs work in the caller's thread."""
         done: list[int] = []
         worker = AtOnce()
         worker.run(lambda: done.append(1))

@@ -197,6 +197,7 @@ class NumberTests(SessionCase):
         self.assertEqual(alice.say({"type": "ping"}, 3).status, 200)
 
     def test_what_is_no_number(self) -> None:
+        """A post without a suitable number gets 400 that names the field."""
         alice = Stream(self)
         for number in ("0", "-1", "x", "", "9007199254740992"):
             reply = self.ask(f"{PATH}/{alice.id}?n={number}", JSON, method="POST", body=b"{}")

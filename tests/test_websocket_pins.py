@@ -113,6 +113,7 @@ class AutobahnTests(SynchronousTestCase):
         return self.protocol
 
     def test_names(self) -> None:
+        """Autobahn has the private attributes that the connection uses."""
         protocol = self.awake()
         self.connection.deliver(client_frame(TEXT, b"one", fin=False) + client_frame(0, b"two")[:7])
         for name, why in PROTOCOL.items():
@@ -132,6 +133,7 @@ class AutobahnTests(SynchronousTestCase):
         self.assertEqual(self.connection.session.messages, [(False, b"onethree")])
 
     def test_header_under_way(self) -> None:
+        """Autobahn keeps an incomplete header in its buffer."""
         self.connection.deliver(client_frame(PING, b"x")[:3])
         self.assertEqual((self.protocol.current_frame, self.protocol.data), (None, client_frame(PING, b"x")[:3]))
 
@@ -229,6 +231,7 @@ class OptionTests(SynchronousTestCase):
     """Autobahn's defaults are unlimited; ours are read back from a protocol that is about to be used."""
 
     def test_read_back(self) -> None:
+        """Autobahn has all options as set here, and no unknown one."""
         limits = Limits(frame_bytes=10_000)
         protocol: Any = Connection(use_clock(self), limits).protocol
         expected = {
