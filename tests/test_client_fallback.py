@@ -150,6 +150,7 @@ class FallingBackTests(FallbackCase):
         self.network("403 Forbidden")
         client = self.client(None, token="tc_alice")
         assert client.me is not None
+
         self.assertEqual((client.transport, client.me.id), ("http", "u1"))
 
     def test_one_client(self) -> None:
@@ -170,7 +171,9 @@ class FallingBackTests(FallbackCase):
         self.chat.pass_time(20)
         network.tried = 0
         self.chat.cut()
+
         self.chat.pass_time(1)
+
         self.assertEqual((client.state, client.transport, network.tried), (State.ONLINE, "http", 0))
 
     def test_what_is_remembered_wrongly(self) -> None:
@@ -179,7 +182,9 @@ class FallingBackTests(FallbackCase):
         client = self.client()
         network.block, network.http = "", "502 Bad Gateway"
         self.chat.cut()
+
         self.chat.pass_time(5)
+
         self.assertEqual((client.state, client.transport), (State.ONLINE, "websocket"))
 
     def test_break_while_asking_by_http(self) -> None:
@@ -187,12 +192,17 @@ class FallingBackTests(FallbackCase):
         network = self.network("403 Forbidden")
         network.http = "hangs"
         client = self.client()
+
         self.assertEqual((client.state, client.transport), (State.CONNECTING, "http"))
+
         self.chat.cut()
         self.chat.settle()
+
         self.assertIs(client.state, State.WAITING)
+
         network.http = ""
         self.chat.pass_time(1)
+
         self.assertEqual((client.state, client.transport), (State.ONLINE, "http"))
 
     def test_forbidden_by_both_ways(self) -> None:
@@ -200,6 +210,7 @@ class FallingBackTests(FallbackCase):
         network = self.network("403 Forbidden")
         network.http = network.block
         client = self.client()
+
         self.assertIs(client.state, State.ENDED)
         self.assertEqual(self.chat.endpoint.attempts, 2)
 
@@ -209,6 +220,7 @@ class NotFallingBackTests(FallbackCase):
         """Where nobody listens there is nothing to try by HTTP."""
         self.chat.kill()
         client = self.client()
+
         self.assertEqual((client.state, client.transport), (State.WAITING, "websocket"))
         self.assertEqual(self.chat.endpoint.attempts, 1)
 
@@ -217,11 +229,14 @@ class NotFallingBackTests(FallbackCase):
         network = self.network("502 Bad Gateway")
         network.http = network.block
         client = self.client()
+
         self.assertEqual((client.state, client.transport), (State.WAITING, "websocket"))
         assert isinstance(client.problem, HandshakeRefused)
         self.assertEqual((client.problem.status, self.chat.endpoint.attempts), (502, 2))
+
         network.http = network.block = ""
         self.chat.pass_time(1)
+
         self.assertEqual((client.state, client.transport), (State.ONLINE, "websocket"))
 
     def test_paused(self) -> None:
@@ -229,9 +244,13 @@ class NotFallingBackTests(FallbackCase):
         network = self.network("hangs")
         network.http = network.block
         client = self.client()
+
         self.chat.pass_time(9.9)
+
         self.assertIs(client.state, State.CONNECTING)
+
         self.chat.pass_time(0.2)
+
         self.assertEqual((client.state, client.transport), (State.WAITING, "websocket"))
         self.assertEqual(self.chat.wires, [])
 
@@ -239,14 +258,18 @@ class NotFallingBackTests(FallbackCase):
         """Whoever says when to come back is not asked by another way at once."""
         network = self.network("503 Busy\r\nRetry-After: 20")
         client = self.client()
+
         self.assertEqual((client.state, self.chat.endpoint.attempts), (State.WAITING, 1))
+
         network.block = ""
         self.chat.pass_time(21)
+
         self.assertEqual((client.state, client.transport), (State.ONLINE, "websocket"))
 
     def test_our_own_refusal(self) -> None:
         """What the chat itself refuses is refused by every way."""
         client = self.client(None, token="tc_nobody")
+
         self.assertIs(client.state, State.ENDED)
         self.assertEqual(self.chat.endpoint.attempts, 1)
         self.failureResultOf(client.when_online(), ClientEnded)
@@ -255,6 +278,7 @@ class NotFallingBackTests(FallbackCase):
         """What the chat says by HTTP counts, where no WebSocket gets to it."""
         self.network("403 Forbidden")
         client = self.client(None, token="tc_nobody")
+
         self.assertIs(client.state, State.ENDED)
         assert isinstance(client.problem, HandshakeRefused)
         self.assertEqual(client.problem.status, 401)
@@ -266,7 +290,9 @@ class NotFallingBackTests(FallbackCase):
         client = self.client()
         self.chat.pass_time(7)
         stopped = client.stopService()
+
         self.chat.settle()
+
         self.successResultOf(stopped)
         self.assertEqual(self.chat.wires, [])
 
@@ -276,13 +302,16 @@ class ForcedTests(FallbackCase):
         """A client that is to go by HTTP never tries a WebSocket."""
         network = self.network("")
         client = self.client(transport="http")
+
         self.chat.pass_time(2 * LONGEST_TRIAL)
+
         self.assertEqual((client.state, client.transport, network.tried), (State.ONLINE, "http", 0))
 
     def test_websocket(self) -> None:
         """A client that is to go by WebSocket never asks by HTTP."""
         self.network("502 Bad Gateway")
         client = self.client(transport="websocket")
+
         self.assertEqual((client.state, client.transport), (State.WAITING, "websocket"))
         self.assertEqual(self.chat.endpoint.attempts, 1)
 
@@ -330,6 +359,7 @@ class ReturningTests(FallbackCase):
         """A WebSocket is tried at once, because the server may just have started, and then more and more seldom."""
         network = self.network("403 Forbidden")
         client = self.client()
+
         self.assertEqual(network.tried, 2)
         for minutes in (1, 2, 4, 8, 10, 10):
             self.chat.pass_time(60 * minutes)
@@ -342,17 +372,23 @@ class ReturningTests(FallbackCase):
         network = self.network("403 Forbidden")
         client = self.client()
         network.block = ""
+
         self.chat.pass_time(1)
+
         self.assertEqual(client.transport, "http")
+
         client.retry_now()
         self.chat.settle()
+
         self.assertEqual((client.state, client.transport), (State.ONLINE, "websocket"))
 
     def test_silent_trial(self) -> None:
         """A WebSocket whose handshake alone gets through is none."""
         network = self.network("silent")
         client = self.client()
+
         self.chat.pass_time(6 + FIRST_TRIAL)
+
         self.assertEqual((client.state, client.transport), (State.ONLINE, "http"))
         self.assertGreaterEqual(network.tried, 2)
 
@@ -360,10 +396,14 @@ class ReturningTests(FallbackCase):
         """The session breaks while a WebSocket hangs that was tried beside it: that is no connection, and nothing is left of it."""
         self.network("hangs")
         client = self.client()
+
         self.chat.pass_time(5.5)
+
         self.assertEqual(client.transport, "http")
+
         self.chat.cut()
         self.chat.pass_time(12)
+
         self.assertIs(client.state, State.ONLINE)
 
     def test_stop_while_trying(self) -> None:
@@ -372,7 +412,9 @@ class ReturningTests(FallbackCase):
         client = self.client()
         self.chat.pass_time(5.5)
         stopped = client.stopService()
+
         self.chat.pass_time(1)
+
         self.successResultOf(stopped)
         self.assertEqual(self.chat.wires, [])
         self.assertEqual([call for call in self.chat.clock.calls if "client" in repr(call.func)], [])
@@ -465,6 +507,7 @@ class PromisesTests(FallbackCase):
         self.chat.stop()
         self.chat.settle()
         assert isinstance(client.problem, Closed)
+
         self.assertEqual(client.problem.reason, "restart")
         self.assertGreater(client.problem.retry_after, 0)
 

@@ -238,8 +238,11 @@ class GarbageTests(StrangeServers):
         """A server that says no more than that it goes on is given up like one that is silent."""
         self.strange(says(b"HTTP/1.1 100 Continue\r\n\r\n" * 3))
         client = self.client()
+
         self.chat.pass_time(15)
+
         self.assertIsNotNone(client.problem)
+
         self.recovers(client)
 
     def test_wrong_accept(self) -> None:

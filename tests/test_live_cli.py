@@ -121,10 +121,14 @@ class ClientVerbTests(SynchronousTestCase):
     def test_errors(self) -> None:
         """One line, cause and cure, a status of its own; nothing that looks like a token."""
         shell = Shell(self.mktemp(), f"ws://127.0.0.1:{free_port()}")
+
         self.assertIn("is the server running", shell.error("send", "lobby", "x", "--wait", "1", status=Status.NO_SERVER))
+
         error = json.loads(shell("tail", "lobby", "--wait", "1", "--json", status=Status.NO_SERVER).stderr)
+
         self.assertEqual((error["status"], "cannot be reached" in error["error"]), (3, True))
         self.assertIn("--url: ftp://x", shell.error("tail", "lobby", "--url", "ftp://x", status=Status.USAGE))
+
         with Server(self.mktemp(), "--no-guests") as server:
             refused = shell.error("send", "lobby", "x", "--url", server.websocket, status=Status.REFUSED)
             self.assertIn("TWISTED_CHAT_TOKEN", refused)
@@ -333,9 +337,11 @@ class StoreVerbTests(SynchronousTestCase):
         (shell.directory / "chat.toml").write_text('listen = ["ssl:1:certKey=gone.pem"]\njwt_keys = ["EdDSA:gone"]\n')
         found = shell.lines("doctor", "--config", "chat.toml", "--url", f"ws://127.0.0.1:{free_port()}", status=Status.FAILED)
         health = {line["check"]: line["health"] for line in found}
+
         self.assertEqual((health["permissions"], health["store"]), ("warn", "fail"))
         self.assertEqual((health["keys"], health["certificate"], health["upgrade"]), ("fail", "fail", "fail"))
         self.assertTrue(all(line["cure"] or line["check"] == "store" for line in found if line["health"] == "fail"))
+
         (shell.directory / "chat.toml").write_text("lisen = 1\n")
         self.assertIn("did you mean listen?", shell("doctor", "--config", "chat.toml", status=Status.FAILED).stdout)
 
@@ -345,7 +351,9 @@ class DocumentationTests(SynchronousTestCase):
         """The commands of docs/shell.rst run as they stand there, one after the other."""
         page = (ROOT / "docs" / "shell.rst").read_text()
         commands = re.findall(r"^    \$ (.+)$", page, re.MULTILINE)
+
         self.assertGreater(len(commands), 10)
+
         with Server(self.mktemp()) as server:
             shell = Shell(str(server.directory), server.websocket)
             bin_directory = server.directory / "bin"

@@ -92,6 +92,7 @@ class TlsTests(LiveTests):
         """A certificate for somebody else is none."""
         client = self.client(f"wss://localhost.localdomain:{self.server.port}", trust_root=self.root)
         await self.until(lambda: client.state is State.WAITING)
+
         self.assertNotEqual(str(client.problem), "")
         self.assertIsNot(client.state, State.ONLINE)
 
@@ -158,7 +159,9 @@ class OtherTransportTests(LiveTests):
         factory = ReconnectingChatClientFactory(reactor, name="alice")
         reactor.connectTCP("127.0.0.1", server.port, factory)
         await self.talks(factory.client)
+
         await factory.stopTrying()
+
         self.assertIs(factory.client.state, State.STOPPED)
 
     async def test_killed_server(self) -> None:
@@ -173,4 +176,5 @@ class OtherTransportTests(LiveTests):
         server.__exit__(None, None, None)
         self.served(f"--listen=tcp:{port}:interface=127.0.0.1")
         event = await sent
+
         self.assertEqual(event.seq, 2)

@@ -171,7 +171,9 @@ class ProgramTests(Examples):
         server = self.server()
         page = self.directory() / "tutorial.html"
         source = (EXAMPLES / "tutorial.html").read_text()
+
         self.assertIn('new WebSocket("ws://localhost:8080")', source)
+
         # Another port than the one that may be taken, and somebody who presses the button.
         press = "<script>socket.onopen = () => { text.value = 'hello'; form.requestSubmit(); };</script>"
         page.write_text(source.replace("localhost:8080", f"127.0.0.1:{server.port}") + press)

@@ -172,8 +172,11 @@ class DownTests(FallbackCase):
         self.server.process.wait()
         proxy = self.proxy(OPEN)
         client = self.client(proxy, "alice")
+
         await self.until(lambda: client.state is State.WAITING)
+
         self.assertEqual(client.transport, "websocket")
+
         self.serve()
         await client.when_online()
         await self.until(lambda: client.transport == "websocket")

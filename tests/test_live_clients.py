@@ -85,11 +85,11 @@ class ClientTests(SynchronousTestCase):
             self.assertEqual(browser.run(script), "open")
 
     def test_node(self) -> None:
-        """A program on Node's ``ws`` chats with a browserless client."""
+        """A program on Node's ``ws`` chats in plain text, bytes and JSON."""
         self.chats(node_talker)
 
     def test_bun(self) -> None:
-        """A program on Bun chats with a browserless client."""
+        """A program on Bun chats in plain text, bytes and JSON."""
         self.chats(bun_talker)
 
     def chats(self, talker: Any) -> None:

@@ -158,9 +158,12 @@ class NobodyTests(Case):
         for path in ("**/ws", "**/api/**"):
             window.page.route(path, lambda route: route.abort())
         window.goto(f"#/{self.room}?name=Alice")
+
         window.page.wait_for_selector(".banner:has-text('The server cannot be reached')")
+
         self.assertNotIn("lost", str(window.value("said")))
         self.assertNotIn("WebSockets", str(window.value("said")))
+
         window.page.unroute("**/api/**")
         window.becomes(f"{STATUS}.state", "online")
 

@@ -176,8 +176,11 @@ class WritingTests(PageCase):
         page.type("tc-room textarea", "one")
         page.press("tc-room textarea", "Shift+Enter")
         page.type("tc-room textarea", "two")
+
         page.dispatch_event("tc-room textarea", "keydown", {"key": "Enter", "isComposing": True, "bubbles": True})
+
         self.assertEqual((alice.texts, page.input_value("tc-room textarea")), ([], "one\ntwo"))
+
         page.press("tc-room textarea", "Enter")
         alice.sees("one\ntwo")
         alice.drafts("")
@@ -194,11 +197,14 @@ class WritingTests(PageCase):
         stage.kill()
         stage.way.mute = False
         stage.way.cut()
+
         stage.start()
+
         for window in (alice, bob):
             window.value("document.dispatchEvent(new Event('visibilitychange'))")
             window.sees("said once")
             self.assertEqual(window.texts, ["said once"])
+
         alice.becomes("document.querySelectorAll('.pending').length", 0)
 
     def kept(self, text: str) -> bool:
@@ -215,8 +221,11 @@ class WritingTests(PageCase):
             "document.querySelector('tc-room').state.chat.limits = {...document.querySelector('tc-room').state.chat.limits, text: 1e6}"
         )
         alice.say("x" * 17_000)
+
         alice.page.wait_for_selector(".row.failed")
+
         self.assertIn("Not sent: The message is too long", alice.page.inner_text(".row.failed .post-state"))
+
         alice.page.click("[data-do=discard]")
         alice.page.wait_for_selector(".row.failed", state="detached")
 
@@ -275,7 +284,9 @@ class WritingTests(PageCase):
         """Light Markdown; code can be copied."""
         alice = self.window("Alice", permissions=["clipboard-read", "clipboard-write"])
         alice.say("**bold** *italic* `code` https://example.org/a_b_c.\n> quoted\n```\nx = 1\ny = 2\n```")
+
         alice.sees("bold")
+
         for selector, text in (
             ("strong", "bold"),
             ("em", "italic"),
@@ -284,10 +295,12 @@ class WritingTests(PageCase):
             ("pre", "x = 1\ny = 2"),
         ):
             self.assertEqual(alice.page.inner_text(f".text {selector}").strip(), text)
+
         link = alice.page.locator(".text a")
         self.assertEqual(
             (link.get_attribute("href"), link.get_attribute("rel")), ("https://example.org/a_b_c", "noopener noreferrer")
         )
+
         alice.page.hover(".block")
         alice.page.click(".copy")
         alice.becomes("navigator.clipboard.readText()", "x = 1\ny = 2")
@@ -298,7 +311,9 @@ class WritingTests(PageCase):
         alice.say("שלום עולם")
         alice.sees("שלום")
         alice.say("left")
+
         alice.sees("left")
+
         self.assertEqual(
             alice.value("[...document.querySelectorAll('.text')].map(e => getComputedStyle(e).direction)"), ["rtl", "ltr"]
         )
@@ -325,7 +340,9 @@ class ConnectionTests(PageCase):
         alice.sees("alice 4")
         alice.until("!document.querySelector('.pending')")
         expected = ["before", *(f"robot {number}" for number in range(5)), *(f"alice {number}" for number in range(5))]
+
         self.assertEqual(alice.texts, expected)
+
         alice.page.wait_for_selector(".banner", state="hidden")
 
     def test_short_interruption(self) -> None:
@@ -409,6 +426,7 @@ class ReadingTests(PageCase):
             }"""
         )
         worst, loads, most, first, rows = result
+
         self.assertLess(worst, 1)
         self.assertEqual((first, rows), ("line 1 and more", 10_000))
         self.assertGreater(loads, 40)
@@ -428,11 +446,14 @@ class ReadingTests(PageCase):
                 return [rows.map(r => r.day), rows.map(r => r.grouped)];
             }"""
         )
+
         # In Tokyo the clock goes from 23:56 over midnight; the second of May is still the first of UTC.
         self.assertEqual(days, ["Yesterday", "", "Today", "", "", ""])
         self.assertEqual(grouped, [False, True, False, True, False, False])
+
         alice.say("now")
         alice.page.wait_for_selector("li .head time")
+
         self.assertRegex(alice.page.locator("li .head time").last.get_attribute("title") or "", r"20\d\d")
 
     def test_unread(self) -> None:
@@ -445,8 +466,11 @@ class ReadingTests(PageCase):
         alice.until("document.querySelector('h1').textContent === 'lobby'")
         stage.post(self.room, ["one", "two"])
         badge = f"li[data-room={self.room}] .badge"
+
         alice.until("(badge) => document.querySelector(badge)?.textContent === '2'", badge)
+
         self.assertTrue(alice.page.title().startswith("(2) "), alice.page.title())
+
         stage.post(self.room, ["hey @alice look"])
         alice.page.wait_for_selector(f"{badge}.called")
         alice.goto(f"#/{self.room}")
@@ -456,6 +480,7 @@ class ReadingTests(PageCase):
         alice.until("!document.title.startsWith('(')")
         alice.page.reload()
         alice.page.wait_for_selector(".row")
+
         self.assertEqual(alice.page.locator(badge).count(), 0)
 
     def test_smooth(self) -> None:
@@ -477,7 +502,9 @@ class ReadingTests(PageCase):
             stage.post(self.room, stage_texts)
             alice.page.wait_for_timeout(60)
         alice.sees("39 4")
+
         alice.becomes("document.querySelector('tc-log').atEnd", True)
+
         self.assertLessEqual(max([0, *alice.value("tasks")]), 50 + 2 * idle.value("gap"))
 
     def test_link_and_back(self) -> None:
@@ -485,8 +512,11 @@ class ReadingTests(PageCase):
         stage.post(self.room, [f"line {number}" for number in range(1, 401)])
         alice = self.window("Alice", permissions=["clipboard-read", "clipboard-write"])
         alice.goto(f"#/{self.room}/40")
+
         alice.page.wait_for_selector(".revealed:has-text('line 40')")
+
         self.assertTrue(alice.row("line 40").is_visible())
+
         alice.act("line 41", "Copy the link to this message")
         alice.becomes("navigator.clipboard.readText()", f"{stage.url}#/{self.room}/41")
         alice.page.keyboard.press("Escape")
@@ -518,8 +548,11 @@ class TogetherTests(PageCase):
         bob.act("nice", "React with 👍")
         alice.page.wait_for_selector(".reaction[aria-pressed=false]:has-text('👍 1')")
         alice.page.click(".reaction")
+
         bob.page.wait_for_selector(".reaction[aria-pressed=true]:has-text('👍 2')")
+
         self.assertEqual(bob.page.get_attribute(".reaction", "title"), "you, Alice")
+
         bob.page.click(".reaction")
         alice.page.wait_for_selector(".reaction:has-text('👍 1')")
         bob.act("nice", "Add a reaction")
@@ -595,6 +628,7 @@ class KeysTests(PageCase):
         stage.post(self.room, ["first", "second"])
         alice.sees("second")
         seen: list[str] = []
+
         for _ in range(40):
             alice.page.keyboard.press("Tab")
             what, outline = alice.value(
@@ -608,10 +642,13 @@ class KeysTests(PageCase):
             self.assertNotIn(outline, ("nonenone",), what)
         for needed in (self.room, "Settings", f"Messages in {self.room}", f"Message {self.room}", "Reply", "Send"):
             self.assertIn(needed, seen)
+
         alice.page.focus(".log-box")
         alice.page.keyboard.press("ArrowUp")
         alice.page.keyboard.press("ArrowUp")
+
         self.assertIn("first", alice.value("document.activeElement.innerText"))
+
         alice.page.focus(".toolbar [aria-label=Reply]")
         alice.page.keyboard.press("Enter")
         alice.page.keyboard.type("by keys")

@@ -192,7 +192,9 @@ class TablesTests(SynchronousTestCase):
         """Each command, answer, push and kind of event of the vocabulary."""
         described = set(STRUCTS.values())
         spoken = {*get_args(commands.AnyCommand), *get_args(replies.Answer), *get_args(replies.Push), *get_args(Event)}
+
         self.assertEqual(spoken - described, {replies.Ok})
+
         for (section, name), struct in STRUCTS.items():
             tag = struct.__struct_config__.tag
             if name == "Fields" and struct is not replies.Error:
@@ -201,6 +203,7 @@ class TablesTests(SynchronousTestCase):
     def test_every_field_is_described(self) -> None:
         """And no field is described that does not exist."""
         found = lists()
+
         self.assertEqual(found.pop(("event", "Fields")), ["room", "kind", *(field.encode_name for field in fields(Entry))])
         self.assertEqual(set(found), set(STRUCTS))
         for place, struct in STRUCTS.items():
@@ -376,6 +379,7 @@ class ArchitectureTests(SynchronousTestCase):
         """Each path exists, and each module of core and protocol is described."""
         text = PATH.with_name("architecture.rst").read_text()
         package = PATH.parent.parent / "twisted_chat"
+
         for name in set(re.findall(r"[a-z_]+(?:/[a-z_]+)*\.py", text)):
             places = [package.parent / name, *(package / below / name for below in ("", "core", "protocol"))]
             self.assertTrue(any(place.exists() for place in places), name)

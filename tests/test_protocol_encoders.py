@@ -78,6 +78,7 @@ class EncodingsTests(SynchronousTestCase):
         single, batch = JsonEncoding("lobby"), JsonBatchEncoding("lobby")
         objects = [msgspec.json.decode(payload) for _, payload in payloads(single.join(single.items(EVENTS)))]
         frames = [msgspec.json.decode(payload) for _, payload in payloads(batch.join(batch.items(EVENTS)))]
+
         self.assertEqual([one for frame in frames for one in (frame if isinstance(frame, list) else [frame])], objects)
         self.assertTrue(1 < len(frames) < len(objects))
 

@@ -44,6 +44,7 @@ class SettingsTests(SynchronousTestCase):
     def test_nothing_given(self) -> None:
         """Without anything it is a chat for this machine, with guests."""
         settings = load()
+
         self.assertEqual(settings.listen, ("tcp:8080:interface=127.0.0.1",))
         self.assertEqual(settings.limits, Limits())
         self.assertTrue(settings.guests)
@@ -54,6 +55,7 @@ class SettingsTests(SynchronousTestCase):
         environ = {"TWISTED_CHAT_STORE": "sqlite:environment", "TWISTED_CHAT_LISTEN": "tcp:2 tcp:3", "PATH": "/bin"}
         command_line = [Given("store", "sqlite:option", "--store", text=True)]
         settings = load(command_line, environ, config)
+
         self.assertEqual(settings.store, "sqlite:option")
         self.assertEqual(settings.listen, ("tcp:2", "tcp:3"))
         self.assertFalse(settings.guests)
@@ -73,6 +75,7 @@ class SettingsTests(SynchronousTestCase):
         text = '[rooms."live.*"]\ndurable = false\n[rooms.lobby]\nkeep_days = 7\n[rooms."*"]\nsize = 9\n'
         settings = load((), {}, self.config(text))
         policies = settings.policies()
+
         self.assertEqual(policies.policy("live.goals"), RoomPolicy(durable=False))
         self.assertEqual(policies.policy("lobby"), RoomPolicy(keep_days=7))
         self.assertEqual(policies.policy("other"), RoomPolicy(size=9))
@@ -182,8 +185,10 @@ class ManualTests(SynchronousTestCase):
         path = self.mktemp()
         Path(path).write_text("\n".join(lines))
         settings = load((), {}, path)
+
         self.assertEqual(msgspec.structs.replace(settings, rooms={}), Settings())
         self.assertEqual(settings.rooms, {"live.*": RoomPolicy()})
+
         for name in [*field_types(), *(field.name for field in msgspec.structs.fields(RoomPolicy))]:
             if name != "rooms":
                 self.assertIn(f"\n#{name.rpartition('.')[2]} = ", config_docs.sample())
@@ -223,6 +228,7 @@ class OptionsTests(SynchronousTestCase):
         """Lists take several options, switches are written ``--NAME`` or ``--no-NAME``, limits ``--limit``."""
         listen = ("--listen", "tcp:1", "--listen=unix:/run/a b")
         settings = self.parse(*listen, "--no-guests", "--compression", "--limit=send-burst=7")
+
         self.assertEqual(settings.listen, ("tcp:1", "unix:/run/a b"))
         self.assertFalse(settings.guests)
         self.assertTrue(settings.compression)
@@ -246,7 +252,10 @@ class OptionsTests(SynchronousTestCase):
         path = self.mktemp()
         Path(path).write_text("guests = false")
         options = Options({})
+
         options.parseOptions(["--config", path])
+
         self.assertEqual(options.config, os.path.abspath(path))
+
         Path(path).write_text("drain_seconds = 1")
         self.assertEqual(options.load().drain_seconds, 1.0)

@@ -63,8 +63,11 @@ class LineTests(SynchronousTestCase):
     def test_failure(self) -> None:
         """A traceback takes one line, too; JSON has all of it in a field."""
         line = text_line(event("It broke", log_failure=failure()))
+
         self.assertRegex(line, r"chat: It broke: ValueError: no\\x1b\[2J\\nway \(test_server_logging.py:\d+ in failure\)$")
+
         fields = json.loads(json_line(event("It broke", log_failure=failure())))
+
         self.assertTrue(fields["error"].startswith("ValueError: no"))
         self.assertIn("Traceback", fields["traceback"])
 
@@ -118,7 +121,9 @@ class ObserverTests(SynchronousTestCase):
         path = self.mktemp()
         _, filtered = observer("text", "warn", path)
         filtered(event("seen"))
+
         filtered(event("unseen", log_level=LogLevel.info))
+
         self.assertEqual(len(Path(path).read_text().splitlines()), 1)
 
     def test_reopen(self) -> None:
@@ -129,7 +134,9 @@ class ObserverTests(SynchronousTestCase):
         os.rename(path, path + ".1")
         lines(event("two"))
         lines.reopen()
+
         lines(event("three"))
+
         self.assertEqual([line.split()[-1] for line in Path(path + ".1").read_text().splitlines()], ["one", "two"])
         self.assertEqual([line.split()[-1] for line in Path(path).read_text().splitlines()], ["three"])
 
@@ -142,5 +149,7 @@ class ObserverTests(SynchronousTestCase):
         """twistd puts something else in the place of ``sys.stdout``; the lines go to the real one."""
         out = io.StringIO()
         self.patch(sys, "__stdout__", out)
+
         LineObserver(text_line, "-")(event("here"))
+
         self.assertTrue(out.getvalue().endswith("here\n"))

@@ -21,6 +21,7 @@ class TuneTests(SynchronousTestCase):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         files = process.tune()
+
         self.assertEqual(files, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self.assertGreaterEqual(files, soft)
         self.assertAlmostEqual(sys.getswitchinterval(), process.SWITCH_INTERVAL)
@@ -51,8 +52,11 @@ class SignalTests(SynchronousTestCase):
         ended: list[int] = []
         self.patch(os, "_exit", ended.append)
         signals = process.Signals(lambda: None, lambda: None, soon.append)
+
         signals.ending(signal.SIGTERM, None)
+
         self.assertEqual((len(soon), ended), (1, []))
+
         signals.ending(signal.SIGINT, None)
         self.assertEqual(ended, [128 + signal.SIGINT])
 

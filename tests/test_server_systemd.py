@@ -81,8 +81,12 @@ class WatchdogTests(SynchronousTestCase):
         watchdog = Watchdog(clock, Notifier(heard.environ), 15.0)
         watchdog.startService()
         clock.advance(15.0)
+
         clock.advance(15.0)
+
         self.assertEqual(heard.datagrams(), ["WATCHDOG=1"] * 3)
+
         watchdog.stopService()
         clock.advance(60.0)
+
         self.assertEqual(heard.datagrams(), [])

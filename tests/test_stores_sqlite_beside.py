@@ -24,11 +24,15 @@ class BackupTests(SQLiteCase):
         self.say(store, "one", "two")
         target = os.path.join(self.directory, "copy.db")
         backup(self.path, target)
+
         self.say(store, "three")
+
         self.successResultOf(store.close())
         self.assertEqual(stat.S_IMODE(os.stat(target).st_mode), 0o600)
         self.assertEqual(sorted(os.listdir(self.directory)), ["chat.db", "chat.db.lock", "copy.db"])
+
         restored = self.store(target)
+
         self.successResultOf(restored.open())
         self.assertEqual(self.texts(restored), ["one", "two"])
         self.successResultOf(restored.close())
@@ -41,13 +45,16 @@ class BackupTests(SQLiteCase):
         backup(self.path, target)
         self.say(store, "two")
         lost = self.successResultOf(store.event("lobby", 2))
+
         self.successResultOf(store.close())
+
         os.replace(target, self.path)
         restored = self.opened()
         self.say(restored, "another two")
         found = self.successResultOf(restored.event("lobby", 2))
         assert lost is not None
         assert found is not None
+
         self.assertNotEqual(found.id, lost.id)
         self.successResultOf(restored.close())
 
@@ -78,7 +85,9 @@ class BackupTests(SQLiteCase):
         """The copy of a damaged database is refused."""
         store = self.opened()
         self.say(store, *(f"{number} {'x' * 1000}" for number in range(100)))
+
         self.successResultOf(store.close())
+
         with open(self.path, "r+b") as file:
             file.seek(4096 * 8)
             file.write(b"\xff" * 4096 * 10)
@@ -98,20 +107,25 @@ class SharedTokensTests(SQLiteCase):
         store = self.opened()
         self.addCleanup(store.close)
         tokens = self.shared()
+
         self.successResultOf(tokens.create_token(token(1), b"1" * 32))
         self.assertEqual(self.successResultOf(store.find_token(b"1" * 32)), token(1))
         self.assertEqual(self.successResultOf(tokens.list_tokens()), [token(1)])
         self.successResultOf(tokens.revoke_token("t1", 7000))
         self.assertEqual(self.successResultOf(store.revoked_since(7000)), ["t1"])
         self.assertEqual(self.successResultOf(tokens.revoked_since(7001)), [])
+
         self.say(store, "goes on")
 
     def test_tokens_before_the_first_start(self) -> None:
         """Tokens can be made before the server has ever run."""
         tokens = self.shared()
+
         self.successResultOf(tokens.create_token(token(1), b"1" * 32))
         self.failureResultOf(tokens.create_token(token(1), b"1" * 32), Conflict)
+
         store = self.opened()
+
         self.assertEqual(self.successResultOf(store.find_token(b"1" * 32)), token(1))
         self.assertEqual(self.successResultOf(tokens.find_token(b"1" * 32)), token(1))
         self.successResultOf(store.close())
@@ -121,6 +135,7 @@ class SharedTokensTests(SQLiteCase):
         store = self.opened(NEWER)
         self.addCleanup(store.close)
         failure = self.failureResultOf(SharedTokens(self.path, OLDER).open(), StoreError)
+
         self.assertEqual(
             str(failure.value), f"{self.path} is in use by a server of another version; use the command of that version"
         )
@@ -129,6 +144,7 @@ class SharedTokensTests(SQLiteCase):
         """A file that is no database, or cannot be made, fails with StoreError."""
         with open(self.path, "w") as file:
             file.write("Dear diary,\n" * 1000)
+
         self.failureResultOf(SharedTokens(self.path).open(), StoreError)
         self.failureResultOf(SharedTokens("/sys/chat.db").open(), StoreError)
         self.failureResultOf(SharedTokens(self.path).list_tokens(), StoreError)

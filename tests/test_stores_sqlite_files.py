@@ -27,6 +27,7 @@ class FileTests(SQLiteCase):
         store = self.opened()
         self.say(store, "private")
         modes = {name: stat.S_IMODE(os.stat(os.path.join(self.directory, name)).st_mode) for name in os.listdir(self.directory)}
+
         self.assertEqual(modes, dict.fromkeys(["chat.db", "chat.db-wal", "chat.db-shm", "chat.db.lock"], 0o600))
         self.successResultOf(store.close())
 
@@ -60,6 +61,7 @@ class FileTests(SQLiteCase):
         self.patch(connection, "BUSY_SECONDS", 0)
         store = self.opened()
         self.say(store, "one")
+
         with closing(sqlite3.connect(self.path)) as reader:
             reader.execute("BEGIN")
             reader.execute("SELECT * FROM event").fetchall()
@@ -68,18 +70,23 @@ class FileTests(SQLiteCase):
             self.assertEqual(
                 self.refusal(), f"{self.path} is being read by another process (a backup?); let it finish, then start again"
             )
+
         self.successResultOf(self.opened().close())
 
     def test_deleted_text_is_in_no_file(self) -> None:
         """Not in the database, not in what is beside it; the text of the edit neither, nor binary data."""
         store = self.opened()
         secret, later, data = "5ecret words " * 3, "m0re of them " * 300, b"\xfe binary secret"
+
         self.successResultOf(
             store.append([Append("lobby", [say(secret), edit(1, later), raw(data), say("harmless"), delete(1), delete(3)])])
         )
+
         self.say(store, "after")
         self.successResultOf(store.close())
+
         kept = b"".join(file.read_bytes() for file in Path(self.directory).iterdir())
+
         self.assertIn(b"harmless", kept)
         for gone in (secret.encode(), later.encode()[:30], data):
             self.assertNotIn(gone, kept)
@@ -89,15 +96,20 @@ class FileTests(SQLiteCase):
         first = self.opened()
         self.say(first, "one")
         link = os.path.join(self.directory, "link.db")
+
         os.symlink(self.path, link)
+
         for name in (self.path, link):
             self.assertEqual(
                 self.refusal(name),
                 f"{self.path} is in use by another server (pid {os.getpid()}); stop it or use another --store",
             )
+
         self.say(first, "two")
         self.successResultOf(first.close())
+
         again = self.opened()
+
         self.assertEqual(self.texts(again), ["one", "two"])
         self.successResultOf(again.close())
 
@@ -105,7 +117,9 @@ class FileTests(SQLiteCase):
         """A refused start releases the lock."""
         self.sql("CREATE TABLE mine (x)")
         self.refusal()
+
         self.sql("DROP TABLE mine")
+
         self.successResultOf(self.opened().close())
 
     def test_no_such_directory(self) -> None:
@@ -141,7 +155,9 @@ class FileTests(SQLiteCase):
         """A database with overwritten pages is refused with the ways to repair it."""
         store = self.opened()
         self.say(store, *(f"{number} {'x' * 1000}" for number in range(100)))
+
         self.successResultOf(store.close())
+
         with open(self.path, "r+b") as file:
             file.seek(4096 * 8)
             file.write(b"\xff" * 4096 * 10)
@@ -153,7 +169,9 @@ class FileTests(SQLiteCase):
         """A truncated database is refused as damaged."""
         store = self.opened()
         self.say(store, *(f"{number} {'x' * 1000}" for number in range(100)))
+
         self.successResultOf(store.close())
+
         os.truncate(self.path, os.path.getsize(self.path) // 2)
         self.assertRegex(self.refusal(), rf"^{self.path} is damaged \(.+\); restore a backup, or save")
 
@@ -161,6 +179,7 @@ class FileTests(SQLiteCase):
         """A SQLite that is too old is refused before any file is made."""
         self.patch(sqlite3, "sqlite_version_info", (3, 37, 2))
         self.patch(sqlite3, "sqlite_version", "3.37.2")
+
         self.assertEqual(
             self.refusal(), "SQLite 3.37.2 is too old, 3.38.0 is needed; use a Python that was built with a newer one"
         )
@@ -203,15 +222,19 @@ class UpgradeTests(SQLiteCase):
         """A failing step leaves the database at the old schema."""
         self.made_by_the_older()
         broken = [*OLDER, "CREATE TABLE half (x); INSERT INTO nowhere VALUES (1);"]
+
         self.assertIn("cannot be used (no such table: nowhere", self.refusal(steps=broken))
         self.assertEqual(self.version(self.path), 1)
+
         store = self.opened(NEWER)
+
         self.assertEqual(self.texts(store), ["one"])
         self.successResultOf(store.close())
 
     def test_a_newer_database_is_left_alone(self) -> None:
         """A database of a newer schema is refused and not changed."""
         self.made_by_the_older()
+
         self.successResultOf(self.opened(NEWER).close())
         self.assertEqual(
             self.refusal(steps=OLDER),

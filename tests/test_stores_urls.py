@@ -51,7 +51,9 @@ class MakeStoreTests(SynchronousTestCase):
     def test_what_is_missing_or_too_much(self) -> None:
         """``sqlite:`` needs a path, and ``memory:`` takes none."""
         error = self.assertRaises(StoreError, self.made, "sqlite:")
+
         self.assertEqual(str(error), "--store sqlite: names no file; write sqlite:PATH")
+
         error = self.assertRaises(StoreError, self.made, "memory:chat")
         self.assertEqual(str(error), "--store memory:chat: nothing may follow memory:")
 

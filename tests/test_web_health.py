@@ -109,8 +109,10 @@ class MetricsTests(HttpCase):
     def test_silent_proxy_on_this_machine(self) -> None:
         """nginx without any header: it speaks HTTP/1.0, or passes on the name of the site."""
         self.assertEqual(self.reads(peer=HERE, host=b"chat.example.org"), 403)
+
         wire = Wire(self.site, HERE)
         answer = wire.deliver(request_head(target=b"/metrics", host=b"127.0.0.1:8080", version=b"HTTP/1.0"))
+
         self.assertEqual(Reply(answer).status, 403)
 
     def test_unknown_proxy_is_said_once(self) -> None:

@@ -152,11 +152,14 @@ class TargetTests(HttpCase):
     def test_absolute_form(self) -> None:
         """The host of the target counts, whatever the Host header says (RFC 9112 section 3.2.2)."""
         wire = Wire(self.site)
+
         self.assertEqual(
             Reply(wire.deliver(request_head(target=b"http://chat.test:8080/healthz", host=b"other.test"))).status, 200
         )
+
         origin = (b"Origin", b"http://chat.test:8080")
         target = b"http://chat.test:8080/ws"
+
         self.assertEqual(b"<101>", Wire(self.site).deliver(handshake(target, origin, host=b"other.test")))
         self.assertEqual(Reply(Wire(self.site).deliver(handshake(b"http://other.test/ws", origin))).status, 403)
 

@@ -289,11 +289,14 @@ class RefusedTests(SessionCase):
     def test_admission(self) -> None:
         """Who is not let in on a WebSocket is not let in here: bad tokens, full addresses, a server that goes down."""
         self.assertEqual(Stream(self, ("Authorization", "Bearer nobody")).reply.status, 401)
+
         streams = [Stream(self) for _ in range(4)]
         self.assertEqual([stream.reply.status for stream in streams], [200, 200, 200, 429])
+
         streams[0].wire.leave()
         self.limiter.draining = True
         refused = Stream(self).reply
+
         self.assertEqual((refused.status, refused.error["code"]), (503, "unavailable"))
 
     def test_head(self) -> None:

@@ -61,6 +61,8 @@ class DurableContract(StoreContract):
         events = self.appended("lobby", say("1"), say("2"))
         self.purge("lobby", 0)
         [record] = self.restart().rooms
+
         self.assertEqual(record, RoomRecord("lobby", 3, 2, events[1].id))
+
         [event] = self.appended("lobby", say("3"))
         self.assertEqual(event.seq, 3)

@@ -22,18 +22,23 @@ class AmendingContract(StoreCase):
     def test_edit(self) -> None:
         """The log keeps message and edit apart, and a page shows the message with the new text."""
         message, edited = self.appended("lobby", say("x"), edit(1, "y", key="e"))
+
         self.assertEqual(edited, Edited(2, edited.id, int(BEGIN * 1000), ALICE, "e", of=1, revision=2, text="y"))
         self.assertEqual(self.event("lobby", 1), message, "the log shows what was said first")
+
         [shown] = self.page("lobby").events
         self.assertEqual(shown, amendments.fold(message, edited))  # type: ignore[arg-type]
 
     def test_edits_count_revisions(self) -> None:
         """Each edit raises the revision; an edit of an old revision or by somebody else is refused."""
         self.appended("lobby", say("x"), edit(1, "y"), edit(1, "z", revision=2))
+
         self.refused("lobby", edit(1, "late", revision=2), Conflict)
         self.refused("lobby", edit(1, "not mine", revision=3, by=BOB), Forbidden)
+
         [shown] = self.page("lobby").events
         assert isinstance(shown, Message)
+
         self.assertEqual((shown.text, shown.revision, shown.edited_at), ("z", 3, int(BEGIN * 1000)))
 
     def test_amending_what_is_no_message(self) -> None:
@@ -52,6 +57,7 @@ class AmendingContract(StoreCase):
         )
         self.appended("lobby", reaction(1), delete(1))
         log = self.log("lobby")
+
         self.assertEqual([event.seq for event in log], [1, 2, 3, 4, 5, 6])
         self.assertEqual(log[0], Message(1, log[0].id, log[0].at, ALICE, "k", gone=True))
         self.assertEqual(log[2], Edited(3, log[2].id, log[2].at, ALICE, of=1, revision=2, text=None))
@@ -77,16 +83,21 @@ class AmendingContract(StoreCase):
         """A page shows each emoji with its people in the order in which they added it; adding twice counts once."""
         self.appended("lobby", say("x"))
         [put] = self.appended("lobby", reaction(1, "👍", by=BOB, key="r"))
+
         self.assertEqual(put, Reacted(2, put.id, put.at, BOB, "r", of=1, emoji="👍", on=True))
+
         self.appended("lobby", reaction(1, "🎉", by=ALICE), reaction(1, "👍", by=ALICE), reaction(1, "👍", by=ALICE))
         [shown] = self.page("lobby").events
         assert isinstance(shown, Message)
+
         self.assertEqual(shown.reactions, (Reaction("👍", ("u2", "u1")), Reaction("🎉", ("u1",))))
+
         self.appended(
             "lobby", reaction(1, "👍", on=False, by=BOB), reaction(1, "👍", by=BOB), reaction(1, "🎉", on=False, by=ALICE)
         )
         [shown] = self.page("lobby").events
         assert isinstance(shown, Message)
+
         self.assertEqual(shown.reactions, (Reaction("👍", ("u1", "u2")),))
 
     def test_an_emoji_keeps_its_place_while_somebody_holds_it(self) -> None:
@@ -95,16 +106,21 @@ class AmendingContract(StoreCase):
         self.appended("lobby", reaction(1, "1", on=False, by=ALICE))
         [shown] = self.page("lobby").events
         assert isinstance(shown, Message)
+
         self.assertEqual(shown.reactions, (Reaction("1", ("u3",)), Reaction("2", ("u2",))))
+
         self.appended("lobby", reaction(1, "1", on=False, by=CAROL), reaction(1, "1", by=ALICE))
         [shown] = self.page("lobby").events
         assert isinstance(shown, Message)
+
         self.assertEqual(shown.reactions, (Reaction("2", ("u2",)), Reaction("1", ("u1",))))
 
     def test_too_many_different_emoji(self) -> None:
         """The number of different emoji on a message is bounded, and removing the last use of one makes room for another."""
         self.appended("lobby", say("x"), *(reaction(1, f"e{n}") for n in range(amendments.EMOJI_PER_MESSAGE)))
+
         self.refused("lobby", reaction(1, "one more"), LimitReached)
+
         self.appended("lobby", reaction(1, "e7", by=CAROL), reaction(1, "e7", on=False), reaction(1, "e8", on=False))
         self.appended("lobby", reaction(1, "one more"))
 
@@ -123,6 +139,7 @@ class AmendingContract(StoreCase):
             say("last"),
         )
         kinds = [type(outcome) for outcome in outcomes]
+
         self.assertEqual(kinds, [Appended, Appended, Duplicate, Conflict, Appended, Appended, Appended, Gone, Appended])
         self.assertEqual([event.seq for event in self.log("lobby")], [1, 2, 3, 4, 5, 6])
         self.assertEqual(self.texts("lobby"), [None, None, None, "next", None, "last"])
@@ -131,6 +148,7 @@ class AmendingContract(StoreCase):
         """A topic is an event of the log, and the last one is the topic of the room."""
         self.appended("lobby", NewTopic(ALICE, None, "tea"))
         [topic] = self.appended("lobby", NewTopic(BOB, "k", "cake"))
+
         self.assertEqual(topic, TopicSet(2, topic.id, topic.at, BOB, "k", text="cake"))
         self.assertEqual(self.purge("lobby").topic, "cake")
 
@@ -160,6 +178,7 @@ class AmendingContract(StoreCase):
         self.appended("lobby", say("x"), reaction(1), reaction(1), reaction(1, on=False), reaction(1, on=False))
         [shown] = self.page("lobby").events
         assert isinstance(shown, Message)
+
         self.assertEqual(shown.reactions, ())
 
     def test_a_message_of_many_edits_is_gone_at_once(self) -> None:

@@ -17,6 +17,7 @@ class AppendingContract(StoreCase):
     def test_events_are_numbered_from_one_and_returned_as_they_are_kept(self) -> None:
         """What the sender gets is what every reader gets."""
         events = self.appended("lobby", say("one"), say("two", BOB, "k1", reply_to=1), raw(b"\x00\xff"))
+
         self.assertEqual([event.seq for event in events], [1, 2, 3])
         self.assertEqual({event.at for event in events}, {int(BEGIN * 1000)})
         self.assertEqual(events[1], Message(2, events[1].id, int(BEGIN * 1000), BOB, "k1", "two", reply_to=1))
@@ -30,6 +31,7 @@ class AppendingContract(StoreCase):
         assert isinstance(two, Appended)
         three, four = self.appended("a", say("y"), say("z"))
         batches = [event.id.split("-")[0] for event in (one.event, two.event, three, four)]
+
         self.assertEqual(len(set(batches)), 3)
         self.assertEqual(batches[2], batches[3])
         for event in (one.event, two.event, three, four):
@@ -42,6 +44,7 @@ class AppendingContract(StoreCase):
                 [Append("a", [say("a1")]), Append("b", [say("b1"), say("b2")]), Append("a", [say("a2")]), Append("c", [])]
             )
         )
+
         self.assertEqual([len(outcomes) for outcomes in answer], [1, 2, 1, 0])
         self.assertEqual(self.texts("a"), ["a1", "a2"])
         self.assertEqual(self.texts("b"), ["b1", "b2"])
@@ -59,13 +62,16 @@ class AppendingContract(StoreCase):
             new_events.append(NewTopic(ALICE, None, text))
         events = self.appended("lobby", *new_events)
         events += self.appended("lobby", *(say(text, key="k" + text[:50]) for text in AWKWARD))
+
         for text in AWKWARD:
             events += self.appended("lobby", say(text))
             events += self.appended("lobby", edit(events[-1].seq, text, key=f"edit {text[:50]}"))
             events += self.appended("lobby", reaction(1, text[:10]))
+
         self.assertEqual(self.log("lobby"), events)
         for event in events:
             self.assertEqual(self.event("lobby", event.seq), event)
+
         repeated = self.append("lobby", *(say("again", key="k" + text[:50]) for text in AWKWARD))
         self.assertEqual({type(outcome) for outcome in repeated}, {Duplicate})
 
@@ -73,6 +79,7 @@ class AppendingContract(StoreCase):
         """Data of any bytes, and texts with U+0000, come back unchanged in a batch with both."""
         everything = bytes(range(256))
         events = self.appended("lobby", raw(b""), say("between"), raw(everything), say("NUL \x00"), raw(everything * 100))
+
         self.assertEqual([getattr(event, "data", None) for event in events], [b"", None, everything, None, everything * 100])
         self.assertEqual(self.log("lobby"), events)
         self.assertEqual(list(self.page("lobby").events), events)
@@ -82,6 +89,7 @@ class AppendingContract(StoreCase):
     def test_a_retry_gets_the_first_event(self) -> None:
         """A key that is sent again returns the first event, even with another text, and appends nothing."""
         [first] = self.appended("lobby", say("hello", key="k1"))
+
         self.assertEqual(self.append("lobby", say("hello", key="k1")), [Duplicate(first)])
         self.assertEqual(self.append("lobby", say("other words", key="k1")), [Duplicate(first)])
         self.assertEqual(self.log("lobby"), [first])
@@ -100,6 +108,7 @@ class AppendingContract(StoreCase):
         )
         third, fourth, fifth = (self.event("lobby", seq) for seq in (3, 4, 5))
         assert third and fourth and fifth
+
         self.assertEqual(
             outcomes,
             [Appended(third), Duplicate(second), Appended(fourth), Duplicate(first), Duplicate(fourth), Appended(fifth)],
@@ -121,7 +130,9 @@ class AppendingContract(StoreCase):
         """Edits, reactions, topics and deletions with a known key return their first event."""
         events = self.appended("lobby", say("x"), edit(1, "y", key="e"), reaction(1, key="r"), NewTopic(ALICE, "t", "tea"))
         new_events: list[NewEvent] = [edit(1, "y", key="e"), reaction(1, key="r"), NewTopic(ALICE, "t", "tea")]
+
         self.assertEqual(self.append("lobby", *new_events), [Duplicate(event) for event in events[1:]])
+
         [gone] = self.appended("lobby", delete(1, key="d"))
         self.assertEqual(self.append("lobby", delete(1, key="d")), [Duplicate(gone)])
 
@@ -134,8 +145,10 @@ class AppendingContract(StoreCase):
     def test_a_refused_draft_does_not_use_up_its_key(self) -> None:
         """The key of an amendment that was refused can be used again."""
         self.refused("lobby", edit(1, "y", key="e"), NoSuchEvent)
+
         self.appended("lobby", say("x"), edit(1, "y", key="e"))
         outcomes = self.append("lobby", edit(1, "z", revision=9, key="f"), edit(1, "z", revision=2, key="f"))
+
         self.assertEqual([type(outcome) for outcome in outcomes], [Conflict, Appended])
 
     def test_a_retry_of_what_was_deleted_meanwhile_does_not_say_it_again(self) -> None:
@@ -144,4 +157,5 @@ class AppendingContract(StoreCase):
         [outcome] = self.append("lobby", say("secret", key="k"))
         assert isinstance(outcome, Duplicate)
         assert isinstance(outcome.event, Message)
+
         self.assertTrue(outcome.event.gone)

@@ -16,6 +16,7 @@ class RecordsContract(StoreCase):
         self.appended("a", *(say(str(n)) for n in range(9)))
         self.appended("b", say("x"))
         marks = [self.successResultOf(self.store.mark_read("u1", "a", seq)) for seq in (3, 7, 5, 99)]
+
         self.assertEqual(marks, [3, 7, 7, 9])
         self.assertEqual(self.successResultOf(self.store.mark_read("u2", "a", 1)), 1)
         self.assertEqual(self.successResultOf(self.store.mark_read("u1", "b", 1)), 1)
@@ -26,6 +27,7 @@ class RecordsContract(StoreCase):
     def test_archive(self) -> None:
         """A room can be archived and opened again, and each change is in the news of rooms."""
         [event] = self.appended("lobby", say("x"))
+
         self.assertEqual(self.successResultOf(self.store.archive("lobby", True)), RoomRecord("lobby", 1, 1, event.id, "", True))
         self.assertFalse(self.successResultOf(self.store.archive("lobby", False)).archived)
         self.assertEqual(self.successResultOf(self.store.archive("new", True)), RoomRecord("new", archived=True))
@@ -98,6 +100,7 @@ class RecordsContract(StoreCase):
     def test_tokens(self) -> None:
         """A token is found by the hash of its secret, and tokens are listed in the order of their creation."""
         first, second = token(1, 2000, 3000, ("moderate", "metrics")), token(2, 1000)
+
         self.successResultOf(self.store.create_token(first, b"1" * 32))
         self.successResultOf(self.store.create_token(second, b"2" * 32))
         self.assertEqual(self.successResultOf(self.store.find_token(b"1" * 32)), first)
@@ -116,8 +119,10 @@ class RecordsContract(StoreCase):
         """A revocation keeps its first time, and is listed by time."""
         self.successResultOf(self.store.create_token(token(1), b"1" * 32))
         self.successResultOf(self.store.create_token(token(2), b"2" * 32))
+
         revoked = self.successResultOf(self.store.revoke_token("t1", 5000))
         assert revoked is not None
+
         self.assertEqual(revoked.revoked, 5000)
         self.assertEqual(self.successResultOf(self.store.revoke_token("t1", 6000)), revoked)
         self.assertEqual(self.successResultOf(self.store.find_token(b"1" * 32)), revoked)
