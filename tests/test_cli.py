@@ -20,7 +20,7 @@ from twisted_chat.cli.output import CliError, CommandContext, Status, as_json, s
 from twisted_chat.cli.send import WINDOW, send
 from twisted_chat.cli.tail import tail
 from twisted_chat.cli.talk import talk
-from twisted_chat.client import ChatClient, Message
+from twisted_chat.client import ChatClient, ClientRoom, Message
 from twisted_chat.errors import Forbidden
 from twisted_chat.events import Author
 from twisted_chat.interfaces import StoreError
@@ -54,6 +54,23 @@ class VerbTests(SynchronousTestCase):
 
 
 class SendTests(VerbTests):
+    def count_under_way(self) -> list[int]:
+        """How many messages have no answer yet, noted at each that is sent."""
+        waiting: set[Deferred[Message]] = set()
+        counts: list[int] = []
+        send_message = ClientRoom.send
+
+        def counted(room: ClientRoom, text: str, **options: Any) -> Deferred[Message]:
+            sent = send_message(room, text, **options)
+            if not sent.called:
+                waiting.add(sent)
+                sent.addBoth(lambda result: (waiting.discard(sent), result)[1])
+            counts.append(len(waiting))
+            return sent
+
+        self.patch(ClientRoom, "send", counted)
+        return counts
+
     def test_lines_in_any_pieces(self) -> None:
         """Lines may come in pieces, with either line end, and the last one without any."""
         self.chunks = [b"on", b"e\r\ntwo\n\n\xc3", b"\xa9\nlast"]
@@ -63,13 +80,15 @@ class SendTests(VerbTests):
         self.assertEqual([line["line"] for line in self.lines()], [1, 2, 4, 5])
 
     def test_more_than_may_wait(self) -> None:
-        """More lines than may be under way at once are all sent, in order."""
+        """Of many lines at most :data:`WINDOW` are under way at once, and all are sent, in order."""
         self.chunks = [b"".join(b"%d\n" % number for number in range(WINDOW * 3))]
+        under_way = self.count_under_way()
         running = self.start(send, "send", "lobby")
 
         self.chat.pass_time(10)
 
         self.assertEqual(self.successResultOf(running), Status.DONE)
+        self.assertEqual(max(under_way), WINDOW)
         self.assertEqual(self.chat.texts("lobby"), [str(number) for number in range(WINDOW * 3)])
 
     def test_the_same_key_again(self) -> None:

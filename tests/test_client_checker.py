@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
+from argparse import ArgumentParser
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+import tests.jepsen.__main__ as faults
+from tests.jepsen import herd
 from tests.jepsen.checking import check
 from tests.jepsen.record import Record, Seen
 
@@ -67,3 +72,38 @@ class CheckerTests(SynchronousTestCase):
         ):
             self.assertIn("another order: r1 saw", self.wrong(reader=lines))
         self.assertEqual(self.wrong(reader=("e 1 e1 w1 1",)), "another length: r1 saw 1 events, the log has 3")
+
+
+class ArgumentsTests(SynchronousTestCase):
+    """The command lines of ``python -m tests.jepsen`` and ``python -m tests.jepsen.herd``."""
+
+    def ends(self, parser: ArgumentParser, *given: str) -> tuple[object, str, str]:
+        """Exit status, output and errors of a command line that only prints something."""
+        out, errors = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(errors), self.assertRaises(SystemExit) as caught:
+            parser.parse_args(given)
+        return caught.exception.code, out.getvalue(), errors.getvalue()
+
+    def test_help(self) -> None:
+        """``--help`` explains the arguments and ends with 0."""
+        for parser, name in ((faults.arguments(), "seconds"), (herd.arguments(), "clients")):
+            status, out, errors = self.ends(parser, "--help")
+
+            self.assertEqual((status, errors), (0, ""))
+            self.assertIn(name, out)
+
+    def test_what_is_no_number(self) -> None:
+        """A number that is none, or not more than 0, is refused by the name of its argument."""
+        for raw in ("x", "0", "-1", "inf", "nan"):
+            for parser, name in ((faults.arguments(), "seconds"), (herd.arguments(), "clients")):
+                status, _, errors = self.ends(parser, "--", raw)
+
+                self.assertEqual(status, 2)
+                self.assertIn(f"argument {name}: '{raw}' is not a number more than 0", errors)
+
+    def test_defaults(self) -> None:
+        """Every argument can be left out."""
+        given = faults.arguments().parse_args([])
+
+        self.assertEqual((given.seconds, given.seed, given.directory), (60.0, None, None))
+        self.assertEqual(herd.arguments().parse_args(["7", "here"]).clients, 7)

@@ -23,7 +23,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.certificates import make_certificate
 from tests.harness.servers import JsonClient, Server, free_port
-from tests.harness.serving import PATIENCE, ROOT, environment, wait_until
+from tests.harness.serving import ROOT, environment
+from tests.harness.waiting import PATIENCE, wait_until
 from twisted_chat.cli.output import Status
 
 COMMAND = [sys.executable, "-m", "twisted_chat.cli"]

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
@@ -21,10 +20,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.harness.serving import ROOT, Served, environment, free_port
+from tests.harness.waiting import PATIENCE, wait_until
 
 EXAMPLES = ROOT / "examples"
-#: Seconds.  A program starts in two; machines under load take more.
-PATIENCE = 60.0
 
 
 class Examples(SynchronousTestCase):
@@ -55,17 +53,16 @@ class Examples(SynchronousTestCase):
         self.addCleanup(server.__exit__, None, None, None)
         return server
 
-    def until(self, true: Callable[[], object]) -> Any:
-        deadline = time.monotonic() + PATIENCE
-        while True:
+    def until_served(self, ask: Callable[[], Any]) -> Any:
+        """The answer of a program, once it listens."""
+
+        def answer() -> Any:
             try:
-                found = true()
+                return ask()
             except OSError:
-                found = None
-            if found:
-                return found
-            self.assertLess(time.monotonic(), deadline, "this never happens")
-            time.sleep(0.05)
+                return None
+
+        return wait_until(answer)
 
     def present(self, server: Served, room: str, count: int) -> None:
         """Until there are so many people in the room."""
@@ -132,7 +129,7 @@ class ProgramTests(Examples):
         """``examples/live_numbers.py`` shows numbers to readers, who may not write."""
         port = free_port()
         with self.running("live_numbers.py", str(port)):
-            _, _, page = self.until(lambda: self.get(port, "/"))
+            _, _, page = self.until_served(lambda: self.get(port, "/"))
             path = re.search(r'"(/chat/ws/[^"]+)"', page)
             assert path is not None
             with connect(f"ws://127.0.0.1:{port}{path[1]}") as reader:
@@ -147,7 +144,7 @@ class ProgramTests(Examples):
         """The program's own cookie lets in, with its own people; nobody else is."""
         port = free_port()
         with self.running("embedded_hub.py", str(port)):
-            _, cookie, _ = self.until(lambda: self.get(port, "/?user=alice"))
+            _, cookie, _ = self.until_served(lambda: self.get(port, "/?user=alice"))
             headers = {"Cookie": cookie.split(";")[0], "Origin": f"http://127.0.0.1:{port}"}
             self.assertEqual(self.get(port, "/chat")[:2], (308, "/chat/"))
             self.assertEqual(self.get(port, "/chat/")[0], 200)

@@ -23,7 +23,8 @@ from websockets.typing import Origin
 from tests.harness.certificates import make_certificate
 from tests.harness.proxies import Proxy
 from tests.harness.servers import UNLIMITED, JsonClient, Server
-from tests.harness.serving import ROOT, environment, free_port, wait_until
+from tests.harness.serving import ROOT, environment, free_port
+from tests.harness.waiting import wait_until
 
 #: What nginx has to set (docs/operating.rst).
 UPGRADE = """

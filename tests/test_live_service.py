@@ -13,9 +13,7 @@ import ssl
 import stat
 import subprocess
 import tempfile
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
@@ -25,16 +23,9 @@ from websockets.sync.client import ClientConnection, unix_connect
 from tests.harness.certificates import make_certificate
 from tests.harness.servers import connect
 from tests.harness.serving import TWISTD, NotReady, Served, ServedCase, environment, run
+from tests.harness.waiting import wait_until
 from twisted_chat.auth.tokens import Minted, mint
 from twisted_chat.stores.urls import make_shared_tokens
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Another process does something, and there is nothing but looking."""
-    deadline = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen"
-        threading.Event().wait(0.02)
 
 
 class StartTests(SynchronousTestCase):
@@ -275,14 +266,14 @@ class DaemonTests(SynchronousTestCase):
 
         self.assertEqual(self.twistd(directory), 0)
 
-        until(lambda: "Serving on" in log.read_text())
+        wait_until(lambda: "Serving on" in log.read_text())
         found = re.search(r"Serving on http(\S+);", log.read_text())
         assert found is not None
         with connect(f"ws{found[1]}") as alice:
             alice.send("hello")
             self.assertEqual(alice.recv(5), "hello")
         os.kill(int((directory / "twistd.pid").read_text()), signal.SIGTERM)
-        until(lambda: not (directory / "twistd.pid").exists())
+        wait_until(lambda: not (directory / "twistd.pid").exists())
 
         self.assertIn("Server Shut Down", log.read_text())
 
@@ -294,10 +285,10 @@ class DaemonTests(SynchronousTestCase):
 
         self.assertEqual(self.twistd(directory, "--store=mysql:chat"), 0)
 
-        until(lambda: "Server Shut Down" in (directory / "twistd.log").read_text())
+        wait_until(lambda: "Server Shut Down" in (directory / "twistd.log").read_text())
         self.assertIn("critical service: --store mysql:chat: no such kind of store", (directory / "twistd.log").read_text())
 
-        until(lambda: not (directory / "twistd.pid").exists())
+        wait_until(lambda: not (directory / "twistd.pid").exists())
 
 
 class TokenTests(SynchronousTestCase):
@@ -494,10 +485,10 @@ class ReloadTests(SynchronousTestCase):
 
         with subprocess.Popen(command, cwd=directory, env=environment(), stdout=subprocess.DEVNULL) as process:
             try:
-                until(lambda: log.exists() and "Serving on" in log.read_text())
+                wait_until(lambda: log.exists() and "Serving on" in log.read_text())
                 log.rename(directory / "chat.log.1")
                 process.send_signal(signal.SIGHUP)
-                until(lambda: log.exists() and "The configuration was read again" in log.read_text())
+                wait_until(lambda: log.exists() and "The configuration was read again" in log.read_text())
             finally:
                 process.terminate()
                 process.wait(15)

@@ -89,7 +89,7 @@ class SlowReaderTests(SynchronousTestCase):
                 beside = self.pass_bytes(writer, passing_bytes, watch)
                 while time.monotonic() - since < float(os.environ.get("SLOW_SECONDS", "0")):
                     beside += self.pass_bytes(writer, TEXT_BYTES, watch)
-                    time.sleep(0.5)
+                    time.sleep(0.5)  # the pace of the writer in a run that somebody wants longer
                 head = joined["head"] + len(beside) * UNDER_WAY
                 got = []
                 for event in slow.events():

@@ -11,7 +11,8 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.http_memory import Reply, handshake
-from tests.harness.serving import PATIENCE, Served, ServedCase
+from tests.harness.serving import Served, ServedCase
+from tests.harness.waiting import PATIENCE
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 UPGRADE = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {KEY}")
