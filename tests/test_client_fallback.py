@@ -2,117 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IProtocolFactory
-from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.client import ChatClient, ClientEnded, ClientRoom, Closed, HandshakeRefused, Message, State
+from tests.harness.clients import ClientCase
+from tests.harness.network import Network
+from twisted_chat.client import ChatClient, ClientEnded, Closed, HandshakeRefused, State
 from twisted_chat.client.fallback import FIRST_TRIAL, LONGEST_TRIAL
 from twisted_chat.testing import MemoryChat
-from twisted_chat.users import User
-
-PAGE = b"<p>no</p>"
 
 
-def page(status: bytes) -> bytes:
-    return b"HTTP/1.1 %b\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n%b" % (status, len(PAGE), PAGE)
-
-
-class Between(Protocol):
-    """Stands between a client and the server: requests for a WebSocket end here, as ``network.block`` says."""
-
-    def __init__(self, network: Network, inner: Any) -> None:
-        self.network = network
-        self.protocol = inner  #: as a transport's: an upgrade puts another one there
-        self.block = ""
-        self.begun = False
-        self.swallows = False
-
-    def connectionMade(self) -> None:
-        self.protocol.makeConnection(self)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.protocol.connectionLost(reason)
-
-    def dataReceived(self, data: bytes) -> None:
-        first, self.begun = not self.begun, True
-        if first and b"Upgrade: WebSocket\r\n" in data:
-            self.network.tried += 1
-            self.block = self.network.block
-        elif first:
-            self.block = self.network.http
-        if not self.block:
-            self.protocol.dataReceived(data)
-        elif self.block == "stripped" and first:
-            self.protocol.dataReceived(data.replace(b"Upgrade: WebSocket\r\n", b"").replace(b"Connection: Upgrade\r\n", b""))
-        elif self.block == "silent" and first:
-            self.protocol.dataReceived(data)
-        elif self.block not in ("hangs", "silent", "stripped"):
-            assert self.transport is not None
-            self.transport.write(page(self.block.encode()))
-
-    def __getattr__(self, name: str) -> Any:
-        """To the server this is its transport."""
-        return getattr(self.transport, name)
-
-    def write(self, data: bytes) -> None:
-        if self.swallows:
-            return
-        assert self.transport is not None
-        if self.block == "silent":
-            self.swallows = True
-            data = data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
-        self.transport.write(data)
-
-    def writeSequence(self, data: Any) -> None:
-        self.write(b"".join(data))
-
-
-class Network(Factory):
-    """A network before the server of a chat.
-
-    :ivar block: what becomes of WebSockets: ``""`` nothing, ``hangs``, ``silent``, ``stripped``, or a status line.
-    :ivar http: what becomes of everything else.
-    :ivar tried: WebSockets that were tried.
-    """
-
-    noisy = False
-
-    def __init__(self, site: Callable[[], IProtocolFactory | None], block: str) -> None:
-        self.site = site
-        self.block = block
-        self.http = ""
-        self.tried = 0
-
-    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
-        site = self.site()
-        inner = None if site is None else site.buildProtocol(addr)  # type: ignore[arg-type]
-        return None if inner is None else Between(self, inner)
-
-
-class FallbackCase(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.chat = MemoryChat(people={"tc_alice": User(id="u1", name="alice")})
-
+class FallbackCase(ClientCase):
     def network(self, block: str) -> Network:
         network = Network(lambda: None if self.chat.chat is None else self.chat.chat.site, block)
         self.chat.instead = network
         return network
-
-    def client(self, name: str | None = "alice", **options: Any) -> ChatClient:
-        client = self.chat.client(name, **options)
-        self.chat.settle()
-        return client
-
-    def seen(self, room: ClientRoom) -> list[str | None]:
-        texts: list[str | None] = []
-        room.on(Message, lambda event: texts.append(event.text))
-        return texts
 
 
 class FallingBackTests(FallbackCase):

@@ -191,6 +191,8 @@ class KilledTests(Case):
             alice.until(f"kept.length >= {least}")
             stage.kill()
             stage.start()
+        for least in (600, 700, 800, 900):
+            alice.until(f"kept.length >= {least}")
         alice.until(f"kept.length === 900 && {STATUS}.state === 'online'")
 
         log = self.log()

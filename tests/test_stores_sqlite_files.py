@@ -153,14 +153,8 @@ class FileTests(SQLiteCase):
 
     def test_a_damaged_database(self) -> None:
         """A database with overwritten pages is refused with the ways to repair it."""
-        store = self.opened()
-        self.say(store, *(f"{number} {'x' * 1000}" for number in range(100)))
+        self.damage()
 
-        self.successResultOf(store.close())
-
-        with open(self.path, "r+b") as file:
-            file.seek(4096 * 8)
-            file.write(b"\xff" * 4096 * 10)
         self.assertRegex(
             self.refusal(), rf"^{self.path} is damaged \(.+\); restore a backup, or save what is left with: sqlite3 "
         )

@@ -13,10 +13,9 @@ from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerPr
 from autobahn.websocket.compress import PerMessageDeflate
 from autobahn.websocket.protocol import WebSocketProtocol
 from autobahn.websocket.protocol import WebSocketServerProtocol as ServerRules
-from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.harness.http_memory import KEY, handshake
+from tests.harness.http_memory import KEY, Output, handshake
 from tests.harness.ws_memory import (
     ADMISSION,
     BINARY,
@@ -43,8 +42,8 @@ FRAME_BYTES = 3_000
 DEFLATE = b"permessage-deflate; client_max_window_bits"
 
 
-class Pipe(StringTransport):
-    """A transport that takes everything and remembers how it was ended."""
+class Pipe(Output):
+    """A transport that remembers how it was ended."""
 
     ended = ""
 
@@ -57,11 +56,6 @@ class Pipe(StringTransport):
     def unregisterProducer(self) -> None:
         # As that of a socket: there need not be one.
         self.producer = None
-
-    def taken(self) -> bytes:
-        sent: bytes = self.value()
-        self.clear()
-        return sent
 
 
 class Plain(WebSocketServerProtocol):

@@ -15,13 +15,11 @@ from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerPr
 from autobahn.websocket.compress import PerMessageDeflate, PerMessageDeflateOffer, PerMessageDeflateOfferAccept
 from autobahn.websocket.protocol import WebSocketProtocol
 from autobahn.websocket.protocol import WebSocketServerProtocol as ServerRules
-from twisted.internet import tcp
-from twisted.internet.address import IPv4Address
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.http_memory import KEY, handshake
-from tests.harness.ws_memory import ADMISSION, PING, TEXT, Connection, FakeSocket, client_frame, use_clock
+from tests.harness.ws_memory import ADMISSION, PING, TEXT, Connection, FakeSocket, SocketTransport, client_frame, use_clock
 from twisted_chat.interfaces import Handshake
 from twisted_chat.limits import Limits
 from twisted_chat.protocol.frames import DEFLATE_WINDOW_BITS
@@ -60,21 +58,12 @@ PROTOCOL = {
 }
 
 
-class Transport(tcp.Connection):
-    """A TCP transport that says where it is."""
-
-    def getHost(self) -> IPv4Address:
-        return IPv4Address("TCP", "192.0.2.1", 8080)
-
-    getPeer = getHost
-
-
 def plain_protocol() -> Any:
     """Autobahn alone, after its own handshake."""
     factory: Any = WebSocketServerFactory()
     factory.protocol = WebSocketServerProtocol
     protocol = factory.buildProtocol(None)
-    protocol.makeConnection(Transport(FakeSocket(), protocol, MemoryReactorClock()))  # type: ignore[arg-type]
+    protocol.makeConnection(SocketTransport(FakeSocket(), protocol, MemoryReactorClock()))  # type: ignore[arg-type]
     protocol.dataReceived(handshake())
     assert protocol.state == WebSocketProtocol.STATE_OPEN
     return protocol

@@ -11,6 +11,8 @@ In memory, without sockets and without waiting:
 * ``counting``: how many instructions something takes; for tests that a cost does not grow with what there is
 * ``hiding``: attributes of Twisted that are missing for the server; for ``test_internals_*``
 * ``twisted_chat.testing.MemoryChat``: the whole server and the public client, with faults; for ``test_client_*``
+* ``clients``: a test case with that and its clients
+* ``network``: a network before a server that does something else with WebSockets; in memory, and for ``blocking``
 
 With real sockets and processes, for ``test_live_*``:
 

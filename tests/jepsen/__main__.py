@@ -8,7 +8,8 @@ import random
 import signal
 import sys
 import time
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,14 +139,14 @@ async def whole_log(port: int) -> list[Seen]:
 
 
 def main() -> int:
-    options = arguments().parse_args()
+    options = parse(sys.argv[1:])
     seed = random.randrange(1 << 30) if options.seed is None else options.seed
     report = reported(run(options.seconds, seed, directory_of(options.directory, "jepsen-")))
     return 2 if report is None else 1 if report["wrong"] else 0
 
 
-def arguments() -> ArgumentParser:
-    """The command line."""
+def parse(arguments: Sequence[str]) -> Namespace:
+    """The options of the command line."""
     parser = ArgumentParser(
         prog="python -m tests.jepsen",
         description="Let clients talk while a server is killed and its connections break, check that no message is lost, doubled "
@@ -155,7 +156,7 @@ def arguments() -> ArgumentParser:
     parser.add_argument("seconds", nargs="?", type=positive(float), default=60.0, help="how long there are faults, at least [60]")
     parser.add_argument("seed", nargs="?", type=int, help="repeats the random choices of an earlier run [random]")
     parser.add_argument("directory", nargs="?", help="for records and logs [a new one in the directory for temporary files]")
-    return parser
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import resource
 import signal
 import sys
 import time
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,15 +114,15 @@ async def until(true: Any, seconds: float) -> None:
 
 
 def main() -> int:
-    options = arguments().parse_args()
+    options = parse(sys.argv[1:])
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     report = reported(run(options.clients, directory_of(options.directory, "herd-")))
     return 2 if report is None else 0
 
 
-def arguments() -> ArgumentParser:
-    """The command line."""
+def parse(arguments: Sequence[str]) -> Namespace:
+    """The options of the command line."""
     parser = ArgumentParser(
         prog="python -m tests.jepsen.herd",
         description="Restart a server with many clients, and print as JSON when they are back and whether they miss anything.",
@@ -130,7 +131,7 @@ def arguments() -> ArgumentParser:
     parser.add_argument(
         "directory", nargs="?", help="for the server's data and log [a new one in the directory for temporary files]"
     )
-    return parser
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
