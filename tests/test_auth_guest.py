@@ -44,16 +44,20 @@ class GuestTests(SynchronousTestCase):
         self.assertEqual({len(id) for id in ids}, {25})
 
     def test_default_name(self) -> None:
+        """A guest without a name gets one made of the id."""
         user = counting().user()
         self.assertEqual(user.name, f"guest-{user.id[-4:]}")
 
     def test_name_has_its_one_form(self) -> None:
+        """A guest's name is normalised to NFC."""
         self.assertEqual(counting().user("Zoe\u0308").name, "Zo\u00eb")
 
     def test_bad_name(self) -> None:
+        """A name that is empty, too long or has characters that cannot be seen is refused."""
         for name in ("", " ", "a\u202eb", "x" * 65, "a\nb"):
             self.assertRaises(BadRequest, counting().user, name)
 
     def test_bad_device(self) -> None:
+        """A device of the wrong length or with lone surrogates is refused, and the error names the field."""
         for device in ("short", "", "x" * 65, "\ud800 is no text"):
             self.assertIn("device", self.assertRaises(BadRequest, counting().user, None, device).message)

@@ -73,6 +73,7 @@ class JwtTests(JwtCase):
         )
 
     def test_algorithms(self) -> None:
+        """Tokens of each public-key algorithm are accepted."""
         for algorithm, key in (("RS256", RSA_KEY), ("ES256", EC_KEY), ("EdDSA", ED_KEY)):
             with self.subTest(algorithm):
                 self.assertEqual(self.accepted(sign(key, algorithm), self.ways(read_key(algorithm, pem(key)))).id, "u7")
@@ -94,11 +95,13 @@ class JwtTests(JwtCase):
         self.refused(forged, self.ways(read_key("RS256", public), read_key("HS256", SECRET)))
 
     def test_each_key_has_its_algorithm(self) -> None:
+        """A valid signature by another algorithm of the same kind of key is refused."""
         self.refused(sign(RSA_KEY, "RS512"), self.ways(read_key("RS256", pem(RSA_KEY))))
         self.refused(sign(RSA_KEY, "PS256"), self.ways(read_key("RS256", pem(RSA_KEY))))
         self.refused(sign("c" * 64, "HS512"), self.ways(read_key("HS256", "c" * 64)))
 
     def test_wrong_signature(self) -> None:
+        """A signature by another secret, a changed one and an empty one are refused."""
         self.refused(sign("another secret of 32 characters!"))
         token = sign()
 
@@ -129,10 +132,12 @@ class JwtTests(JwtCase):
         self.refused(sign(exp=None))
 
     def test_not_yet(self) -> None:
+        """A token before its ``nbf`` is refused, with the leeway for clocks."""
         self.accepted(sign(nbf=NOW + LEEWAY))
         self.assertIn("nbf", self.refused(sign(nbf=NOW + LEEWAY + 1)))
 
     def test_times_are_numbers(self) -> None:
+        """``exp`` and ``nbf`` must be numbers in the range of times."""
         values: tuple[object, ...] = ("tomorrow", True, [], 1e300)
         for value in values:
             self.refused(raw_signed({**CLAIMS, "exp": value}))
@@ -143,6 +148,7 @@ class JwtTests(JwtCase):
         self.accepted(sign(iat=NOW + 10_000))
 
     def test_audience(self) -> None:
+        """With an audience the token must name it; without one a token with ``aud`` is refused."""
         ours = self.ways(audience="chat")
 
         self.accepted(sign(aud="chat"), ours)
@@ -152,6 +158,7 @@ class JwtTests(JwtCase):
         self.refused(sign(aud="mail"))
 
     def test_issuer(self) -> None:
+        """With an issuer the token must have exactly it."""
         ours = self.ways(issuer="https://id.test")
 
         self.accepted(sign(iss="https://id.test"), ours)
@@ -159,11 +166,13 @@ class JwtTests(JwtCase):
         self.refused(sign(), ours)
 
     def test_subject(self) -> None:
+        """The subject becomes the user's id behind ``u``; a missing or unsuitable one is refused."""
         self.assertEqual(self.accepted(sign(sub="auth0|5f7c")).id, "uauth0|5f7c")
         for subject in (None, "", "a b", "a\n", "\u00e9", "x" * 129):
             self.refused(sign(sub=subject))
 
     def test_names(self) -> None:
+        """The name is ``name``, else ``preferred_username``, else the subject, cut to the longest name."""
         self.assertEqual(self.accepted(sign(name=None, preferred_username="al")).name, "al")
         self.assertEqual(self.accepted(sign(name=None)).name, "7")
         self.assertEqual(self.accepted(sign(name=None, sub="x" * 100)).name, "x" * 64)
@@ -177,13 +186,16 @@ class JwtTests(JwtCase):
         self.assertEqual(self.accepted(sign(rooms=[])).rooms, ())
 
     def test_critical_extensions(self) -> None:
+        """A token with a critical extension is refused, because none is supported."""
         self.refused(sign(header={"crit": ["b64"], "b64": False}))
 
     def test_another_kind(self) -> None:
+        """A token that does not look like a JWT is left to other ways to authenticate."""
         for token in ("tc_" + "A" * 43, "abc", "a.b", "a.b.c.d", "a.b.c\n"):
             self.assertIsNone(self.successResultOf(self.ways().identify(Credential(token, Source.HEADER))))
 
     def test_garbage(self) -> None:
+        """A token in the form of a JWT that cannot be decoded is refused."""
         for token in ("a.b.c", "e30.e30.", raw({"alg": "HS256"}, {}), raw({"alg": ["HS256"]}, CLAIMS), "A" * 9_000 + ".b.c"):
             self.refused(token)
 
@@ -265,6 +277,7 @@ class SameTests(JwtCase):
         self.assertFalse(self.by_us(token + "=", None))
 
     def test_payload_is_not_text(self) -> None:
+        """A payload that is not a JSON object in UTF-8 with finite numbers is refused."""
         for payload in (b"\xff", b"", b"[" * 3_000, b'{"sub":"7","exp":NaN}', b'{"sub":"7","exp":1e999}'):
             self.refused(jwt.PyJWS().encode(payload, SECRET, "HS256", headers={"typ": "JWT"}))
 
@@ -291,4 +304,5 @@ class KeyTests(SynchronousTestCase):
         self.assertIn("none", self.refused("none", ""))
 
     def test_secret_is_not_shown(self) -> None:
+        """The repr of a key hides its secret."""
         self.assertNotIn(SECRET, repr(read_key("HS256", SECRET, "k")))

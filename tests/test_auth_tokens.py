@@ -46,6 +46,7 @@ class TokenTests(SynchronousTestCase):
         return made.token
 
     def test_bearer(self) -> None:
+        """A valid token gives the user of its record, with expiry and rights."""
         user = self.successResultOf(self.tokens.identify(of(self.minted())))
         self.assertEqual(
             user,
@@ -53,6 +54,7 @@ class TokenTests(SynchronousTestCase):
         )
 
     def test_only_the_hash_is_looked_up(self) -> None:
+        """The store never sees a token, only its hash."""
         token = self.minted()
         self.successResultOf(self.tokens.identify(of(token)))
         self.assertEqual(self.shelf.asked, [sha256(token.encode()).digest()])
@@ -65,18 +67,22 @@ class TokenTests(SynchronousTestCase):
         self.assertNotIn(made.token[3:], repr(made.record))
 
     def test_unknown(self) -> None:
+        """A token that was never made is refused."""
         self.failureResultOf(self.tokens.identify(of("tc_" + "A" * 43)), Unauthenticated)
 
     def test_revoked(self) -> None:
+        """A revoked token is refused as unknown, not as expired."""
         failure = self.failureResultOf(self.tokens.identify(of(self.minted(revoked=NOW_MS))), Unauthenticated)
         self.assertNotIsInstance(failure.value, TokenExpired)
 
     def test_expired(self) -> None:
+        """A token is refused as expired from its end on."""
         token = self.minted()
         self.now_ms += 1000
         self.failureResultOf(self.tokens.identify(of(token)), TokenExpired)
 
     def test_never_expires(self) -> None:
+        """A token without an end is valid for ever, and so is the user."""
         token = self.minted(expires=None)
         self.now_ms += 10**12
         user = self.successResultOf(self.tokens.identify(of(token)))
@@ -94,6 +100,7 @@ class TokenTests(SynchronousTestCase):
         self.assertEqual(self.shelf.asked, [])
 
     def test_mint_refuses(self) -> None:
+        """A token needs the id of a user, a name, and an end in the future."""
         for user, name, expires in (
             ("g42", "A", None),
             ("42", "A", None),

@@ -141,6 +141,7 @@ class ScenarioTests(SynchronousTestCase):
 
 class CheckTests(SynchronousTestCase):
     def test_faultless(self) -> None:
+        """A report without faults passes the check."""
         check(report())
 
     def test_faults(self) -> None:
@@ -155,6 +156,7 @@ class CheckTests(SynchronousTestCase):
         self.assertRaises(LoadFailed, check, report(missing=20_000, drained=True))
 
     def test_says_what_the_server_said(self) -> None:
+        """The error names stalls, closed connections with their code, and the server's first error."""
         failed = self.assertRaises(LoadFailed, check, report(stalled=True, gone=2, close_code=4429, first_error="too fast"))
         self.assertEqual(str(failed), "the server stalls, 2 connections were closed (code 4429): too fast")
 
@@ -188,6 +190,7 @@ class ReportTests(SynchronousTestCase):
         self.assertIn("something else was at work", text(results, [], Pace()))
 
     def test_nobody_finished(self) -> None:
+        """A server of which no sample succeeded is in the table as failed."""
         self.assertIn("bun: 1 of 1 failed", text(busy(bun=rates(None)), [], Pace()))
 
     def test_document(self) -> None:
@@ -204,6 +207,7 @@ class ReportTests(SynchronousTestCase):
         )
 
     def test_align(self) -> None:
+        """Columns are padded to their widest cell: text to the left, numbers to the right."""
         self.assertEqual(list(align([["a", "1"], ["long", "22"]])), ["  a      1", "  long  22"])
 
     def test_chart(self) -> None:
@@ -244,6 +248,7 @@ class SystemTests(SynchronousTestCase):
         self.assertEqual(list(directory.iterdir()), [])
 
     def test_certificate(self) -> None:
+        """The certificate for TLS scenarios and its key are written in PEM."""
         directory = temporary_directory(self)
 
         certificate, key = write_certificate(directory)

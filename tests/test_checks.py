@@ -56,9 +56,11 @@ class SkipTests(SynchronousTestCase):
         return report
 
     def test_missing_part(self) -> None:
+        """With ``CI=true`` a test that is skipped for a missing program fails with the reason."""
         report = self.report("chromium is not installed")
         self.assertTrue(report.failed)
         self.assertIn("chromium is not installed", str(report.longrepr))
 
     def test_not_applicable(self) -> None:
+        """A test that cannot apply to this Python is skipped with ``CI=true`` too."""
         self.assertTrue(self.report("not applicable: only before Python 3.12").skipped)

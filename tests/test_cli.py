@@ -20,7 +20,7 @@ from twisted_chat.cli.output import CliError, CommandContext, Status, as_json, s
 from twisted_chat.cli.send import WINDOW, send
 from twisted_chat.cli.tail import tail
 from twisted_chat.cli.talk import talk
-from twisted_chat.client import ChatClient, Message
+from twisted_chat.client import ChatClient, ClientRoom, Message
 from twisted_chat.errors import Forbidden
 from twisted_chat.events import Author
 from twisted_chat.interfaces import StoreError
@@ -54,6 +54,21 @@ class VerbTests(SynchronousTestCase):
 
 
 class SendTests(VerbTests):
+    def count_under_way(self) -> list[int]:
+        """How many messages have no answer yet, noted at each that is sent."""
+        waiting: list[Deferred[Message]] = []
+        counts: list[int] = []
+        send_message = ClientRoom.send
+
+        def counted(room: ClientRoom, text: str, **options: Any) -> Deferred[Message]:
+            sent = send_message(room, text, **options)
+            waiting.append(sent)
+            counts.append(sum(not each.called for each in waiting))
+            return sent
+
+        self.patch(ClientRoom, "send", counted)
+        return counts
+
     def test_lines_in_any_pieces(self) -> None:
         """Lines may come in pieces, with either line end, and the last one without any."""
         self.chunks = [b"on", b"e\r\ntwo\n\n\xc3", b"\xa9\nlast"]
@@ -63,13 +78,15 @@ class SendTests(VerbTests):
         self.assertEqual([line["line"] for line in self.lines()], [1, 2, 4, 5])
 
     def test_more_than_may_wait(self) -> None:
-        """More lines than may be under way at once are all sent, in order."""
+        """Of many lines at most :data:`WINDOW` are under way at once, and all are sent, in order."""
         self.chunks = [b"".join(b"%d\n" % number for number in range(WINDOW * 3))]
+        under_way = self.count_under_way()
         running = self.start(send, "send", "lobby")
 
         self.chat.pass_time(10)
 
         self.assertEqual(self.successResultOf(running), Status.DONE)
+        self.assertEqual(max(under_way), WINDOW)
         self.assertEqual(self.chat.texts("lobby"), [str(number) for number in range(WINDOW * 3)])
 
     def test_the_same_key_again(self) -> None:
@@ -106,14 +123,14 @@ class SendTests(VerbTests):
 
         self.assertEqual(error.status, Status.NO_SERVER)
         self.assertIn("is the server running", str(error))
-        self.assertIn("0 of 0 messages are known to be kept; the same command with --key k sends the rest", str(error))
+        self.assertIn("0 of 0 messages are known to be stored; the same command with --key k sends the others", str(error))
 
     def test_refused_lines(self) -> None:
         """What cannot be said is named by its line; the rest is said."""
         self.chunks = [b"one\n" + b"x" * 20_000 + b"\n\xff\nfour\n"]
         error = self.failureResultOf(self.start(send, "send", "lobby", "--json"), CliError).value
 
-        self.assertEqual((error.status, str(error)), (Status.FAILED, "2 of 4 messages are kept, 2 were refused"))
+        self.assertEqual((error.status, str(error)), (Status.FAILED, "2 of 4 messages are stored, 2 were refused"))
         self.assertEqual(self.chat.texts("lobby"), ["one", "four"])
 
         refused = {line["line"]: line["error"]["code"] for line in self.lines() if "error" in line}
@@ -126,16 +143,18 @@ class SendTests(VerbTests):
 
         self.successResultOf(self.start(send, "send", "lobby"))
 
-        self.assertRegex(self.err.getvalue(), r"\r\d+ of 50 messages are kept\x1b\[K")
+        self.assertRegex(self.err.getvalue(), r"\r\d+ of 50 messages are stored\x1b\[K")
         self.assertTrue(self.err.getvalue().endswith("\r\x1b[K"))
-        self.assertEqual(self.out.getvalue(), "50 messages are kept; the last has number 50\n")
+        self.assertEqual(self.out.getvalue(), "50 messages are stored; the last has number 50\n")
 
     def test_progress_not_in_a_file(self) -> None:
+        """Without a terminal nothing is printed about progress."""
         self.chunks = [b"x\n" * 50]
         self.successResultOf(self.start(send, "send", "lobby"))
         self.assertEqual((self.out.getvalue(), self.err.getvalue()), ("", ""))
 
     def test_interrupted(self) -> None:
+        """An interrupted command prints the key with which it can be continued."""
         self.chat.kill()
         running = self.start(send, "send", "lobby", "hello", "--key", "k")
 
@@ -146,6 +165,7 @@ class SendTests(VerbTests):
         self.assertIn("the same command with --key k", self.err.getvalue())
 
     def test_bad_key(self) -> None:
+        """A key of other characters than visible ASCII is refused, and the error names the option."""
         self.assertIn("--key", str(self.failureResultOf(self.start(send, "send", "lobby", "x", "--key", "é"), CliError).value))
 
 
@@ -223,6 +243,7 @@ class TalkTests(VerbTests):
         self.assertIn("/nonsense is not a command", self.err.getvalue())
 
     def test_too_long(self) -> None:
+        """A line that the server refuses is reported, and the exit status tells."""
         self.chunks = [b"x" * 20_000]
         self.assertEqual(self.successResultOf(self.start(talk, "talk", "lobby")), Status.FAILED)
         self.assertIn("too_big", self.err.getvalue())
@@ -241,6 +262,7 @@ class ShowingTests(SynchronousTestCase):
         self.assertTrue(all(line.startswith("         | ") for line in shown(message).split("\n")[1:]))
 
     def test_other_kinds(self) -> None:
+        """Binary messages are shown by their size, deleted ones as deleted."""
         by = Author("u1", "alice")
         self.assertIn("(3 bytes)", shown(Message(1, "b-1", 0, by, None, None, b"abc")))
         self.assertIn("was deleted", shown(Message(1, "b-1", 0, by, None, gone=True)))
@@ -283,6 +305,7 @@ class EndTests(SynchronousTestCase):
             self.assertIn(said, err.getvalue())
 
     def test_faults_are_not_hidden(self) -> None:
+        """An unexpected exception is raised, not turned into a line."""
         world = CommandContext(io.StringIO(), io.StringIO(), {}, lambda size: b"", lambda work: succeed(work()), lambda: 0.0)
         self.assertRaises(ZeroDivisionError, ended, ZeroDivisionError(), Namespace(json=False), world)
 

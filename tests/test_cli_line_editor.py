@@ -32,6 +32,7 @@ class TypingLineTests(SynchronousTestCase):
             self.assertEqual(typed(keys)[0].text, text, keys)
 
     def test_enter_and_end(self) -> None:
+        """Carriage return and newline enter a line; Ctrl+D on an empty line ends."""
         self.assertEqual(typed(b"one\rtwo\n\x04")[1], [LineEntered("one"), LineEntered("two"), Ended()])
 
     def test_ctrl_d_in_a_line(self) -> None:
@@ -43,6 +44,7 @@ class TypingLineTests(SynchronousTestCase):
         self.assertEqual(typed(b"\xc3", b"\xa9\x1b", b"[", b"Dx")[0].text, "xé")
 
     def test_earlier_lines(self) -> None:
+        """Up and down recall earlier lines, and the empty one after the last."""
         line, _ = typed(b"one\rtwo\r\x1b[A\x1b[A")
 
         self.assertEqual(line.text, "one")

@@ -16,6 +16,7 @@ def refusal(code: str, message: str) -> bytes:
 
 class JudgeTests(SynchronousTestCase):
     def test_opened(self) -> None:
+        """A 101 for WebSocket, and a demand for a token, mean that the way to the server is open."""
         self.assertTrue(judge(101, "WebSocket", b"").opened)
         self.assertTrue(judge(401, "", refusal("unauthenticated", "a token is needed")).opened)
 

@@ -17,6 +17,7 @@ class FindTests(SynchronousTestCase):
         return found.host, found.port, found.resource
 
     def test_urls(self) -> None:
+        """Host, port and path come from a URL, with the default port of its scheme."""
         self.assertEqual(self.find("ws://localhost:8080"), ("localhost", 8080, "/"))
         self.assertEqual(self.find("wss://chat.example.org"), ("chat.example.org", 443, "/"))
         self.assertEqual(self.find("https://example.org/chat/ws?name=bob"), ("example.org", 443, "/chat/ws?name=bob"))
@@ -24,6 +25,7 @@ class FindTests(SynchronousTestCase):
         self.assertIsInstance(find(MemoryReactorClock(), "ws://localhost").endpoint, HostnameEndpoint)
 
     def test_endpoint_strings(self) -> None:
+        """Host and port come from an endpoint string, the path from an option."""
         self.assertEqual(self.find("tcp:chat.example.org:8080"), ("chat.example.org", 8080, "/ws"))
         self.assertEqual(self.find("tls:chat.example.org:443"), ("chat.example.org", 443, "/ws"))
         self.assertEqual(self.find("tcp:host=10.0.0.1:port=81:timeout=3"), ("10.0.0.1", 81, "/ws"))
@@ -31,6 +33,7 @@ class FindTests(SynchronousTestCase):
         self.assertEqual(self.find("unix:/run/chat.sock", path="/ws/lobby"), ("localhost", 80, "/ws/lobby"))
 
     def test_endpoints(self) -> None:
+        """An endpoint object is used as it is, with the given host name."""
         endpoint = TCP4ClientEndpoint(MemoryReactorClock(), "10.0.0.1", 8080)
         self.assertEqual(self.find(endpoint, host="chat.example.org"), ("chat.example.org", 80, "/ws"))
 

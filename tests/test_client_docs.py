@@ -61,6 +61,7 @@ class DocsTests(SynchronousTestCase):
         return done
 
     def test_client(self) -> None:
+        """Every example of docs/client.rst runs, in order, against a server in memory."""
         directory = Path(self.mktemp())
 
         directory.mkdir()
@@ -118,6 +119,7 @@ class DocsTests(SynchronousTestCase):
         self.reactor.pass_time(1)
 
     def test_embedding(self) -> None:
+        """Every example of docs/embedding.rst runs, and mounting the chat takes at most ten lines."""
         self.names["sessions"] = {"s1": "alice"}
         for source in self.blocks("docs/embedding.rst"):
             self.successResultOf(self.run_block(source))

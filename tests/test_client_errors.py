@@ -41,6 +41,7 @@ class TableTests(SynchronousTestCase):
             self.assertEqual((found.message, found.retry_after_ms), ("why", 7))
 
     def test_errors_of_the_future(self) -> None:
+        """An unknown error code becomes an UnknownError with the server's word on retries."""
         found = refusal(ErrorBody(code="too_early", message="later", retry=True))
 
         self.assertIsInstance(found, UnknownError)

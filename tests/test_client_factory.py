@@ -140,6 +140,7 @@ class FactoryTests(SynchronousTestCase):
         self.assertEqual(connector.attempts, 2)
 
     def test_stop(self) -> None:
+        """``stopTrying`` closes the connection and no further attempt follows."""
         factory, connector = self.connect()
         stopped = factory.stopTrying()
 
@@ -152,6 +153,7 @@ class FactoryTests(SynchronousTestCase):
         self.assertEqual(connector.attempts, 1)
 
     def test_stop_while_connecting(self) -> None:
+        """``stopTrying`` before the connection is made ends the attempt."""
         factory = ReconnectingChatClientFactory(self.chat.clock)
         connector = Connector(self.chat, factory)
         connector.connect()

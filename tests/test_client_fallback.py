@@ -2,117 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IProtocolFactory
-from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.client import ChatClient, ClientEnded, ClientRoom, Closed, HandshakeRefused, Message, State
+from tests.harness.clients import ClientCase
+from tests.harness.network import Network
+from twisted_chat.client import ChatClient, ClientEnded, Closed, HandshakeRefused, State
 from twisted_chat.client.fallback import FIRST_TRIAL, LONGEST_TRIAL
 from twisted_chat.testing import MemoryChat
-from twisted_chat.users import User
-
-PAGE = b"<p>no</p>"
 
 
-def page(status: bytes) -> bytes:
-    return b"HTTP/1.1 %b\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n%b" % (status, len(PAGE), PAGE)
-
-
-class Between(Protocol):
-    """Stands between a client and the server: requests for a WebSocket end here, as ``network.block`` says."""
-
-    def __init__(self, network: Network, inner: Any) -> None:
-        self.network = network
-        self.protocol = inner  #: as a transport's: an upgrade puts another one there
-        self.block = ""
-        self.begun = False
-        self.swallows = False
-
-    def connectionMade(self) -> None:
-        self.protocol.makeConnection(self)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.protocol.connectionLost(reason)
-
-    def dataReceived(self, data: bytes) -> None:
-        first, self.begun = not self.begun, True
-        if first and b"Upgrade: WebSocket\r\n" in data:
-            self.network.tried += 1
-            self.block = self.network.block
-        elif first:
-            self.block = self.network.http
-        if not self.block:
-            self.protocol.dataReceived(data)
-        elif self.block == "stripped" and first:
-            self.protocol.dataReceived(data.replace(b"Upgrade: WebSocket\r\n", b"").replace(b"Connection: Upgrade\r\n", b""))
-        elif self.block == "silent" and first:
-            self.protocol.dataReceived(data)
-        elif self.block not in ("hangs", "silent", "stripped"):
-            assert self.transport is not None
-            self.transport.write(page(self.block.encode()))
-
-    def __getattr__(self, name: str) -> Any:
-        """To the server this is its transport."""
-        return getattr(self.transport, name)
-
-    def write(self, data: bytes) -> None:
-        if self.swallows:
-            return
-        assert self.transport is not None
-        if self.block == "silent":
-            self.swallows = True
-            data = data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
-        self.transport.write(data)
-
-    def writeSequence(self, data: Any) -> None:
-        self.write(b"".join(data))
-
-
-class Network(Factory):
-    """A network before the server of a chat.
-
-    :ivar block: what becomes of WebSockets: ``""`` nothing, ``hangs``, ``silent``, ``stripped``, or a status line.
-    :ivar http: what becomes of everything else.
-    :ivar tried: WebSockets that were tried.
-    """
-
-    noisy = False
-
-    def __init__(self, site: Callable[[], IProtocolFactory | None], block: str) -> None:
-        self.site = site
-        self.block = block
-        self.http = ""
-        self.tried = 0
-
-    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
-        site = self.site()
-        inner = None if site is None else site.buildProtocol(addr)  # type: ignore[arg-type]
-        return None if inner is None else Between(self, inner)
-
-
-class FallbackCase(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.chat = MemoryChat(people={"tc_alice": User(id="u1", name="alice")})
-
+class FallbackCase(ClientCase):
     def network(self, block: str) -> Network:
         network = Network(lambda: None if self.chat.chat is None else self.chat.chat.site, block)
         self.chat.instead = network
         return network
-
-    def client(self, name: str | None = "alice", **options: Any) -> ChatClient:
-        client = self.chat.client(name, **options)
-        self.chat.settle()
-        return client
-
-    def seen(self, room: ClientRoom) -> list[str | None]:
-        texts: list[str | None] = []
-        room.on(Message, lambda event: texts.append(event.text))
-        return texts
 
 
 class FallingBackTests(FallbackCase):
@@ -150,6 +55,7 @@ class FallingBackTests(FallbackCase):
         self.network("403 Forbidden")
         client = self.client(None, token="tc_alice")
         assert client.me is not None
+
         self.assertEqual((client.transport, client.me.id), ("http", "u1"))
 
     def test_one_client(self) -> None:
@@ -170,7 +76,9 @@ class FallingBackTests(FallbackCase):
         self.chat.pass_time(20)
         network.tried = 0
         self.chat.cut()
+
         self.chat.pass_time(1)
+
         self.assertEqual((client.state, client.transport, network.tried), (State.ONLINE, "http", 0))
 
     def test_what_is_remembered_wrongly(self) -> None:
@@ -179,7 +87,9 @@ class FallingBackTests(FallbackCase):
         client = self.client()
         network.block, network.http = "", "502 Bad Gateway"
         self.chat.cut()
+
         self.chat.pass_time(5)
+
         self.assertEqual((client.state, client.transport), (State.ONLINE, "websocket"))
 
     def test_break_while_asking_by_http(self) -> None:
@@ -187,12 +97,17 @@ class FallingBackTests(FallbackCase):
         network = self.network("403 Forbidden")
         network.http = "hangs"
         client = self.client()
+
         self.assertEqual((client.state, client.transport), (State.CONNECTING, "http"))
+
         self.chat.cut()
         self.chat.settle()
+
         self.assertIs(client.state, State.WAITING)
+
         network.http = ""
         self.chat.pass_time(1)
+
         self.assertEqual((client.state, client.transport), (State.ONLINE, "http"))
 
     def test_forbidden_by_both_ways(self) -> None:
@@ -200,6 +115,7 @@ class FallingBackTests(FallbackCase):
         network = self.network("403 Forbidden")
         network.http = network.block
         client = self.client()
+
         self.assertIs(client.state, State.ENDED)
         self.assertEqual(self.chat.endpoint.attempts, 2)
 
@@ -209,6 +125,7 @@ class NotFallingBackTests(FallbackCase):
         """Where nobody listens there is nothing to try by HTTP."""
         self.chat.kill()
         client = self.client()
+
         self.assertEqual((client.state, client.transport), (State.WAITING, "websocket"))
         self.assertEqual(self.chat.endpoint.attempts, 1)
 
@@ -217,11 +134,14 @@ class NotFallingBackTests(FallbackCase):
         network = self.network("502 Bad Gateway")
         network.http = network.block
         client = self.client()
+
         self.assertEqual((client.state, client.transport), (State.WAITING, "websocket"))
         assert isinstance(client.problem, HandshakeRefused)
         self.assertEqual((client.problem.status, self.chat.endpoint.attempts), (502, 2))
+
         network.http = network.block = ""
         self.chat.pass_time(1)
+
         self.assertEqual((client.state, client.transport), (State.ONLINE, "websocket"))
 
     def test_paused(self) -> None:
@@ -229,9 +149,13 @@ class NotFallingBackTests(FallbackCase):
         network = self.network("hangs")
         network.http = network.block
         client = self.client()
+
         self.chat.pass_time(9.9)
+
         self.assertIs(client.state, State.CONNECTING)
+
         self.chat.pass_time(0.2)
+
         self.assertEqual((client.state, client.transport), (State.WAITING, "websocket"))
         self.assertEqual(self.chat.wires, [])
 
@@ -239,14 +163,18 @@ class NotFallingBackTests(FallbackCase):
         """Whoever says when to come back is not asked by another way at once."""
         network = self.network("503 Busy\r\nRetry-After: 20")
         client = self.client()
+
         self.assertEqual((client.state, self.chat.endpoint.attempts), (State.WAITING, 1))
+
         network.block = ""
         self.chat.pass_time(21)
+
         self.assertEqual((client.state, client.transport), (State.ONLINE, "websocket"))
 
     def test_our_own_refusal(self) -> None:
         """What the chat itself refuses is refused by every way."""
         client = self.client(None, token="tc_nobody")
+
         self.assertIs(client.state, State.ENDED)
         self.assertEqual(self.chat.endpoint.attempts, 1)
         self.failureResultOf(client.when_online(), ClientEnded)
@@ -255,6 +183,7 @@ class NotFallingBackTests(FallbackCase):
         """What the chat says by HTTP counts, where no WebSocket gets to it."""
         self.network("403 Forbidden")
         client = self.client(None, token="tc_nobody")
+
         self.assertIs(client.state, State.ENDED)
         assert isinstance(client.problem, HandshakeRefused)
         self.assertEqual(client.problem.status, 401)
@@ -266,7 +195,9 @@ class NotFallingBackTests(FallbackCase):
         client = self.client()
         self.chat.pass_time(7)
         stopped = client.stopService()
+
         self.chat.settle()
+
         self.successResultOf(stopped)
         self.assertEqual(self.chat.wires, [])
 
@@ -276,13 +207,16 @@ class ForcedTests(FallbackCase):
         """A client that is to go by HTTP never tries a WebSocket."""
         network = self.network("")
         client = self.client(transport="http")
+
         self.chat.pass_time(2 * LONGEST_TRIAL)
+
         self.assertEqual((client.state, client.transport, network.tried), (State.ONLINE, "http", 0))
 
     def test_websocket(self) -> None:
         """A client that is to go by WebSocket never asks by HTTP."""
         self.network("502 Bad Gateway")
         client = self.client(transport="websocket")
+
         self.assertEqual((client.state, client.transport), (State.WAITING, "websocket"))
         self.assertEqual(self.chat.endpoint.attempts, 1)
 
@@ -294,6 +228,7 @@ class ForcedTests(FallbackCase):
             self.assertIn("hello: ", str(client.problem))
 
     def test_nonsense(self) -> None:
+        """An unknown transport is refused with the known ones."""
         with self.assertRaises(ValueError) as caught:
             self.chat.client("alice", transport="pigeon")
         self.assertIn("transport: 'pigeon' is none of auto, websocket, http", str(caught.exception))
@@ -329,6 +264,7 @@ class ReturningTests(FallbackCase):
         """A WebSocket is tried at once, because the server may just have started, and then more and more seldom."""
         network = self.network("403 Forbidden")
         client = self.client()
+
         self.assertEqual(network.tried, 2)
         for minutes in (1, 2, 4, 8, 10, 10):
             self.chat.pass_time(60 * minutes)
@@ -341,17 +277,23 @@ class ReturningTests(FallbackCase):
         network = self.network("403 Forbidden")
         client = self.client()
         network.block = ""
+
         self.chat.pass_time(1)
+
         self.assertEqual(client.transport, "http")
+
         client.retry_now()
         self.chat.settle()
+
         self.assertEqual((client.state, client.transport), (State.ONLINE, "websocket"))
 
     def test_silent_trial(self) -> None:
         """A WebSocket whose handshake alone gets through is none."""
         network = self.network("silent")
         client = self.client()
+
         self.chat.pass_time(6 + FIRST_TRIAL)
+
         self.assertEqual((client.state, client.transport), (State.ONLINE, "http"))
         self.assertGreaterEqual(network.tried, 2)
 
@@ -359,10 +301,14 @@ class ReturningTests(FallbackCase):
         """The session breaks while a WebSocket hangs that was tried beside it: that is no connection, and nothing is left of it."""
         self.network("hangs")
         client = self.client()
+
         self.chat.pass_time(5.5)
+
         self.assertEqual(client.transport, "http")
+
         self.chat.cut()
         self.chat.pass_time(12)
+
         self.assertIs(client.state, State.ONLINE)
 
     def test_stop_while_trying(self) -> None:
@@ -371,7 +317,9 @@ class ReturningTests(FallbackCase):
         client = self.client()
         self.chat.pass_time(5.5)
         stopped = client.stopService()
+
         self.chat.pass_time(1)
+
         self.successResultOf(stopped)
         self.assertEqual(self.chat.wires, [])
         self.assertEqual([call for call in self.chat.clock.calls if "client" in repr(call.func)], [])
@@ -464,6 +412,7 @@ class PromisesTests(FallbackCase):
         self.chat.stop()
         self.chat.settle()
         assert isinstance(client.problem, Closed)
+
         self.assertEqual(client.problem.reason, "restart")
         self.assertGreater(client.problem.retry_after, 0)
 

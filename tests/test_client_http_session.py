@@ -143,10 +143,13 @@ class StreamTests(SessionCase):
     def test_frames(self) -> None:
         """Events without a name are frames, however they are cut up; comments are nothing."""
         self.connect()
+
         self.assertTrue(self.listener.open)
+
         for byte in b': ping\n\ndata: {"a":1}\n\ndata: [1]\r\n\r\nid: 7\n\n':
             self.server.say(bytes([byte]))
         self.clock.settle()
+
         self.assertEqual(self.listener.frames, [b'{"a":1}', b"[1]"])
 
     def test_close(self) -> None:
@@ -155,6 +158,7 @@ class StreamTests(SessionCase):
         self.server.say(b'event: close\ndata: {"code":4503,"reason":"restart"}\n\ndata: {"late":1}\n\n')
         problem = self.problem()
         assert isinstance(problem, Closed)
+
         self.assertEqual((problem.code, problem.reason, self.listener.frames), (4503, "restart", []))
 
     def test_end(self) -> None:
@@ -164,13 +168,16 @@ class StreamTests(SessionCase):
         self.server.stream.write(b"0\r\n\r\n")
         problem = self.problem()
         assert isinstance(problem, Closed)
+
         self.assertEqual((problem.code, problem.reason), (1006, "the stream ended"))
+
         self.listener = Listener()
         self.connect()
         for wire in self.endpoint.wires:
             wire.cut()
         problem = self.problem()
         assert isinstance(problem, Closed)
+
         self.assertEqual(
             (problem.code, problem.reason), (1006, "Connection to the other side was lost in a non-clean fashion: cut")
         )
@@ -182,6 +189,7 @@ class StreamTests(SessionCase):
         self.connect()
         problem = self.problem()
         assert isinstance(problem, HandshakeRefused)
+
         self.assertEqual((str(problem), problem.retry_after), ("the server answered 429: limit: full", 5.0))
 
     def test_page(self) -> None:
@@ -224,10 +232,14 @@ class PostTests(SessionCase):
         socket = self.connect("tc_1")
         for text in (b'{"a":1}', b'[{"b":2},{"c":3}]', b'{"d":4}'):
             socket.send_text(text)
+
         self.clock.settle()
+
         self.assertEqual(self.server.posts, [(1, b'{"a":1}')])
+
         self.server.answers = lambda number, body: taken(number)
         self.clock.pass_time(POST_SECONDS + 1)
+
         self.assertEqual(self.server.posts[1:], [(1, b'{"a":1}'), (2, b'[{"b":2},{"c":3},{"d":4}]')])
         self.assertEqual({b"\r\nAuthorization: Bearer tc_1" in head for head in self.server.heads}, {True})
 
@@ -237,7 +249,9 @@ class PostTests(SessionCase):
         frames = [b'"%b"' % (b"x" * (JOINED_BYTES // 2 - 10)) for _ in range(5)]
         for frame in frames:
             socket.send_text(frame)
+
         self.clock.settle()
+
         self.assertEqual([number for number, _ in self.server.posts], [1, 2, 3])
         self.assertEqual(self.server.posts[1][1], b"[" + b",".join(frames[1:3]) + b"]")
 
@@ -250,7 +264,9 @@ class PostTests(SessionCase):
         self.endpoint.wires[-1].cut()
         self.server.answers = lambda number, body: taken(number)
         socket.send_text(b"2")
+
         self.clock.pass_time(1)
+
         self.assertEqual(self.server.posts, [(1, b"1"), (1, b"1"), (2, b"2")])
         self.assertEqual(self.listener.problems, [])
 
@@ -265,9 +281,13 @@ class PostTests(SessionCase):
         self.server.answers = lambda number, body: answers.pop(0)
         socket = self.connect()
         socket.send_text(b"1")
+
         self.clock.pass_time(2.9)
+
         self.assertEqual(len(self.server.posts), 1)
+
         self.clock.pass_time(10)
+
         self.assertEqual(self.server.posts, [(1, b"1")] * 6)
         self.assertEqual((answers, self.listener.problems), ([], []))
 
@@ -289,6 +309,7 @@ class PostTests(SessionCase):
             socket.send_text(b'{"a":%d}' % number)
         self.clock.pass_time(5)
         kept = [post for post in self.server.posts if len(post[1]) <= 10]
+
         self.assertEqual(kept, [(number + 1, b'{"a":%d}' % number) for number in range(8)])
         self.assertEqual(self.listener.problems, [])
 
@@ -298,7 +319,9 @@ class PostTests(SessionCase):
         socket.send_text(b"1")
         socket.say_goodbye()
         socket.send_text(b"2")
+
         self.clock.settle()
+
         self.assertEqual(self.server.posts, [(1, b"1"), (2, b'{"type":"bye"}')])
 
     def test_give_up_in_the_middle(self) -> None:
@@ -311,7 +334,9 @@ class PostTests(SessionCase):
             self.clock.settle()
             socket.give_up(ConnectionProblem("enough"))
             self.assertEqual(str(self.problem()), "enough")
+
         self.listener = Listener()
         self.server.opening = b""
         self.connect().give_up(ConnectionProblem("enough"))
+
         self.assertEqual(str(self.problem()), "enough")

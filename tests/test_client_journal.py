@@ -84,6 +84,7 @@ class JournalTests(SynchronousTestCase):
         self.assertIn(b'"key":"a"', Path(self.path).read_bytes())
 
     def test_cursors(self) -> None:
+        """A journal restores the last cursor of each room, and none of a room that was left."""
         journal = self.journal()
         journal.open("device-1")
         journal.move({"lobby": Cursor("E", 1, "e1"), "ops": CURSOR})

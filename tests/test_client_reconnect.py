@@ -23,6 +23,7 @@ class BackoffTests(SynchronousTestCase):
             self.assertGreater(sum(tenth <= wait < tenth + 1 for wait in waits), 60)
 
     def test_reset(self) -> None:
+        """After a reset the waiting times begin anew."""
         backoff = Backoff(lambda: 1.0)
 
         for _ in range(5):

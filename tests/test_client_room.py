@@ -115,6 +115,7 @@ class JoinTests(RoomTests):
             self.assertEqual([event.text for event in texts], expected)
 
     def test_same_room(self) -> None:
+        """Asking for a room twice gives the same object; a name that is none is refused."""
         self.assertIs(self.alice.room("lobby"), self.alice.room("lobby"))
         self.assertRaises(BadRequest, self.alice.room, "../lobby")
 
@@ -156,6 +157,7 @@ class JoinTests(RoomTests):
         self.assertEqual({room.state for room in rooms}, {RoomState.LIVE})
 
     def test_when_joined(self) -> None:
+        """``when_joined`` fires at the join, and at once afterwards; the answer to the join is then known."""
         room = self.alice.room("lobby")
 
         joined = room.when_joined()
@@ -241,6 +243,7 @@ class SayingTests(RoomTests):
         self.assertIs(self.alice.state, State.ONLINE)
 
     def test_conflict(self) -> None:
+        """An edit of an old revision fails with Conflict."""
         room = self.room(self.alice)
         room.send("one")
         room.edit(1, 1, "two")
@@ -251,6 +254,7 @@ class SayingTests(RoomTests):
         self.failureResultOf(stale, Conflict)
 
     def test_forbidden(self) -> None:
+        """A message to a room in which one may not write fails with Forbidden."""
         sent = self.room(self.alice, "news").send("me too")
         self.chat.settle()
         self.failureResultOf(sent, Forbidden)

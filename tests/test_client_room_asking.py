@@ -148,6 +148,7 @@ class AskingTests(RoomTests):
         self.assertEqual((room.count, [user.name for user in room.people.values()]), (1, ["alice"]))
 
     def test_typing(self) -> None:
+        """A typing notice reaches the others in the room with the name."""
         room, other = self.room(self.alice), self.room(self.bob)
         typing = self.seen(other, TypingPush)
 
@@ -182,6 +183,7 @@ class HandlerTests(RoomTests):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_off(self) -> None:
+        """A handler that was removed is not called again; removing it twice is no error."""
         room = self.room(self.alice)
         texts: list[object] = []
         off = room.on(Message, texts.append)
@@ -214,6 +216,7 @@ class HandlerTests(RoomTests):
         self.assertEqual(room.cursor, Cursor(room.cursor.epoch, 1, "e1"))
 
     def test_stop_in_a_handler(self) -> None:
+        """A handler may stop the client."""
         room = self.room(self.alice)
 
         room.on(Message, lambda _: self.alice.stopService())

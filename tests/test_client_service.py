@@ -6,33 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.client import ChatClient, ClientRoom, ClientStopped, Message, Postponed, QueueFull, Reset, State
+from tests.harness.clients import ALICE, ClientCase
+from twisted_chat.client import ChatClient, ClientStopped, Message, Postponed, QueueFull, Reset, State
 from twisted_chat.client.sending import Sender
 from twisted_chat.limits import Limits
 from twisted_chat.testing import MemoryChat
-from twisted_chat.users import User
-
-ALICE = User(id="u1", name="alice")
 
 
-class ClientTests(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.chat = MemoryChat(people={"tc_alice": ALICE})
-
-    def client(self, name: str | None = "alice", **options: Any) -> ChatClient:
-        client = self.chat.client(name, **options)
-        self.chat.settle()
-        return client
-
-    def seen(self, room: ClientRoom) -> list[str | None]:
-        texts: list[str | None] = []
-        room.on(Message, lambda event: texts.append(event.text))
-        return texts
-
-
-class ConnectionTests(ClientTests):
+class ConnectionTests(ClientCase):
     def test_states(self) -> None:
         """A watcher is told of each change of the state."""
         client = self.chat.client("alice", started=False)
@@ -65,6 +47,7 @@ class ConnectionTests(ClientTests):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
 
     def test_when_online(self) -> None:
+        """``when_online`` fires when the client is connected, and at once afterwards."""
         client = self.chat.client("alice", started=False)
 
         online = client.when_online()
@@ -180,7 +163,7 @@ class ConnectionTests(ClientTests):
             self.assertEqual(len(self.chat.chat.core.sessions), 1)
 
 
-class StopTests(ClientTests):
+class StopTests(ClientCase):
     def test_flush(self) -> None:
         """A clean stop sends what waits and says goodbye."""
         client = self.client()
@@ -236,6 +219,7 @@ class StopTests(ClientTests):
         self.assertEqual(self.chat.wires, [])
 
     def test_twice(self) -> None:
+        """Stopping twice fires both Deferreds."""
         client = self.client()
         first, second = client.stopService(), client.stopService()
 
@@ -273,7 +257,7 @@ class StopTests(ClientTests):
         self.assertEqual([call for call in self.chat.clock.calls if "client" in repr(call.func)], [])
 
 
-class QueueTests(ClientTests):
+class QueueTests(ClientCase):
     def test_offline(self) -> None:
         """What is said offline goes out, in order, when there is a connection."""
         client = self.chat.client("alice", started=False)
@@ -392,7 +376,7 @@ class QueueTests(ClientTests):
             self.assertEqual(self.chat.texts(room.name), [str(number) for number in range(20)])
 
 
-class JournalTests(ClientTests):
+class JournalTests(ClientCase):
     def test_killed(self) -> None:
         """The program is killed with messages accepted: the next run sends them, once, as the same guest."""
         path = self.mktemp()
@@ -502,7 +486,7 @@ class JournalTests(ClientTests):
         return Path(path).read_text()
 
 
-class ResetTests(ClientTests):
+class ResetTests(ClientCase):
     def test_another_database(self) -> None:
         """What was read is worth nothing any more: the program is told, and reads what there is."""
         client = self.client()

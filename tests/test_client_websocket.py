@@ -206,6 +206,7 @@ class GarbageTests(StrangeServers):
         return str(client.problem)
 
     def test_no_http(self) -> None:
+        """An answer that is not HTTP is a named problem, and the client reconnects."""
         for answer in (b"SSH-2.0-OpenSSH_9.6 and more\r\n", b"\x16\x03\x01\xff\xff" * 10, b"220 mail.example.org ESMTP\r\n\r\n"):
             self.strange(says(answer))
             client = self.client()
@@ -218,6 +219,7 @@ class GarbageTests(StrangeServers):
         self.assertIn("is not HTTP", self.problem(self.client()))
 
     def test_ends_at_once(self) -> None:
+        """A connection that ends during the handshake is a named problem, and the client reconnects."""
         self.strange(says(b""), close=True)
         client = self.client()
 
@@ -236,8 +238,11 @@ class GarbageTests(StrangeServers):
         """A server that says no more than that it goes on is given up like one that is silent."""
         self.strange(says(b"HTTP/1.1 100 Continue\r\n\r\n" * 3))
         client = self.client()
+
         self.chat.pass_time(15)
+
         self.assertIsNotNone(client.problem)
+
         self.recovers(client)
 
     def test_wrong_accept(self) -> None:
@@ -259,6 +264,7 @@ class GarbageTests(StrangeServers):
         self.assertEqual(self.problem(self.client()), "the server does not speak chat.v1.json")
 
     def test_frames_of_garbage(self) -> None:
+        """Frames that break the protocol before the welcome are a named problem, and the client reconnects."""
         for frames, problem in (
             (b"\xff\xff\xff\xff", "1006"),
             (text_frame(b"nonsense"), "cannot be understood"),
@@ -272,6 +278,7 @@ class GarbageTests(StrangeServers):
             self.recovers(client)
 
     def test_garbage_after_the_welcome(self) -> None:
+        """An event that cannot be decoded is a named problem."""
         self.strange(switches, frames=WELCOME + said(type="event", room="lobby", seq="one"))
         client = self.client()
         self.assertIn("cannot be understood", self.problem(client))

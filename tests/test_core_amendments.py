@@ -25,19 +25,23 @@ def reaction(emoji: str = "👍", on: bool = True) -> NewReaction:
 
 class CheckTests(SynchronousTestCase):
     def test_author_may_edit_delete_and_anybody_react(self) -> None:
+        """Everything is allowed to the author, and reactions to all."""
         for new_event in (edit(), delete(), reaction(), reaction(on=False)):
             check(MessageState("u1"), new_event)
 
     def test_a_message_that_is_not_there(self) -> None:
+        """Amending an unknown message is refused, and the error names the number."""
         for new_event in (edit(), delete(), reaction()):
             error = self.assertRaises(NoSuchEvent, check, None, new_event)
             self.assertEqual(error.message, "of: there is no message 7")
 
     def test_nothing_happens_to_a_deleted_message(self) -> None:
+        """A deleted message cannot be amended by anybody, moderators included."""
         for new_event in (edit(), edit(BOB), delete(), delete(BOB, any_author=True), reaction()):
             self.assertRaises(Gone, check, MessageState("u1", gone=True), new_event)
 
     def test_only_the_author_edits(self) -> None:
+        """An edit by somebody else is refused."""
         self.assertRaises(Forbidden, check, MessageState("u1"), edit(BOB))
 
     def test_somebody_else_deletes_only_with_the_right_to(self) -> None:
@@ -45,6 +49,7 @@ class CheckTests(SynchronousTestCase):
         check(MessageState("u1"), delete(BOB, any_author=True))
 
     def test_an_edit_of_an_old_revision_learns_the_present_one(self) -> None:
+        """The conflict names the present revision; only an edit of that one passes."""
         error = self.assertRaises(Conflict, check, MessageState("u1", revision=3), edit(revision=2))
 
         self.assertEqual(error.message, "revision: message 7 is at revision 3, not 2")
@@ -56,6 +61,7 @@ class CheckTests(SynchronousTestCase):
         self.assertRaises(BadRequest, check, MessageState("u1", binary=True), edit())
 
     def test_different_emoji_are_bounded_and_those_that_are_there_are_not(self) -> None:
+        """At the bound a further emoji is refused; a present one may still be added, and any may be removed."""
         full = MessageState("u1", emoji={f"e{number}" for number in range(EMOJI_PER_MESSAGE)})
 
         self.assertRaises(LimitReached, check, full, reaction("one more"))
@@ -64,6 +70,7 @@ class CheckTests(SynchronousTestCase):
         check(full, reaction("one more", on=False))
 
     def test_what_is_so_already_may_be_wished_again(self) -> None:
+        """Adding a present emoji, or removing an absent one, is allowed."""
         check(MessageState("u1", emoji={"👍"}), reaction())
         check(MessageState("u1"), reaction(on=False))
 
@@ -75,6 +82,7 @@ class FoldTests(SynchronousTestCase):
         return Reacted(seq, f"B-{seq}", 2000, by, of=7, emoji=emoji, on=on)
 
     def test_edit(self) -> None:
+        """An edit changes text and revision of a copy of the message."""
         after = fold(self.message, Edited(8, "B-8", 2000, ALICE, of=7, revision=2, text="better"))
         self.assertEqual(after, Message(7, "B-7", 1000, ALICE, "k", "better", reply_to=3, revision=2, edited_at=2000))
         self.assertEqual(self.message.text, "hello", "the original is left alone")
@@ -102,6 +110,7 @@ class FoldTests(SynchronousTestCase):
         self.assertEqual(react(once, "u1", "👍", True), once)
 
     def test_standing_is_what_a_folded_message_says(self) -> None:
+        """The state by which amendments are checked follows from a message in its present state."""
         message = fold(self.message, self.reacted(8, BOB, "👍"))
         self.assertEqual(standing(message), MessageState("u1", emoji={"👍"}))
         self.assertEqual(standing(Message(7, "B-7", 0, BOB, data=b"")), MessageState("u2", binary=True))

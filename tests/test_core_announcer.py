@@ -66,6 +66,7 @@ class AnnouncerTests(SynchronousTestCase):
         self.assertEqual(bob.texts(), ["hello"])
 
     def test_a_log_that_cannot_be_read_is_tried_again(self) -> None:
+        """Events of another process arrive once the log can be read again."""
         bob = self.another().json(BOB, "lobby")
         alice = self.one.json(ALICE, "lobby")
         self.store.deaf = True
@@ -100,6 +101,7 @@ class AnnouncerTests(SynchronousTestCase):
         self.assertEqual([one["dropped"] for one in came if one["type"] == "gap"], [2])
 
     def test_a_wrong_hint_changes_nothing(self) -> None:
+        """A hint beyond the end of the log announces nothing."""
         lobby = self.one.core.rooms.find(ALICE, "lobby")
 
         self.one.core.announcer.hint(lobby, 1_000)
@@ -136,6 +138,7 @@ class RandomTests(SynchronousTestCase):
     """Two servers, three rooms, a store that answers in any order, with and without hints."""
 
     def test_random_scripts(self) -> None:
+        """With two nodes on one store and random delays, each reader sees each event once and in order."""
         for seed in range(60):
             with self.subTest(seed=seed):
                 self.run_script(random.Random(seed))

@@ -120,6 +120,7 @@ class FanOutTests(SynchronousTestCase):
         self.chat.turn()
 
     def test_a_row_in_each_turn(self) -> None:
+        """A large room is written to one shard in each turn."""
         self.say("hello")
 
         self.assertEqual(self.shown(), [["hello"], ["hello"], [], [], []])
@@ -140,6 +141,7 @@ class FanOutTests(SynchronousTestCase):
         self.assertEqual([member.connection.writes for member in self.members], [2, 2, 1, 1, 1])
 
     def test_another_room_does_not_wait(self) -> None:
+        """A message to a small room arrives while a large room is still being written to."""
         other = self.chat.plain(BOB, "den")
 
         self.say("hello")
@@ -173,6 +175,7 @@ class FanOutTests(SynchronousTestCase):
         self.assertEqual(slow.take(), ["one"])
 
     def test_who_leaves_meanwhile(self) -> None:
+        """Members that leave between two turns change nothing for the others."""
         self.say("one")
         self.members.pop(2).lose()
         self.members.pop(2).lose()
@@ -182,6 +185,7 @@ class FanOutTests(SynchronousTestCase):
         self.assertEqual(self.shown(), [["one", "two"]] * 3)
 
     def test_rows_that_became_small_are_merged(self) -> None:
+        """Shards that have lost members are merged, and nobody misses or doubles an event by it."""
         for place in (0, 1):
             self.members.pop(place).lose()
         self.say("hello")
@@ -194,6 +198,7 @@ class FanOutTests(SynchronousTestCase):
         self.assertEqual(self.shown(), [["again"], ["again"], ["hello", "again"]])
 
     def test_what_is_erased_meanwhile_is_not_written(self) -> None:
+        """Members in later shards are not sent a text that was deleted meanwhile."""
         self.say("secret")
         self.writer.say({"type": "delete", "room": "lobby", "of": 1})
         self.settle()
@@ -256,6 +261,7 @@ class FanOutTests(SynchronousTestCase):
         self.assertEqual(self.shown(), [["one", "two"]] * 3)
 
     def test_the_end_waits_for_all_rows(self) -> None:
+        """A stop sends the last message to all shards before it closes the connections."""
         self.say("hello")
         self.chat.core.drain.begin()
         self.settle()

@@ -41,6 +41,7 @@ class NamesTests(SynchronousTestCase):
         chat.core.sessions.check_name(guest("bеa", 2))
 
     def test_a_new_name_may_look_like_the_own_old_one(self) -> None:
+        """A guest may change to a name that looks like the guest's own present one."""
         chat = ChatHarness(self)
         client = chat.stranger(guest("ann"))
         self.assertEqual(client.ask("hello", name="Ann", device="device-1")["user"]["name"], "Ann")
@@ -151,6 +152,7 @@ class PostTests(SynchronousTestCase):
         self.assertEqual(bob.take(), ["hi"])
 
     def test_refusals(self) -> None:
+        """A post by the program is refused by the rules of the room, without a store, and while the server stops."""
         rooms = {"news": RoomPolicy(writers="moderators"), "slow": RoomPolicy(slow_mode=9), "staff": RoomPolicy(guests=False)}
         chat = ChatHarness(self, rooms=rooms)
         chat.core.post(ALICE, "slow", self.new_event())

@@ -74,6 +74,7 @@ class GroupCommitTests(SynchronousTestCase):
         self.assertEqual(sizes, [2, 2, 4, 1])
 
     def test_a_failure_concerns_its_batch_alone(self) -> None:
+        """After a failed commit the next batch is committed, and the state is healthy again."""
         self.store.holding = self.store.down = True
         self.post("a", "1")
         self.chat.turn()
@@ -94,6 +95,8 @@ class GroupCommitTests(SynchronousTestCase):
         self.assertEqual([event.seq for event in self.chat.log("a")], [1])
 
     def test_a_store_with_a_fault_is_answered_as_internal(self) -> None:
+        """An unexpected exception of the store is logged and answered as ``internal``."""
+
         def broken(batch: object) -> object:
             raise ZeroDivisionError("a fault")
 
@@ -123,6 +126,7 @@ class GroupCommitTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
 
     def test_too_much_is_refused(self) -> None:
+        """Above the bound of uncommitted messages further ones are refused until a commit."""
         chat = ChatHarness(self, replace(UNBOUND, uncommitted=2))
         room = chat.core.rooms.find(ALICE, "a")
         new_events: list[NewEvent] = [NewMessage(ALICE.author, None, "x")]
@@ -183,6 +187,7 @@ class EphemeralTests(SynchronousTestCase):
         self.assertFalse(alice.ask("send", room="live", key="k", text="x")["duplicate"])
 
     def test_outcomes_are_in_the_order_of_the_drafts(self) -> None:
+        """A repeated key in one batch is a duplicate of the first, in the order of the batch."""
         chat = ChatHarness(self, UNBOUND, {"live": RoomPolicy(durable=False)})
         outcomes: list[Outcome] = []
         new_events: list[NewEvent] = [NewMessage(ALICE.author, key, "x") for key in ("a", "a", "b")]

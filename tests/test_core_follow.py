@@ -57,6 +57,7 @@ class FollowTests(SynchronousTestCase):
         self.chat.turn()
 
     def test_what_comes_from_now_on(self) -> None:
+        """Without a cursor a follower gets the events after the call."""
         self.say(2)
         self.follow()
 

@@ -21,6 +21,7 @@ class BadInputTests(SynchronousTestCase):
     """P6: a clear error, and nothing has changed."""
 
     def test_what_is_wrong_is_named(self) -> None:
+        """Input that is no command gets one error that names the fault, and the connection stays."""
         client = ChatHarness(self).json()
         for raw, code, message in (
             (b"nonsense", "bad_request", "JSON: "),
@@ -56,6 +57,7 @@ class BadInputTests(SynchronousTestCase):
         self.assertIsNone(client.closed)
 
     def test_an_error_has_the_id_where_there_is_one(self) -> None:
+        """An error has the id of the command, also where the rest of it cannot be decoded."""
         client = ChatHarness(self).json()
 
         self.assertEqual(client.ask("nope")["code"], "unknown_type")
@@ -170,6 +172,7 @@ class LookingTests(SynchronousTestCase):
         self.assertEqual(chat.stranger(ALICE).ask("hello")["read"], {"lobby": 2})
 
     def test_read_marks_that_cannot_be_read_do_not_keep_one_out(self) -> None:
+        """``hello`` succeeds without read marks when the store cannot be read."""
         chat = ChatHarness(self)
         chat.store.deaf = True
 
@@ -239,6 +242,7 @@ class LifeTests(SynchronousTestCase):
         self.assertIsNone(bob.closed)
 
     def test_any_frame_is_a_sign_of_life(self) -> None:
+        """A client that sends a frame now and then is neither pinged nor closed."""
         chat = ChatHarness(self)
         client = chat.json(ALICE)
 
@@ -321,6 +325,7 @@ class LifeTests(SynchronousTestCase):
         self.assertEqual(client.take("bye")[0]["reason"], "token_expired")
 
     def test_a_token_said_in_hello_ends_in_time(self) -> None:
+        """A token given in ``hello`` closes the connection when it expires."""
         chat = ChatHarness(self)
         chat.people["t0k"] = replace(ALICE, expires=BEGIN + 5)
         client = chat.stranger(guest("x"))
@@ -331,6 +336,7 @@ class LifeTests(SynchronousTestCase):
         self.assertEqual(client.closed, 4401)
 
     def test_a_revoked_token(self) -> None:
+        """A revocation closes the connections of that token only."""
         chat = ChatHarness(self)
         client, other = chat.json(replace(ALICE, token_id="t1")), chat.json(replace(ALICE, token_id="t2"))
 
@@ -341,6 +347,7 @@ class LifeTests(SynchronousTestCase):
         self.assertEqual(client.take("bye")[0]["reason"], "unauthenticated")
 
     def test_bye(self) -> None:
+        """``bye`` is answered, the connection is closed with 1000, and later commands are ignored."""
         client = ChatHarness(self).json()
 
         self.assertEqual(client.ask("bye")["type"], "ok")

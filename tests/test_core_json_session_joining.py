@@ -178,6 +178,7 @@ class HelloTests(SynchronousTestCase):
         self.assertIsNone(third.closed)
 
     def test_fields_of_hello_are_checked_by_name(self) -> None:
+        """An unsuitable field of ``hello`` is named in the error, and ``hello`` can be sent again."""
         client = ChatHarness(self).stranger(guest("x"))
         for fields, begin in (
             ({"device": "short"}, "device: "),
@@ -266,6 +267,7 @@ class JoinTests(SynchronousTestCase):
         chat.json(BOB).ask("join", room="lobby", since={"epoch": epoch, "seq": -3, "id": "x"})
 
     def test_a_cursor_needs_the_id(self) -> None:
+        """A cursor behind the beginning without the id of its event is refused."""
         chat = ChatHarness(self)
         alice = chat.json(ALICE, "lobby")
 
@@ -316,6 +318,7 @@ class JoinTests(SynchronousTestCase):
         self.assertEqual([(event["room"], event["text"]) for event in bob.take("event")], [("den", "b"), ("den", "c")])
 
     def test_tail(self) -> None:
+        """A join with ``tail`` gets as many of the last events as there are."""
         chat = ChatHarness(self)
         alice = chat.json(ALICE, "lobby")
 
@@ -345,6 +348,7 @@ class JoinTests(SynchronousTestCase):
             self.assertEqual(bob.ask("join", **fields)["code"], "bad_request")
 
     def test_joining_twice_moves_nothing(self) -> None:
+        """A second join of the same room sends no event again and counts no second member."""
         chat = ChatHarness(self)
         alice = chat.json(ALICE, "lobby")
 

@@ -55,6 +55,7 @@ class SendTests(SynchronousTestCase):
         self.assertEqual(bob.texts(), ["hi"])
 
     def test_binary_travels_as_base64(self) -> None:
+        """Data of a JSON client arrives as bytes at a plain one, and the other way round."""
         chat = ChatHarness(self)
         alice, plain = chat.json(ALICE, "lobby"), chat.plain(BOB)
 
@@ -95,6 +96,7 @@ class SendTests(SynchronousTestCase):
         self.assertEqual(kinds, [("message", 1), ("edit", 2), ("reaction", 3), ("delete", 4)])
 
     def test_an_emoji_can_be_seen(self) -> None:
+        """Invisible or long reactions are refused, and emoji of several code points accepted."""
         chat = ChatHarness(self)
         alice = chat.json(ALICE, "lobby")
 
@@ -116,6 +118,7 @@ class SendTests(SynchronousTestCase):
         self.assertEqual(chat.json(CAROL).ask("join", room="lobby")["topic"], "Cake")
 
     def test_what_is_said_must_be_something_and_fit(self) -> None:
+        """A message needs exactly one of text and data, within the limits; the error names the field."""
         chat = ChatHarness(self, replace(UNBOUND, text_bytes=10))
         alice = chat.json(ALICE, "lobby")
 
@@ -169,6 +172,7 @@ class RateTests(SynchronousTestCase):
         self.assertEqual(alice.ask("send", room="lobby", text="x")["type"], "ok")
 
     def test_a_person_has_one_rate_over_all_connections(self) -> None:
+        """Connections of one person share the person's rate."""
         chat = ChatHarness(self, Limits(send_burst=3, person_burst=4, person_per_second=1))
         one, two = chat.json(ALICE, "lobby"), chat.json(ALICE, "lobby")
         answers = [client.ask("send", room="lobby", text="x").get("code") for client in (one, one, one, two, two)]
@@ -176,6 +180,7 @@ class RateTests(SynchronousTestCase):
         self.assertEqual(answers, [None] * 4 + ["rate_limited"])
 
     def test_questions_have_a_rate(self) -> None:
+        """Queries beyond their rate are refused."""
         chat = ChatHarness(self, Limits(query_burst=2, query_per_second=1))
 
         alice = chat.json(ALICE, "lobby")
@@ -240,6 +245,7 @@ class RateTests(SynchronousTestCase):
         self.assertEqual(bob.ask("join", room="small")["type"], "ok")
 
     def test_a_store_that_is_far_behind(self) -> None:
+        """Messages are refused as ``unavailable`` while too many wait for the store; none of the others is lost."""
         chat = ChatHarness(self, replace(UNBOUND, uncommitted=2))
         alice = chat.json(ALICE, "lobby")
         chat.store.holding = True

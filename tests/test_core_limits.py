@@ -33,6 +33,7 @@ class GuestRateTests(SynchronousTestCase):
         self.assertEqual(self.kept(chat), DEFAULT.guests_per_address * DEFAULT.person_burst)
 
     def test_rich_guests_that_reconnect(self) -> None:
+        """JSON guests that reconnect from one address share the rate of that address."""
         chat = ChatHarness(self, DEFAULT)
         refused = 0
 
@@ -84,6 +85,7 @@ class ReloadTests(SynchronousTestCase):
         self.assertEqual(len(chat.log("lobby")), 100 + 2 * DEFAULT.send_burst)
 
     def test_rates_that_a_reload_switches_off(self) -> None:
+        """A reload that removes the rates holds for connections that are open."""
         chat = ChatHarness(self, DEFAULT)
         alice = chat.json(ALICE, "lobby")
 
@@ -95,6 +97,7 @@ class ReloadTests(SynchronousTestCase):
         self.assertEqual(len(chat.log("lobby")), DEFAULT.send_burst + 50)
 
     def test_rate_of_questions_that_a_reload_switches_on(self) -> None:
+        """A reload that adds a rate of queries holds for connections that are open."""
         chat = ChatHarness(self)
         alice = chat.json(ALICE, "lobby")
         answers = [alice.ask("history", room="lobby")["type"] for _ in range(60)]
@@ -155,6 +158,7 @@ class NewRoomTests(SynchronousTestCase):
         self.assertIn("room0", chat.core.rooms.names_after("", 100))
 
     def test_the_program_itself_is_not_rated(self) -> None:
+        """An embedding program may make any number of rooms at once."""
         chat = ChatHarness(self, self.limits)
 
         for number in range(20):
@@ -211,6 +215,7 @@ class UncommittedTests(SynchronousTestCase):
         chat.core.submit(self.request(chat, 4_000))
 
     def test_a_transaction_is_bounded_in_bytes(self) -> None:
+        """Waiting messages are committed in several transactions of bounded size."""
         self.patch(commit, "BATCH_BYTES", 10_000)
         chat = ChatHarness(self)
         chat.store.holding = True
@@ -315,6 +320,7 @@ class LagTests(SynchronousTestCase):
 
 class RateKeyTests(SynchronousTestCase):
     def test_the_error_says_how_long(self) -> None:
+        """The refusal of a rate says when to try again."""
         chat = ChatHarness(self, DEFAULT, {"slow": RoomPolicy()})
         rates = chat.core.rates
 

@@ -62,6 +62,7 @@ class RecentTests(SynchronousTestCase):
                 self.assertEqual(cache.weight, sum(map(weigh, cache.events)))
 
     def test_forget(self) -> None:
+        """A cleared cache has no events, but knows the number after which it continues."""
         cache = EventCache(0, 100, 1_000_000)
 
         cache.extend([message(1), message(2)])
@@ -97,6 +98,7 @@ class RecentTests(SynchronousTestCase):
             self.assertEqual(looked_at.looks, {0, 1})
 
     def test_edits_that_left_the_window_are_not_looked_for(self) -> None:
+        """A deletion erases the edits that are still cached, and ignores those that are not."""
         cache = EventCache(0, 4, 1_000_000)
         edits = [Edited(seq=seq, id="x", at=0, by=ANN, of=1, revision=seq, text="secret") for seq in range(2, 7)]
 
@@ -111,4 +113,5 @@ class RecentTests(SynchronousTestCase):
         self.assertEqual(cache.replace_deleted(Deleted(seq=7, id="x", at=0, by=ANN, of=1)), [])
 
     def test_weights(self) -> None:
+        """The weight of an event is a constant and the bytes of its content."""
         self.assertEqual([weigh(message(1, "ab")) - OVERHEAD, weigh(message(1, None, b"abc")) - OVERHEAD], [2, 3])

@@ -97,6 +97,7 @@ class PresenceTests(SynchronousTestCase):
         self.assertEqual(self.here.count, 1)
 
     def test_a_new_name_is_told(self) -> None:
+        """A second connection under another name is reported with the new name and the count."""
         self.here.enter(ANN)
         self.clock.advance(0)
         watcher = Watcher(self.here)

@@ -54,6 +54,7 @@ class BucketTests(SynchronousTestCase):
         self.assertIn(taken, (204, 205))
 
     def test_no_bound(self) -> None:
+        """A bucket with the rate 0 never refuses."""
         bucket = TokenBucket(1, 0, Clock().seconds)
 
         self.assertGreater(bucket.available(), 10**6)

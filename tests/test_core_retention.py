@@ -70,6 +70,7 @@ class RetentionTests(SynchronousTestCase):
                 self.assertEqual(self.round(chat), ["aged"])
 
     def test_only_old_rooms_are_seen(self) -> None:
+        """A round reads only rooms with events older than a policy allows, not all rooms."""
         self.say("old", "older", "long")
         self.clock.advance(2 * DAY)
         self.say(*(f"r{number}" for number in range(200)))
@@ -102,6 +103,7 @@ class RetentionTests(SynchronousTestCase):
         self.assertEqual(chat.core.rooms.kept("brief"), 0)
 
     def test_after_the_first_round_only_rooms_that_grow_are_counted(self) -> None:
+        """Later rounds count only rooms that got events, until a reload changes the policies."""
         self.say(*(f"r{number}" for number in range(200)))
         self.say("large", count=9)
         chat = self.chat(all=RoomPolicy(keep_events=3))
@@ -154,6 +156,7 @@ class RetentionTests(SynchronousTestCase):
         self.assertEqual(slices, [10, 10, 10])
 
     def test_a_store_that_fails_is_asked_again_in_the_next_round(self) -> None:
+        """A failed purge is logged and repeated in the next round."""
         self.say("large", count=9)
         chat = self.chat(all=RoomPolicy(keep_events=3))
         self.successResultOf(self.inner.close())

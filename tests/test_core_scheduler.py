@@ -54,6 +54,8 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual(self.done, ["first", "end", "next"])
 
     def test_work_that_fails_takes_nothing_with_it(self) -> None:
+        """A failing call is logged, and all others run."""
+
         def fail() -> None:
             raise ZeroDivisionError
 

@@ -49,6 +49,7 @@ class PlainTests(SynchronousTestCase):
         self.assertEqual(chat.plain(BOB, "den", history=100).take(), [])
 
     def test_rooms_are_apart(self) -> None:
+        """A message is shown in its own room only."""
         chat = ChatHarness(self)
         alice, bob = chat.plain(ALICE, "a"), chat.plain(BOB, "b")
 
@@ -150,6 +151,7 @@ class PlainTests(SynchronousTestCase):
         self.assertEqual((alice.closed, bob.closed), (4504, 4403))
 
     def test_heartbeat_by_control_frames(self) -> None:
+        """A silent plain client gets a ping frame and is closed if it stays silent."""
         chat = ChatHarness(self)
         alice = chat.plain(ALICE)
 

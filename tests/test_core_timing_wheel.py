@@ -60,6 +60,7 @@ class WheelTests(SynchronousTestCase):
         self.assertEqual((far.ticks, now.ticks), ([SLOTS - 1], [1]))
 
     def test_visits_that_ask_for_more(self) -> None:
+        """A visit that schedules the next one is visited regularly."""
         visits = Visits(self.wheel, 25)
 
         self.wheel.schedule(25, visits)
@@ -68,6 +69,7 @@ class WheelTests(SynchronousTestCase):
         self.assertEqual(visits.ticks, [25, 50, 75, 100])
 
     def test_one_that_fails_does_not_stop_the_wheel(self) -> None:
+        """A failing visit is logged, and later ones happen."""
         broken, fine = Broken(self.wheel), Visits(self.wheel)
 
         self.wheel.schedule(1, broken)
@@ -78,6 +80,7 @@ class WheelTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_stop(self) -> None:
+        """A stopped wheel visits nobody and leaves no delayed call."""
         visits = Visits(self.wheel)
 
         self.wheel.schedule(2, visits)

@@ -150,6 +150,7 @@ class ErrorTableTests(SynchronousTestCase):
         self.phrases = [phrase for row in table.splitlines() for phrase in re.findall(r"``([^`]+)``", row.split('", "')[0])]
 
     def test_every_error_of_the_start_is_in_the_table(self) -> None:
+        """Each error text of the start contains a phrase of the table."""
         missing = [error for error in errors_of_the_start() if not any(phrase in error[1] for phrase in self.phrases)]
 
         self.assertEqual(missing, [])
@@ -188,6 +189,7 @@ class SpeedTests(SynchronousTestCase):
         return Decimal(row.split()[column]).quantize(Decimal("0.1"), ROUND_HALF_EVEN)
 
     def test_table(self) -> None:
+        """The ratios in the README are those of docs/performance.txt."""
         readme = (ROOT / "README.rst").read_text()
         section = readme[readme.index("How fast it is") : readme.index("Run it for others")]
 
@@ -197,6 +199,7 @@ class SpeedTests(SynchronousTestCase):
         self.assertEqual([(Decimal(ephemeral), Decimal(durable)) for ephemeral, durable in shown], measured)
 
     def test_where_it_is_slower(self) -> None:
+        """The README's sentence about where the server is slower has the measured ratios."""
         readme = " ".join((ROOT / "README.rst").read_text().split())
 
         opening = f"({self.ratio('storm', 'chat durable')} of Bun's rate, {self.ratio('storm', 'chat durable JSON')} with JSON)"
@@ -220,6 +223,7 @@ class UnitTests(SynchronousTestCase):
         return found
 
     def test_service(self) -> None:
+        """The systemd unit starts the server as documented, hardened, with time for the drain."""
         service = self.values("twisted-chat.service")
         (start,) = service["ExecStart"]
 

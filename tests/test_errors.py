@@ -33,6 +33,7 @@ class ErrorsTests(SynchronousTestCase):
             self.assertTrue(4400 <= error.close_code < 4510 or error is LimitReached, error)
 
     def test_an_error_carries_what_a_client_needs(self) -> None:
+        """An error has its message, code, HTTP status, close code and time to wait."""
         error = RateLimited("send: too fast", retry_after_ms=7)
         self.assertEqual((str(error), error.message, error.retry_after_ms), ("send: too fast", "send: too fast", 7))
         self.assertEqual((error.code, error.http_status, error.close_code), ("rate_limited", 429, CloseCode.RATE_LIMITED))

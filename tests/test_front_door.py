@@ -54,6 +54,7 @@ class FrontDoorTests(SynchronousTestCase):
             twisted_chat.nonsense  # type: ignore[attr-defined]  # noqa: B018
 
     def test_the_page_names_all(self) -> None:
+        """docs/public-api.rst names every class that the package exports."""
         text = (ROOT / "docs" / "public-api.rst").read_text()
         kinds = {name for name in twisted_chat.__all__ if isinstance(getattr(twisted_chat, name), type)}
         errors = {name for name in kinds if issubclass(getattr(twisted_chat, name), twisted_chat.ChatError)}

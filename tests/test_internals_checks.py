@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import txaio
-from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.logger import LogEvent, Logger
@@ -17,7 +15,7 @@ from twisted.web.http import HTTPChannel
 
 from tests.harness.hiding import hide
 from tests.harness.http_memory import handshake
-from tests.harness.ws_memory import TEXT, FakeSocket, client_frame, server_frames
+from tests.harness.ws_memory import TEXT, FakeSocket, SocketTransport, client_frame, server_frames
 from tests.test_server_build import Reactor
 from twisted_chat.internals import sockets, takeover
 from twisted_chat.internals.checks import log_fallbacks
@@ -57,15 +55,6 @@ class LogTests(SynchronousTestCase):
         )
 
 
-class Transport(tcp.Connection):
-    """A TCP transport that says where it is."""
-
-    def getHost(self) -> IPv4Address:
-        return IPv4Address("TCP", "127.0.0.1", 8080)
-
-    getPeer = getHost
-
-
 class WholeServerTests(SynchronousTestCase):
     """A whole chat, from the handshake on, on a Twisted that lacks one attribute: a line comes back to its author."""
 
@@ -76,7 +65,7 @@ class WholeServerTests(SynchronousTestCase):
         self.patch(loops.config, "loop", reactor)
         chat = self.successResultOf(Deferred.fromCoroutine(build(reactor, Settings(), "memory:", loopback=True)))
         socket = FakeSocket()
-        transport: Any = Transport(socket, None, reactor)  # type: ignore[arg-type]
+        transport: Any = SocketTransport(socket, None, reactor)  # type: ignore[arg-type]
         transport.connected = True
         transport.protocol = chat.site.buildProtocol(None)
         transport.protocol.makeConnection(transport)
@@ -104,13 +93,16 @@ class WholeServerTests(SynchronousTestCase):
                 transport.doWrite()
 
     def test_nothing_missing(self) -> None:
+        """With all private attributes a line comes back to its author."""
         self.assertEqual(self.talk(), [b"hello"])
 
     def test_each_attribute_of_a_socket_missing(self) -> None:
+        """Without any one private attribute of a TCP transport the chat still works."""
         for name in sockets.TCP_NAMES:
-            hide(self, Transport, name)
+            hide(self, SocketTransport, name)
             self.assertEqual(self.talk(), [b"hello"], name)
 
     def test_attribute_of_http_missing(self) -> None:
+        """Without the private attributes of an HTTP channel the chat still works."""
         hide(self, HTTPChannel, *takeover.NAMES)
         self.assertEqual(self.talk(), [b"hello"])

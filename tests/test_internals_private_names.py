@@ -166,23 +166,29 @@ class RuleTests(SynchronousTestCase):
         return list(private_uses(ast.parse(source)))
 
     def test_attribute(self) -> None:
+        """A private attribute of another object is found."""
         self.assertEqual(self.uses("transport._buffer.clear()"), ["transport._buffer"])
 
     def test_attribute_of_an_attribute(self) -> None:
+        """A private attribute of an own attribute's object is found."""
         self.assertEqual(self.uses("self.channel._buffer = []"), ["self.channel._buffer"])
 
     def test_by_string(self) -> None:
+        """A private name given as a string is found."""
         self.assertEqual(self.uses("getattr(x, '_a', None); vars(x)['_b']"), ["getattr(x, '_a', None)", "vars(x)['_b']"])
 
     def test_import(self) -> None:
+        """The import of a private module or from one is found; ``__future__`` is not private."""
         uses = self.uses(
             "from twisted.internet import _newtls\nfrom twisted.internet._sslverify import a\nfrom __future__ import annotations"
         )
         self.assertEqual(uses, ["from twisted.internet import _newtls", "from twisted.internet._sslverify import a"])
 
     def test_own(self) -> None:
+        """Private names of the object itself, its class and its base class are allowed."""
         self.assertEqual(self.uses("self._a; cls._b; super()._c; x.__class__"), [])
 
     def test_of_a_class_of_the_same_module(self) -> None:
+        """Private attributes that a class of the same module sets are allowed."""
         source = "class A:\n    def __init__(self): self._a = 1\n    def __eq__(self, other): return self._a == other._a\n"
         self.assertEqual(self.uses(source), [])

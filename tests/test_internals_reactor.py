@@ -243,6 +243,7 @@ class ReadTests(SynchronousTestCase):
         self.world.reactor.doIteration(0)
 
     def test_nothing_special(self) -> None:
+        """A read without an error keeps the connection."""
         self.read(lambda: None)
         self.assertEqual(self.lost, [])
 
@@ -292,6 +293,7 @@ class ReadTests(SynchronousTestCase):
         self.assertEqual(self.world.poller.events, [])
 
     def test_broken_poll(self) -> None:
+        """An error of ``poll`` itself is raised, as by Twisted's loop."""
         self.world.poller.events.append(OSError(errno.EBADF, "closed"))
         self.assertRaises(OSError, self.world.reactor.doIteration, 0)
 
@@ -394,6 +396,7 @@ class AvailabilityTests(SynchronousTestCase):
         return reactor
 
     def test_available(self) -> None:
+        """Twisted's own epoll reactor gets the fast loop, without a log line."""
         reactor = self.reactor()
 
         self.assertTrue(read_without_log_context(reactor))
@@ -414,6 +417,7 @@ class AvailabilityTests(SynchronousTestCase):
             self.reads(reactor)
 
     def test_another_reactor(self) -> None:
+        """Another reactor keeps its own loop, and one log line says so."""
         reactor = self.reactor(SelectReactor)
 
         self.assertFalse(read_without_log_context(reactor))

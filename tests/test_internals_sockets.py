@@ -262,6 +262,7 @@ class TcpPinTests(SynchronousTestCase):
         self.assertTrue(open_output(self.transport).has_unsent())
 
     def test_all_bytes_sent(self) -> None:
+        """After everything is sent, Twisted's buffers are empty, and so says the output."""
         self.transport.write(b"hello")
         self.connection.drain()
 
@@ -307,6 +308,7 @@ class TlsPinTests(SynchronousTestCase):
         self.tls, self.below = self.secured.tls, self.secured.tcp
 
     def test_direct(self) -> None:
+        """A TLS connection of this Twisted gets the fast output."""
         self.assertIsInstance(open_output(self.tls), TlsOutput)
 
     def test_tls_connection(self) -> None:
@@ -397,6 +399,7 @@ class FallbackTests(SynchronousTestCase):
     """The server on a Twisted that lacks one of the attributes: everything is sent, in order, by the public way."""
 
     def test_tcp(self) -> None:
+        """Without any one private attribute of TCP the public output is used, and works."""
         for name in TCP_NAMES:
             connection = Connection(use_clock(self), transport=without(tcp.Connection, name))
             connection.transport.startReading()
@@ -427,12 +430,14 @@ class FallbackTests(SynchronousTestCase):
         self.assertTrue(connection.reading)
 
     def test_tls(self) -> None:
+        """Without any one private attribute of TLS the public output is used, and works."""
         key, certificate = certificate_of(self)
         for name in TLS_NAMES:
             tls = without(BufferingTLSTransport, name)
             self.converse(Secured(use_clock(self), key, certificate, tls=tls), name)
 
     def test_tcp_below_tls(self) -> None:
+        """Without any one private attribute of TCP, connections with TLS work."""
         key, certificate = certificate_of(self)
         for name in TCP_NAMES:
             connection = without(tcp.Connection, name)

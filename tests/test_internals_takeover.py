@@ -54,6 +54,7 @@ class TakeoverTests(SynchronousTestCase):
         self.assertEqual(take_transport(request), (wire, b"onetwo"))
 
     def test_leftover_of_the_same_read(self) -> None:
+        """Bytes behind the request in the same read are handed to the new owner."""
         taken: list[tuple[Any, bytes]] = []
         self.site.answer = lambda request: taken.append(take_transport(request))
         wire = Wire(self.site)
@@ -101,6 +102,7 @@ class TakeoverTests(SynchronousTestCase):
         self.assertIs(wire.protocol, protocol)
 
     def test_no_timer_stays(self) -> None:
+        """A transport that was taken over has no timer of HTTP."""
         _, request = self.asked()
         take_transport(request)
         clock: Any = self.site.reactor
@@ -177,6 +179,7 @@ class FallbackTests(TakeoverTests):
         return super().asked(wire=wire)
 
     def test_check(self) -> None:
+        """The check names the missing attribute."""
         self.assertEqual(check(), ["HTTPChannel._dataBuffer"])
 
     def test_leftover(self) -> None:
@@ -190,6 +193,7 @@ class FallbackTests(TakeoverTests):
         self.assertEqual(protocol.received, b"one")
 
     def test_new_owner(self) -> None:
+        """Without the private attribute the new owner gets later bytes, may write, and may register as producer."""
         wire, request = self.asked()
         protocol = Recorder(b"hello")
         transport, leftover = take_transport(request)
@@ -214,6 +218,7 @@ class PinTests(SynchronousTestCase):
     """What is used of Twisted and promised by no interface.  A failure here tells what to look at after an upgrade."""
 
     def test_channel(self) -> None:
+        """Twisted's HTTP channel has the private attributes that the takeover uses, with these values."""
         channel: Any = HTTPChannel()
 
         self.assertEqual((channel._dataBuffer, channel.requests), ([], []))
@@ -274,4 +279,5 @@ class PinTests(SynchronousTestCase):
         self.assertIs(ProtocolWrapper(WrappingFactory(Factory()), inner).wrappedProtocol, inner)
 
     def test_tests_transport_is_one_that_can_pause(self) -> None:
+        """The transport of these tests can pause, as real ones."""
         self.assertIn(IPushProducer, providedBy(StringTransport()))

@@ -125,12 +125,14 @@ class LoadGeneratorTests(SynchronousTestCase):
         self.assertGreater(report["disorder"], 0)
 
     def test_nobody_listens(self) -> None:
+        """The load generator reports a refused connection."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
         failed = self.assertRaises(LoadFailed, loading.run, "talk", {"port": port, "window": 1})
         self.assertIn("refused", str(failed))
 
     def test_settings_are_checked(self) -> None:
+        """Unknown, impossible and contradictory settings of the load generator are refused by name."""
         for settings, word in (({"bogus": 1}, "bogus"), ({"size": 3}, "size"), ({"window": 1, "rate": 5}, "one of")):
             failed = self.assertRaises(LoadFailed, loading.run, "talk", settings)
             self.assertIn(word, str(failed))

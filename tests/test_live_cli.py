@@ -23,7 +23,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.certificates import make_certificate
 from tests.harness.servers import JsonClient, Server, free_port
-from tests.harness.serving import PATIENCE, ROOT, environment, wait_until
+from tests.harness.serving import ROOT, environment
+from tests.harness.waiting import PATIENCE, wait_until
 from twisted_chat.cli.output import Status
 
 COMMAND = [sys.executable, "-m", "twisted_chat.cli"]
@@ -86,7 +87,7 @@ class ClientVerbTests(SynchronousTestCase):
 
             said = shell("send", "lobby", input="a\n" + "x" * 20_000 + "\nb\n", status=Status.FAILED)
             self.assertIn("line 2: too_big", said.stderr)
-            self.assertIn("2 of 3 messages are kept, 1 were refused", said.stderr)
+            self.assertIn("2 of 3 messages are stored, 1 were refused", said.stderr)
 
             twice = [shell.lines("send", "lobby", "--key", "k", input="1\n2\n") for _ in range(2)]
             self.assertEqual(twice[0], twice[1])
@@ -121,10 +122,14 @@ class ClientVerbTests(SynchronousTestCase):
     def test_errors(self) -> None:
         """One line, cause and cure, a status of its own; nothing that looks like a token."""
         shell = Shell(self.mktemp(), f"ws://127.0.0.1:{free_port()}")
+
         self.assertIn("is the server running", shell.error("send", "lobby", "x", "--wait", "1", status=Status.NO_SERVER))
+
         error = json.loads(shell("tail", "lobby", "--wait", "1", "--json", status=Status.NO_SERVER).stderr)
+
         self.assertEqual((error["status"], "cannot be reached" in error["error"]), (3, True))
         self.assertIn("--url: ftp://x", shell.error("tail", "lobby", "--url", "ftp://x", status=Status.USAGE))
+
         with Server(self.mktemp(), "--no-guests") as server:
             refused = shell.error("send", "lobby", "x", "--url", server.websocket, status=Status.REFUSED)
             self.assertIn("TWISTED_CHAT_TOKEN", refused)
@@ -248,7 +253,7 @@ class StoreVerbTests(SynchronousTestCase):
         with Server(self.mktemp(), "--no-create-rooms") as server:
             shell = Shell(str(server.directory), server.websocket)
             self.assertIn("no_such_room", shell.error("send", "plans", "x", status=Status.REFUSED))
-            self.assertIn("plans is made", shell("room", "create", "plans").stdout)
+            self.assertIn("plans is created", shell("room", "create", "plans").stdout)
             self.assertIn("already", shell.error("room", "create", "plans", status=Status.FAILED))
             with JsonClient(server.websocket) as client:
                 wait_until(lambda: client.ask({"type": "join", "room": "plans"}), lambda answer: answer["type"] == "ok")
@@ -333,9 +338,11 @@ class StoreVerbTests(SynchronousTestCase):
         (shell.directory / "chat.toml").write_text('listen = ["ssl:1:certKey=gone.pem"]\njwt_keys = ["EdDSA:gone"]\n')
         found = shell.lines("doctor", "--config", "chat.toml", "--url", f"ws://127.0.0.1:{free_port()}", status=Status.FAILED)
         health = {line["check"]: line["health"] for line in found}
+
         self.assertEqual((health["permissions"], health["store"]), ("warn", "fail"))
         self.assertEqual((health["keys"], health["certificate"], health["upgrade"]), ("fail", "fail", "fail"))
         self.assertTrue(all(line["cure"] or line["check"] == "store" for line in found if line["health"] == "fail"))
+
         (shell.directory / "chat.toml").write_text("lisen = 1\n")
         self.assertIn("did you mean listen?", shell("doctor", "--config", "chat.toml", status=Status.FAILED).stdout)
 
@@ -345,7 +352,9 @@ class DocumentationTests(SynchronousTestCase):
         """The commands of docs/shell.rst run as they stand there, one after the other."""
         page = (ROOT / "docs" / "shell.rst").read_text()
         commands = re.findall(r"^    \$ (.+)$", page, re.MULTILINE)
+
         self.assertGreater(len(commands), 10)
+
         with Server(self.mktemp()) as server:
             shell = Shell(str(server.directory), server.websocket)
             bin_directory = server.directory / "bin"

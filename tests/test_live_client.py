@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,12 @@ from twisted.internet.ssl import (
     optionsForClientTLS,
     trustRootFromCertificates,
 )
-from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from twisted.web.server import Site
 
 from tests.harness.certificates import make_certificate
 from tests.harness.serving import Served
+from tests.harness.waiting import until
 from twisted_chat.client import ChatClient, Message, ReconnectingChatClientFactory, State
 from twisted_chat.server.embed import EmbeddedChat
 
@@ -60,10 +59,6 @@ class LiveTests(TestCase):
         self.assertEqual(await heard, sent)
         off()
 
-    async def until(self, true: Callable[[], object]) -> None:
-        while not true():
-            await deferLater(reactor, 0.02)
-
 
 class TlsTests(LiveTests):
     def setUp(self) -> None:
@@ -85,13 +80,14 @@ class TlsTests(LiveTests):
     async def test_unknown_authority(self) -> None:
         """Nobody whom the platform does not trust is talked to; nothing is said before that is known."""
         client = self.client(f"wss://localhost:{self.server.port}", token="tc_secret")
-        await self.until(lambda: client.state is State.WAITING)
+        await until(lambda: client.state is State.WAITING)
         self.assertIn("certificate verify failed", str(client.problem))
 
     async def test_wrong_name(self) -> None:
         """A certificate for somebody else is none."""
         client = self.client(f"wss://localhost.localdomain:{self.server.port}", trust_root=self.root)
-        await self.until(lambda: client.state is State.WAITING)
+        await until(lambda: client.state is State.WAITING)
+
         self.assertNotEqual(str(client.problem), "")
         self.assertIsNot(client.state, State.ONLINE)
 
@@ -134,7 +130,7 @@ class ClientCertificateTests(LiveTests):
         )
         await self.talks(self.client(url, trust_root=root, client_certificate=mine))
         stranger = self.client(url, trust_root=root)
-        await self.until(lambda: stranger.state is State.WAITING)
+        await until(lambda: stranger.state is State.WAITING)
 
 
 class OtherTransportTests(LiveTests):
@@ -158,7 +154,9 @@ class OtherTransportTests(LiveTests):
         factory = ReconnectingChatClientFactory(reactor, name="alice")
         reactor.connectTCP("127.0.0.1", server.port, factory)
         await self.talks(factory.client)
+
         await factory.stopTrying()
+
         self.assertIs(factory.client.state, State.STOPPED)
 
     async def test_killed_server(self) -> None:
@@ -168,9 +166,10 @@ class OtherTransportTests(LiveTests):
         client = self.client(server.websocket, longest_wait=0.2)
         await self.talks(client)
         server.process.kill()
-        await self.until(lambda: client.state is State.WAITING)
+        await until(lambda: client.state is State.WAITING)
         sent = client.room("lobby").send("meanwhile")
         server.__exit__(None, None, None)
         self.served(f"--listen=tcp:{port}:interface=127.0.0.1")
         event = await sent
+
         self.assertEqual(event.seq, 2)

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
@@ -21,10 +20,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.harness.serving import ROOT, Served, environment, free_port
+from tests.harness.waiting import PATIENCE, wait_until
 
 EXAMPLES = ROOT / "examples"
-#: Seconds.  A program starts in two; machines under load take more.
-PATIENCE = 60.0
 
 
 class Examples(SynchronousTestCase):
@@ -55,17 +53,16 @@ class Examples(SynchronousTestCase):
         self.addCleanup(server.__exit__, None, None, None)
         return server
 
-    def until(self, true: Callable[[], object]) -> Any:
-        deadline = time.monotonic() + PATIENCE
-        while True:
+    def until_served(self, ask: Callable[[], Any]) -> Any:
+        """The answer of a program, once it listens."""
+
+        def answer() -> Any:
             try:
-                found = true()
+                return ask()
             except OSError:
-                found = None
-            if found:
-                return found
-            self.assertLess(time.monotonic(), deadline, "this never happens")
-            time.sleep(0.05)
+                return None
+
+        return wait_until(answer)
 
     def present(self, server: Served, room: str, count: int) -> None:
         """Until there are so many people in the room."""
@@ -83,6 +80,7 @@ class Examples(SynchronousTestCase):
 
 class ProgramTests(Examples):
     def test_bot(self) -> None:
+        """``examples/bot.py`` answers a question in its room."""
         server = self.server()
         with self.running("bot.py", server.websocket, "lobby", "--journal", "bot.journal"):
             self.present(server, "lobby", 1)
@@ -91,6 +89,7 @@ class ProgramTests(Examples):
                 self.assertEqual(self.texts(alice, 2), ["!count", "1 messages"])
 
     def test_bridge(self) -> None:
+        """``examples/bridge.py`` passes messages on in both directions, with the names."""
         one, two = self.server(), self.server()
         arguments = (one.websocket, "lobby", two.websocket, "foyer", "--state", str(self.directory()))
         with self.running("bridge.py", *arguments):
@@ -103,6 +102,7 @@ class ProgramTests(Examples):
                 self.assertEqual(self.texts(alice, 2), ["hello", "bob: hi"])
 
     def test_log_tailer(self) -> None:
+        """``examples/log_tailer.py`` sends the lines that are added to a file."""
         directory = self.directory()
         (directory / "chat.toml").write_text('[rooms."live.*"]\ndurable = false\n')
         log = directory / "messages"
@@ -126,9 +126,10 @@ class ProgramTests(Examples):
             connection.close()
 
     def test_live_numbers(self) -> None:
+        """``examples/live_numbers.py`` shows numbers to readers, who may not write."""
         port = free_port()
         with self.running("live_numbers.py", str(port)):
-            _, _, page = self.until(lambda: self.get(port, "/"))
+            _, _, page = self.until_served(lambda: self.get(port, "/"))
             path = re.search(r'"(/chat/ws/[^"]+)"', page)
             assert path is not None
             with connect(f"ws://127.0.0.1:{port}{path[1]}") as reader:
@@ -143,7 +144,7 @@ class ProgramTests(Examples):
         """The program's own cookie lets in, with its own people; nobody else is."""
         port = free_port()
         with self.running("embedded_hub.py", str(port)):
-            _, cookie, _ = self.until(lambda: self.get(port, "/?user=alice"))
+            _, cookie, _ = self.until_served(lambda: self.get(port, "/?user=alice"))
             headers = {"Cookie": cookie.split(";")[0], "Origin": f"http://127.0.0.1:{port}"}
             self.assertEqual(self.get(port, "/chat")[:2], (308, "/chat/"))
             self.assertEqual(self.get(port, "/chat/")[0], 200)
@@ -167,7 +168,9 @@ class ProgramTests(Examples):
         server = self.server()
         page = self.directory() / "tutorial.html"
         source = (EXAMPLES / "tutorial.html").read_text()
+
         self.assertIn('new WebSocket("ws://localhost:8080")', source)
+
         # Another port than the one that may be taken, and somebody who presses the button.
         press = "<script>socket.onopen = () => { text.value = 'hello'; form.requestSubmit(); };</script>"
         page.write_text(source.replace("localhost:8080", f"127.0.0.1:{server.port}") + press)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -15,11 +14,10 @@ from twisted.trial.unittest import TestCase
 from tests.harness.blocking import OPEN, BlockingProxy
 from tests.harness.proxies import Proxy
 from tests.harness.serving import Served, free_port
+from tests.harness.waiting import until
 from twisted_chat.client import ChatClient, Message, State
 
 reactor: Any = installed_reactor
-#: Seconds between two looks whether something has happened.
-LOOK_SECONDS = 0.02
 UNLIMITED = "[limits]\nsend_per_second = 0\nperson_per_second = 0\n"
 
 
@@ -56,10 +54,6 @@ class FallbackCase(TestCase):
         client.startService()
         return client
 
-    async def until(self, true: Callable[[], object]) -> None:
-        while not true():
-            await deferLater(reactor, LOOK_SECONDS)
-
 
 class BlockedTests(FallbackCase):
     async def lives(self, mode: str) -> None:
@@ -89,7 +83,7 @@ class BlockedTests(FallbackCase):
             return event
 
         await talk(0, 60)
-        await self.until(lambda: kept)
+        await until(lambda: kept)
         await talk(60, 30)
         for number in range(90, 100):
             say(number)
@@ -108,10 +102,10 @@ class BlockedTests(FallbackCase):
         for client in (alice, bob):
             client.retry_now()
         await talk(200, 50)
-        await self.until(lambda: (alice.transport, bob.transport) == ("websocket", "websocket"))
+        await until(lambda: (alice.transport, bob.transport) == ("websocket", "websocket"))
         await talk(250, 50)
         events = await gatherResults(sent)
-        await self.until(lambda: len(heard["alice"]) >= 600 and len(heard["bob"]) >= 600)
+        await until(lambda: len(heard["alice"]) >= 600 and len(heard["bob"]) >= 600)
 
         # What was acknowledged is where it was acknowledged, once, in the order of its author.
         log = heard["alice"]
@@ -157,7 +151,7 @@ class NginxTests(FallbackCase):
             bob.on(Message, lambda event: texts.append(event.text))
             expected = [f"line {number}" for number in range(100)]
             await gatherResults([alice.send(text) for text in expected])
-            await self.until(lambda: len(texts) >= len(expected))
+            await until(lambda: len(texts) >= len(expected))
             self.assertEqual(texts, expected)
             self.assertEqual([client.transport for client in clients], ["http", "http"])
             for client in clients:
@@ -172,8 +166,11 @@ class DownTests(FallbackCase):
         self.server.process.wait()
         proxy = self.proxy(OPEN)
         client = self.client(proxy, "alice")
-        await self.until(lambda: client.state is State.WAITING)
+
+        await until(lambda: client.state is State.WAITING)
+
         self.assertEqual(client.transport, "websocket")
+
         self.serve()
         await client.when_online()
-        await self.until(lambda: client.transport == "websocket")
+        await until(lambda: client.transport == "websocket")

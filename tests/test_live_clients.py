@@ -85,9 +85,11 @@ class ClientTests(SynchronousTestCase):
             self.assertEqual(browser.run(script), "open")
 
     def test_node(self) -> None:
+        """A program on Node's ``ws`` chats in plain text, bytes and JSON."""
         self.chats(node_talker)
 
     def test_bun(self) -> None:
+        """A program on Bun chats in plain text, bytes and JSON."""
         self.chats(bun_talker)
 
     def chats(self, talker: Any) -> None:
@@ -189,6 +191,7 @@ class ListenerTests(SynchronousTestCase):
     """The other kinds of ports; ``ssl:`` has a file of its own."""
 
     def test_unix(self) -> None:
+        """Clients chat over a Unix socket."""
         path = Path(tempfile.mkdtemp()) / "chat.sock"
         self.addCleanup(path.parent.rmdir)
         with Server(self.mktemp(), f"--listen=unix:{path}") as server:

@@ -158,9 +158,12 @@ class NobodyTests(Case):
         for path in ("**/ws", "**/api/**"):
             window.page.route(path, lambda route: route.abort())
         window.goto(f"#/{self.room}?name=Alice")
+
         window.page.wait_for_selector(".banner:has-text('The server cannot be reached')")
+
         self.assertNotIn("lost", str(window.value("said")))
         self.assertNotIn("WebSockets", str(window.value("said")))
+
         window.page.unroute("**/api/**")
         window.becomes(f"{STATUS}.state", "online")
 
@@ -188,6 +191,8 @@ class KilledTests(Case):
             alice.until(f"kept.length >= {least}")
             stage.kill()
             stage.start()
+        for least in (600, 700, 800, 900):
+            alice.until(f"kept.length >= {least}")
         alice.until(f"kept.length === 900 && {STATUS}.state === 'online'")
 
         log = self.log()

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from tests.faults.kills import Broken, Reader, Story, Writer
 from tests.harness.long import LongRun
 from tests.harness.servers import PATIENCE, Json, JsonClient, Server
 from tests.harness.serving import environment
+from tests.harness.waiting import wait_until
 
 KILLS = 30
 
@@ -240,20 +240,10 @@ class DiskTests(SynchronousTestCase):
                     self.heard(late, len(kept))
                 self.assertEqual(self.http_status(server, "readyz"), 503)
             # By itself, without a restart and without a message getting lost or doubled.
-            deadline = time.monotonic() + PATIENCE
-            unsure = [key for key in self.keys if key not in self.acknowledged]
-            while unsure:
-                self.assertLess(time.monotonic(), deadline)
-                reply = self.say_again(writer, unsure[0])
-                if reply["type"] == "ok":
-                    unsure.pop(0)
-                else:
-                    self.assertEqual(reply["code"], "unavailable")
-                    time.sleep(0.05)
+            for key in [key for key in self.keys if key not in self.acknowledged]:
+                self.kept_again(writer, key)
             self.say(writer, "ok")
-            while self.http_status(server, "readyz") != 200:
-                self.assertLess(time.monotonic(), deadline)
-                time.sleep(0.1)
+            wait_until(lambda: self.http_status(server, "readyz"), lambda status: status == 200)
             self.heard(reader, len(self.keys) - len(kept))
         server.kill()
         server.start_again()
@@ -263,6 +253,13 @@ class DiskTests(SynchronousTestCase):
             log = self.heard(judge, len(self.keys))
         self.assertEqual([event["seq"] for event in log], list(range(1, len(self.keys) + 1)))
         self.assertEqual({event["key"]: event["seq"] for event in log}, self.acknowledged)
+
+    def kept_again(self, writer: JsonClient, key: str) -> None:
+        """Send the message of that key again until it is acknowledged; meanwhile the store is unavailable, and nothing else."""
+        reply = wait_until(
+            lambda: self.say_again(writer, key), lambda reply: reply["type"] == "ok" or reply["code"] != "unavailable"
+        )
+        self.assertEqual(reply["type"], "ok", reply)
 
     @property
     def acknowledged(self) -> dict[str, int]:

@@ -73,12 +73,15 @@ class LiveHostsTests(SynchronousTestCase):
         return {name: self.browser.run(attempt) for name, attempt in ATTEMPTS.items()}
 
     def test_foreign_name(self) -> None:
+        """Pages under an unknown host name are refused everywhere."""
         self.assertEqual(self.outcomes("evil.test"), REFUSED)
 
     def test_allowed_name(self) -> None:
+        """Pages under a name of ``allowed_hosts`` are served."""
         self.assertEqual(self.outcomes("chat.lan"), SERVED)
 
     def test_loopback_names_and_addresses(self) -> None:
+        """Pages under loopback names and addresses are served without a setting."""
         for host in ("localhost", "chat.localhost", "127.0.0.1"):
             self.assertEqual(self.outcomes(host), SERVED, host)
 

@@ -12,7 +12,7 @@ import tests.test_live_page_state as state
 from tests.harness.browser import ServerStage
 from tests.harness.engines import Engine, Firefox, WebKit
 from tests.harness.injecting import InjectingWay
-from tests.harness.serving import wait_until
+from tests.harness.waiting import wait_until
 
 stage: ServerStage
 way: InjectingWay

@@ -98,7 +98,9 @@ class ComingInTests(Case):
         """By token; with one, topics can be set; a bad one is refused in words."""
         alice = self.window()
         alice.goto("#/with-token")
+
         self.assertIn("with-token", alice.page.inner_text(".invited"))
+
         alice.page.click("summary")
         alice.page.fill("#sign-in-token", "nonsense")
         alice.page.press("#sign-in-token", "Enter")
@@ -117,7 +119,9 @@ class ComingInTests(Case):
         """By link, which leaves no secret in the address."""
         alice = self.window()
         alice.goto(f"#/invited?token={token('u2', 'Linda Link')}")
+
         alice.page.wait_for_selector(".foot bdi:has-text('Linda Link')")
+
         self.assertTrue(alice.page.url.endswith("#/invited"), alice.page.url)
 
     def test_no_such_room(self) -> None:
@@ -188,12 +192,17 @@ class LooksTests(Case):
         alice.becomes("document.querySelector('.log-box').scrollWidth <= 360", True)
         alice.becomes("document.querySelector('.app').offsetHeight", 640)
         alice.page.locator(".row").last.locator(".message").tap()
+
         alice.page.wait_for_selector(".toolbar")
+
         self.assert_touchable(alice)
+
         alice.page.click(".menu")
         alice.page.wait_for_timeout(300)
+
         self.assertTrue(alice.page.is_visible("tc-rooms a"))
         self.assert_touchable(alice)
+
         alice.page.click("tc-rooms a >> nth=0")
         alice.until("!document.querySelector('.app').dataset.open")
 
@@ -212,15 +221,21 @@ class LooksTests(Case):
         dark = alice.value(ground)
         alice.page.emulate_media(color_scheme="light")
         light = alice.value(ground)
+
         self.assertNotEqual(dark, light)
+
         alice.page.click("[aria-label=Settings]")
         alice.page.check("input[value=dark]")
+
         self.assertEqual(alice.value(ground), dark)
+
         alice.page.reload()
         alice.page.wait_for_selector("tc-room")
+
         self.assertEqual(alice.value(ground), dark)
 
     def test_reduced_motion(self) -> None:
+        """With reduced motion the transitions take practically no time."""
         alice = self.window("Alice", reduced_motion="reduce")
         self.assertEqual(
             alice.value("getComputedStyle(document.querySelector('.side')).transitionDuration.split(',')[0]"), "0.001s"
@@ -231,12 +246,15 @@ class LooksTests(Case):
         alice = self.window("Alice")
         load = "performance.getEntriesByType('resource').map(({name, transferSize}) => [name, transferSize])"
         first = alice.value(load)
+
         self.assertLess(sum(size for _, size in first), 100_000)
         self.assertGreater(len(first), 15)
         for name, _ in first:
             self.assertTrue(name.startswith(stage.url), name)
+
         alice.page.reload()
         alice.page.wait_for_selector("tc-room textarea:enabled")
+
         self.assertEqual([entry for entry in alice.value(load) if entry[1]], [])
 
 
@@ -255,7 +273,9 @@ class ElsewhereTests(Case):
         stage.post("embedded", ["an answer"])
         host.page.wait_for_selector("twisted-chat :text('an answer')")
         style = "(e => [e.getBoundingClientRect().height, getComputedStyle(e.shadowRoot.querySelector('.pill')).backgroundColor])"
+
         self.assertEqual(host.value(f"{style}(document.querySelector('twisted-chat'))"), [300, "rgb(1, 2, 3)"])
+
         host.becomes("getComputedStyle(document.body).margin", "8px")
 
     def test_embedded_where_websockets_are_blocked(self) -> None:

@@ -150,6 +150,7 @@ class SafetyTests(SynchronousTestCase):
     def test_text(self) -> None:
         """Each line is shown as it was written, however the light Markdown reads it."""
         self.assertGreaterEqual(len(CORPUS), 500)
+
         alice = self.window("Alice", "texts")
         for start in range(0, len(CORPUS), 150):
             batch = CORPUS[start : start + 150]
@@ -157,6 +158,7 @@ class SafetyTests(SynchronousTestCase):
             alice.until("(count) => document.querySelector('tc-room').state.timeline.items.length >= count", start + len(batch))
             alice.until("document.querySelectorAll('.row').length >= 150")
             self.assert_harmless(alice)
+
         shown = alice.value("[...document.querySelectorAll('.text')].slice(-42).map(e => e.textContent)")
         self.assertEqual(shown, [f"\u202e{payload}\u202c" for payload in PAYLOADS])
 
@@ -165,7 +167,9 @@ class SafetyTests(SynchronousTestCase):
         alice = self.window("Alice", "awkward")
         stage.post("awkward", AWKWARD)
         alice.until(f"document.querySelector('tc-room').state.timeline.items.length === {len(AWKWARD)}")
+
         alice.until(f"document.querySelectorAll('.row').length === {len(AWKWARD)}")
+
         self.assert_harmless(alice)
         self.assertTrue(
             alice.value("document.querySelector('.log-box').scrollWidth <= document.querySelector('.log-box').clientWidth")
@@ -176,7 +180,9 @@ class SafetyTests(SynchronousTestCase):
         alice = self.window("Alice", "names")
         alice.page.click(".actions [aria-label*='here']")
         company = ExitStack()
+
         self.addCleanup(company.close)
+
         for number, payload in enumerate(PAYLOADS):
             claims = {"sub": f"u{number}", "name": payload[:60], "exp": int(time.time()) + 600}
             url = f"ws://127.0.0.1:{stage.port}/ws"
@@ -193,8 +199,10 @@ class SafetyTests(SynchronousTestCase):
             ):
                 client.send(json.dumps(command))
             self.assertEqual(json.loads(client.recv(10))["type"], "welcome", payload)
+
         alice.until(f"document.querySelectorAll('tc-people li').length === {len(PAYLOADS) + 1}")
         alice.until(f"document.querySelectorAll('.notice').length === {len(PAYLOADS)}")
+
         self.assert_harmless(alice)
         self.assertIn(PAYLOADS[0], alice.value("[...document.querySelectorAll('tc-people bdi')].map(e => e.textContent)"))
 
@@ -207,7 +215,9 @@ class SafetyTests(SynchronousTestCase):
         alice.page.keyboard.press("Control+k")
         for payload in PAYLOADS[:12]:
             alice.page.fill("#switcher input", payload[:60])
+
         alice.becomes("document.querySelector('h1')?.innerText", "lobby")
+
         self.assert_harmless(alice)
 
     def test_policy(self) -> None:
@@ -215,13 +225,16 @@ class SafetyTests(SynchronousTestCase):
         alice = self.window("Alice", "lobby")
         response = alice.page.request.get(stage.url)
         policy = response.headers["content-security-policy"]
+
         for hole in ("unsafe", "*", "http:", "data:", "blob:", "nonce"):
             self.assertNotIn(hole, policy)
         self.assertIn("require-trusted-types-for 'script'", policy)
+
         refused = alice.value(
             "(() => { try { document.createElement('div').innerHTML = '<b>x</b>'; return 'done' } catch (e) { return e.name } })()"
         )
         self.assertEqual(refused, "TypeError")
+
         sources = [path.read_text() for path in (Path(__file__).parent.parent / "twisted_chat/web/page").rglob("*.js")]
         for sink in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "DOMParser"):
             self.assertFalse([source for source in sources if sink in source], sink)

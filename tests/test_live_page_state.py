@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar
+from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
+from tests.harness.browser import PageCase, Window
 
-from tests.harness.browser import Stage, Window
-
-stage: Stage
-
-
-def setUpModule() -> None:
-    global stage
-    stage = Stage()
-
-
-def tearDownModule() -> None:
-    stage.end()
+setUpModule, tearDownModule = PageCase.begin, PageCase.end
 
 
 ROOMS = "[...document.querySelectorAll('tc-rooms li')].map(e => e.dataset.room)"
@@ -38,19 +27,8 @@ BADGE = "document.querySelector(`tc-rooms [data-room='%s'] .badge`)?.textContent
 STATE = "document.querySelector('tc-room').state"
 
 
-class Case(SynchronousTestCase):
+class Case(PageCase):
     """Each test has rooms of its own."""
-
-    rooms: ClassVar[int] = 0
-
-    def setUp(self) -> None:
-        Case.rooms += 1
-        self.room = f"state{Case.rooms}"
-
-    def window(self, name: str | None = None, **context: Any) -> Window:
-        window = Window(stage, name, self.room, **context)
-        self.addCleanup(window.__exit__, None, None, None)
-        return window
 
     def scripted(self, script: str, hash_: str | None = None, **context: Any) -> Window:
         """A window in which a script runs before the page's own; it goes to the room as Ann."""
@@ -73,7 +51,7 @@ class Case(SynchronousTestCase):
 class ReloadTests(Case):
     def test_message_of_the_address(self) -> None:
         """A reload, and a first visit, at the address of a message land there."""
-        stage.post(self.room, [f"line {number}" for number in range(1, 601)])
+        self.stage.post(self.room, [f"line {number}" for number in range(1, 601)])
         ann = self.window("Ann")
         ann.goto(f"#/{self.room}/100")
         ann.becomes(REVEALED, 100)
@@ -87,7 +65,7 @@ class ReloadTests(Case):
 
     def test_message_that_is_not_there(self) -> None:
         """The page says so, and shows the room."""
-        stage.post(self.room, ["here"])
+        self.stage.post(self.room, ["here"])
         self.room = f"{self.room}/77"
         ann = self.window("Ann")
 
@@ -107,7 +85,7 @@ class ReloadTests(Case):
         ann.becomes(ROOMS, expected)
 
         second = ann.context.new_page()
-        second.goto(f"{stage.url}#/{self.room}d")
+        second.goto(f"{self.stage.url}#/{self.room}d")
         second.wait_for_function("() => document.querySelectorAll('tc-rooms li').length === 5")
         ann.value("document.querySelector('tc-rooms [data-leave]').click()")
         self.reload(ann)
@@ -115,12 +93,12 @@ class ReloadTests(Case):
 
     def test_unread(self) -> None:
         """What came while the page was closed is unread: with the line before the first, also for mentions."""
-        stage.post(self.room, [f"old {number}" for number in range(60)])
+        self.stage.post(self.room, [f"old {number}" for number in range(60)])
         ann = self.window("Ann")
         ann.sees("old 59")
         ann.becomes(f"{STATE}.mark", 60)
         ann.page.goto("about:blank")
-        stage.post(self.room, [*(f"new {number}" for number in range(40)), "@Ann are you there?"])
+        self.stage.post(self.room, [*(f"new {number}" for number in range(40)), "@Ann are you there?"])
 
         ann.goto(f"#/{self.room}")
 
@@ -138,7 +116,7 @@ class ReloadTests(Case):
         ann.sees("mine")
         ann.becomes(f"{STATE}.mark", 1)
         ann.page.goto("about:blank")
-        stage.post(other, [f"new {number}" for number in range(301)])
+        self.stage.post(other, [f"new {number}" for number in range(301)])
 
         ann.goto(f"#/{self.room}")
         ann.until(f"{STATE}?.timeline.loaded")
@@ -160,7 +138,7 @@ class ReloadTests(Case):
         self.elsewhere(ann, self.room)
         ann.page.goto("about:blank")
         for room, count in rooms.items():
-            stage.post(room, [f"new {number}" for number in range(count)])
+            self.stage.post(room, [f"new {number}" for number in range(count)])
 
         ann.goto(f"#/{self.room}")
         ann.until(f"{STATE}?.timeline.loaded")
@@ -178,7 +156,7 @@ class ReloadTests(Case):
         ann.becomes(f"{STATE}.mark", 0)
         self.elsewhere(ann, self.room)
         ann.page.goto("about:blank")
-        stage.post(other, [f"new {number}" for number in range(1, 302)])
+        self.stage.post(other, [f"new {number}" for number in range(1, 302)])
         ann.goto(f"#/{self.room}")
         ann.until(f"{STATE}?.timeline.loaded")
         ann.becomes(BADGE % other, "99+")
@@ -191,12 +169,12 @@ class ReloadTests(Case):
 
     def test_unread_after_own(self) -> None:
         """The line stands before the first message of somebody else, also if one has written before it on another device."""
-        stage.post(self.room, ["old"])
+        self.stage.post(self.room, ["old"])
         ann = self.window("Ann")
         ann.becomes(f"{STATE}.mark", 1)
         self.elsewhere(ann, f"{self.room}b")
         ann.value(f"{STATE}.chat.room('{self.room}').send('mine')")
-        stage.post(self.room, ["new"])
+        self.stage.post(self.room, ["new"])
         ann.becomes(BADGE % self.room, "1")
 
         self.elsewhere(ann, self.room)
@@ -265,7 +243,7 @@ class RefusedTests(Case):
         """)
         ann.until(f"{STATE}?.timeline.loaded")
         ann.value("for (const name of ['notify', 'sound']) localStorage.setItem(`twisted-chat:/:${name}`, 'on')")
-        stage.post(self.room, ["one", "two"])
+        self.stage.post(self.room, ["one", "two"])
 
         ann.sees("one")
         ann.sees("two")
@@ -305,14 +283,14 @@ class RefusedTests(Case):
         me = ann.value(f"{STATE}.chat.user.id")
 
         beside = ann.context.new_page()
-        beside.goto(f"{stage.url}#/{self.room}")
+        beside.goto(f"{self.stage.url}#/{self.room}")
         beside.wait_for_function(f"() => {STATE}?.chat.user")
         self.assertNotEqual(beside.evaluate(f"{STATE}.chat.user.id"), me)
         beside.close()
 
         ann.page.close()
         again = ann.context.new_page()
-        again.goto(f"{stage.url}#/{self.room}")
+        again.goto(f"{self.stage.url}#/{self.room}")
         again.wait_for_function(f"() => {STATE}?.chat.user")
         self.assertEqual(again.evaluate(f"{STATE}.chat.user.id"), me)
 
@@ -322,7 +300,7 @@ class ListeningTests(Case):
 
     def test_each_message_once(self) -> None:
         """Others' messages once; nothing for one's own, for reactions and for what is there when a room is opened."""
-        stage.post(self.room, [f"old {number}" for number in range(70)])
+        self.stage.post(self.room, [f"old {number}" for number in range(70)])
         ann = self.window("Ann")
         ann.value("""globalThis.heard = [];
           for (const region of document.querySelectorAll('[aria-live=polite], [role=log]:not([aria-live=off])'))
@@ -331,7 +309,7 @@ class ListeningTests(Case):
 
         ann.say("my own")
         ann.sees("my own")
-        stage.post(self.room, ["from Robot"])
+        self.stage.post(self.room, ["from Robot"])
         ann.sees("from Robot")
         ann.act("from Robot", "Add a reaction")
         ann.page.click(".picker button >> nth=0")
@@ -373,7 +351,7 @@ class ClockTests(Case):
 class RoomListTests(Case):
     def test_topic_last_line_and_leaving(self) -> None:
         """Each room shows what was said last, and can be left there; the lobby cannot."""
-        stage.post(self.room, ["what was said last"])
+        self.stage.post(self.room, ["what was said last"])
         ann = self.window("Ann")
         ann.becomes(f"document.querySelector(`[data-room='{self.room}'] .last-line`)?.textContent", "Robot: what was said last")
         self.assertEqual(ann.value("document.querySelectorAll(`[data-room='lobby'] .leave`).length"), 0)
@@ -408,17 +386,17 @@ class NewDatabaseTests(Case):
     def test_badges_after_the_database_was_deleted(self) -> None:
         """The numbers begin again, and what comes is unread again."""
         other = f"{self.room}b"
-        stage.post(other, [f"line {number}" for number in range(20)])
+        self.stage.post(other, [f"line {number}" for number in range(20)])
         ann = self.window("Ann")
         self.elsewhere(ann, other)
         ann.becomes(f"{STATE}.mark", 20)
         self.elsewhere(ann, self.room)
 
-        stage.kill()
-        stage.delete_database()
-        stage.start()
+        self.stage.kill()
+        self.stage.delete_database()
+        self.stage.start()
         ann.until(f"{STATE}.chat.status.state === 'online' && {STATE}.room.info.head === 0")
-        stage.post(other, ["brand new"])
+        self.stage.post(other, ["brand new"])
 
         ann.becomes(BADGE % other, "1")
 
@@ -442,7 +420,7 @@ class EmbeddedTests(Case):
             }))""",
             [elements],
         )
-        window.value(f"import('{stage.url}embed.js').then(() => 0)")
+        window.value(f"import('{self.stage.url}embed.js').then(() => 0)")
 
     USERS = "[...document.querySelectorAll('twisted-chat')].map(e => e.chat.user.id)"
 
@@ -464,16 +442,16 @@ class EmbeddedTests(Case):
         self.load(window, *elements)
         self.online(window)
         self.assertEqual(window.value(self.USERS), before)
-        stage.post(self.room, ["in the first"])
-        stage.post(f"{self.room}b", ["in the second"])
+        self.stage.post(self.room, ["in the first"])
+        self.stage.post(f"{self.room}b", ["in the second"])
 
         window.becomes(self.shown(0), ["in the first"])
         window.becomes(self.shown(1), ["in the second"])
 
     def test_another_room(self) -> None:
         """A changed attribute shows the other room."""
-        stage.post(self.room, ["here"])
-        stage.post(f"{self.room}b", ["there"])
+        self.stage.post(self.room, ["here"])
+        self.stage.post(f"{self.room}b", ["there"])
         window = self.page((self.room, "Ann"))
         window.becomes(self.shown(0), ["here"])
 

@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
-
-from tests.harness.browser import Stage, Window
+from tests.harness.browser import PageCase, Window
 
 AREA = "tc-room textarea"
-stage: Stage
+setUpModule, tearDownModule = PageCase.begin, PageCase.end
 
 
-def setUpModule() -> None:
-    global stage
-    stage = Stage()
-
-
-def tearDownModule() -> None:
-    stage.end()
-
-
-class Case(SynchronousTestCase):
+class Case(PageCase):
     """Each test has a room of its own."""
-
-    rooms: ClassVar[int] = 0
-
-    def setUp(self) -> None:
-        Case.rooms += 1
-        self.room = f"text{Case.rooms}"
-
-    def window(self, name: str, **context: object) -> Window:
-        window = Window(stage, name, self.room, **context)
-        self.addCleanup(window.__exit__, None, None, None)
-        return window
 
     def rect(self, window: Window, selector: str) -> dict[str, float]:
         """Where the last such element is."""
@@ -53,7 +31,7 @@ class Case(SynchronousTestCase):
 class WritingTests(Case):
     def setUp(self) -> None:
         super().setUp()
-        stage.post(self.room, ["here I am"], "Zebulon")
+        self.stage.post(self.room, ["here I am"], "Zebulon")
         self.alice = self.window("Alice")
         self.alice.sees("here I am")
 
@@ -173,7 +151,9 @@ class WritingTests(Case):
 class ShowingTests(Case):
     def test_floods(self) -> None:
         """Blank lines and blanks without end are shown as a break between words."""
-        stage.post(self.room, ["\n" * 8000 + "first" + "\n" * 8000 + "second" + "\n" * 300, "a" + " " * 16_000 + "\n\n \n" * 90])
+        self.stage.post(
+            self.room, ["\n" * 8000 + "first" + "\n" * 8000 + "second" + "\n" * 300, "a" + " " * 16_000 + "\n\n \n" * 90]
+        )
         alice = self.window("Alice")
 
         alice.sees("second")
@@ -181,8 +161,8 @@ class ShowingTests(Case):
 
     def test_marks_over_and_under(self) -> None:
         """What is painted far above and below a line, as piled marks are, is painted in its own message only."""
-        stage.post(self.room, ["from somebody else"], "Bob")
-        stage.post(self.room, ["the line above", "MARKED", "the line below"], "Carl")
+        self.stage.post(self.room, ["from somebody else"], "Bob")
+        self.stage.post(self.room, ["the line above", "MARKED", "the line below"], "Carl")
         alice = self.window("Alice")
         alice.sees("the line below")
         alice.page.mouse.move(2, 2)
@@ -230,7 +210,7 @@ class ShowingTests(Case):
 
     def test_right_to_left(self) -> None:
         """What is written from right to left stands near its author, too, and ends at the left."""
-        stage.post(self.room, ["\u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd"])
+        self.stage.post(self.room, ["\u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd"])
         alice = self.window("Alice")
         alice.page.wait_for_selector(".text p")
 
@@ -242,7 +222,7 @@ class ShowingTests(Case):
         """The button that copies stands beside the code, and says which code it is."""
         code = "x = 'a line that is longer than the window is wide, so that the button has no place beside it" + "." * 200 + "'"
         for context in ({}, {"viewport": {"width": 360, "height": 640}, "has_touch": True}):
-            stage.post(self.room, [f"```python example\n{code}\n```", "```\nx\n```"])
+            self.stage.post(self.room, [f"```python example\n{code}\n```", "```\nx\n```"])
             alice = self.window("Alice", **context)
             alice.page.wait_for_selector(".row >> nth=1")
             for row in (".row >> nth=0", ".row >> nth=1"):
@@ -252,13 +232,13 @@ class ShowingTests(Case):
 
     def test_pill(self) -> None:
         """The button to the newest message stands below the messages, and they come back to the end under it."""
-        stage.post(self.room, (f"line {number}" for number in range(60)))
+        self.stage.post(self.room, (f"line {number}" for number in range(60)))
         alice = self.window("Alice")
         alice.sees("line 59")
         alice.page.hover(".log-box")
         alice.page.mouse.wheel(0, -900)
         alice.until("!document.querySelector('tc-log')._following")
-        stage.post(self.room, ["news"])
+        self.stage.post(self.room, ["news"])
         alice.page.wait_for_selector(".pill:visible")
 
         self.assert_apart(self.rect(alice, ".pill"), self.rect(alice, ".log-box"))
@@ -269,7 +249,7 @@ class ShowingTests(Case):
 
     def test_own_messages(self) -> None:
         """They are marked beside the message, in a group as well."""
-        stage.post(self.room, ["of somebody else"])
+        self.stage.post(self.room, ["of somebody else"])
         alice = self.window("Alice")
         alice.say("mine")
         alice.sees("mine")
@@ -300,9 +280,9 @@ class ShowingTests(Case):
 class SightTests(Case):
     def test_zoomed(self) -> None:
         """At 200 % of a small window (1000 × 700) everything is reached, and nothing covers the text or sticks out."""
-        stage.post(self.room, ["first", "second"], "Zebulon")
+        self.stage.post(self.room, ["first", "second"], "Zebulon")
         for number in range(12):
-            stage.post(self.room, ["hello"], f"Zeb{number}")
+            self.stage.post(self.room, ["hello"], f"Zeb{number}")
         alice = self.window("Alice", viewport={"width": 500, "height": 350}, device_scale_factor=2, locale="en-US")
         alice.sees("hello")
 
@@ -347,7 +327,7 @@ class SightTests(Case):
 
     def test_forced_colours(self) -> None:
         """With the system's colours one still sees the room that is open, the avatars, the focus, and what is chosen."""
-        stage.post(self.room, ["hello @alice"], "Zebulon")
+        self.stage.post(self.room, ["hello @alice"], "Zebulon")
         alice = self.window("Alice", forced_colors="active")
         alice.sees("hello")
         alice.say("mine")

@@ -23,7 +23,8 @@ from websockets.typing import Origin
 from tests.harness.certificates import make_certificate
 from tests.harness.proxies import Proxy
 from tests.harness.servers import UNLIMITED, JsonClient, Server
-from tests.harness.serving import ROOT, environment, free_port, wait_until
+from tests.harness.serving import ROOT, environment, free_port
+from tests.harness.waiting import wait_until
 
 #: What nginx has to set (docs/operating.rst).
 UPGRADE = """
@@ -159,6 +160,7 @@ class NginxTests(Case):
             self.assertEqual(self.get(proxy, "/metrics")[0], 403)
 
     def test_tcp(self) -> None:
+        """Behind nginx over TCP the chat works, and only the forwarded address counts."""
         server = self.server(config='trusted_proxies = ["127.0.0.1"]\n')
         with self.proxy().nginx(f"location / {{ proxy_pass {self.upstream(server)}; {UPGRADE} {FORWARDED} }}") as proxy:
             self.talk(proxy)
@@ -266,6 +268,7 @@ class NginxTests(Case):
 
 class HAProxyTests(Case):
     def test_http(self) -> None:
+        """Behind HAProxy in HTTP mode the chat works, and metrics are not given to the world."""
         server = self.server(config='trusted_proxies = ["127.0.0.1"]\n')
         rules = f"    option forwardfor\n    server chat 127.0.0.1:{server.port} check"
         with self.proxy().haproxy(rules) as proxy:
@@ -273,6 +276,7 @@ class HAProxyTests(Case):
             self.assertEqual(self.get(proxy, "/metrics")[0], 403)
 
     def test_idle_cut(self) -> None:
+        """The heartbeat keeps a connection open that HAProxy would cut when idle."""
         chat = self.enterContext(
             Server(self.directory / "pinging", f"--listen=tcp:{free_port()}:interface=127.0.0.1", "--limit=ping_seconds=2")
         )

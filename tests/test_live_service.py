@@ -13,9 +13,7 @@ import ssl
 import stat
 import subprocess
 import tempfile
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
@@ -25,16 +23,9 @@ from websockets.sync.client import ClientConnection, unix_connect
 from tests.harness.certificates import make_certificate
 from tests.harness.servers import connect
 from tests.harness.serving import TWISTD, NotReady, Served, ServedCase, environment, run
+from tests.harness.waiting import wait_until
 from twisted_chat.auth.tokens import Minted, mint
 from twisted_chat.stores.urls import make_shared_tokens
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Another process does something, and there is nothing but looking."""
-    deadline = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen"
-        threading.Event().wait(0.02)
 
 
 class StartTests(SynchronousTestCase):
@@ -90,6 +81,7 @@ class StartTests(SynchronousTestCase):
         self.assertEqual(found[1], found[2])
 
     def test_unix_socket(self) -> None:
+        """The server serves a Unix socket, over which pages from disk are not accepted."""
         path = f"{tempfile.gettempdir()}/twisted-chat-test-{os.getpid()}"  # the path of a Unix socket is short
         self.addCleanup(Path(path).unlink, missing_ok=True)
         with Served(self.mktemp(), "--listen", f"unix:{path}") as server, unix_connect(path, "ws://localhost/") as alice:
@@ -124,6 +116,7 @@ class StartTests(SynchronousTestCase):
         self.assertRegex(shown.stdout, r"^twisted_chat \d")
 
     def test_help(self) -> None:
+        """``--help`` lists the options within 100 columns."""
         shown = run(self.mktemp(), ["--help"])
 
         self.assertEqual(shown.returncode, 0)
@@ -143,19 +136,23 @@ class StartErrorTests(SynchronousTestCase):
         return ended.stderr.strip().removeprefix("twisted_chat: ")
 
     def test_configuration(self) -> None:
+        """Misspelt options and variables, and a missing file, are one line with the remedy."""
         self.assertEqual(self.line("--lisen=tcp:1"), "--lisen: no such option; did you mean --listen?")
         self.assertIn("/nowhere.toml: cannot be read", self.line("--config=/nowhere.toml"))
         self.assertIn("did you mean TWISTED_CHAT_STORE?", self.line(TWISTED_CHAT_STOR="x"))
 
     def test_endpoint(self) -> None:
+        """An endpoint string that Twisted does not understand is one line."""
         self.assertIn("tpc:8080: is no endpoint", self.line("--listen=tpc:8080"))
         self.assertIn("tcp:http: is no endpoint", self.line("--listen=tcp:http"))
         self.assertIn("tcp:0:interfce=localhost: is no endpoint", self.line("--listen=tcp:0:interfce=localhost"))
 
     def test_address_of_another_machine(self) -> None:
+        """An address that this machine does not have is one line with the cause."""
         self.assertIn("this machine does not have that address", self.line("--listen=tcp:0:interface=192.0.2.1"))
 
     def test_port_taken(self) -> None:
+        """A port that is taken is one line with the remedy."""
         with socket.create_server(("127.0.0.1", 0)) as other:
             endpoint = f"tcp:{other.getsockname()[1]}:interface=127.0.0.1"
             self.assertRegex(self.line("--listen", endpoint), rf"^{endpoint}: Address already in use; stop the other program or ")
@@ -167,9 +164,11 @@ class StartErrorTests(SynchronousTestCase):
             self.assertIn(endpoint, self.line("--listen=tcp:0:interface=127.0.0.1", "--listen", endpoint))
 
     def test_systemd_without_socket(self) -> None:
+        """A missing socket of systemd is one line with its name."""
         self.assertIn("systemd passed no socket named chat", self.line("--listen=systemd:domain=INET6:name=chat"))
 
     def test_tls_key(self) -> None:
+        """A key that is missing, broken or another certificate's is one line."""
         directory = Path(self.mktemp()).absolute()
 
         directory.mkdir()
@@ -188,6 +187,7 @@ class StartErrorTests(SynchronousTestCase):
         self.assertIn("TLS key or certificate cannot be used", self.line("--listen", unfit))
 
     def test_jwt_key(self) -> None:
+        """A key file that cannot be read is one line with its path."""
         self.assertIn("/nowhere: cannot be read", self.line("--jwt-keys=HS256:/nowhere", "--listen=tcp:0:interface=127.0.0.1"))
 
     def test_store(self) -> None:
@@ -196,11 +196,13 @@ class StartErrorTests(SynchronousTestCase):
         self.assertIn("sqlite:", line)
 
     def test_directory_not_writable(self) -> None:
+        """A store that cannot be written is one line with its path."""
         free = "--listen=tcp:0:interface=127.0.0.1"
         self.assertIn("/nowhere/at/all", self.line(free, "--store=sqlite:/nowhere/at/all/chat.db"))
         self.assertIn("/proc/chat.db cannot be written", self.line(free, "--store=sqlite:/proc/chat.db"))
 
     def test_damaged_database(self) -> None:
+        """A file that is no database is one line with its path."""
         directory = Path(self.mktemp()).absolute()
 
         directory.mkdir()
@@ -210,6 +212,7 @@ class StartErrorTests(SynchronousTestCase):
         self.assertIn("chat.db", line)
 
     def test_newer_database(self) -> None:
+        """A database of a newer version is refused, and the line says so."""
         directory = self.mktemp()
 
         with Served(directory) as server:
@@ -223,6 +226,7 @@ class StartErrorTests(SynchronousTestCase):
         self.assertIn("newer", self.line("--listen=tcp:0:interface=127.0.0.1", directory=directory))
 
     def test_second_server_on_the_same_file(self) -> None:
+        """A second server on the same database is refused, and the first one goes on."""
         directory = self.mktemp()
         with Served(directory) as server:
             line = self.line("--listen=tcp:0:interface=127.0.0.1", directory=directory)
@@ -254,6 +258,7 @@ class DaemonTests(SynchronousTestCase):
         return ended.returncode
 
     def test_life(self) -> None:
+        """As a daemon the server writes log and pid file, serves, and ends at SIGTERM."""
         directory = Path(self.mktemp()).absolute()
 
         directory.mkdir()
@@ -261,14 +266,14 @@ class DaemonTests(SynchronousTestCase):
 
         self.assertEqual(self.twistd(directory), 0)
 
-        until(lambda: "Serving on" in log.read_text())
+        wait_until(lambda: "Serving on" in log.read_text())
         found = re.search(r"Serving on http(\S+);", log.read_text())
         assert found is not None
         with connect(f"ws{found[1]}") as alice:
             alice.send("hello")
             self.assertEqual(alice.recv(5), "hello")
         os.kill(int((directory / "twistd.pid").read_text()), signal.SIGTERM)
-        until(lambda: not (directory / "twistd.pid").exists())
+        wait_until(lambda: not (directory / "twistd.pid").exists())
 
         self.assertIn("Server Shut Down", log.read_text())
 
@@ -280,10 +285,10 @@ class DaemonTests(SynchronousTestCase):
 
         self.assertEqual(self.twistd(directory, "--store=mysql:chat"), 0)
 
-        until(lambda: "Server Shut Down" in (directory / "twistd.log").read_text())
+        wait_until(lambda: "Server Shut Down" in (directory / "twistd.log").read_text())
         self.assertIn("critical service: --store mysql:chat: no such kind of store", (directory / "twistd.log").read_text())
 
-        until(lambda: not (directory / "twistd.pid").exists())
+        wait_until(lambda: not (directory / "twistd.pid").exists())
 
 
 class TokenTests(SynchronousTestCase):
@@ -327,6 +332,7 @@ class TokenTests(SynchronousTestCase):
         self.assertNotIn(minted.token, self.server.stdout + self.server.stderr)
 
     def test_expired(self) -> None:
+        """A connection is closed when its token expires."""
         minted = self.token(expires_ms=int((time.time() + 1.5) * 1000))
         with connect(self.server.websocket, additional_headers={"Authorization": f"Bearer {minted.token}"}) as alice:
             self.assertEqual(self.closed_within(1.5 + 5, alice), 4401)
@@ -367,6 +373,7 @@ class EndTests(SynchronousTestCase):
             self.assertLess(time.monotonic() - began, 5)
 
     def test_interrupt(self) -> None:
+        """SIGINT ends the server with status 0 and without an error."""
         with Served(self.mktemp()) as server:
             self.assertEqual(server.end(signal.SIGINT), 0)
             self.assertEqual(server.stderr, "")
@@ -403,6 +410,7 @@ class SystemdTests(SynchronousTestCase):
         self.assertLess(server.states.index("READY=1"), server.states.index("STOPPING=1"))
 
     def test_no_ready_on_failure(self) -> None:
+        """A server that cannot start does not tell systemd that it is ready."""
         server = Served(self.mktemp(), "--store=sqlite:/nowhere/at/all/chat.db")
 
         with self.assertRaises(NotReady), server:
@@ -477,10 +485,10 @@ class ReloadTests(SynchronousTestCase):
 
         with subprocess.Popen(command, cwd=directory, env=environment(), stdout=subprocess.DEVNULL) as process:
             try:
-                until(lambda: log.exists() and "Serving on" in log.read_text())
+                wait_until(lambda: log.exists() and "Serving on" in log.read_text())
                 log.rename(directory / "chat.log.1")
                 process.send_signal(signal.SIGHUP)
-                until(lambda: log.exists() and "The configuration was read again" in log.read_text())
+                wait_until(lambda: log.exists() and "The configuration was read again" in log.read_text())
             finally:
                 process.terminate()
                 process.wait(15)
@@ -524,6 +532,7 @@ class TlsTests(ServedCase):
         return Served(directory, f"--listen=ssl:0:interface=127.0.0.1:privateKey={key}:certKey={cls.authority}")
 
     def test_alpn(self) -> None:
+        """ALPN chooses HTTP/1.1, never HTTP/2."""
         for offered, chosen in (([], None), (["http/1.1"], "http/1.1"), (["h2", "http/1.1"], "http/1.1")):
             context = ssl.create_default_context(cafile=str(self.authority))
             if offered:
@@ -535,6 +544,7 @@ class TlsTests(ServedCase):
                 self.assertEqual(tls.selected_alpn_protocol(), chosen)
 
     def test_websockets(self) -> None:
+        """A WebSocket works over TLS."""
         context = ssl.create_default_context(cafile=str(self.authority))
         with connect(f"wss://localhost:{self.server.port}/", ssl=context) as alice:
             alice.send("hello")
@@ -550,6 +560,7 @@ class TlsTests(ServedCase):
         self.assertIn(" by HTTP/1.1", shown)
 
     def test_node(self) -> None:
+        """Node, which offers HTTP/2, is served by HTTP/1.1."""
         script = """
             const [port, authority] = process.argv.slice(1);
             const ca = require("fs").readFileSync(authority);

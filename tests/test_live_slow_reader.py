@@ -41,6 +41,7 @@ KERNEL_BYTES = 65_536
 
 class SlowReaderTests(SynchronousTestCase):
     def test_tcp(self) -> None:
+        """A reader that does not read costs bounded memory and delays nobody, over TCP."""
         with Server(self.mktemp()) as server:
             self.story(server, server.websocket, None, PASSING_BYTES)
 
@@ -88,7 +89,7 @@ class SlowReaderTests(SynchronousTestCase):
                 beside = self.pass_bytes(writer, passing_bytes, watch)
                 while time.monotonic() - since < float(os.environ.get("SLOW_SECONDS", "0")):
                     beside += self.pass_bytes(writer, TEXT_BYTES, watch)
-                    time.sleep(0.5)
+                    time.sleep(0.5)  # the pace of the writer in a run that somebody wants longer
                 head = joined["head"] + len(beside) * UNDER_WAY
                 got = []
                 for event in slow.events():

@@ -115,6 +115,7 @@ class FullDiskTests(LiveCase):
         return Talk([*unshare, "sh", "-c", f'{mount} && shift && exec "$@"', "sh", self.directory, *driver])
 
     def test_a_full_disk_is_never_acknowledged_and_passes(self) -> None:
+        """On a full disk nothing is acknowledged, readers continue, and with free space the same keys are accepted."""
         talk = self.talk()
 
         self.addCleanup(talk.kill)
@@ -153,6 +154,7 @@ class FailingFsyncTests(LiveCase):
         return Talk([sys.executable, DRIVER, "talk", self.path], LD_PRELOAD=library, FAIL_FSYNC=str(failing)), failing
 
     def test_a_failed_fsync_is_never_acknowledged_and_passes(self) -> None:
+        """A commit whose fsync failed is neither acknowledged nor seen, and later ones succeed."""
         talk, failing = self.talk()
 
         self.addCleanup(talk.kill)
@@ -229,6 +231,7 @@ class OrderTests(LiveCase):
         return answers
 
     def test_the_check_finds_an_early_answer(self) -> None:
+        """The check of the order of system calls finds an answer that comes before the fsync has ended."""
         early = [
             "7 pwrite64(4</x/chat.db-wal>, ...) = 24",
             "7 fdatasync(4</x/chat.db-wal> <unfinished ...>",
@@ -241,6 +244,7 @@ class OrderTests(LiveCase):
 
 class KillTests(LiveCase):
     def test_kill_9_at_any_moment_loses_and_doubles_nothing(self) -> None:
+        """After many kills each acknowledged message is in the log exactly once, and numbers have no gaps."""
         rounds = int(os.environ.get("TWISTED_CHAT_CRASHES", CRASHES))
 
         driver = subprocess.run(

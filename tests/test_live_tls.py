@@ -49,9 +49,11 @@ class TlsTests(ServedCase):
             self.assertEqual(browser.until("got.length === 2 && got.map((text) => text.length)"), [6, 16_000])
 
     def test_node(self) -> None:
+        """A program on Node's ``ws`` chats over TLS."""
         self.chats(node_talker)
 
     def test_bun(self) -> None:
+        """A program on Bun chats over TLS."""
         self.chats(bun_talker)
 
     def chats(self, talker: Any) -> None:

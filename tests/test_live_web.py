@@ -11,7 +11,8 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.http_memory import Reply, handshake
-from tests.harness.serving import PATIENCE, Served, ServedCase
+from tests.harness.serving import Served, ServedCase
+from tests.harness.waiting import PATIENCE
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 UPGRADE = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {KEY}")
@@ -67,6 +68,7 @@ class RefusalTests(LiveCase):
     environ = {"TWISTED_CHAT_LIMITS_HANDSHAKE_SECONDS": "2"}
 
     def test_400(self) -> None:
+        """Malformed handshakes and requests get 400."""
         for headers in (
             ("Sec-WebSocket-Key: short", *UPGRADE[:3]),
             ("Sec-WebSocket-Protocol: mqtt", *UPGRADE),
@@ -81,6 +83,7 @@ class RefusalTests(LiveCase):
         self.refused(400, "bad_request", "/ws?history=x", *UPGRADE)
 
     def test_401(self) -> None:
+        """Unknown tokens get 401 with a challenge."""
         reply = self.refused(401, "unauthenticated", "/ws", *UPGRADE, "Authorization: Bearer tc_unknown")
 
         self.assertTrue(reply.headers["www-authenticate"].startswith("Bearer"))
@@ -89,6 +92,7 @@ class RefusalTests(LiveCase):
         self.refused(401, "unauthenticated", "/api/v1/rooms", "Authorization: Bearer e30.e30.e30")
 
     def test_403(self) -> None:
+        """Foreign origins, cookies without an origin, and metrics behind a proxy get 403."""
         self.refused(403, "forbidden", "/ws", *UPGRADE, ORIGIN)
         self.refused(403, "forbidden", "/", *UPGRADE, f"Origin: https://127.0.0.1:{self.server.port}")
         self.refused(403, "forbidden", "/ws", *UPGRADE, "Cookie: chat_token=tc_x")
@@ -99,6 +103,7 @@ class RefusalTests(LiveCase):
         self.refused(403, "forbidden", "/metrics")
 
     def test_404(self) -> None:
+        """Paths that are not served get 404, without any redirect or traversal."""
         for path in ("/nope", "/../etc/passwd", "/..%2f..%2fetc/passwd", "//evil.test/%2e%2e", "/page/index.html"):
             self.refused(404, "not_found", path)
         self.refused(404, "not_found", "/healthz", *UPGRADE)
@@ -106,18 +111,22 @@ class RefusalTests(LiveCase):
         self.refused(426, "bad_request", "/ws?redirect=http://evil.test/&after=0")
 
     def test_405(self) -> None:
+        """Another method gets 405 with the allowed ones."""
         reply = self.refused(405, "method_not_allowed", "/", more=("--request", "DELETE"))
         self.assertEqual(reply.headers["allow"], "GET, HEAD, OPTIONS")
 
     def test_413(self) -> None:
+        """A body that is too long gets 413."""
         body = ("--data-binary", "x" * 120_000)
         self.refused(413, "too_big", "/api/v1/rooms/lobby/events", "Content-Type: text/plain", "Expect:", more=body)
 
     def test_426(self) -> None:
+        """Another version of WebSocket gets 426 with the supported one."""
         reply = self.refused(426, "bad_request", "/ws", "Sec-WebSocket-Version: 8", *(UPGRADE[0], UPGRADE[1], UPGRADE[3]))
         self.assertEqual(reply.headers["sec-websocket-version"], "13")
 
     def test_431(self) -> None:
+        """Too many headers and a too long target get 431."""
         self.refused(431, "too_big", "/ws", *UPGRADE, *(f"X-{number}: x" for number in range(2_000)))
         self.refused(431, "too_big", "/" + "x" * 20_000)
 
@@ -137,6 +146,7 @@ class RefusalTests(LiveCase):
         self.assertEqual((Reply(answer).status, Reply(answer).error["code"]), (408, "timeout"))
 
     def test_page_and_health(self) -> None:
+        """Page, scripts, health and API description are served."""
         for path in ("/", "/client.js", "/embed.js", "/healthz", "/readyz", "/api/v1/openapi.json"):
             self.assertEqual(self.curl(path).status, 200, path)
         self.assertEqual(self.curl("/", more=("--head",)).status, 200)
@@ -146,6 +156,7 @@ class TokenOnlyTests(LiveCase):
     environ = {"TWISTED_CHAT_GUESTS": "off"}
 
     def test_guests_are_refused(self) -> None:
+        """Without guests a handshake without token gets 401, and the origin ``null`` is refused."""
         reply = self.refused(401, "unauthenticated", "/ws", *UPGRADE)
         self.assertIn("www-authenticate", reply.headers)
         # Then ``null`` is no origin either.
@@ -156,6 +167,7 @@ class LimitTests(LiveCase):
     environ = {"TWISTED_CHAT_LIMITS_CONNECTIONS_PER_ADDRESS": "2"}
 
     def test_429(self) -> None:
+        """Beyond the limit of connections a handshake gets 429 with the time to wait."""
         sockets = [self.connect(handshake()) for _ in range(2)]
 
         for opened in sockets:

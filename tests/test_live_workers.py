@@ -14,7 +14,8 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.harness.postgresql import shared
 from tests.harness.servers import JsonClient
-from tests.harness.serving import Served, wait_until
+from tests.harness.serving import Served
+from tests.harness.waiting import wait_until
 
 
 def children(pid: int) -> list[int]:

@@ -52,6 +52,7 @@ class PersonNameTests(SynchronousTestCase):
             self.assertEqual(person_name(person_name(raw)), name)
 
     def test_what_cannot_be_seen_is_refused(self) -> None:
+        """Characters that cannot be seen are refused at any place, in an ASCII error that names the field."""
         for what, character in UNSEEN.items():
             for raw in (character, f"a{character}b", f"a{character}", f"{character}a"):
                 with self.assertRaises(BadRequest, msg=what) as caught:
@@ -60,6 +61,7 @@ class PersonNameTests(SynchronousTestCase):
                 self.assertTrue(caught.exception.message.isascii())
 
     def test_length(self) -> None:
+        """A name has at least one visible character and at most the allowed number."""
         self.assertEqual(len(person_name("x" * PERSON_NAME_MAX)), PERSON_NAME_MAX)
         for raw in ("", "   ", "x" * (PERSON_NAME_MAX + 1)):
             self.assertRaises(BadRequest, person_name, raw)
@@ -83,11 +85,13 @@ class PersonNameTests(SynchronousTestCase):
 
 class RoomNameTests(SynchronousTestCase):
     def test_letters_digits_and_a_little_punctuation(self) -> None:
+        """Names of rooms may have letters and digits of any script and some punctuation, and are normalised."""
         for name in ("lobby", "live.1", "a-b_c.d~e@f+g", "größe", "комната", "1", "हिन्दी", "x" * ROOM_NAME_MAX):
             self.assertEqual(room_name(name), name)
         self.assertEqual(room_name("Cafe\u0301"), "Café")
 
     def test_what_is_none(self) -> None:
+        """Names of rooms with other characters, or of the wrong length, are refused in an ASCII error that names the field."""
         bad = [
             "",
             "a b",

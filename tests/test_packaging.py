@@ -84,4 +84,5 @@ class PackagingTests(SynchronousTestCase):
         self.check_command(self.environment_with(str(wheel)))
 
     def test_editable(self) -> None:
+        """An editable installation has a working command."""
         self.check_command(self.environment_with("-e", str(self.sources)))

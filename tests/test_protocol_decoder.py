@@ -31,6 +31,7 @@ class DecodingTests(SynchronousTestCase):
     def test_one_wrong_of_several(self) -> None:
         """One that is wrong does not spoil the others."""
         first, second, third = commands_in(b'[{"type":"ping","id":1},{"type":"leave","id":2},{"type":"ping","id":3}]')
+
         self.assertEqual((first, third), (Ping(id=1), Ping(id=3)))
         assert isinstance(second, Wrong)
         self.assertEqual((second.id, second.error.message), (2, "Object missing required field `room`"))

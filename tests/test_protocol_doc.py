@@ -192,7 +192,9 @@ class TablesTests(SynchronousTestCase):
         """Each command, answer, push and kind of event of the vocabulary."""
         described = set(STRUCTS.values())
         spoken = {*get_args(commands.AnyCommand), *get_args(replies.Answer), *get_args(replies.Push), *get_args(Event)}
+
         self.assertEqual(spoken - described, {replies.Ok})
+
         for (section, name), struct in STRUCTS.items():
             tag = struct.__struct_config__.tag
             if name == "Fields" and struct is not replies.Error:
@@ -201,6 +203,7 @@ class TablesTests(SynchronousTestCase):
     def test_every_field_is_described(self) -> None:
         """And no field is described that does not exist."""
         found = lists()
+
         self.assertEqual(found.pop(("event", "Fields")), ["room", "kind", *(field.encode_name for field in fields(Entry))])
         self.assertEqual(set(found), set(STRUCTS))
         for place, struct in STRUCTS.items():
@@ -212,16 +215,18 @@ class TablesTests(SynchronousTestCase):
             self.assertEqual(set(found[place]) - {"type"}, names, place)
 
     def test_errors(self) -> None:
+        """The table of errors has the codes, statuses, close codes and retries of the code."""
         rows = [(code, int(status), int(close), retry) for code, status, close, retry, _ in table('code", "HTTP')]
         self.assertEqual(
             rows, [(error.code, error.http_status, error.close_code, "yes" if error.retry else "no") for error in ERRORS]
         )
 
     def test_close_codes(self) -> None:
+        """The table of close codes is complete, and says which of them mean a reconnect."""
         rows = {int(code): action for code, _, action in table('code", "meaning')}
         self.assertEqual(list(rows), sorted({*map(int, CloseCode), 1006}))
         self.assertEqual(
-            {code for code, action in rows.items() if action == "comes back"}, {int(code) for code in RETRY_CLOSE_CODES}
+            {code for code, action in rows.items() if action == "reconnects"}, {int(code) for code in RETRY_CLOSE_CODES}
         )
 
     def test_types_and_bounds(self) -> None:
@@ -231,6 +236,7 @@ class TablesTests(SynchronousTestCase):
         self.assertIn(f"A string of {DEVICE_MIN} to {DEVICE_CHARS} characters", TEXT)
 
     def test_limits(self) -> None:
+        """The defaults of the limits on the page are those of the code."""
         for name, default, _ in table("limit"):
             self.assertEqual(str(getattr(Limits(), name)), default, name)
         self.assertIn(f"at most {BATCH_COMMANDS:,} commands", TEXT)
@@ -373,6 +379,7 @@ class ArchitectureTests(SynchronousTestCase):
         """Each path exists, and each module of core and protocol is described."""
         text = PATH.with_name("architecture.rst").read_text()
         package = PATH.parent.parent / "twisted_chat"
+
         for name in set(re.findall(r"[a-z_]+(?:/[a-z_]+)*\.py", text)):
             places = [package.parent / name, *(package / below / name for below in ("", "core", "protocol"))]
             self.assertTrue(any(place.exists() for place in places), name)

@@ -78,10 +78,12 @@ class EncodingsTests(SynchronousTestCase):
         single, batch = JsonEncoding("lobby"), JsonBatchEncoding("lobby")
         objects = [msgspec.json.decode(payload) for _, payload in payloads(single.join(single.items(EVENTS)))]
         frames = [msgspec.json.decode(payload) for _, payload in payloads(batch.join(batch.items(EVENTS)))]
+
         self.assertEqual([one for frame in frames for one in (frame if isinstance(frame, list) else [frame])], objects)
         self.assertTrue(1 < len(frames) < len(objects))
 
     def test_one_item_for_each_event(self) -> None:
+        """Every encoding makes exactly one item of each event."""
         for encoding in ALL:
             self.assertEqual(len(encoding("lobby").items(EVENTS)), len(EVENTS))
 
@@ -103,6 +105,7 @@ class EncodingsTests(SynchronousTestCase):
                     self.assertLessEqual(len(payloads(whole[:taken] + rest)), len(payloads(whole)))
 
     def test_compressed_frames_say_the_same(self) -> None:
+        """Compressed frames have the same payloads as bare ones, and are smaller."""
         for kind in ALL:
             bare, deflated = kind("lobby", BARE), kind("lobby", DEFLATED)
             one, other = bare.join(bare.items(EVENTS)), deflated.join(deflated.items(EVENTS))

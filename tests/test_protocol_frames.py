@@ -31,18 +31,21 @@ def parse(wire: bytes, *, deflate: bool = False) -> Frame:
 
 class FramesTests(SynchronousTestCase):
     def test_every_length_has_its_header(self) -> None:
+        """Autobahn parses frames of all lengths of headers."""
         for length in LENGTHS:
             for first, opcode in ((FIN_TEXT, 1), (FIN_BINARY, 2)):
                 found = parse(frame(first, b"x" * length))
                 self.assertEqual((found.opcode, found.fin, found.data), (opcode, True, b"x" * length))
 
     def test_short_texts_by_table(self) -> None:
+        """The table of short headers gives the same frames as the general function."""
         for length in LENGTHS:
             self.assertEqual(text_frame(b"x" * length), frame(FIN_TEXT, b"x" * length))
             self.assertEqual(BARE.text(b"x" * length), frame(FIN_TEXT, b"x" * length))
             self.assertEqual(BARE.binary(b"x" * length), frame(FIN_BINARY, b"x" * length))
 
     def test_control_frames(self) -> None:
+        """Ping and close frames have the bytes of RFC 6455."""
         self.assertEqual((frame(FIN_PING, b""), frame(FIN_CLOSE, b"\x03\xe8")), (b"\x89\0", b"\x88\x02\x03\xe8"))
 
     def test_compressed_ones(self) -> None:

@@ -60,9 +60,12 @@ class BuildTests(SynchronousTestCase):
         """With the first token that somebody makes while it runs the out-of-the-box state ends, and its name is taken."""
         chat = self.build()
         chat.tokens_seen([TokenRecord("t1", "u1", "Alice", 0)])
+
         self.assertFalse(chat.null_origin)
+
         guest = chat.request_auth.user(None, "alice", None)
         assert not isinstance(guest, Deferred)
+
         self.assertRaises(Conflict, chat.core.sessions.check_name, guest)
 
     def test_reload_that_restricts(self) -> None:
@@ -141,16 +144,21 @@ class BuildTests(SynchronousTestCase):
             allowed_origins=("https://www.Example.org",),
             trusted_proxies=("10.0.0.0/8",),
         )
+
         chat.apply(changed)
+
         self.assertEqual((chat.core.limits.send_burst, chat.limiter.limits.send_burst), (3, 3))
         self.assertEqual(room.policy.size, 5)
         self.assertFalse(chat.core.rooms.find(guest, "new").durable)
+
         chat.request_auth.origins.check("https://www.example.org", "http", "localhost")
         self.assertTrue(chat.request_auth.proxies.trusts("10.1.2.3"))
+
         chat.apply(Settings(rooms={"lobby": RoomPolicy(durable=False, guests=False)}))
         self.assertEqual((room.policy.durable, room.policy.guests), (True, False))
 
     def test_unknown_store(self) -> None:
+        """An unknown kind of store is refused with the known ones."""
         failure = self.failureResultOf(
             Deferred.fromCoroutine(build(Reactor(), Settings(), "mysql:chat", loopback=True)), StoreError
         )
@@ -162,21 +170,28 @@ class KeyTests(SynchronousTestCase):
         return str(self.assertRaises(SetUpError, read_keys, [entry]))
 
     def test_read(self) -> None:
+        """A key has algorithm, key id and secret of its entry, without the line end of the file."""
         path = Path(self.mktemp())
         path.write_text(SECRET + "\n")
         (key,) = read_keys([f"HS256#one:{path}"])
+
         self.assertEqual((key.algorithm, key.kid, key.key), ("HS256", "one", SECRET.encode()))
 
     def test_refused(self) -> None:
         """The line names the file and what is wrong, and never the secret."""
         self.assertIn("/nowhere: cannot be read: No such file", self.refused("HS256:/nowhere"))
+
         directory = Path(self.mktemp())
         directory.mkdir()
         private, _ = make_certificate(directory)
+
         self.assertIn("this is a private key", self.refused(f"ES256:{private}"))
+
         (directory / "short").write_text("short secret")
         line = self.refused(f"HS256:{directory}/short")
+
         self.assertIn("at least 32 bytes", line)
         self.assertNotIn("short secret", line)
+
         (directory / "binary").write_bytes(bytes(range(128, 256)))
         self.assertIn("neither PEM nor a secret in text", self.refused(f"HS256:{directory}/binary"))

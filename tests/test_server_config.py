@@ -43,6 +43,7 @@ class SettingsTests(SynchronousTestCase):
     def test_nothing_given(self) -> None:
         """Without anything it is a chat for this machine, with guests."""
         settings = load()
+
         self.assertEqual(settings.listen, ("tcp:8080:interface=127.0.0.1",))
         self.assertEqual(settings.limits, Limits())
         self.assertTrue(settings.guests)
@@ -53,16 +54,19 @@ class SettingsTests(SynchronousTestCase):
         environ = {"TWISTED_CHAT_STORE": "sqlite:environment", "TWISTED_CHAT_LISTEN": "tcp:2 tcp:3", "PATH": "/bin"}
         command_line = [Given("store", "sqlite:option", "--store", text=True)]
         settings = load(command_line, environ, config)
+
         self.assertEqual(settings.store, "sqlite:option")
         self.assertEqual(settings.listen, ("tcp:2", "tcp:3"))
         self.assertFalse(settings.guests)
         self.assertEqual(settings.limits, Limits(send_burst=1, rooms=5))
 
     def test_file_named_by_the_environment(self) -> None:
+        """``TWISTED_CHAT_CONFIG`` names the configuration file."""
         environ = {"TWISTED_CHAT_CONFIG": self.config("guests = false")}
         self.assertFalse(load((), environ).guests)
 
     def test_limits_of_the_environment(self) -> None:
+        """A variable can set a limit."""
         self.assertEqual(load((), {"TWISTED_CHAT_LIMITS_SEND_PER_SECOND": "0.5"}).limits.send_per_second, 0.5)
 
     def test_rooms(self) -> None:
@@ -70,6 +74,7 @@ class SettingsTests(SynchronousTestCase):
         text = '[rooms."live.*"]\ndurable = false\n[rooms.lobby]\nkeep_days = 7\n[rooms."*"]\nsize = 9\n'
         settings = load((), {}, self.config(text))
         policies = settings.policies()
+
         self.assertEqual(policies.policy("live.goals"), RoomPolicy(durable=False))
         self.assertEqual(policies.policy("lobby"), RoomPolicy(keep_days=7))
         self.assertEqual(policies.policy("other"), RoomPolicy(size=9))
@@ -136,6 +141,7 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(load((), {"TWISTED_CHAT_LIMITS_GUESTS_PER_ADDRESS": "0"}).limits.guests_per_address, 0)
 
     def test_broken_file(self) -> None:
+        """A file that is not TOML or cannot be read is named in the error."""
         self.assertIn("FILE: is not TOML: ", self.refused("listen = "))
         error = self.assertRaises(SettingsError, load, (), {}, "/nowhere")
         self.assertEqual(str(error), "/nowhere: cannot be read: No such file or directory")
@@ -154,6 +160,7 @@ class SettingsTests(SynchronousTestCase):
 
     @given(st.dictionaries(st.sampled_from(sorted(field_types())).map(variable), st.text(max_size=20), max_size=4))
     def test_any_text_is_taken_or_refused_in_one_line(self, environ: dict[str, str]) -> None:
+        """Any values of variables are accepted, or refused in one line that names the variable."""
         try:
             load((), environ | {"TWISTED_CHAT_CONFIG": ""})
         except SettingsError as error:
@@ -177,8 +184,10 @@ class ManualTests(SynchronousTestCase):
         path = self.mktemp()
         Path(path).write_text("\n".join(lines))
         settings = load((), {}, path)
+
         self.assertEqual(msgspec.structs.replace(settings, rooms={}), Settings())
         self.assertEqual(settings.rooms, {"live.*": RoomPolicy()})
+
         for name in [*field_types(), *(field.name for field in msgspec.structs.fields(RoomPolicy))]:
             if name != "rooms":
                 self.assertIn(f"\n#{name.rpartition('.')[2]} = ", config_docs.sample())
@@ -215,19 +224,23 @@ class OptionsTests(SynchronousTestCase):
                 self.assertIn(f"--{'no-' if getattr(Settings(), name) is True else ''}{dashed}", str(options))
 
     def test_lists_and_switches(self) -> None:
+        """Lists take several options, switches are written ``--NAME`` or ``--no-NAME``, limits ``--limit``."""
         listen = ("--listen", "tcp:1", "--listen=unix:/run/a b")
         settings = self.parse(*listen, "--no-guests", "--compression", "--limit=send-burst=7")
+
         self.assertEqual(settings.listen, ("tcp:1", "unix:/run/a b"))
         self.assertFalse(settings.guests)
         self.assertTrue(settings.compression)
         self.assertEqual(settings.limits.send_burst, 7)
 
     def test_command_line_before_environment(self) -> None:
+        """An option overrides a variable; other variables stay in force."""
         settings = self.parse("--guests", TWISTED_CHAT_GUESTS="off", TWISTED_CHAT_DRAIN_SECONDS="3")
         self.assertTrue(settings.guests)
         self.assertEqual(settings.drain_seconds, 3.0)
 
     def test_nearest(self) -> None:
+        """An unknown option or limit is refused with the nearest known one."""
         self.assertEqual(self.refused("--lisen=tcp:1"), "--lisen: no such option; did you mean --listen?")
         self.assertEqual(self.refused("--limit=send_brst=1"), "--limit send_brst=1: no such limit; did you mean send_burst?")
         self.assertEqual(self.refused("--limit=send_burst"), "--limit send_burst: write --limit send_burst=NUMBER")
@@ -238,7 +251,10 @@ class OptionsTests(SynchronousTestCase):
         path = self.mktemp()
         Path(path).write_text("guests = false")
         options = Options({})
+
         options.parseOptions(["--config", path])
+
         self.assertEqual(options.config, os.path.abspath(path))
+
         Path(path).write_text("drain_seconds = 1")
         self.assertEqual(options.load().drain_seconds, 1.0)

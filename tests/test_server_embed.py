@@ -54,6 +54,7 @@ class EmbedTests(SynchronousTestCase):
         """Sockets, page and API below one path of the program's own tree; the rest of the tree is its own."""
         self.embedded()
         client = self.client(name="alice")
+
         self.assertIs(client.state, State.ONLINE)
         self.assertEqual(self.ask(request_head(target=b"/chat")).headers["location"], "/chat/")
         self.assertEqual(self.ask(request_head(target=b"/chat/")).status, 200)
@@ -67,7 +68,9 @@ class EmbedTests(SynchronousTestCase):
         """The site's time-out for idle connections is not the chat's."""
         self.embedded()
         client = self.client()
+
         self.clock.pass_time(300)
+
         self.assertIs(client.state, State.ONLINE)
         self.assertEqual(self.endpoint.attempts, 1)
 
@@ -99,6 +102,7 @@ class EmbedTests(SynchronousTestCase):
             identify=lambda token: ALICE if token == "s" else None, settings=Settings(guests=False, token_cookie="session")
         )
         cookie, origin = (b"Cookie", b"session=s"), (b"Origin", b"http://chat.test:8080")
+
         self.assertEqual(self.ask(handshake(b"/chat/ws", cookie, origin)).status, 101)
         self.assertEqual(self.ask(handshake(b"/chat/ws", cookie)).status, 403)
         self.assertEqual(self.ask(handshake(b"/chat/ws", cookie, (b"Origin", b"http://evil.test"))).status, 403)
@@ -123,7 +127,9 @@ class EmbedTests(SynchronousTestCase):
         self.clock.settle()
         published = [chat.publish("lobby", "hello"), chat.publish("lobby", "hi", by=ALICE, key="k")]
         published.append(chat.publish("lobby", "hi", by=ALICE, key="k"))
+
         self.clock.settle()
+
         self.assertEqual([self.successResultOf(each).seq for each in published], [1, 2, 2])
         self.assertEqual(texts, [("server", "hello"), ("alice", "hi")])
         self.failureResultOf(chat.publish("../", "x"), BadRequest)
@@ -141,9 +147,12 @@ class EmbedTests(SynchronousTestCase):
         """What is published early waits; who comes early is told to come again."""
         chat = self.embedded(started=False)
         published = chat.publish("lobby", "hello")
+
         self.assertEqual(self.ask(handshake(b"/chat/ws")).status, 503)
+
         chat.startService()
         self.clock.settle()
+
         self.assertEqual(self.successResultOf(published).seq, 1)
 
     def test_stop(self) -> None:
@@ -152,24 +161,32 @@ class EmbedTests(SynchronousTestCase):
         chat = self.embedded(store=store)
         client = self.client()
         stopped = chat.stopService()
+
         self.clock.pass_time(0.1)
+
         self.successResultOf(stopped)
         self.assertIn("1012", str(client.problem))
         self.failureResultOf(chat.publish("lobby", "late"), Unavailable)
         self.failureResultOf(store.probe(), Unavailable)
         self.assertEqual([call for call in self.clock.calls if "client" not in repr(call.func)], [])
+
         chat.startService()
         self.clock.pass_time(30)
+
         self.assertIs(client.state, State.ONLINE)
 
     def test_no_store(self) -> None:
         """A store that cannot be opened: who waits is told, else it is logged."""
         chat = self.embedded(started=False, store="nonsense:here")
         waiting = chat.when_started()
+
         chat.startService()
+
         self.failureResultOf(waiting)
+
         again = self.embedded(store="nonsense:here")
         self.assertEqual(len(self.flushLoggedErrors()), 1)
+
         stopped: Deferred[None] = again.stopService()
         self.successResultOf(stopped)
 
@@ -207,6 +224,7 @@ class BodyTests(SynchronousTestCase):
         self.assertLess(tracemalloc.get_traced_memory()[1], 2_000_000)
 
     def test_any_site_says_so(self) -> None:
+        """Under a plain Site of Twisted a long body is answered with 413."""
         limit = 6 * Settings().limits.text_bytes + 1_024
         wire = self.wire()
 
@@ -241,6 +259,7 @@ class BodyTests(SynchronousTestCase):
         self.assertEqual(answer.count(b"HTTP/1.1"), 1)
 
     def test_usual_bodies_pass(self) -> None:
+        """With BoundedRequest a body of the usual size is accepted."""
         wire = self.wire(requestFactory=BoundedRequest)
 
         answer = wire.deliver(self.head((b"Content-Length", b"5")) + b"hello")

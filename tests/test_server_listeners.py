@@ -88,8 +88,10 @@ class ListenerTests(SynchronousTestCase):
 
 class ListenTests(SynchronousTestCase):
     def test_all(self) -> None:
+        """Each endpoint string opens its port, in their order."""
         reactor = MemoryReactorClock()
         listeners = self.successResultOf(listen(reactor, ["tcp:1", "tcp:2:interface=127.0.0.1"], Factory()))
+
         self.assertEqual([one.description for one in listeners], ["tcp:1", "tcp:2:interface=127.0.0.1"])
         self.assertEqual([server[0] for server in reactor.tcpServers], [1, 2])
 
@@ -126,6 +128,7 @@ class ListenTests(SynchronousTestCase):
         """All strings are read before the first port is opened."""
         reactor = MemoryReactorClock()
         failure = self.failureResultOf(listen(reactor, ["tcp:1", "tpc:2"], Factory()), ListenError)
+
         self.assertIn("tpc:2: is no endpoint", str(failure.value))
         self.assertEqual(reactor.tcpServers, [])
 
@@ -133,11 +136,14 @@ class ListenTests(SynchronousTestCase):
         """A held port is not read, so the kernel queues who comes.  Pinned: Twisted's ports are read descriptors."""
         self.assertTrue(IReadDescriptor.implementedBy(Port))
         self.assertTrue(IReadDescriptor.implementedBy(UnixPort))
+
         reactor = MemoryReactorClock()
         port: Any = Port(1, Factory(), reactor=reactor)
         held = Listener(reactor, "tcp:1", port, None)
         held.let_in()
+
         self.assertEqual(reactor.getReaders(), [port])
+
         held.hold()
         self.assertEqual(reactor.getReaders(), [])
 
@@ -153,6 +159,7 @@ class CertificateTests(SynchronousTestCase):
         """The port of an ``ssl:`` endpoint is opened with a context that can be replaced."""
         description, _, _ = self.endpoint()
         reactor = MemoryReactorClock()
+
         self.successResultOf(listen(reactor, [description], Factory()))
         self.assertIsInstance(reactor.sslServers[0][2], ReplaceableContext)
 
@@ -161,6 +168,7 @@ class CertificateTests(SynchronousTestCase):
         description, _, _ = self.endpoint()
         reactor = MemoryReactorClock()
         (one,) = self.successResultOf(listen(reactor, [f"haproxy:{description}"], Factory()))
+
         self.assertTrue(one.secure)
         self.assertTrue(one.renew_certificate())
 
@@ -192,47 +200,61 @@ class CertificateTests(SynchronousTestCase):
     def test_no_proxy_line(self) -> None:
         """Whoever does not speak PROXY is turned away at once."""
         reactor = MemoryReactorClock()
+
         self.successResultOf(listen(reactor, ["haproxy:tcp:1"], Remembering()))
+
         served: Any = reactor.tcpServers[0][1].buildProtocol(IPv4Address("TCP", "192.0.2.3", 3))
         transport = StringTransport()
         served.makeConnection(transport)
         served.dataReceived(b"GET / HTTP/1.1\r\n\r\n")
+
         self.assertTrue(transport.disconnecting)
 
     def test_options_of_the_endpoint(self) -> None:
         """Backlog and interface reach the port."""
         description, _, _ = self.endpoint()
         reactor = MemoryReactorClock()
+
         self.successResultOf(listen(reactor, [f"{description}:interface=127.0.0.1:backlog=7"], Factory()))
         self.assertEqual(reactor.sslServers[0][3:], (7, "127.0.0.1"))
 
     def test_renewing_opens_no_port(self) -> None:
+        """Reading the certificate again opens no second port."""
         description, _, _ = self.endpoint()
         reactor = MemoryReactorClock()
         (one,) = self.successResultOf(listen(reactor, [description], Factory()))
+
         self.assertTrue(one.renew_certificate())
         self.assertEqual(len(reactor.sslServers), 1)
 
     def test_renewed(self) -> None:
+        """After the files have changed, new connections get the new certificate."""
         description, key, certificate = self.endpoint()
         reactor = MemoryReactorClock()
         (one,) = self.successResultOf(listen(reactor, [description], Factory()))
         context = reactor.sslServers[0][2]
         old = context.getContext()
+
         self.assertIs(context.getContext(), old)
+
         new_key, new_certificate = make_certificate(key.parent, "new")
         shutil.copy(new_key, key)
         shutil.copy(new_certificate, certificate)
+
         self.assertTrue(one.renew_certificate())
+
         new = context.getContext()
+
         self.assertIsInstance(new, SSL.Context)
         self.assertIsNot(new, old)
 
     def test_broken_one_leaves_the_old(self) -> None:
+        """While the new files cannot be used, the old certificate stays."""
         description, key, certificate = self.endpoint()
         reactor = MemoryReactorClock()
         (one,) = self.successResultOf(listen(reactor, [description], Factory()))
         old = reactor.sslServers[0][2].getContext()
+
         for break_it in (
             certificate.unlink,
             lambda: certificate.write_text("no"),
@@ -270,4 +292,5 @@ class CertificateTests(SynchronousTestCase):
         self.assertEqual([event["log_level"].name for event in logged], ["error", "info"])
 
     def test_nothing_to_renew(self) -> None:
+        """A port without TLS has no certificate to renew."""
         self.assertFalse(listener(IPv4Address("TCP", "127.0.0.1", 1)).renew_certificate())

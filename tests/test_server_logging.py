@@ -37,10 +37,12 @@ def failure() -> Failure:
 
 class LineTests(SynchronousTestCase):
     def test_text(self) -> None:
+        """A line of text has time, level, topic and message."""
         line = text_line(event("{who} came", who="alice"))
         self.assertEqual(line, "2025-11-23T12:00:00.500Z warn  chat: alice came")
 
     def test_foreign_namespaces_are_whole(self) -> None:
+        """Events of other packages show their full namespace."""
         self.assertIn(" twisted.web.http: ", text_line(event("x", log_namespace="twisted.web.http")))
 
     def test_json(self) -> None:
@@ -61,12 +63,17 @@ class LineTests(SynchronousTestCase):
     def test_failure(self) -> None:
         """A traceback takes one line, too; JSON has all of it in a field."""
         line = text_line(event("It broke", log_failure=failure()))
+
         self.assertRegex(line, r"chat: It broke: ValueError: no\\x1b\[2J\\nway \(test_server_logging.py:\d+ in failure\)$")
+
         fields = json.loads(json_line(event("It broke", log_failure=failure())))
+
         self.assertTrue(fields["error"].startswith("ValueError: no"))
         self.assertIn("Traceback", fields["traceback"])
 
     def test_event_that_cannot_be_shown(self) -> None:
+        """An event that fails to format is still one line."""
+
         class Unshowable:
             def __repr__(self) -> str:
                 raise RuntimeError
@@ -84,6 +91,7 @@ class LineTests(SynchronousTestCase):
             line.encode("utf-8")
 
     def test_visible(self) -> None:
+        """Line ends, escapes, and characters that change the direction of text are escaped, other characters stay."""
         self.assertEqual(visible("plain"), "plain")
         self.assertEqual(visible("héllo 😀"), "héllo 😀")
         self.assertEqual(visible("a\r\n\x1b[31m\u202eb\u2028"), "a\\r\\n\\x1b[31m\\u202eb\\u2028")
@@ -109,10 +117,13 @@ class LineTests(SynchronousTestCase):
 
 class ObserverTests(SynchronousTestCase):
     def test_level(self) -> None:
+        """Events below the level are not written."""
         path = self.mktemp()
         _, filtered = observer("text", "warn", path)
         filtered(event("seen"))
+
         filtered(event("unseen", log_level=LogLevel.info))
+
         self.assertEqual(len(Path(path).read_text().splitlines()), 1)
 
     def test_reopen(self) -> None:
@@ -123,7 +134,9 @@ class ObserverTests(SynchronousTestCase):
         os.rename(path, path + ".1")
         lines(event("two"))
         lines.reopen()
+
         lines(event("three"))
+
         self.assertEqual([line.split()[-1] for line in Path(path + ".1").read_text().splitlines()], ["one", "two"])
         self.assertEqual([line.split()[-1] for line in Path(path).read_text().splitlines()], ["three"])
 
@@ -136,5 +149,7 @@ class ObserverTests(SynchronousTestCase):
         """twistd puts something else in the place of ``sys.stdout``; the lines go to the real one."""
         out = io.StringIO()
         self.patch(sys, "__stdout__", out)
+
         LineObserver(text_line, "-")(event("here"))
+
         self.assertTrue(out.getvalue().endswith("here\n"))

@@ -78,12 +78,16 @@ class ChoreTests(SynchronousTestCase):
         chore.startService()
         self.addCleanup(chore.stopService)
         tokens.revoked = {"t1": 1_000_000, "old": 1_000}
+
         clock.pump([0.5] * 10)
+
         self.assertEqual(set(core.ended), {"t1"})
+
         core.ended.clear()
         clock.pump([0.5] * 40)
         core.ended.clear()
         clock.pump([0.5] * 10)
+
         self.assertEqual(core.ended, [])
 
     def test_store_fails_for_a_while(self) -> None:
@@ -94,12 +98,16 @@ class ChoreTests(SynchronousTestCase):
         chore.startService()
         self.addCleanup(chore.stopService)
         tokens.broken = True
+
         clock.pump([0.5] * 20)
+
         self.assertEqual(len(self.flushLoggedErrors(Unavailable)), 1)
+
         tokens.revoked = {"t1": 1_004_000}
         clock.pump([0.5] * 40)
         tokens.broken = False
         clock.pump([0.5] * 5)
+
         self.assertEqual(core.ended, ["t1"])
 
     def test_bearers(self) -> None:
@@ -109,8 +117,11 @@ class ChoreTests(SynchronousTestCase):
         chore = bearers(cast(TokenStore, tokens), clock, seen.append)
         chore.startService()
         self.addCleanup(chore.stopService)
+
         clock.advance(BEARERS_SECONDS)
+
         self.assertEqual(seen, [["a token"]])
+
         clock.advance(BEARERS_SECONDS)
         self.assertEqual(seen, [["a token"]], "news only")
 
@@ -121,20 +132,28 @@ class ChoreTests(SynchronousTestCase):
         chore = rooms(cast(RoomStore, store), cast(Chat, core), clock, 7)
         chore.startService()
         self.addCleanup(chore.stopService)
+
         clock.advance(ROOMS_SECONDS)
+
         self.assertEqual(core.archived, {"plans": True})
+
         clock.advance(ROOMS_SECONDS)
         self.assertEqual(store.asked, [7, 8], "news only")
 
     def test_retention(self) -> None:
+        """Retention runs at each interval, until it is stopped."""
         clock, core = Clock(), FakeChat()
         chore = retention(cast(Chat, core), clock)
         chore.startService()
         clock.advance(RETENTION_SECONDS)
+
         clock.advance(RETENTION_SECONDS)
+
         self.assertEqual(core.retained, 2)
+
         chore.stopService()
         clock.advance(RETENTION_SECONDS)
+
         self.assertEqual(core.retained, 2)
 
     def test_slow_work_does_not_pile_up(self) -> None:

@@ -31,6 +31,7 @@ class MetricsTests(SynchronousTestCase):
         assert not isinstance(guest, Deferred)
         chat.core.rooms.find(guest, "secret-plans")
         shown = generate_latest(registry).decode()
+
         for line in (
             "twisted_chat_sessions 0.0",
             "twisted_chat_rooms 1.0",

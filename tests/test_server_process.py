@@ -21,6 +21,7 @@ class TuneTests(SynchronousTestCase):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         files = process.tune()
+
         self.assertEqual(files, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self.assertGreaterEqual(files, soft)
         self.assertAlmostEqual(sys.getswitchinterval(), process.SWITCH_INTERVAL)
@@ -38,6 +39,7 @@ class TuneTests(SynchronousTestCase):
         self.assertEqual(process.tune(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
     def test_settled(self) -> None:
+        """After the start the present objects are excluded from garbage collection."""
         self.addCleanup(gc.unfreeze)
         process.settle()
         self.assertGreater(gc.get_freeze_count(), 1000)
@@ -50,12 +52,16 @@ class SignalTests(SynchronousTestCase):
         ended: list[int] = []
         self.patch(os, "_exit", ended.append)
         signals = process.Signals(lambda: None, lambda: None, soon.append)
+
         signals.ending(signal.SIGTERM, None)
+
         self.assertEqual((len(soon), ended), (1, []))
+
         signals.ending(signal.SIGINT, None)
         self.assertEqual(ended, [128 + signal.SIGINT])
 
     def test_reload(self) -> None:
+        """SIGHUP hands the reload to the reactor."""
         soon: list[object] = []
 
         def reload() -> None:

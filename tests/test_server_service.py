@@ -38,9 +38,12 @@ class GateTests(SynchronousTestCase):
         """Who comes before there is a site is turned away."""
         gate = HeldFactory()
         address = IPv4Address("TCP", "127.0.0.1", 1)
+
         self.assertIsNone(gate.buildProtocol(address))
+
         site: Any = FakeSite()
         gate.site = site
+
         self.assertEqual(gate.buildProtocol(address), "a protocol")
 
     def test_last_port(self) -> None:
@@ -50,8 +53,11 @@ class GateTests(SynchronousTestCase):
         gate.site = loose
         gate.doStart()
         gate.doStart()
+
         gate.doStop()
+
         self.assertEqual(site.stopped, 0)
+
         gate.doStop()
         self.assertEqual(site.stopped, 1)
 
@@ -105,7 +111,9 @@ class ServerTests(SynchronousTestCase):
         return server
 
     def test_ready(self) -> None:
+        """A start opens all ports and then notifies systemd."""
         server = self.start("--listen=tcp:1", "--listen=tcp:2")
+
         self.assertIn("READY=1", self.told)
         assert server.chat is not None
         self.assertEqual([port[0] for port in self.reactor.tcpServers], [1, 2])
@@ -117,17 +125,23 @@ class ServerTests(SynchronousTestCase):
         chat = server.chat
         assert chat is not None
         ending = server.stopService()
+
         self.assertIn("STOPPING=1", self.told)
         self.assertTrue(chat.limiter.draining)
+
         self.reactor.pump([0.1] * 20)
+
         self.successResultOf(ending)
         self.assertFalse(server.running)
 
     def test_failed_start(self) -> None:
         """One line, status 1, the reactor stops; READY was never said; and the end of what never was is quick."""
         server = self.start("--store=mysql:chat")
+
         self.assertEqual(self.status, [1])
+
         (line,) = self.said
+
         self.assertNotIn("\n", line)
         self.assertIn("mysql", line)
         self.assertTrue(self.reactor.stopped)
@@ -150,12 +164,15 @@ class ServerTests(SynchronousTestCase):
         """What changes at once does, the rest stays as it is until the next start."""
         server = self.start("--limit=send_burst=3")
         assert server.chat is not None
+
         self.assertEqual(server.chat.core.limits.send_burst, 3)
+
         options = server._options
         options.environ["TWISTED_CHAT_COMPRESSION"] = "on"
         options.environ["TWISTED_CHAT_LIMITS_ROOMS"] = "7"
         self.told.clear()
         server.reload()
+
         self.assertEqual((self.told[0], self.told[-1]), ("RELOADING=1", "READY=1"))
         self.assertTrue(self.told[1].startswith("MONOTONIC_USEC="))
         self.assertEqual(server.chat.core.limits.rooms, 7)
@@ -214,10 +231,12 @@ class ServerTests(SynchronousTestCase):
         self.assertEqual(log.head, 57)
 
     def test_reload_of_nonsense(self) -> None:
+        """A reload with an invalid setting changes nothing, and the server is ready again."""
         server = self.start()
         server._options.environ["TWISTED_CHAT_LIMITS_ROOMS"] = "many"
         server.reload()
         assert server.chat is not None
+
         self.assertEqual(server.chat.core.limits.rooms, 10_000)
         self.assertEqual(self.told[-1], "READY=1")
 

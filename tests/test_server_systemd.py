@@ -76,12 +76,17 @@ class WatchdogTests(SynchronousTestCase):
         self.assertIsNone(watchdog_seconds({"WATCHDOG_USEC": "soon"}, 7))
 
     def test_fed_from_the_reactor(self) -> None:
+        """The watchdog is notified at once and at each interval, until it is stopped."""
         heard, clock = Heard(self), Clock()
         watchdog = Watchdog(clock, Notifier(heard.environ), 15.0)
         watchdog.startService()
         clock.advance(15.0)
+
         clock.advance(15.0)
+
         self.assertEqual(heard.datagrams(), ["WATCHDOG=1"] * 3)
+
         watchdog.stopService()
         clock.advance(60.0)
+
         self.assertEqual(heard.datagrams(), [])

@@ -11,7 +11,9 @@ class MemoryStoreTests(store_contract.StoreContract):
         return MemoryStore(self.clock, self.randomness.randbytes)
 
     def test_two_stores_are_two_lives(self) -> None:
+        """Two stores in memory have different epochs and secrets."""
         other = self.successResultOf(MemoryStore(self.clock).open())
+
         self.assertNotEqual(other.epoch, self.opened.epoch)
         self.assertNotEqual(other.secret, self.opened.secret)
         self.assertRegex(other.epoch, "^[0-9A-HJKMNP-TV-Z]{6}$")

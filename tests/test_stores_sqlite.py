@@ -73,12 +73,16 @@ class StatementTests(SQLiteCase):
         return len(self.statements)
 
     def test_new_messages_are_one_statement(self) -> None:
+        """A batch of new messages is one statement, whatever its size and number of rooms."""
         new_events = [say(str(number), key=f"k{number}") for number in range(1000)]
+
         self.assertEqual(self.counted(Append("lobby", new_events)), 1)
+
         new_events = [say(str(number), BOB, key=f"k{number}") for number in range(1000)]
         self.assertEqual(self.counted(Append("lobby", new_events), Append("other", new_events)), 1)
 
     def test_repeated_keys_cost_a_handful_not_one_each(self) -> None:
+        """A batch with 500 repeated keys costs five statements."""
         new_events = [say(str(number), key=f"k{number}") for number in range(1000)]
         self.counted(Append("lobby", new_events[:500]))
         # The attempt, begin, which are repeated, the rest, commit.
@@ -93,6 +97,7 @@ class StatementTests(SQLiteCase):
         self.assertEqual(self.counted(Append("lobby", [])), 0)
 
     def test_the_search_for_repeated_keys_uses_the_index(self) -> None:
+        """The query plan for repeated keys uses the index of keys."""
         with closing(connection.connect(self.path, "ro")) as reader:
             plan = reader.execute(f"EXPLAIN QUERY PLAN {append.REPEATED}", {"rows": "[]", "packed": b""}).fetchall()
         self.assertIn("SEARCH e USING INDEX event_key (room=? AND author=? AND key=?)", [step[-1] for step in plan])
@@ -132,22 +137,29 @@ class AllOrNothingTests(SQLiteCase):
         self.assertEqual(len(self.flushLoggedErrors()), 0)
 
     def test_a_failure_in_the_one_statement_of_new_messages(self) -> None:
+        """A failing message of a batch undoes the others, and their numbers are used again."""
         self.fail_at("four")
         self.failureResultOf(self.kept.append([Append("lobby", [say("three"), say("four")])]), Unavailable)
+
         self.sql("DROP TRIGGER fail")
         [[outcome]] = self.successResultOf(self.kept.append([Append("lobby", [say("three")])]))
         assert isinstance(outcome, Appended)
+
         self.assertEqual(outcome.event.seq, 3)
 
     def test_the_operator_reads_of_it_once_and_of_its_end(self) -> None:
+        """Repeated failures are logged once, and so is their end."""
         events: list[LogEvent] = []
         self.patch(SQLiteStore, "log", Logger(observer=cast(ILogObserver, events.append)))
+
         self.fail_at("three")
         for _ in range(3):
             failure = self.failureResultOf(self.kept.append([Append("lobby", [say("three")])]), Unavailable)
             self.assertEqual(str(failure.value), "the store cannot keep messages now; try again with the same key")
+
         self.sql("DROP TRIGGER fail")
         self.say(self.kept, "three", "four")
+
         self.assertEqual(
             [formatEvent(event) for event in events],
             [
@@ -159,18 +171,23 @@ class AllOrNothingTests(SQLiteCase):
     def test_locked_by_another_process_beyond_patience(self) -> None:
         """Writing fails, reading goes on, and when the lock is gone so is the trouble."""
         self.patch(connection, "BUSY_SECONDS", 0)
+
         self.successResultOf(self.kept.close())
+
         self.kept = self.opened()
         other = sqlite3.connect(self.path, isolation_level=None)
         self.addCleanup(other.close)
         other.execute("BEGIN IMMEDIATE")
+
         self.failureResultOf(self.kept.append([Append("lobby", [say("three")])]), Unavailable)
         self.failureResultOf(self.kept.append([Append("new", [say("x")])]), Unavailable)
         self.failureResultOf(self.kept.probe(), Unavailable)
         self.failureResultOf(self.kept.mark_read("u1", "lobby", 1), Unavailable)
         self.assertEqual(self.texts(self.kept), ["one", "two"])
+
         other.execute("ROLLBACK")
         self.successResultOf(self.kept.probe())
+
         self.say(self.kept, "three")
         self.assertEqual(self.texts(self.kept), ["one", "two", "three"])
 
@@ -232,39 +249,55 @@ class WaitingTests(SQLiteCase):
         return self.successResultOf(answer)
 
     def test_marks_that_come_meanwhile_are_one_transaction(self) -> None:
+        """Read marks that arrive while others are written become one transaction."""
         first = self.kept.mark_read("u1", "lobby", 1)
         others = [self.kept.mark_read(f"u{number % 3}", "lobby", number) for number in range(2, 8)]
+
         self.assertEqual(len(self.writer.waiting), 1)
+
         self.writer.go()
+
         self.assertEqual(self.successResultOf(first), 1)
         self.assertEqual(len(self.writer.waiting), 1)
+
         self.writer.go()
+
         self.assertEqual([self.successResultOf(mark) for mark in others], [5, 6, 7, 5, 6, 7])
         self.assertEqual(self.writer.waiting, [])
 
     def test_appends_need_not_wait_for_one_another(self) -> None:
+        """Appends given at once are done in order, and find each other's keys."""
         answers = [self.kept.append([Append("lobby", [say("x", key=key)])]) for key in ("a", "b", "a")]
         self.writer.go()
         outcomes = [self.successResultOf(answer)[0][0] for answer in answers]
+
         self.assertEqual([type(outcome) for outcome in outcomes], [Appended, Appended, Duplicate])
 
     def test_a_long_purge_lets_appends_in_between(self) -> None:
+        """A purge is done in slices, between which appends are committed."""
         self.patch(writer, "PURGE_EVENTS", 2)
         purged = self.kept.purge("lobby", 1, None)
         self.writer.go()
         appended = self.kept.append([Append("lobby", [say("between")])])
+
         self.writer.go()
+
         self.successResultOf(appended)
         self.assertNoResult(purged)
+
         while self.writer.waiting:
             self.writer.go()
         self.assertEqual(self.successResultOf(purged).first, 10)
 
     def test_closing_finishes_what_is_under_way(self) -> None:
+        """Closing waits for the appends before it, and refuses those after it."""
         appended = self.kept.append([Append("lobby", [say("last")])])
         closed = self.kept.close()
+
         self.assertNoResult(closed)
+
         self.writer.go()
+
         self.successResultOf(appended)
         self.successResultOf(closed)
         self.failureResultOf(self.kept.append([Append("lobby", [say("too late")])]), Unavailable)

@@ -19,15 +19,20 @@ T = TypeVar("T")
 
 class BackupTests(SQLiteCase):
     def test_a_copy_while_a_server_writes(self) -> None:
+        """A backup has the messages before it, is for its user only, and leaves no other file."""
         store = self.opened()
         self.say(store, "one", "two")
         target = os.path.join(self.directory, "copy.db")
         backup(self.path, target)
+
         self.say(store, "three")
+
         self.successResultOf(store.close())
         self.assertEqual(stat.S_IMODE(os.stat(target).st_mode), 0o600)
         self.assertEqual(sorted(os.listdir(self.directory)), ["chat.db", "chat.db.lock", "copy.db"])
+
         restored = self.store(target)
+
         self.successResultOf(restored.open())
         self.assertEqual(self.texts(restored), ["one", "two"])
         self.successResultOf(restored.close())
@@ -40,13 +45,16 @@ class BackupTests(SQLiteCase):
         backup(self.path, target)
         self.say(store, "two")
         lost = self.successResultOf(store.event("lobby", 2))
+
         self.successResultOf(store.close())
+
         os.replace(target, self.path)
         restored = self.opened()
         self.say(restored, "another two")
         found = self.successResultOf(restored.event("lobby", 2))
         assert lost is not None
         assert found is not None
+
         self.assertNotEqual(found.id, lost.id)
         self.successResultOf(restored.close())
 
@@ -57,13 +65,16 @@ class BackupTests(SQLiteCase):
         return str(error)
 
     def test_nothing_is_overwritten(self) -> None:
+        """A backup to a file that exists is refused."""
         self.successResultOf(self.opened().close())
         self.assertEqual(self.failed(self.path, self.path), f"{self.path} exists; move it away or choose another name")
 
     def test_no_source(self) -> None:
+        """A backup of a database that does not exist is refused."""
         self.assertIn("could not be copied", self.failed(self.path, os.path.join(self.directory, "copy.db")))
 
     def test_a_target_that_cannot_be_written(self) -> None:
+        """A backup into a missing directory is refused with its path."""
         self.successResultOf(self.opened().close())
         target = os.path.join(self.directory, "nowhere", "copy.db")
         self.assertEqual(
@@ -71,12 +82,9 @@ class BackupTests(SQLiteCase):
         )
 
     def test_a_damaged_database_is_no_backup(self) -> None:
-        store = self.opened()
-        self.say(store, *(f"{number} {'x' * 1000}" for number in range(100)))
-        self.successResultOf(store.close())
-        with open(self.path, "r+b") as file:
-            file.seek(4096 * 8)
-            file.write(b"\xff" * 4096 * 10)
+        """The copy of a damaged database is refused."""
+        self.damage()
+
         self.assertIn("is damaged", self.failed(self.path, os.path.join(self.directory, "copy.db")))
 
 
@@ -89,37 +97,48 @@ class SharedTokensTests(SQLiteCase):
         return tokens
 
     def test_the_server_sees_what_the_command_line_does(self) -> None:
+        """Tokens that another process makes and revokes are known to a running server."""
         store = self.opened()
         self.addCleanup(store.close)
         tokens = self.shared()
+
         self.successResultOf(tokens.create_token(token(1), b"1" * 32))
         self.assertEqual(self.successResultOf(store.find_token(b"1" * 32)), token(1))
         self.assertEqual(self.successResultOf(tokens.list_tokens()), [token(1)])
         self.successResultOf(tokens.revoke_token("t1", 7000))
         self.assertEqual(self.successResultOf(store.revoked_since(7000)), ["t1"])
         self.assertEqual(self.successResultOf(tokens.revoked_since(7001)), [])
+
         self.say(store, "goes on")
 
     def test_tokens_before_the_first_start(self) -> None:
+        """Tokens can be made before the server has ever run."""
         tokens = self.shared()
+
         self.successResultOf(tokens.create_token(token(1), b"1" * 32))
         self.failureResultOf(tokens.create_token(token(1), b"1" * 32), Conflict)
+
         store = self.opened()
+
         self.assertEqual(self.successResultOf(store.find_token(b"1" * 32)), token(1))
         self.assertEqual(self.successResultOf(tokens.find_token(b"1" * 32)), token(1))
         self.successResultOf(store.close())
 
     def test_a_server_of_another_version(self) -> None:
+        """A database that a server of another version uses is refused."""
         store = self.opened(NEWER)
         self.addCleanup(store.close)
         failure = self.failureResultOf(SharedTokens(self.path, OLDER).open(), StoreError)
+
         self.assertEqual(
             str(failure.value), f"{self.path} is in use by a server of another version; use the command of that version"
         )
 
     def test_errors_are_the_store_s(self) -> None:
+        """A file that is no database, or cannot be made, fails with StoreError."""
         with open(self.path, "w") as file:
             file.write("Dear diary,\n" * 1000)
+
         self.failureResultOf(SharedTokens(self.path).open(), StoreError)
         self.failureResultOf(SharedTokens("/sys/chat.db").open(), StoreError)
         self.failureResultOf(SharedTokens(self.path).list_tokens(), StoreError)

@@ -58,6 +58,8 @@ class CostCase(SQLiteCase):
 
 class RetentionTests(CostCase):
     def test_rooms_with_nothing_old_cost_nothing(self) -> None:
+        """Finding old rooms costs the same with 500 rooms and with 5,000."""
+
         def steps(rooms: int) -> int:
             self.sql(
                 f"WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {rooms})"
@@ -102,6 +104,7 @@ class ReactionTests(CostCase):
         self.assertLess(many, 1.1 * few)
 
     def test_toggling_leaves_nothing_behind(self) -> None:
+        """Adding and removing a reaction 2,000 times does not make a page more expensive."""
         self.put(100)
 
         def page(counted: sqlite3.Connection) -> None:
@@ -147,12 +150,14 @@ class AmendedTests(CostCase):
         return max(steps)
 
     def test_no_transaction_grows_with_the_amendments(self) -> None:
+        """The largest transaction of a deletion or purge is the same for 300 amendments and for 3,000."""
         self.patch(erasing, "SLICE_ROWS", 100)
         for deletion in (True, False):
             few, many = self.largest_step(300, deletion), self.largest_step(3_000, deletion)
             self.assertLess(many, 1.1 * few)
 
     def test_appends_come_between_the_slices(self) -> None:
+        """Appends are committed between the slices of an erasure, and a restart finishes it."""
         self.patch(erasing, "SLICE_ROWS", 10)
         self.successResultOf(self.amended(35).close())
         worker = Later()
@@ -188,6 +193,8 @@ class AmendedTests(CostCase):
 
 class RoomNewsTests(CostCase):
     def test_news_cost_the_same_however_many_rooms_there_are(self) -> None:
+        """Asking for changes of rooms costs the same with 500 rooms and with 5,000."""
+
         def steps(rooms: int) -> tuple[int, int]:
             self.path = os.path.join(self.directory, f"{rooms}.db")
             database.prepare(self.path, database.schema_steps())

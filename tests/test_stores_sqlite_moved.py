@@ -53,6 +53,7 @@ class MovedTests(SQLiteCase):
             self.assertIn("twisted-chat restore", event["cause"])
 
     def test_directory_moved(self) -> None:
+        """When the directory of the database is renamed, messages are refused."""
         store, _ = self.moved(lambda path: os.rename(os.path.dirname(path), os.path.dirname(path) + ".moved"))
         self.addCleanup(lambda: shutil.rmtree(os.path.dirname(self.path) + ".moved", ignore_errors=True))
 

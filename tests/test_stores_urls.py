@@ -22,6 +22,7 @@ class MakeStoreTests(SynchronousTestCase):
         return make_store(url, Clock(), call_at_once)
 
     def test_memory(self) -> None:
+        """``memory:`` is the store in memory."""
         self.assertIsInstance(self.made("memory:"), MemoryStore)
 
     def test_sqlite_with_threads_of_its_own(self) -> None:
@@ -42,6 +43,7 @@ class MakeStoreTests(SynchronousTestCase):
             self.assertEqual(threading.active_count(), before)
 
     def test_no_such_kind(self) -> None:
+        """An unknown scheme is refused with the known ones."""
         for url in ("mysql://localhost/chat", "chat.db", "", ":", "SQLITE:x"):
             error = self.assertRaises(StoreError, self.made, url)
             self.assertEqual(
@@ -49,12 +51,16 @@ class MakeStoreTests(SynchronousTestCase):
             )
 
     def test_what_is_missing_or_too_much(self) -> None:
+        """``sqlite:`` needs a path, and ``memory:`` takes none."""
         error = self.assertRaises(StoreError, self.made, "sqlite:")
+
         self.assertEqual(str(error), "--store sqlite: names no file; write sqlite:PATH")
+
         error = self.assertRaises(StoreError, self.made, "memory:chat")
         self.assertEqual(str(error), "--store memory:chat: nothing may follow memory:")
 
     def test_shared_tokens_need_a_file(self) -> None:
+        """Tokens for other processes need a store in a file."""
         with TemporaryDirectory() as directory:
             self.successResultOf(make_shared_tokens(f"sqlite:{directory}/chat.db").open())
         error = self.assertRaises(StoreError, make_shared_tokens, "memory:")

@@ -21,6 +21,7 @@ class ThreadsTests(SynchronousTestCase):
             worker.run(lambda number=number: done.put((number, threading.current_thread().name)))  # type: ignore[misc]
         worker.finish()
         results = [done.get(timeout=PATIENCE) for _ in range(100)]
+
         self.assertEqual([number for number, _ in results], list(range(100)))
         self.assertEqual({name for _, name in results}, {"one-0"})
 
@@ -29,17 +30,24 @@ class ThreadsTests(SynchronousTestCase):
         both = threading.Barrier(2)
         done: SimpleQueue[int] = SimpleQueue()
         worker = Threads("two", 2)
+
         for _ in range(2):
             worker.run(lambda: done.put(both.wait(PATIENCE)))
+
         self.assertEqual({done.get(timeout=PATIENCE), done.get(timeout=PATIENCE)}, {0, 1})
+
         names = {thread.name for thread in threading.enumerate()}
         self.assertTrue({"two-0", "two-1"} <= names, names)
+
         worker.finish()
 
     def test_at_once(self) -> None:
+        """AtOnce runs work in the caller's thread."""
         done: list[int] = []
         worker = AtOnce()
         worker.run(lambda: done.append(1))
         worker.finish()
+
         call_at_once(done.append, 2)
+
         self.assertEqual(done, [1, 2])

@@ -28,6 +28,7 @@ class BotTests(SynchronousTestCase):
     """The example of the module's documentation."""
 
     def test_answer(self) -> None:
+        """The bot answers a ping."""
         chat = MemoryChat()
         Bot(chat.client("bot"))
         alice = chat.client("alice").room("lobby")
@@ -113,6 +114,7 @@ class MemoryChatTests(SynchronousTestCase):
 
 class ClockTests(SynchronousTestCase):
     def test_every_call_at_its_time(self) -> None:
+        """Passing time runs each call at its own time, also those that others have made."""
         clock = TestClock()
         times: list[float] = []
 
@@ -128,6 +130,7 @@ class ClockTests(SynchronousTestCase):
         self.assertEqual(clock.seconds(), 10)
 
     def test_from_threads(self) -> None:
+        """A call handed over from a thread runs at the next settle."""
         clock = TestClock()
         called: Deferred[None] = Deferred()
 

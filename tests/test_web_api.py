@@ -39,6 +39,7 @@ class ReadTests(HttpCase):
         self.assertEqual(self.seqs("?after=100"), [])
 
     def test_pages(self) -> None:
+        """A page has the newest events, or those before or around a number."""
         page = self.get(EVENTS + "?limit=3")
 
         self.assertEqual([event["seq"] for event in page["events"]], [5, 6, 7])
@@ -53,6 +54,7 @@ class ReadTests(HttpCase):
         self.assertEqual(set(event), {"kind", "seq", "id", "at", "by", "text"})
 
     def test_bad_queries(self) -> None:
+        """An unsuitable value in the query gets 400 with the name of the field."""
         for query, field in (
             ("?after=-1", "after"),
             ("?after=x", "after"),
@@ -70,15 +72,18 @@ class ReadTests(HttpCase):
                 self.assertIn(field, reply.error["message"])
 
     def test_limit_is_bounded(self) -> None:
+        """A larger limit than the server's gives pages of the server's limit."""
         self.core.configure(Limits(history=2, query_per_second=0), self.policies)
         self.assertEqual(self.seqs("?after=0&limit=1000000"), [1, 2])
         self.assertEqual(self.seqs("?limit=1000000"), [6, 7])
 
     def test_bad_rooms(self) -> None:
+        """A name that no room can have gets 400."""
         for room in ("%00", "..", "%ff", "a%20b", "%E2%80%AE"):
             self.assertEqual(self.ask(f"/api/v1/rooms/{room}/events").status, 400)
 
     def test_rooms(self) -> None:
+        """Rooms are listed by name, in parts, by prefix, with what the user may do."""
         self.say("hello", "kitchen")
         rooms = self.get("/api/v1/rooms")["rooms"]
 
@@ -103,6 +108,7 @@ class SeenTests(HttpCase):
             self.assertEqual(unseen.body, none.body.replace(b"other", b"staff"))
 
     def test_seen_by_others(self) -> None:
+        """A room for some is served to them and hidden from a token for other rooms."""
         self.assertEqual(self.ask("/api/v1/rooms/staff/events", AS_ALICE).status, 200)
 
         self.tokens.people["narrow"] = User(id="u5", name="n", rooms=("news",))
@@ -112,10 +118,12 @@ class SeenTests(HttpCase):
         self.assertNotIn("staff", names)
 
     def test_may_not_write(self) -> None:
+        """Writing where the user may not gets 403."""
         reply = self.ask("/api/v1/rooms/news/events", AS_ALICE, ("Content-Type", "text/plain"), method="POST", body=b"x")
         self.assertEqual((reply.status, reply.error["code"]), (403, "forbidden"))
 
     def test_bad_token(self) -> None:
+        """An unknown token gets 401 with a challenge."""
         reply = self.ask("/api/v1/rooms", ("Authorization", "Bearer unknown"))
         self.assertEqual((reply.status, "www-authenticate" in reply.headers), (401, True))
 
@@ -124,6 +132,7 @@ class NoGuestsTests(HttpCase):
     guests = False
 
     def test_token_needed(self) -> None:
+        """Without guests the API needs a token, the page does not."""
         self.assertEqual(self.ask("/api/v1/rooms").status, 401)
         self.assertEqual(self.ask(EVENTS, ("Content-Type", "text/plain"), method="POST", body=b"x").status, 401)
         self.assertEqual(self.ask("/api/v1/rooms", AS_ALICE).status, 200)
@@ -145,6 +154,7 @@ class SayTests(HttpCase):
         self.assertEqual((event["id"], event["text"], event["by"]["name"]), (said["event"], "héllo", "bob"))
 
     def test_json(self) -> None:
+        """A message can be a JSON object, of which unknown fields are ignored."""
         self.say("first")
         reply = self.post(b'{"text":"hi","reply_to":1,"unknown":true}', JSON)
 
@@ -154,10 +164,12 @@ class SayTests(HttpCase):
         self.assertEqual((event["text"], event["reply_to"]), ("hi", 1))
 
     def test_binary(self) -> None:
+        """Data comes and goes in base64."""
         self.assertEqual(self.post(b'{"data":"AAEC"}', JSON).status, 201)
         self.assertEqual(self.get(EVENTS)["events"][0]["data"], "AAEC")
 
     def test_who(self) -> None:
+        """The author is the user of the token."""
         self.ask(EVENTS, AS_ALICE, ("Content-Type", "text/plain"), method="POST", body=b"x")
         self.assertEqual(self.get(EVENTS)["events"][0]["by"], {"id": ALICE.id, "name": "alice"})
 
@@ -181,10 +193,12 @@ class SayTests(HttpCase):
         self.assertIn("device", reply.error["message"])
 
     def test_bad_keys(self) -> None:
+        """An unsuitable Idempotency-Key gets 400."""
         for key in ("", "x" * 65, "\x7f", "é", '""'):
             self.assertEqual(self.post(b"x", ("Content-Type", "text/plain"), ("Idempotency-Key", key)).status, 400)
 
     def test_bad_bodies(self) -> None:
+        """Bodies of another type, length or form are refused with the right status, and nothing is appended."""
         for body, kind, status in (
             (b"x", "", 415),
             (b"x", "application/x-www-form-urlencoded", 415),
@@ -228,6 +242,7 @@ class SayTests(HttpCase):
         self.assertIn("retry-after", reply.headers)
 
     def test_draining(self) -> None:
+        """While the server stops, posts get 503."""
         self.core.drain.began = True
         self.assertEqual(self.post(b"x", ("Content-Type", "text/plain")).status, 503)
 
@@ -243,12 +258,15 @@ class DeviceTests(HttpCase):
         self.assertEqual(self.ask(target).status, status)
 
     def test_longest(self) -> None:
+        """A device of 64 characters is accepted."""
         self.assert_status(f"{EVENTS}?device={'d' * 64}", 200)
 
     def test_too_long(self) -> None:
+        """A device of 65 characters is refused by the API."""
         self.assert_status(f"{EVENTS}?device={'d' * 65}", 400)
 
     def test_too_long_for_a_socket(self) -> None:
+        """A device of 65 characters is refused by a handshake."""
         answer = Wire(self.site).deliver(handshake(b"/ws?device=" + b"d" * 65))
 
         self.assertEqual(Reply(answer).status, 400)
@@ -270,6 +288,7 @@ class RateTests(HttpCase):
         self.say("x")
 
     def test_asking(self) -> None:
+        """Reads beyond the rate of queries get 429; the page does not count."""
         for _ in range(4):
             self.get(EVENTS)
         self.assertEqual(self.ask(EVENTS).status, 429)
@@ -287,9 +306,11 @@ class AddressRateTests(HttpCase):
         return {self.ask(EVENTS, ("Content-Type", "text/plain"), peer=peer, **options).status for peer in peers}
 
     def test_reading(self) -> None:
+        """Addresses of one IPv6 /64 share the rate of reads."""
         self.assertEqual(self.statuses("2001:db8:1:2"), {200, 429})
 
     def test_writing(self) -> None:
+        """Addresses of one IPv6 /64 share the rate of messages."""
         self.assertEqual(self.statuses("2001:db8:1:2", method="POST", body=b"x"), {201, 429})
 
     def test_those_who_are_idle_are_forgotten(self) -> None:

@@ -13,6 +13,7 @@ class HandshakeTests(SynchronousTestCase):
         self.assertEqual(accept_key(b"dGhlIHNhbXBsZSBub25jZQ=="), b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
 
     def test_keys(self) -> None:
+        """A key is the base64 of exactly 16 bytes."""
         self.assertTrue(is_key(b"dGhlIHNhbXBsZSBub25jZQ=="))
         for key in (
             b"",
@@ -29,6 +30,7 @@ class HandshakeTests(SynchronousTestCase):
             self.assertFalse(is_key(key), key)
 
     def test_head(self) -> None:
+        """The answer has the accept value of RFC 6455, the subprotocol and the extensions."""
         self.assertEqual(
             switching_protocols(b"dGhlIHNhbXBsZSBub25jZQ==", "chat.v1.json", ["permessage-deflate", "x"]),
             b"HTTP/1.1 101 Switching Protocols\r\n"

@@ -155,6 +155,7 @@ class SameTests(Case):
         self.assertEqual(self.limiter.connections, 1)
 
     def test_bytes_behind(self) -> None:
+        """Bytes behind the handshake, in the same read and later, reach the new protocol."""
         self.site.quick = self.upgrades.quick
         wire = Wire(self.site)
 
@@ -165,6 +166,7 @@ class SameTests(Case):
         self.assertIsInstance(wire.protocol, Recorder)
 
     def test_no_deadline_stays(self) -> None:
+        """After the handshake no timer of the HTTP side is left."""
         self.site.quick = self.upgrades.quick
         wire = Wire(self.site)
 
@@ -175,6 +177,7 @@ class SameTests(Case):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_socket_that_cannot_be_made(self) -> None:
+        """A fault while the connection is made is logged, answered with 500, and not counted as a connection."""
         self.site.quick = self.upgrades.quick
         self.failing = RuntimeError("a bug")
 
@@ -220,6 +223,7 @@ class CredentialTests(Case):
         self.assertEqual((wire.taken(), self.sockets[0].received), (KNOCK, b"onetwo"))
 
     def test_a_refused_credential_is_checked_once(self) -> None:
+        """A refused credential gets 401 and is not checked by the other reader again."""
         wire = self.wire()
 
         wire.deliver(self.slow + b"behind")
@@ -229,6 +233,7 @@ class CredentialTests(Case):
         self.assertEqual((Reply(wire.taken()).status, wire.disconnecting, len(self.people.asked)), (401, True, 1))
 
     def test_a_bug_in_the_check_is_logged(self) -> None:
+        """A fault in the check is logged and answered with 500."""
         wire = self.wire()
 
         wire.deliver(self.slow)
@@ -239,6 +244,7 @@ class CredentialTests(Case):
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
     def test_a_client_that_leaves_ends_the_check(self) -> None:
+        """A client that disconnects cancels the check of its credential."""
         wire = self.wire()
 
         wire.deliver(self.slow)
@@ -292,6 +298,7 @@ class ReadTests(SynchronousTestCase):
         return read_bytes(data, self.peer, False)
 
     def test_read(self) -> None:
+        """A request is read into path, query and headers, and the end of its head is known."""
         read = self.read(handshake(b"/ws?x=1") + b"rest")
 
         assert read is not None

@@ -18,13 +18,16 @@ HERE: IAddress = IPv4Address("TCP", "127.0.0.1", 5)
 
 class HealthTests(HttpCase):
     def test_alive(self) -> None:
+        """``/healthz`` answers also while the server stops."""
         self.limiter.draining = True
         self.assertEqual(self.ask("/healthz").body, b"ok\n")
 
     def test_ready(self) -> None:
+        """``/readyz`` answers 200 when the store works."""
         self.assertEqual(self.ask("/readyz").status, 200)
 
     def test_draining(self) -> None:
+        """``/readyz`` answers 503 while the server stops."""
         self.limiter.draining = True
 
         reply = self.ask("/readyz")
@@ -49,6 +52,7 @@ class HealthTests(HttpCase):
         self.assertIn(b" 200 ", wire.taken())
 
     def test_store_that_fails_strangely(self) -> None:
+        """``/readyz`` answers 503 when the store's probe fails with any error."""
         self.probes = []
         wire = self.send("/readyz")
 
@@ -57,6 +61,7 @@ class HealthTests(HttpCase):
         self.assertIn(b" 503 ", wire.taken())
 
     def test_store_that_hangs(self) -> None:
+        """``/readyz`` answers 503 when the store's probe hangs."""
         self.probes = []
         wire = self.send("/readyz")
 
@@ -65,6 +70,7 @@ class HealthTests(HttpCase):
         self.assertIn(b" 503 ", wire.taken())
 
     def test_everybody_may_ask_and_it_costs_one_commit(self) -> None:
+        """Questions at the same time, and shortly after, share one probe of the store."""
         self.probes = []
         wires = [self.send("/readyz") for _ in range(10)]
 
@@ -81,11 +87,13 @@ class MetricsTests(HttpCase):
         return self.ask("/metrics", *headers, peer=peer, host=host).status
 
     def test_this_machine(self) -> None:
+        """By default metrics are served to addresses of this machine."""
         self.assertEqual(self.reads(peer=HERE), 200)
         self.assertEqual(self.reads(peer=IPv6Address("TCP", "::1", 5)), 200)
         self.assertEqual(self.reads(peer=IPv6Address("TCP", "::ffff:127.0.0.1", 5)), 200)
 
     def test_others(self) -> None:
+        """Others need a token with the right ``metrics``."""
         self.assertEqual(self.reads(), 403)
         self.assertEqual(self.reads(("Authorization", "Bearer alice")), 403)
         self.assertEqual(self.reads(("Authorization", "Bearer unknown")), 401)
@@ -101,8 +109,10 @@ class MetricsTests(HttpCase):
     def test_silent_proxy_on_this_machine(self) -> None:
         """nginx without any header: it speaks HTTP/1.0, or passes on the name of the site."""
         self.assertEqual(self.reads(peer=HERE, host=b"chat.example.org"), 403)
+
         wire = Wire(self.site, HERE)
         answer = wire.deliver(request_head(target=b"/metrics", host=b"127.0.0.1:8080", version=b"HTTP/1.0"))
+
         self.assertEqual(Reply(answer).status, 403)
 
     def test_unknown_proxy_is_said_once(self) -> None:
@@ -122,6 +132,7 @@ class MetricsTests(HttpCase):
         self.assertEqual(self.reads(("Origin", "http://evil.test"), peer=HERE), 403)
 
     def test_counts(self) -> None:
+        """Answers and connections are counted."""
         Wire(self.site).deliver(handshake())
         self.ask("/nope")
         text = self.ask("/metrics", peer=HERE, host=b"127.0.0.1:8080").body.decode()
@@ -134,6 +145,7 @@ class MetricsForAllTests(MetricsTests):
     metrics_for: MetricsFor = "all"
 
     def test_others(self) -> None:
+        """With ``metrics = "all"`` everybody may read them."""
         self.assertEqual(self.reads(), 200)
 
     test_proxy_on_this_machine = test_silent_proxy_on_this_machine = test_unknown_proxy_is_said_once = test_others
@@ -143,6 +155,7 @@ class MetricsByRightTests(HttpCase):
     metrics_for: MetricsFor = "right"
 
     def test_right(self) -> None:
+        """With ``metrics = "right"`` this machine needs a token too."""
         self.assertEqual(self.ask("/metrics", peer=HERE).status, 403)
         self.assertEqual(self.ask("/metrics", ("Authorization", "Bearer op"), peer=HERE).status, 200)
 
@@ -151,4 +164,5 @@ class NoMetricsTests(HttpCase):
     metrics_for: MetricsFor = "off"
 
     def test_off(self) -> None:
+        """With ``metrics = "off"`` there are none for anybody."""
         self.assertEqual(self.ask("/metrics", ("Authorization", "Bearer op"), peer=HERE).status, 404)

@@ -71,6 +71,7 @@ class HostileRequestTests(HttpCase):
         self.assertTrue(status in (0, 101, 200, 201, 204, 304, 308) or 400 <= status < 500, (status, raw[:200]))
 
     def test_bodies(self) -> None:
+        """Every broken body of every type is served or refused without a fault."""
         for body in (*BODIES, *BROKEN):
             for kind in (
                 b"application/json",
@@ -83,6 +84,7 @@ class HostileRequestTests(HttpCase):
                 self.assert_served_or_refused(request_head(b"POST", EVENTS + b"?device=12345678", headers) + body)
 
     def test_places(self) -> None:
+        """Broken bytes at every place of a target, by every method, are served or refused without a fault."""
         paths = [
             b"/",
             EVENTS,
@@ -103,6 +105,7 @@ class HostileRequestTests(HttpCase):
                         self.assert_served_or_refused(request_head(method, path + b"?" + name + b"=" + broken))
 
     def test_headers(self) -> None:
+        """Broken bytes in every header are served or refused without a fault."""
         names = (
             b"Host",
             b"Origin",
@@ -149,15 +152,19 @@ class TargetTests(HttpCase):
     def test_absolute_form(self) -> None:
         """The host of the target counts, whatever the Host header says (RFC 9112 section 3.2.2)."""
         wire = Wire(self.site)
+
         self.assertEqual(
             Reply(wire.deliver(request_head(target=b"http://chat.test:8080/healthz", host=b"other.test"))).status, 200
         )
+
         origin = (b"Origin", b"http://chat.test:8080")
         target = b"http://chat.test:8080/ws"
+
         self.assertEqual(b"<101>", Wire(self.site).deliver(handshake(target, origin, host=b"other.test")))
         self.assertEqual(Reply(Wire(self.site).deliver(handshake(b"http://other.test/ws", origin))).status, 403)
 
     def test_options_of_the_server(self) -> None:
+        """``OPTIONS *`` is answered with the methods."""
         reply = Reply(Wire(self.site).deliver(request_head(b"OPTIONS", b"*")))
 
         self.assertEqual((reply.status, reply.headers["allow"]), (204, "GET, HEAD, POST, OPTIONS"))

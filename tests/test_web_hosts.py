@@ -35,6 +35,7 @@ class HostsTests(SynchronousTestCase):
                 Hosts().check(host)
 
     def test_named(self) -> None:
+        """Listed names, and names below a wildcard, are known in any case and with any port."""
         hosts = Hosts(frozenset({"chat.lan", "*.example.org"}))
         for host in ("chat.lan", "Chat.LAN:8080", "a.example.org:8443", "a.b.example.org"):
             hosts.check(host)
@@ -47,12 +48,15 @@ class HostsTests(SynchronousTestCase):
                 hosts.check(host)
 
     def test_any(self) -> None:
+        """``*`` makes every name known."""
         Hosts(frozenset({"*"})).check("anything.test")
 
     def test_parsed(self) -> None:
+        """An entry is lower case without the final dot."""
         self.assertEqual([parse_host(text) for text in ("Chat.LAN.", "*.a.b", "*")], ["chat.lan", "*.a.b", "*"])
 
     def test_what_is_no_host(self) -> None:
+        """An entry that is no host name or wildcard is refused."""
         for text in ("", "http://x", "a b", "x:80", "*x", "a..b"):
             with self.assertRaises(BadRequest, msg=text):
                 parse_host(text)
@@ -81,6 +85,7 @@ class RebindingTests(HttpCase):
         return self.ask(path, *headers, host=b"evil.test", **options)
 
     def test_reading(self) -> None:
+        """A page under a rebound name cannot read."""
         self.assert_refused(self.ask_evil(EVENTS, ORIGIN))
 
     def test_reading_without_origin(self) -> None:
@@ -88,6 +93,7 @@ class RebindingTests(HttpCase):
         self.assert_refused(self.ask_evil(EVENTS, LANGUAGE))
 
     def test_writing(self) -> None:
+        """A page under a rebound name cannot write."""
         text = ("Content-Type", "text/plain")
 
         self.assert_refused(self.ask_evil(EVENTS, ORIGIN, text, method="POST", body=b"spam"))
@@ -95,15 +101,19 @@ class RebindingTests(HttpCase):
         self.assertEqual(self.get(EVENTS)["events"], [])
 
     def test_preflight(self) -> None:
+        """A page under a rebound name gets no preflight."""
         self.assert_refused(self.ask_evil(EVENTS, ORIGIN, method="OPTIONS"))
 
     def test_event_stream(self) -> None:
+        """A page under a rebound name gets no event stream."""
         self.assert_refused(self.ask_evil(EVENTS, LANGUAGE, ("Accept", "text/event-stream")))
 
     def test_the_page(self) -> None:
+        """The chat's own page is not served under a rebound name."""
         self.assert_refused(self.ask_evil("/", LANGUAGE))
 
     def test_handshake_read_by_twisted(self) -> None:
+        """A page under a rebound name gets no WebSocket by the slow reader."""
         self.site.quick = lambda channel, data: False
 
         self.assert_refused(
@@ -111,6 +121,7 @@ class RebindingTests(HttpCase):
         )
 
     def test_handshake_read_quickly(self) -> None:
+        """A page under a rebound name gets no WebSocket by the fast reader."""
         self.site.quick = self.router.quick
 
         self.assert_refused(
@@ -150,14 +161,17 @@ class KnownTests(HttpCase):
         self.assertEqual(Wire(self.site).deliver(handshake(b"/ws", *node, host=b"other.test")), b"<101>")
 
     def test_handshake_of_a_page(self) -> None:
+        """A page under an allowed name gets a WebSocket."""
         origin = (b"Origin", b"http://chat.lan:8080")
 
         self.assertEqual(Wire(self.site).deliver(handshake(b"/ws", origin, host=b"chat.lan:8080")), b"<101>")
 
     def test_pages_under_known_names(self) -> None:
+        """A page under an allowed name may use the API."""
         self.assert_answered(("Origin", "http://chat.lan:8080"), host=b"chat.lan:8080")
 
     def test_pages_under_an_address(self) -> None:
+        """A page under a literal address may use the API."""
         self.assert_answered(("Origin", "http://192.168.1.7:8080"), host=b"192.168.1.7:8080")
 
     def test_pages_over_tls(self) -> None:

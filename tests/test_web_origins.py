@@ -45,9 +45,11 @@ class OriginTests(SynchronousTestCase):
             self.refused(Origins(), origin)
 
     def test_other_port_of_own(self) -> None:
+        """Another port of the server's own host is another origin."""
         self.refused(Origins(), "https://chat.test", "chat.test:8443")
 
     def test_configured(self) -> None:
+        """A configured origin is allowed in any spelling of host and default port, and only with its port."""
         origins = Origins(frozenset({parse_origin("https://WWW.example.org:443/")}))
         origins.check("https://www.example.org", "https", "chat.test")
         self.refused(origins, "https://www.example.org:8443")
@@ -99,9 +101,11 @@ class OriginTests(SynchronousTestCase):
         self.assertIsNone(own_origin("http", "a b"))
 
     def test_message_shows_no_raw_bytes(self) -> None:
+        """A refused origin is shown with escapes."""
         self.assertIn(r"\x1b", self.refused(Origins(), "http://\x1b[31m"))
 
     def test_parse_refuses(self) -> None:
+        """An entry that is not scheme, host and port is refused."""
         for text in (
             "",
             "example.org",
@@ -115,6 +119,7 @@ class OriginTests(SynchronousTestCase):
             self.assertRaises(BadRequest, parse_origin, text)
 
     def test_parse(self) -> None:
+        """An origin is lower case, without the default port of its scheme."""
         self.assertEqual(parse_origin("http://Example.org:80"), "http://example.org")
         self.assertEqual(parse_origin("http://example.org:443"), "http://example.org:443")
 
@@ -128,6 +133,7 @@ class AddressTests(SynchronousTestCase):
         self.assertEqual(TrustedProxies().client("127.0.0.1", ["1.1.1.1"]), "127.0.0.1")
 
     def test_one_proxy(self) -> None:
+        """Behind a trusted proxy the client is the forwarded address."""
         self.assertEqual(self.proxies.client("10.0.0.1", ["192.0.2.9"]), "192.0.2.9")
 
     def test_forged_by_the_client(self) -> None:
@@ -136,6 +142,7 @@ class AddressTests(SynchronousTestCase):
         self.assertEqual(self.proxies.client("10.0.0.1", ["1.1.1.1", "192.0.2.9"]), "192.0.2.9")
 
     def test_chain(self) -> None:
+        """Of several forwarded addresses the last one that is not a trusted proxy counts."""
         self.assertEqual(self.proxies.client("127.0.0.1", ["1.1.1.1, 192.0.2.9, 10.0.0.3"]), "192.0.2.9")
         self.assertEqual(self.proxies.client("127.0.0.1", ["10.0.0.2, 10.0.0.3"]), "10.0.0.2")
 
@@ -146,6 +153,7 @@ class AddressTests(SynchronousTestCase):
         self.assertEqual(self.proxies.client("10.0.0.1", [""]), "10.0.0.1")
 
     def test_ports(self) -> None:
+        """A forwarded address may have a port."""
         self.assertEqual(self.proxies.client("10.0.0.1", ["192.0.2.9:4711"]), "192.0.2.9")
         self.assertEqual(self.proxies.client("10.0.0.1", ["[2001:db9::1]:4711"]), "2001:db9::1")
         self.assertEqual(self.proxies.client("2001:db8::5", ["2001:db9::1"]), "2001:db9::1")
@@ -159,19 +167,23 @@ class AddressTests(SynchronousTestCase):
         self.assertEqual(self.proxies.client("::ffff:10.0.0.1", ["::ffff:192.0.2.9"]), "192.0.2.9")
 
     def test_unix(self) -> None:
+        """A Unix socket is a proxy only if ``unix`` is trusted."""
         self.assertEqual(TrustedProxies(["unix"]).client("unix", ["192.0.2.9"]), "192.0.2.9")
         self.assertEqual(TrustedProxies().client("unix", ["192.0.2.9"]), "unix")
 
     def test_wrong_entry(self) -> None:
+        """A network with bits of a host is refused with its text."""
         error = self.assertRaises(BadRequest, TrustedProxies, ["10.0.0.1/8"])
         self.assertIn("10.0.0.1/8", error.message)
 
     def test_loopback(self) -> None:
+        """Loopback addresses are recognised; a Unix socket is none."""
         self.assertEqual([is_loopback(a) for a in ("127.0.0.9", "::1", "192.0.2.1", "unix")], [True, True, False, False])
 
 
 class CountTests(SynchronousTestCase):
     def test_per_address(self) -> None:
+        """Connections of one address are limited, until one of them ends."""
         limiter = ConnectionLimiter(Limits(connections_per_address=2))
 
         limiter.admit("192.0.2.1")
@@ -187,6 +199,7 @@ class CountTests(SynchronousTestCase):
         self.assertEqual(limiter.connections, 3)
 
     def test_in_all(self) -> None:
+        """All connections together are limited."""
         limiter = ConnectionLimiter(Limits(connections=2))
 
         limiter.admit("192.0.2.1")
@@ -207,6 +220,7 @@ class CountTests(SynchronousTestCase):
         limiter.admit("2001:db8:0:1::1")
 
     def test_nothing_is_kept_of_those_who_left(self) -> None:
+        """Addresses without connections take no memory."""
         limiter = ConnectionLimiter(Limits())
         for address in ("192.0.2.1", "2001:db8::1", "unix", "not:an:address"):
             limiter.admit(address)
@@ -214,6 +228,7 @@ class CountTests(SynchronousTestCase):
         self.assertEqual((limiter.connections, limiter._by_address), (0, {}))
 
     def test_draining(self) -> None:
+        """While the server stops, nobody is admitted."""
         limiter = ConnectionLimiter(Limits())
         limiter.draining = True
 
@@ -222,6 +237,7 @@ class CountTests(SynchronousTestCase):
         self.assertEqual(limiter.connections, 0)
 
     def test_new_limits_hold_at_once(self) -> None:
+        """New limits hold for the next connection."""
         limiter = ConnectionLimiter(Limits(connections_per_address=1))
 
         limiter.admit("192.0.2.1")

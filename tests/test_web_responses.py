@@ -59,15 +59,18 @@ class StatusLineTests(SynchronousTestCase):
         return Wire(Site(Page(), reactor=Clock())).deliver(request_head())
 
     def test_all_statuses_are_known(self) -> None:
+        """Every status of an error has its reason phrase."""
         self.assertEqual({error.http_status for error in errors()}, set(PHRASES))
 
     def test_phrases_of_answers(self) -> None:
+        """An answer to a request has the status line of its error."""
         for error in errors():
             line = self.answer(error).partition(b"\r\n")[0].decode()
 
             self.assertEqual(line, f"HTTP/1.1 {error.http_status} {PHRASES[error.http_status]}")
 
     def test_phrases_of_refused_heads(self) -> None:
+        """An answer to a head that could not be read has the status line of its error."""
         for error in errors():
             line = whole_answer(error).partition(b"\r\n")[0].decode()
 

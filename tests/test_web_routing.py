@@ -34,6 +34,7 @@ class FrontTests(HttpCase):
                 self.assertNotIn("evil", reply.body.decode())
 
     def test_methods(self) -> None:
+        """Another method gets 405 with the allowed ones; an unknown path gets 404 by any method."""
         reply = self.ask("/", method="POST", body=b"x")
 
         self.assertEqual((reply.status, reply.headers["allow"], reply.error["retry"]), (405, "GET, HEAD, OPTIONS", False))
@@ -89,6 +90,7 @@ class FrontTests(HttpCase):
         self.assertNotIn("alice", repr(line))
 
     def test_refused_heads_are_logged(self) -> None:
+        """A request that cannot be read is logged with status and address, without its bytes."""
         wire = Wire(self.site, IPv4Address("TCP", "192.0.2.99", 1))
 
         wire.deliver(b"\x1b[31m\r\n\r\n")
@@ -97,6 +99,8 @@ class FrontTests(HttpCase):
         self.assertEqual((line["status"], line["path"], line["address"]), (400, "-", "192.0.2.99"))
 
     def test_bug(self) -> None:
+        """A fault is answered with 500 that hides its text."""
+
         def broken() -> None:
             raise RuntimeError("a bug")
 
@@ -117,10 +121,12 @@ class OriginTests(HttpCase):
     """Pages of other sites."""
 
     def test_own_and_none(self) -> None:
+        """The server's own pages, and programs, need no CORS headers."""
         self.assertEqual(self.ask("/api/v1/rooms", ("Origin", "http://chat.test:8080")).status, 200)
         self.assertNotIn("access-control-allow-origin", self.ask("/api/v1/rooms").headers)
 
     def test_allowed(self) -> None:
+        """A page of an allowed origin may read answers, without credentials."""
         headers = self.ask("/api/v1/rooms", ("Origin", "https://www.test")).headers
 
         self.assertEqual(headers["access-control-allow-origin"], "https://www.test")
@@ -128,6 +134,7 @@ class OriginTests(HttpCase):
         self.assertNotIn("access-control-allow-credentials", headers)
 
     def test_allowed_sees_errors_too(self) -> None:
+        """A page of an allowed origin may read errors."""
         headers = self.ask("/api/v1/rooms/%00/events", ("Origin", "https://www.test")).headers
         self.assertEqual(headers["access-control-allow-origin"], "https://www.test")
 
@@ -144,6 +151,7 @@ class OriginTests(HttpCase):
         self.assertEqual(self.get("/api/v1/rooms/lobby/events")["events"], [])
 
     def test_preflight(self) -> None:
+        """A preflight of an allowed origin names methods and headers; others get 403."""
         reply = self.ask("/api/v1/rooms/lobby/events", ("Origin", "https://www.test"), method="OPTIONS")
 
         self.assertEqual((reply.status, reply.body), (204, b""))
@@ -169,6 +177,7 @@ class PrefixTests(HttpCase):
     prefix = "/talk"
 
     def test_both(self) -> None:
+        """With a prefix, paths work with it and without it."""
         for target in ("/talk/healthz", "/healthz"):
             self.assertEqual(self.ask(target).status, 200)
         self.assertEqual(Wire(self.site).deliver(handshake(b"/talk/ws/kitchen")), b"<101>")

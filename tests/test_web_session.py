@@ -197,6 +197,7 @@ class NumberTests(SessionCase):
         self.assertEqual(alice.say({"type": "ping"}, 3).status, 200)
 
     def test_what_is_no_number(self) -> None:
+        """A post without a suitable number gets 400 that names the field."""
         alice = Stream(self)
         for number in ("0", "-1", "x", "", "9007199254740992"):
             reply = self.ask(f"{PATH}/{alice.id}?n={number}", JSON, method="POST", body=b"{}")
@@ -288,11 +289,14 @@ class RefusedTests(SessionCase):
     def test_admission(self) -> None:
         """Who is not let in on a WebSocket is not let in here: bad tokens, full addresses, a server that goes down."""
         self.assertEqual(Stream(self, ("Authorization", "Bearer nobody")).reply.status, 401)
+
         streams = [Stream(self) for _ in range(4)]
         self.assertEqual([stream.reply.status for stream in streams], [200, 200, 200, 429])
+
         streams[0].wire.leave()
         self.limiter.draining = True
         refused = Stream(self).reply
+
         self.assertEqual((refused.status, refused.error["code"]), (503, "unavailable"))
 
     def test_head(self) -> None:

@@ -65,21 +65,25 @@ class SiteCase(SynchronousTestCase):
 
 class ShapeTests(SiteCase):
     def test_keep_alive(self) -> None:
+        """A connection serves several requests."""
         wire = self.wire()
         for path in (b"/one", b"/two"):
             self.assertEqual(Reply(wire.deliver(request_head(target=path))).body, path)
         self.assertFalse(wire.disconnecting)
 
     def test_pipelined(self) -> None:
+        """Requests sent together are all answered."""
         answers = self.wire().deliver(request_head(target=b"/one") + request_head(target=b"/two"))
         self.assertEqual(answers.count(b"HTTP/1.1 200 OK"), 2)
 
     def test_close(self) -> None:
+        """``Connection: close`` closes after the answer."""
         wire = self.wire()
         wire.deliver(request_head(headers=[(b"Connection", b"close")]))
         self.assertTrue(wire.disconnecting)
 
     def test_no_requests(self) -> None:
+        """What is not a request of HTTP/1.1 gets 400."""
         for data in (
             b"nonsense\r\n\r\n",
             b"GET /\r\n\r\n",
@@ -120,6 +124,7 @@ class ShapeTests(SiteCase):
                 self.refused(b"POST / HTTP/1.1\r\nHost: a\r\n" + lengths + b"\r\n\r\nabc", 400)
 
     def test_bad_chunks(self) -> None:
+        """Malformed chunks get 400."""
         head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
         for body in (b"zz\r\nabc\r\n", b"-3\r\nabc\r\n", b"3\r\nabcd\r\n"):
             with self.subTest(body):
@@ -140,17 +145,20 @@ class ShapeTests(SiteCase):
         self.assertEqual(self.site.acceptableProtocols(), [b"http/1.1"])
 
     def test_no_clock_of_twisteds_access_log(self) -> None:
+        """The site starts no periodic call of Twisted's access log."""
         self.site.doStart()
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.site.doStop()
 
     def test_observed(self) -> None:
+        """The observer gets method, path without query, status and bytes."""
         self.wire().deliver(request_head(target=b"/path?secret=1"))
         self.assertEqual(self.seen, [(b"GET", b"/path", 200, 5)])
 
 
 class SizeTests(SiteCase):
     def test_headers(self) -> None:
+        """More headers than allowed get 431."""
         many = [(b"X-%d" % number, b"x") for number in range(2_000)]
 
         self.assertEqual(Reply(self.wire().deliver(request_head(headers=many[: HEADERS - 1]))).status, 200)
@@ -160,9 +168,11 @@ class SizeTests(SiteCase):
         self.refused(request_head(headers=many), 431, "too_big")
 
     def test_head(self) -> None:
+        """A head longer than allowed gets 431."""
         self.refused(request_head(headers=[(b"X-%d" % number, b"x" * 1000) for number in range(20)]), 431, "too_big")
 
     def test_request_line(self) -> None:
+        """A request line longer than allowed gets 431."""
         self.assertEqual(Reply(self.wire().deliver(request_head(target=b"/" + b"x" * 8_000))).status, 200)
         self.bodies.clear()
         self.refused(request_head(target=b"/" + b"x" * HEAD_BYTES), 431, "too_big")
@@ -172,9 +182,12 @@ class SizeTests(SiteCase):
         self.refused(b"GET /" + b"x" * (HEAD_BYTES + 10), 431, "too_big")
 
     def test_folded_header_that_never_ends(self) -> None:
+        """A header that is continued without end gets 431."""
         self.refused(b"GET / HTTP/1.1\r\nA: b\r\n" + b" x\r\n" * HEAD_BYTES, 431, "too_big")
 
     def test_body(self) -> None:
+        """A body longer than allowed gets 413, before it is sent if its length is announced."""
+
         def post(length: int) -> bytes:
             return request_head(b"POST", headers=[(b"Content-Length", b"%d" % length)])
 
@@ -187,6 +200,7 @@ class SizeTests(SiteCase):
         self.refused(request_head(b"POST", headers=[(b"Content-Length", b"2000"), (b"Expect", b"100-continue")]), 413, "too_big")
 
     def test_chunked_body(self) -> None:
+        """A chunked body longer than allowed gets 413."""
         head = request_head(b"POST", headers=[(b"Transfer-Encoding", b"chunked")])
         chunk = b"64\r\n" + b"x" * 100 + b"\r\n"
 
@@ -212,6 +226,7 @@ class TimeTests(SiteCase):
         self.assertTrue(wire.disconnecting)
 
     def test_slow_body(self) -> None:
+        """A body that comes too slowly ends the connection."""
         wire = self.wire()
 
         wire.deliver(request_head(b"POST", headers=[(b"Content-Length", b"100")]))
@@ -231,6 +246,7 @@ class TimeTests(SiteCase):
         self.assertEqual(wire.value(), b"")
 
     def test_kept_open_and_silent(self) -> None:
+        """A connection is kept for some time after each request, and then closed."""
         wire = self.wire()
 
         wire.deliver(request_head())
@@ -270,6 +286,7 @@ class TimeTests(SiteCase):
         self.assertTrue(wire.aborted)
 
     def test_nothing_ticks_when_nobody_is_there(self) -> None:
+        """Without connections the site has no delayed call."""
         wire = self.wire()
 
         wire.leave()
@@ -302,10 +319,12 @@ class CrowdTests(SiteCase):
         self.assertEqual(Reply(newest.deliver(request_head())).status, 200)
 
     def test_flood(self) -> None:
+        """Of many connections without a request only the allowed number stays."""
         wires: list[Any] = [self.wire() for _ in range(500)]
         self.assertEqual(sum(not wire.disconnecting for wire in wires), 3)
 
     def test_those_being_answered_do_not_count(self) -> None:
+        """Connections whose request is being answered are not closed for new ones."""
         busy = [self.wire() for _ in range(3)]
 
         for wire in busy:

@@ -81,6 +81,7 @@ class StreamTests(HttpCase):
         self.assertEqual((data["type"], data["room"], data["seq"], data["text"]), ("event", "lobby", 2, "hello"))
 
     def test_from_the_beginning(self) -> None:
+        """A stream begins after a number, or with the last events."""
         for text in ("a", "b", "c"):
             self.say(text)
 
@@ -118,6 +119,7 @@ class StreamTests(HttpCase):
             self.assertEqual([data["text"] for event, _, data in rest if event == "message"], ["a"])
 
     def test_bad_ids(self) -> None:
+        """An unsuitable Last-Event-ID gets 400 and counts as no connection."""
         for text in ("x", "a:b:c", ":1:x", "e:-1:x", "e:1.5:x", "e:99999999999999999999:x", "e:\u0661:x"):
             self.assertRaises(BadRequest, read_event_id, text)
         self.assertEqual(self.send(EVENTS, STREAM, ("Last-Event-ID", "x")).taken()[9:12], b"400")
@@ -148,6 +150,7 @@ class StreamTests(HttpCase):
         self.say("to nobody")
 
     def test_limit(self) -> None:
+        """A stream counts as a connection."""
         self.limiter.limits = Limits(connections_per_address=1)
 
         self.stream()
@@ -156,6 +159,7 @@ class StreamTests(HttpCase):
         self.assertEqual((reply.status, reply.error["code"]), (429, "limit"))
 
     def test_allowed_page(self) -> None:
+        """A page of an allowed origin may read a stream; others get 403."""
         headers = self.stream("", ("Origin", "https://www.test")).reply.headers
         self.assertEqual(headers["access-control-allow-origin"], "https://www.test")
         self.assertEqual(self.stream("", ("Origin", "http://evil.test")).reply.status, 403)
@@ -175,6 +179,7 @@ class StreamTests(HttpCase):
         self.assertEqual(self.limiter.connections, 0)
 
     def test_token_expires(self) -> None:
+        """A stream ends when its token expires."""
         self.tokens.people["brief"] = User(id="u3", name="b", expires=self.core.now_seconds() + 7)
         reader = self.stream("", ("Authorization", "Bearer brief"))
 
@@ -189,6 +194,7 @@ class StreamTests(HttpCase):
         self.assertEqual((event, data["code"], data["retry"]), ("bye", CloseCode.UNAUTHENTICATED, False))
 
     def test_token_revoked(self) -> None:
+        """A stream ends when its token is revoked."""
         self.tokens.people["t"] = User(id="u3", name="b", token_id="t1")
         reader = self.stream("", ("Authorization", "Bearer t"))
 

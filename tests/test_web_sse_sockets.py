@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet import tcp
-from twisted.internet.address import IPv4Address
 from twisted.internet.testing import MemoryReactorClock
 
 from tests.harness.counting import instructions
 from tests.harness.http_chat import HttpCase
 from tests.harness.http_memory import request_head
-from tests.harness.ws_memory import FakeSocket
+from tests.harness.ws_memory import FakeSocket, SocketTransport
 from tests.test_web_sse import EVENTS, Reader
 
 #: Bytecode instructions for an event to one more reader; through ``Request.write`` it took 290.
 INSTRUCTIONS_FOR_A_READER = 60
 
 
-class SocketWire(tcp.Connection):
+class SocketWire(SocketTransport):
     """Twisted's transport over a socket that is an object."""
 
     def __init__(self, site: Any, request: bytes) -> None:
@@ -29,11 +27,6 @@ class SocketWire(tcp.Connection):
         self.startReading()
         protocol.makeConnection(self)
         protocol.dataReceived(request)
-
-    def getPeer(self) -> IPv4Address:
-        return IPv4Address("TCP", "192.0.2.7", 40_000)
-
-    getHost = getPeer
 
     def taken(self) -> bytes:
         """The socket is free: what it takes."""

@@ -13,6 +13,7 @@ from twisted_chat.web.static import page_routes, read_assets
 
 class AssetTests(HttpCase):
     def test_page(self) -> None:
+        """The page is served as HTML, whatever the query."""
         reply = self.ask("/")
 
         self.assertEqual((reply.status, reply.headers["content-type"]), (200, "text/html; charset=utf-8"))
@@ -27,6 +28,7 @@ class AssetTests(HttpCase):
             self.assertNotIn(forbidden, page)
 
     def test_types(self) -> None:
+        """Styles, scripts and images have their content type."""
         self.assertEqual(self.ask("/styles/page.css").headers["content-type"], "text/css; charset=utf-8")
         self.assertEqual(self.ask("/client.js").headers["content-type"], "text/javascript; charset=utf-8")
         self.assertEqual(self.ask("/icon.svg").headers["content-type"], "image/svg+xml")
@@ -42,6 +44,7 @@ class AssetTests(HttpCase):
         self.assertEqual(self.ask("/styles/page.css", ("If-None-Match", '"other"')).status, 200)
 
     def test_compressed(self) -> None:
+        """A script is served compressed to clients that accept gzip, with an entity tag of its own."""
         plain = self.ask("/client.js")
 
         packed = self.ask("/client.js", ("Accept-Encoding", "br, gzip;q=0.8"))

@@ -131,6 +131,7 @@ class TicketTests(Case):
         self.assertEqual(self.handshakes[0].key, KEY)
 
     def test_rooms(self) -> None:
+        """The path names the room, percent-encoded and normalised; without a name it is the lobby."""
         for target, room in (
             (b"/ws", "lobby"),
             (b"/ws/", "lobby"),
@@ -142,6 +143,7 @@ class TicketTests(Case):
             self.assertEqual(self.opened(handshake(target)).room, room)
 
     def test_bad_rooms(self) -> None:
+        """A path with a name that no room can have gets 400."""
         for target in (
             b"/ws/a/b",
             b"/ws/%2e%2e%2fetc",
@@ -159,14 +161,17 @@ class TicketTests(Case):
             self.refused(handshake(target), 404, "not_found")
 
     def test_query(self) -> None:
+        """Name, names, history and device come from the query, and the same device is the same guest."""
         admission = self.opened(handshake(b"/ws?name=Zo%C3%AB&names=1&history=20&device=0123456789"))
         self.assertEqual((admission.user.name, admission.names, admission.history), ("Zoë", True, 20))
         self.assertEqual(self.opened(handshake(b"/ws?device=0123456789")).user.id, admission.user.id)
 
     def test_history_is_bounded(self) -> None:
+        """A larger history than the server's limit is the limit."""
         self.assertEqual(self.opened(handshake(b"/ws?history=99999999")).history, Limits().history)
 
     def test_bad_query(self) -> None:
+        """An unsuitable value in the query gets 400 with the name of the field."""
         for query, field in (
             (b"history=-1", "history"),
             (b"history=x", "history"),
@@ -181,10 +186,12 @@ class TicketTests(Case):
             self.assertIn(field, self.refused(handshake(b"/ws?" + query), 400).error["message"])
 
     def test_extensions_are_handed_on(self) -> None:
+        """The offered extensions reach the WebSocket side."""
         self.opened(handshake(b"/ws", (b"Sec-WebSocket-Extensions", b"permessage-deflate; x")))
         self.assertEqual(self.handshakes[-1].extensions, (b"permessage-deflate; x",))
 
     def test_counted(self) -> None:
+        """Each handshake is counted by its outcome."""
         self.opened(handshake())
         self.refused(handshake(b"/ws/secret"), 404, "no_such_room")
         self.assertEqual(self.outcomes, ["open", "no_such_room"])
@@ -210,12 +217,14 @@ class DialectTests(Case):
         self.assertEqual(self.chosen(b"chat.v9", b"chat.v1.json"), (Dialect.JSON, "chat.v1.json"))
 
     def test_unknown(self) -> None:
+        """An offer of unknown subprotocols only gets 400 with the known ones."""
         for line in (b"mqtt", b"chat.v2.json, mqtt", b"CHAT.V1.JSON", b"mqtt, bearer.good"):
             self.assertIn(
                 "chat.v1.json", self.refused(handshake(b"/ws", (b"Sec-WebSocket-Protocol", line)), 400).error["message"]
             )
 
     def test_bearer_is_never_selected(self) -> None:
+        """A token among the subprotocols is never echoed."""
         self.assertEqual(self.chosen(b"bearer.good, chat.v1.json"), (Dialect.JSON, "chat.v1.json"))
         self.assertEqual(self.chosen(b"bearer.good"), (Dialect.TEXT, None))
         self.assertEqual(self.admissions[-1].user, ALICE)
@@ -225,6 +234,7 @@ class RequestTests(Case):
     """RFC 6455 section 4.2.1, and what the traps of the stack ask for."""
 
     def test_versions(self) -> None:
+        """Other versions than 13 get 426 with the supported one."""
         for version in (b"8", b"12", b"13, 8", b"14", b"x", b""):
             reply = self.refused(handshake(b"/ws", (b"Sec-WebSocket-Version", version), without="Sec-WebSocket-Version"), 426)
             self.assertEqual(reply.headers["sec-websocket-version"], "13")
@@ -237,17 +247,20 @@ class RequestTests(Case):
         self.refused(handshake(b"/ws", (b"Upgrade", b"h2c"), without="Upgrade"), 426)
 
     def test_keys(self) -> None:
+        """A missing, malformed or second key gets 400."""
         self.refused(handshake(without="Sec-WebSocket-Key"), 400)
         self.refused(handshake(b"/ws", (b"Sec-WebSocket-Key", b"short"), without="Sec-WebSocket-Key"), 400)
         self.refused(handshake(b"/ws", (b"Sec-WebSocket-Key", KEY)), 400)
 
     def test_connection_header(self) -> None:
+        """``Connection`` must have ``upgrade`` and ``Upgrade`` ``websocket``, in any case."""
         for value in (b"keep-alive", b"upgraded", b""):
             self.refused(handshake(b"/ws", (b"Connection", value), without="Connection"), 400)
         self.opened(handshake(b"/ws", (b"Connection", b"UPGRADE"), without="Connection"))
         self.opened(handshake(b"/ws", (b"Upgrade", b"h2c, WebSocket"), without="Upgrade"))
 
     def test_method(self) -> None:
+        """Another method than GET gets 405."""
         for method in (b"POST", b"HEAD", b"OPTIONS"):
             raw = handshake().replace(b"GET ", method + b" ", 1)
             answer = self.wire().deliver(raw)
@@ -255,13 +268,16 @@ class RequestTests(Case):
             self.assertIn(b"Allow: GET\r\n", answer)
 
     def test_http_10(self) -> None:
+        """A handshake by HTTP/1.0 gets 400."""
         self.refused(handshake(version=b"HTTP/1.0"), 400)
 
     def test_no_host(self) -> None:
+        """A missing or second host gets 400."""
         self.refused(handshake(host=None), 400)
         self.refused(handshake(b"/ws", (b"Host", b"evil.test")), 400)
 
     def test_body(self) -> None:
+        """A handshake with a body gets 400."""
         self.opened(handshake(b"/ws", (b"Content-Length", b"0")))
         self.refused(handshake(b"/ws", (b"Content-Length", b"3")) + b"abc", 400)
         self.refused(handshake(b"/ws", (b"Transfer-Encoding", b"chunked")) + b"0\r\n\r\n", 400)
@@ -281,9 +297,11 @@ class RequestTests(Case):
                     self.opened(handshake(b"/ws", (name, value)))
 
     def test_origin_beyond_ascii(self) -> None:
+        """An origin with other bytes than ASCII gets 403."""
         self.refused(handshake(b"/ws", (b"Origin", b"http://ch\xe4t.test")), 403, "forbidden")
 
     def test_nul_and_line_ends(self) -> None:
+        """A header with NUL or a bare line end gets 400."""
         for byte in (b"\0", b"\n", b"\r"):
             self.refused(handshake(b"/ws", (b"X-Other", b"a" + byte + b"b")), 400)
 
@@ -331,6 +349,7 @@ class RequestTests(Case):
         self.assertEqual(len(self.admissions), 1)
 
     def test_socket_that_cannot_be_made(self) -> None:
+        """A fault while the connection is made is logged, answered with 500, and not counted as a connection."""
         self.failing = RuntimeError("a bug")
         reply = Reply(self.wire().deliver(handshake()))
 
@@ -361,9 +380,11 @@ class RequestTests(Case):
 
 class OriginTests(Case):
     def test_own(self) -> None:
+        """A page of the server itself may connect."""
         self.opened(handshake(b"/ws", OWN))
 
     def test_foreign(self) -> None:
+        """A page of another scheme, host or port gets 403."""
         for origin in (
             b"http://evil.test",
             b"https://chat.test:8080",
@@ -378,6 +399,7 @@ class OriginTests(Case):
         self.refused(handshake(b"/ws", OWN, (b"Origin", b"http://evil.test")), 400)
 
     def test_configured(self) -> None:
+        """A page of a configured origin may connect."""
         self.request_auth.origins = Origins(frozenset({"https://www.test"}))
         self.opened(handshake(b"/ws", (b"Origin", b"https://www.test")))
 
@@ -418,6 +440,7 @@ class CredentialTests(Case):
         self.refused(handshake(b"/ws", (b"Cookie", b"chat_token=good"), (b"Origin", b"http://evil.test")), 403, "forbidden")
 
     def test_two_cookie_lines(self) -> None:
+        """The cookie is found among several headers, and may be quoted."""
         admission = self.opened(handshake(b"/ws", (b"Cookie", b"a=b"), (b"Cookie", b'chat_token="good"'), OWN))
 
         self.assertEqual(admission.user, ALICE)
@@ -434,6 +457,7 @@ class CredentialTests(Case):
         )
 
     def test_bad_tokens(self) -> None:
+        """Unknown and malformed tokens get 401, repeated ones 400."""
         for token in (b"unknown", b"", b"a b", b"\xc3\xa9", b"good, good"):
             reply = self.refused(handshake(b"/ws", (b"Authorization", b"Bearer " + token)), 401, "unauthenticated")
             self.assertTrue(reply.headers["www-authenticate"].startswith("Bearer"))
@@ -443,10 +467,12 @@ class CredentialTests(Case):
         self.refused(handshake(b"/ws", (b"Sec-WebSocket-Protocol", b"bearer.good, bearer.old, chat.v1.json")), 400)
 
     def test_expired(self) -> None:
+        """An expired token gets 401 that says so."""
         reply = self.refused(handshake(b"/ws", (b"Authorization", b"Bearer old")), 401, "token_expired")
         self.assertFalse(reply.error["retry"])
 
     def test_scheme_in_any_case(self) -> None:
+        """``Bearer`` is recognised in any case."""
         self.assertEqual(self.opened(handshake(b"/ws", (b"Authorization", b"bearer  good"))).user, ALICE)
 
     def test_password_for_a_proxy(self) -> None:
@@ -454,11 +480,13 @@ class CredentialTests(Case):
         self.assertTrue(self.opened(handshake(b"/ws", (b"Authorization", b"Basic YTpi"))).user.guest)
 
     def test_no_guests(self) -> None:
+        """Without guests a handshake needs a token."""
         self.people.guests = None
         self.refused(handshake(), 401, "unauthenticated")
         self.opened(handshake(b"/ws", (b"Authorization", b"Bearer good")))
 
     def test_bug_in_a_way(self) -> None:
+        """A fault in a way to authenticate is logged and answered with 500."""
         reply = self.refused(handshake(b"/ws", (b"Authorization", b"Bearer broken")), 500, "internal")
         self.assertNotIn("a bug", reply.body.decode())
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)

@@ -17,6 +17,7 @@ class WaitTests(Case):
     slow = handshake(b"/ws", (b"Authorization", b"Bearer slow"))
 
     def test_known_later(self) -> None:
+        """The connection opens when a slow check succeeds."""
         wire = self.wire()
 
         self.assertEqual(wire.deliver(self.slow), b"")
@@ -26,6 +27,7 @@ class WaitTests(Case):
         self.assertEqual(self.admissions[0].user, ALICE)
 
     def test_unknown_later(self) -> None:
+        """A slow check that refuses gets 401, and counts as no connection."""
         wire = self.wire()
 
         wire.deliver(self.slow)
@@ -73,6 +75,7 @@ class WaitTests(Case):
         self.assertEqual(wire.value(), b"")
 
     def test_look_up_that_hangs(self) -> None:
+        """A check that takes too long gets 503 with the time to wait."""
         wire = self.wire()
 
         wire.deliver(self.slow)
@@ -83,6 +86,7 @@ class WaitTests(Case):
         self.assertGreaterEqual(int(reply.headers["retry-after"]), 1)
 
     def test_too_many_look_ups(self) -> None:
+        """More pending checks than allowed get 429, until one ends."""
         self.limiter.limits = Limits(handshakes_pending=2)
 
         for _ in range(2):
@@ -93,6 +97,7 @@ class WaitTests(Case):
         self.assertEqual(self.wire().deliver(self.slow), b"")
 
     def test_drained_meanwhile(self) -> None:
+        """A check that succeeds while the server stops gets 503."""
         wire = self.wire()
         wire.deliver(self.slow)
         self.limiter.draining = True
@@ -102,6 +107,7 @@ class WaitTests(Case):
         self.assertEqual(Reply(wire.taken()).status, 503)
 
     def test_store_gone(self) -> None:
+        """A check that fails for want of the store gets its time to wait."""
         wire = self.wire()
 
         wire.deliver(self.slow)
@@ -111,6 +117,7 @@ class WaitTests(Case):
         self.assertEqual((reply.headers["retry-after"], reply.error["retry_after_ms"]), ("8", 7001))
 
     def test_no_timer_is_left(self) -> None:
+        """After a slow check no timer is left."""
         wire = self.wire()
 
         wire.deliver(self.slow)
@@ -122,6 +129,7 @@ class WaitTests(Case):
 
 class LimitTests(Case):
     def test_draining(self) -> None:
+        """While the server stops, a handshake gets 503 with the time to wait."""
         self.limiter.draining = True
 
         reply = self.refused(handshake(), 503, "unavailable")
@@ -130,6 +138,7 @@ class LimitTests(Case):
         self.assertGreater(reply.error["retry_after_ms"], 0)
 
     def test_per_address(self) -> None:
+        """Handshakes beyond the limit of an address get 429, until a connection ends; other addresses do not."""
         self.limiter.limits = Limits(connections_per_address=2)
 
         self.opened(handshake())
@@ -143,6 +152,7 @@ class LimitTests(Case):
         self.opened(handshake())
 
     def test_in_all(self) -> None:
+        """Handshakes beyond the limit of all connections get 429."""
         self.limiter.limits = Limits(connections=1)
         self.opened(handshake())
         self.refused(handshake(), 429, "limit")
@@ -153,6 +163,7 @@ class LimitTests(Case):
         self.assertEqual(self.opened(handshake(), UNIXAddress(None)).address, "unix")
 
     def test_forwarded(self) -> None:
+        """The forwarded address counts only behind a trusted proxy, and of several the last."""
         forwarded = (b"X-Forwarded-For", b"203.0.113.5")
 
         self.assertEqual(self.opened(handshake(b"/ws", forwarded)).address, "192.0.2.7")

@@ -55,6 +55,7 @@ class ProtocolTests(SynchronousTestCase):
 
 class OpeningTests(ProtocolTests):
     def test_answer(self) -> None:
+        """The answer has the accept value of RFC 6455 and no extension, and TCP_NODELAY is set."""
         self.open()
 
         self.assertIn(b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n", self.connection.head)
@@ -135,6 +136,7 @@ class OpeningTests(ProtocolTests):
         self.socket.sent = sent
 
     def test_no_socket_without_the_site(self) -> None:
+        """The factory makes no protocol but through the site."""
         with self.assertRaises(AssertionError):
             self.connection.factory.buildProtocol(None)
 
@@ -170,6 +172,8 @@ class ReadingTests(ProtocolTests):
         self.assertRaises(ZeroDivisionError, self.connection.deliver, client_frame(TEXT, b"1"))
 
     def test_aborted_in_the_middle(self) -> None:
+        """After an abort the rest of the read is ignored."""
+
         def answer(text: bytes) -> None:
             self.link.abort()
             self.reactor.advance(0)
@@ -197,6 +201,7 @@ class ReadingTests(ProtocolTests):
         self.assertEqual([len(text) for _, text in self.session.messages], [60_000])
 
     def test_too_large(self) -> None:
+        """A frame beyond the limit is refused by its header with 1009."""
         sent = self.connection.deliver(client_frame(TEXT, b"", length_bytes=8, length=1 << 40) + b"x" * 100)
         ((opcode, payload),) = server_frames(sent)
         self.assertEqual((opcode, payload[:2]), (CLOSE, close_payload(1009)))
@@ -221,6 +226,7 @@ class ClosingTests(ProtocolTests):
         self.assertTrue(self.socket.closed)
 
     def test_by_peer(self) -> None:
+        """A close frame is echoed, and then the connection ends."""
         sent = self.connection.deliver(client_frame(CLOSE, close_payload(1001, b"bye")))
 
         self.assertEqual(server_frames(sent), [(CLOSE, close_payload(1001, b"bye"))])
@@ -335,6 +341,7 @@ class ClosingTests(ProtocolTests):
             self.assertNotIn("drained", connection.session.calls)
 
     def test_lost_while_asleep_and_awake(self) -> None:
+        """A lost connection ends its session once, with or without Autobahn's state."""
         for awake in (False, True):
             connection = Connection(self.reactor).open()
             if awake:
@@ -345,6 +352,7 @@ class ClosingTests(ProtocolTests):
             self.assertEqual(connection.protocol.state, WebSocketProtocol.STATE_CLOSED)
 
     def test_lost_with_half_a_frame(self) -> None:
+        """A connection lost within a frame delivers nothing of it."""
         self.connection.deliver(client_frame(TEXT, b"hello")[:-1])
         self.connection.lose(ConnectionDone())
         self.assertEqual((self.session.messages, self.session.calls), ([], ["lost"]))

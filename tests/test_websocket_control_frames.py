@@ -88,6 +88,7 @@ class PingTests(ControlFrameTests):
         self.assertEqual(server_frames(sent), [(PONG, b"p"), (CLOSE, close_payload(1000))])
 
     def test_not_after_the_close_frame(self) -> None:
+        """After the close frame a ping is not answered."""
         self.link.close(1012, "restart")
         self.socket.take()
         self.assertEqual(self.connection.deliver(EMPTY_PING), b"")
@@ -111,6 +112,7 @@ class FloodTests(ControlFrameTests):
         self.assertEqual(self.given, 0)
 
     def test_a_read_full_of_pongs(self) -> None:
+        """A read full of pongs closes the connection."""
         pong = client_frame(PONG)
         sent = self.connection.deliver(pong * (READ_BYTES // len(pong)))
         self.assertEqual(server_frames(sent), [(CLOSE, TOO_MANY)])

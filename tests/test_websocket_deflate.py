@@ -28,6 +28,7 @@ class CompressionTests(SynchronousTestCase):
         return None if accepted is None else accepted.get_extension_string()
 
     def test_offers(self) -> None:
+        """Each offer of permessage-deflate gets the answer of RFC 7692, or none if it cannot be met."""
         # Our own window and that we forget it need not be said (RFC 7692 section 7.1); what the client has to keep to must be.
         small = "permessage-deflate; client_no_context_takeover"
         for offer, expected in (
@@ -53,14 +54,17 @@ class CompressionTests(SynchronousTestCase):
             self.assertEqual(got and set(got.split("; ")), expected and set(expected.split("; ")), offer)
 
     def test_several_lines(self) -> None:
+        """The offer may stand in one of several headers."""
         self.assertIsNotNone(self.answer(b"x-other", b"permessage-deflate"))
 
     def test_off(self) -> None:
+        """Without the setting an offer is not accepted."""
         connection = Connection(self.reactor, offer=b"permessage-deflate").open()
         self.assertNotIn(b"Extensions", connection.head)
         self.assertFalse(connection.link.deflated)
 
     def test_on(self) -> None:
+        """With the setting an offer is accepted, and the RFC's example is inflated."""
         connection = Connection(self.reactor, compression=True, offer=b"permessage-deflate").open()
 
         self.assertIn(b"\r\nSec-WebSocket-Extensions: permessage-deflate; ", connection.head)
@@ -126,6 +130,7 @@ class BombTests(SynchronousTestCase):
         self.assertEqual(self.connection.session.messages, [])
 
     def test_as_large_as_allowed(self) -> None:
+        """A message that inflates to exactly the limit is accepted."""
         text = b"x" * LIMITS.frame_bytes
 
         self.connection.deliver(client_frame(TEXT, deflated(text), rsv=4))
@@ -186,6 +191,7 @@ class ClientTests(SynchronousTestCase):
     """The client offers no compression, so nothing that it inflates needs a bound."""
 
     def test_offers_none(self) -> None:
+        """The client offers no compression and accepts none."""
         nowhere: Any = None
         factory: Any = SocketFactory(nowhere, use_clock(self))
 

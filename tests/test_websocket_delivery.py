@@ -121,6 +121,7 @@ class FullFromInsideTests(SynchronousTestCase):
 
 class DeliveryTests(SynchronousTestCase):
     def test_whatever_sockets_take(self) -> None:
+        """With random sockets every client gets every message once and in order."""
         for seed in range(SEEDS):
             self.story(Random(seed), UNBOUND)
 

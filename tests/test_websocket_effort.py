@@ -121,6 +121,7 @@ class EffortTests(SynchronousTestCase):
         self.assertFalse(connection._awake or answered._awake)
 
     def test_heap_of_idle_connections(self) -> None:
+        """An idle connection takes no more memory than its bound."""
         self.assertLess(self.heap(Dialect.TEXT), PLAIN_BYTES)
         self.assertLess(self.heap(Dialect.JSON), JSON_BYTES)
 

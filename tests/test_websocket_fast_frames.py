@@ -13,10 +13,9 @@ from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerPr
 from autobahn.websocket.compress import PerMessageDeflate
 from autobahn.websocket.protocol import WebSocketProtocol
 from autobahn.websocket.protocol import WebSocketServerProtocol as ServerRules
-from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.harness.http_memory import KEY, handshake
+from tests.harness.http_memory import KEY, Output, handshake
 from tests.harness.ws_memory import (
     ADMISSION,
     BINARY,
@@ -43,8 +42,8 @@ FRAME_BYTES = 3_000
 DEFLATE = b"permessage-deflate; client_max_window_bits"
 
 
-class Pipe(StringTransport):
-    """A transport that takes everything and remembers how it was ended."""
+class Pipe(Output):
+    """A transport that remembers how it was ended."""
 
     ended = ""
 
@@ -57,11 +56,6 @@ class Pipe(StringTransport):
     def unregisterProducer(self) -> None:
         # As that of a socket: there need not be one.
         self.producer = None
-
-    def taken(self) -> bytes:
-        sent: bytes = self.value()
-        self.clear()
-        return sent
 
 
 class Plain(WebSocketServerProtocol):
@@ -297,6 +291,7 @@ class EquivalenceTests(SynchronousTestCase):
         self.assertGreater(self.compare(range(STREAMS // 2), Limits(frame_bytes=FRAME_BYTES)), 4_000)
 
     def test_defaults(self) -> None:
+        """With default limits random streams have the same effect as in Autobahn."""
         self.assertGreater(self.compare(range(STREAMS // 2, STREAMS), Limits()), 4_000)
 
     def test_compression(self) -> None:
@@ -317,6 +312,7 @@ class TrickTests(SynchronousTestCase):
         self.random = Random(1)
 
     def test_unmask(self) -> None:
+        """Fast unmasking equals the loop of RFC 6455 for all lengths."""
         for length in (*range(300), 65_535, 65_536):
             payload, mask = self.random.randbytes(length), self.random.randbytes(4)
             self.assertEqual(fast_frames.unmask(mask, payload), masked(payload, mask))
@@ -361,6 +357,7 @@ class TrickTests(SynchronousTestCase):
         )
 
     def test_first_other_stops_before_the_bad_text(self) -> None:
+        """The fast reader takes the texts before one that is not UTF-8, and leaves that to Autobahn."""
         good, bad = client_frame(TEXT, "é".encode()), client_frame(TEXT, b"\xff")
         texts: list[bytes] = []
 
@@ -368,6 +365,7 @@ class TrickTests(SynchronousTestCase):
         self.assertEqual(texts, ["é".encode()] * 2)
 
     def test_frame_end(self) -> None:
+        """The end of a frame is known from its header."""
         for length in (0, 125, 126, 65_535, 65_536):
             for mask in (None, b"mask"):
                 frame = client_frame(BINARY, bytes(length), mask=mask)

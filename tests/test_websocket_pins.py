@@ -15,13 +15,11 @@ from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerPr
 from autobahn.websocket.compress import PerMessageDeflate, PerMessageDeflateOffer, PerMessageDeflateOfferAccept
 from autobahn.websocket.protocol import WebSocketProtocol
 from autobahn.websocket.protocol import WebSocketServerProtocol as ServerRules
-from twisted.internet import tcp
-from twisted.internet.address import IPv4Address
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.http_memory import KEY, handshake
-from tests.harness.ws_memory import ADMISSION, PING, TEXT, Connection, FakeSocket, client_frame, use_clock
+from tests.harness.ws_memory import ADMISSION, PING, TEXT, Connection, FakeSocket, SocketTransport, client_frame, use_clock
 from twisted_chat.interfaces import Handshake
 from twisted_chat.limits import Limits
 from twisted_chat.protocol.frames import DEFLATE_WINDOW_BITS
@@ -60,21 +58,12 @@ PROTOCOL = {
 }
 
 
-class Transport(tcp.Connection):
-    """A TCP transport that says where it is."""
-
-    def getHost(self) -> IPv4Address:
-        return IPv4Address("TCP", "192.0.2.1", 8080)
-
-    getPeer = getHost
-
-
 def plain_protocol() -> Any:
     """Autobahn alone, after its own handshake."""
     factory: Any = WebSocketServerFactory()
     factory.protocol = WebSocketServerProtocol
     protocol = factory.buildProtocol(None)
-    protocol.makeConnection(Transport(FakeSocket(), protocol, MemoryReactorClock()))  # type: ignore[arg-type]
+    protocol.makeConnection(SocketTransport(FakeSocket(), protocol, MemoryReactorClock()))  # type: ignore[arg-type]
     protocol.dataReceived(handshake())
     assert protocol.state == WebSocketProtocol.STATE_OPEN
     return protocol
@@ -113,6 +102,7 @@ class AutobahnTests(SynchronousTestCase):
         return self.protocol
 
     def test_names(self) -> None:
+        """Autobahn has the private attributes that the connection uses."""
         protocol = self.awake()
         self.connection.deliver(client_frame(TEXT, b"one", fin=False) + client_frame(0, b"two")[:7])
         for name, why in PROTOCOL.items():
@@ -132,6 +122,7 @@ class AutobahnTests(SynchronousTestCase):
         self.assertEqual(self.connection.session.messages, [(False, b"onethree")])
 
     def test_header_under_way(self) -> None:
+        """Autobahn keeps an incomplete header in its buffer."""
         self.connection.deliver(client_frame(PING, b"x")[:3])
         self.assertEqual((self.protocol.current_frame, self.protocol.data), (None, client_frame(PING, b"x")[:3]))
 
@@ -229,6 +220,7 @@ class OptionTests(SynchronousTestCase):
     """Autobahn's defaults are unlimited; ours are read back from a protocol that is about to be used."""
 
     def test_read_back(self) -> None:
+        """Autobahn has all options as set here, and no unknown one."""
         limits = Limits(frame_bytes=10_000)
         protocol: Any = Connection(use_clock(self), limits).protocol
         expected = {

@@ -45,6 +45,7 @@ class SendingTests(SynchronousTestCase):
         self.assertEqual((self.link.congested, self.session.calls), (False, ["congested", "drained"]))
 
     def test_full(self) -> None:
+        """Lines written to a full socket are sent when it drains."""
         self.socket.room = 0
 
         self.link.write(LINE)
@@ -100,6 +101,7 @@ class SendingTests(SynchronousTestCase):
         self.assertEqual(self.session.calls[-1], "drained")
 
     def test_after_the_end(self) -> None:
+        """After the end nothing is sent, and no call fails."""
         self.connection.lose()
         self.link.write(LINE)
         self.link.ping()
@@ -157,6 +159,7 @@ class WrappedTests(SynchronousTestCase):
         return self.connection.protocol
 
     def test_takes_all(self) -> None:
+        """A wrapped transport takes every line whole."""
         link = self.connection.link
 
         self.assertEqual(link.send(LINE), len(LINE))
@@ -180,6 +183,7 @@ class WrappedTests(SynchronousTestCase):
         self.assertEqual(self.connection.session.calls, ["congested", "drained"])
 
     def test_lost(self) -> None:
+        """A wrapped transport that is lost ends the session once."""
         self.wire.leave()
         self.connection.protocol.connectionLost(Failure(ConnectionDone()))
         self.assertEqual(self.connection.session.calls, ["lost"])

@@ -11,11 +11,14 @@ In memory, without sockets and without waiting:
 * ``counting``: how many instructions something takes; for tests that a cost does not grow with what there is
 * ``hiding``: attributes of Twisted that are missing for the server; for ``test_internals_*``
 * ``twisted_chat.testing.MemoryChat``: the whole server and the public client, with faults; for ``test_client_*``
+* ``clients``: a test case with that and its clients
+* ``network``: a network before a server that does something else with WebSockets; in memory, and for ``blocking``
 
 With real sockets and processes, for ``test_live_*``:
 
 * ``serving``: a server in a process of its own, with its ready line and its end; ``ServedCase``: one for all tests of a class
 * ``servers``: the same to be killed, traced and started again, and a small blocking JSON client
+* ``waiting``: waits with a deadline for a condition in another process
 * ``certificates``: a self-signed certificate
 * ``programs``: WebSocket clients of Node and Bun, talked to by lines
 * ``browser``: server, a proxy that can fail, and Chromium by playwright; for ``test_live_page*`` and ``docs/screenshots``

@@ -6,7 +6,6 @@ WebSockets have been tried since the line before.  :class:`BlockingProxy` runs i
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from types import TracebackType
@@ -14,26 +13,28 @@ from typing import cast
 
 from twisted.internet import reactor as any_reactor
 from twisted.internet.interfaces import IReactorTCP, ITCPTransport
-from twisted.internet.protocol import ClientFactory, Protocol, ServerFactory, connectionDone
+from twisted.internet.protocol import ClientFactory, Factory, Protocol, connectionDone
 from twisted.internet.stdio import StandardIO
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
+from tests.harness.network import Network
 from tests.harness.serving import ROOT, environment
 
 #: What becomes of a WebSocket's handshake.
 BLOCKS = ("403", "502", "stripped", "hangs", "silent")
 OPEN = "open"
-_END = b"\r\n\r\n"
-_ANSWERS = {
-    "403": b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/html\r\nContent-Length: 7\r\nConnection: close\r\n\r\n<p>no\r\n",
-    "502": b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-}
-_UPGRADE = re.compile(rb"(?im)^upgrade:.*\r\n|^connection:.*upgrade.*\r\n")
+#: The modes that have another name there.
+_BLOCK = {OPEN: "", "403": "403 Forbidden", "502": "502 Bad Gateway"}
+
+
+def block_of(mode: str) -> str:
+    """A mode as :attr:`Network.block <tests.harness.network.Network.block>` has it."""
+    return _BLOCK.get(mode, mode)
 
 
 class Behind(Protocol):
-    """The side of the server."""
+    """The connection to the server."""
 
     transport: ITCPTransport
 
@@ -44,77 +45,46 @@ class Behind(Protocol):
         self.before.reached(self)
 
     def dataReceived(self, data: bytes) -> None:
-        self.before.answered(data)
+        self.before.transport.write(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.before.transport.loseConnection()
 
 
 class Before(Protocol):
-    """The side of the browser."""
+    """The server's side of a connection of a browser: passes everything on to the server, once there is something."""
 
     transport: ITCPTransport
 
-    def __init__(self, proxy: Proxy) -> None:
-        self.proxy = proxy
-        self.behind: Behind | None = None
-        self.mode = OPEN
-        self.head = b""
-        self.begun = False
-        self.waiting = b""
-        self.deaf = False
-
-    def connectionMade(self) -> None:
-        self.proxy.open.add(self)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.proxy.open.discard(self)
-        if self.behind is not None:
-            self.behind.transport.loseConnection()
+    def __init__(self, reactor: IReactorTCP, port: int) -> None:
+        self._reactor = reactor
+        self._port = port
+        self._behind: Behind | None = None
+        self._waiting = b""
+        self._connecting = False
 
     def dataReceived(self, data: bytes) -> None:
-        if self.begun:
-            self._forward(data)
+        if self._behind is not None:
+            self._behind.transport.write(data)
             return
-        self.head += data
-        if _END in self.head:
-            self.begun = True
-            self._begin(self.head)
+        self._waiting += data
+        if not self._connecting:
+            self._connecting = True
+            self._reactor.connectTCP("127.0.0.1", self._port, Way(self))
 
     def reached(self, behind: Behind) -> None:
-        self.behind = behind
-        behind.transport.write(self.waiting)
+        self._behind = behind
+        behind.transport.write(self._waiting)
 
-    def answered(self, data: bytes) -> None:
-        if self.mode == "silent":
-            # The 101 comes through, and nothing behind it.
-            head, end, _ = data.partition(_END)
-            data = b"" if self.deaf else head + end
-            self.deaf = self.deaf or bool(end)
-        self.transport.write(data)
-
-    def _begin(self, head: bytes) -> None:
-        if re.search(rb"(?im)^upgrade: *websocket", head):
-            self.proxy.tried += 1
-            self.mode = self.proxy.mode
-        if self.mode in _ANSWERS:
-            self.transport.write(_ANSWERS[self.mode])
-            self.transport.loseConnection()
-        elif self.mode != "hangs":
-            self.waiting = _UPGRADE.sub(b"", head) if self.mode == "stripped" else head
-            self.proxy.connect(self)
-
-    def _forward(self, data: bytes) -> None:
-        if self.mode == "hangs" or self.deaf:
-            return
-        if self.behind is None:
-            self.waiting += data
-        else:
-            self.behind.transport.write(data)
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._behind is not None:
+            self._behind.transport.loseConnection()
 
 
 class Way(ClientFactory):
     """Connects one browser's connection with the server."""
+
+    noisy = False
 
     def __init__(self, before: Before) -> None:
         self.before = before
@@ -126,24 +96,15 @@ class Way(ClientFactory):
         self.before.transport.loseConnection()
 
 
-class Proxy(ServerFactory):
-    """All connections.
+class Server(Factory):
+    """The server at that port, for :class:`~tests.harness.network.Network`."""
 
-    :ivar tried: WebSockets that were asked for since somebody looked.
-    """
-
-    def __init__(self, reactor: IReactorTCP, port: int, mode: str) -> None:
+    def __init__(self, reactor: IReactorTCP, port: int) -> None:
         self.reactor = reactor
         self.port = port
-        self.mode = mode
-        self.tried = 0
-        self.open: set[Before] = set()
 
     def buildProtocol(self, addr: object) -> Before:
-        return Before(self)
-
-    def connect(self, before: Before) -> None:
-        self.reactor.connectTCP("127.0.0.1", self.port, Way(before))
+        return Before(self.reactor, self.port)
 
 
 class Orders(LineReceiver):
@@ -151,17 +112,17 @@ class Orders(LineReceiver):
 
     delimiter = b"\n"
 
-    def __init__(self, proxy: Proxy) -> None:
-        self.proxy = proxy
+    def __init__(self, network: Network) -> None:
+        self.network = network
 
     def lineReceived(self, line: bytes) -> None:
         if line == b"cut":
-            for before in list(self.proxy.open):
-                before.transport.abortConnection()
+            for between in list(self.network.open):
+                between.abortConnection()
         elif line:
-            self.proxy.mode = line.decode()
-        self.sendLine(b"%d" % self.proxy.tried)
-        self.proxy.tried = 0
+            self.network.block = block_of(line.decode())
+        self.sendLine(b"%d" % self.network.tried)
+        self.network.tried = 0
 
 
 class BlockingProxy:
@@ -195,9 +156,10 @@ class BlockingProxy:
 
 def main(port: str, mode: str) -> None:
     reactor = cast(IReactorTCP, any_reactor)
-    proxy = Proxy(reactor, int(port), mode)
-    print(reactor.listenTCP(0, proxy, interface="127.0.0.1").getHost().port, flush=True)  # type: ignore[attr-defined]
-    StandardIO(Orders(proxy))
+    server = Server(reactor, int(port))
+    network = Network(lambda: server, block_of(mode))
+    print(reactor.listenTCP(0, network, interface="127.0.0.1").getHost().port, flush=True)  # type: ignore[arg-type, attr-defined]
+    StandardIO(Orders(network))
     any_reactor.run()
 
 

@@ -18,9 +18,9 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
-from twisted.trial.unittest import SkipTest
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from websockets.sync.client import connect
 
 from tests.harness.chromium import program
@@ -256,3 +256,30 @@ class Window:
             for each in found["violations"]
             for node in each["nodes"]
         ]
+
+
+class PageCase(SynchronousTestCase):
+    """Tests of the page on one stage for each module; each test has a room of its own.
+
+    The module has the line ``setUpModule, tearDownModule = PageCase.begin, PageCase.end``.
+    """
+
+    stage: ClassVar[Stage]
+    rooms: ClassVar[int] = 0
+
+    @staticmethod
+    def begin() -> None:
+        PageCase.stage = Stage()
+
+    @staticmethod
+    def end() -> None:
+        PageCase.stage.end()
+
+    def setUp(self) -> None:
+        PageCase.rooms += 1
+        self.room = f"room{PageCase.rooms}"
+
+    def window(self, name: str | None = None, **context: Any) -> Window:
+        window = Window(self.stage, name, self.room, **context)
+        self.addCleanup(window.__exit__, None, None, None)
+        return window

@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from twisted.trial.unittest import SkipTest
 from websockets.sync.client import connect
 
-from tests.harness.serving import PATIENCE
+from tests.harness.waiting import PATIENCE, wait_until
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 OPTIONS = (
@@ -82,14 +81,7 @@ class Chromium:
 
     def until(self, expression: str) -> Any:
         """Wait until an expression is true."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            value = self.run(expression)
-            if value:
-                return value
-            if time.monotonic() > deadline:
-                raise AssertionError(f"never: {expression}")
-            time.sleep(0.02)
+        return wait_until(lambda: self.run(expression))
 
     def key(self, text: str) -> None:
         """Type ``text`` where the focus is; a line's end is the key Enter."""
@@ -118,14 +110,10 @@ class Chromium:
 
 def _lines(file: Path, browser: subprocess.Popen[bytes]) -> Sequence[str]:
     """The port and the path of the browser's own socket, when it has written them."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            lines = file.read_text().splitlines()
-        except OSError:
-            lines = []
-        if len(lines) == 2:
-            return lines
-        if browser.poll() is not None or time.monotonic() > deadline:
+
+    def written() -> Sequence[str]:
+        if browser.poll() is not None:
             raise AssertionError(f"Chromium did not start ({browser.poll()})")
-        time.sleep(0.02)
+        return file.read_text().splitlines() if file.exists() else []
+
+    return wait_until(written, lambda lines: len(lines) == 2)

@@ -17,7 +17,8 @@ from typing import Any, Protocol
 from twisted.trial.unittest import SkipTest
 from websockets.sync.client import ClientConnection, connect
 
-from tests.harness.serving import PATIENCE, free_port, wait_until
+from tests.harness.serving import free_port
+from tests.harness.waiting import PATIENCE, wait_until
 
 #: The code points of keys that are no characters (WebDriver, section 17.4.2).
 KEYS = {"Enter": "\ue007", "Escape": "\ue00c", "ArrowUp": "\ue013", "Shift": "\ue008", "Control": "\ue009", "Tab": "\ue004"}

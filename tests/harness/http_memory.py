@@ -18,7 +18,17 @@ KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 HOST = b"chat.test:8080"
 
 
-class Wire(StringTransport):
+class Output(StringTransport):
+    """A transport that takes everything."""
+
+    def taken(self) -> bytes:
+        """What has been written since the last call."""
+        written: bytes = self.value()
+        self.clear()
+        return written
+
+
+class Wire(Output):
     """One connection: what a socket is to its protocol, with the peer's end to poke."""
 
     protocol: Any
@@ -34,12 +44,6 @@ class Wire(StringTransport):
         """The peer sends ``data``; the answer is what the server has written since the last call."""
         self.protocol.dataReceived(data)
         return self.taken()
-
-    def taken(self) -> bytes:
-        """What the server has written since the last call."""
-        written: bytes = self.value()
-        self.clear()
-        return written
 
     def leave(self) -> None:
         """The connection ends."""

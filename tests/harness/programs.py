@@ -15,7 +15,8 @@ from typing import Any
 from twisted.trial.unittest import SkipTest
 
 from bench import installing
-from tests.harness.serving import PATIENCE, ROOT
+from tests.harness.serving import ROOT
+from tests.harness.waiting import PATIENCE
 
 TALK = ROOT / "tests" / "node" / "talk.cjs"
 

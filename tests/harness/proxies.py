@@ -10,7 +10,8 @@ from types import TracebackType
 
 from twisted.trial.unittest import SkipTest
 
-from tests.harness.serving import PATIENCE, free_port, wait_until
+from tests.harness.serving import free_port
+from tests.harness.waiting import PATIENCE, wait_until
 
 NGINX = """
 daemon off;

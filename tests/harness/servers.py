@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 import websockets.sync.client
 from websockets.typing import Subprotocol
 
-from tests.harness.serving import PATIENCE as PATIENCE
 from tests.harness.serving import TWISTD, Served
 from tests.harness.serving import free_port as free_port
+from tests.harness.waiting import PATIENCE as PATIENCE
 
 #: No rates: the tests that use it are about something else.
 UNLIMITED = """

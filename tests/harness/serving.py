@@ -10,21 +10,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.harness.waiting import PATIENCE
+
 ROOT = Path(__file__).parent.parent.parent
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
-#: Seconds.  A start takes one; machines under load take more.
-PATIENCE = 60.0
-#: Seconds between two looks whether something has happened.
-LOOK_SECONDS = 0.05
-
-T = TypeVar("T")
 
 
 def free_port() -> int:
@@ -43,16 +38,6 @@ def environment(**more: str) -> dict[str, str]:
     """The environment without what configures a chat, finding this checkout's code."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TWISTED_CHAT_", "NOTIFY_", "STATE_"))}
     return {**kept, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **more}
-
-
-def wait_until(ask: Callable[[], T], fits: Callable[[T], bool], patience: float = PATIENCE) -> T:
-    """Ask again and again until the answer fits; that answer.  ``AssertionError`` with the last one when time is up."""
-    deadline = time.monotonic() + patience
-    while not fits(answer := ask()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {patience:g} s; last: {answer!r}")
-        time.sleep(LOOK_SECONDS)
-    return answer
 
 
 class Served:

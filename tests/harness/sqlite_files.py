@@ -61,6 +61,15 @@ class SQLiteCase(FileCase):
         self.assertNotIn("\n", text)
         return text
 
+    def damage(self) -> None:
+        """Make a database of some pages, and overwrite ten of them."""
+        store = self.opened()
+        self.say(store, *(f"{number} {'x' * 1000}" for number in range(100)))
+        self.successResultOf(store.close())
+        with open(self.path, "r+b") as file:
+            file.seek(4096 * 8)
+            file.write(b"\xff" * 4096 * 10)
+
     def say(self, store: SQLiteStore, *texts: str) -> None:
         self.successResultOf(store.append([Append("lobby", [say(text) for text in texts])]))
 

@@ -144,7 +144,7 @@ def one_life(path: str, begin: int, dice: random.Random) -> int:
     os.close(into)
     with os.fdopen(out, "rb") as acknowledgements:
         first = acknowledgements.readline()
-        time.sleep(dice.random() * LIFE_MS / 1000)
+        time.sleep(dice.random() * LIFE_MS / 1000)  # the moment of the kill: it has to be a random one
         os.kill(child, signal.SIGKILL)
         rest = acknowledgements.read()
     os.waitpid(child, 0)

@@ -9,6 +9,7 @@ from typing import Any
 
 import txaio
 from twisted.internet import tcp
+from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
@@ -122,6 +123,15 @@ class FakeSocket:
 
     def close(self) -> None:
         self.closed = True
+
+
+class SocketTransport(tcp.Connection):
+    """Twisted's transport over a :class:`FakeSocket`, with the address that such a socket has."""
+
+    def getPeer(self) -> IPv4Address:
+        return IPv4Address("TCP", "192.0.2.7", 40_000)
+
+    getHost = getPeer
 
 
 class RecordingSession:

@@ -1,4 +1,4 @@
-"""``python -m tests.jepsen [SECONDS] [SEED] [DIRECTORY]``: run it, print the report as JSON, exit with 1 if anything is wrong."""
+"""``python -m tests.jepsen [SECONDS] [SEED] [DIRECTORY]``: runs clients and faults, and prints a report as JSON (see ``--help``)."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import json
 import random
 import signal
 import sys
-import tempfile
 import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as installed_reactor
-from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from websockets.asyncio.client import connect
 
 from tests.jepsen.checking import check
 from tests.jepsen.nemesis import World
+from tests.jepsen.program import directory_of, positive, reported
 from tests.jepsen.record import Record, Seen
 from tests.jepsen.worker import ROOM
 
@@ -138,25 +139,24 @@ async def whole_log(port: int) -> list[Seen]:
 
 
 def main() -> int:
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
-    seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(1 << 30)
-    directory = Path(sys.argv[3] if len(sys.argv) > 3 else tempfile.mkdtemp(prefix="jepsen-")).absolute()
-    directory.mkdir(parents=True, exist_ok=True)
-    results: list[Any] = []
+    options = parse(sys.argv[1:])
+    seed = random.randrange(1 << 30) if options.seed is None else options.seed
+    report = reported(run(options.seconds, seed, directory_of(options.directory, "jepsen-")))
+    return 2 if report is None else 1 if report["wrong"] else 0
 
-    def start() -> None:
-        running: Deferred[Any] = Deferred.fromCoroutine(run(seconds, seed, directory))
-        running.addBoth(results.append)
-        running.addBoth(lambda _: reactor.stop())
 
-    reactor.callWhenRunning(start)
-    reactor.run()
-    (result,) = results
-    if not isinstance(result, dict):
-        result.printTraceback()
-        return 2
-    print(json.dumps(result, indent=1))
-    return 1 if result["wrong"] else 0
+def parse(arguments: Sequence[str]) -> Namespace:
+    """The options of the command line."""
+    parser = ArgumentParser(
+        prog="python -m tests.jepsen",
+        description="Let clients talk while a server is killed and its connections break, check that no message is lost, doubled "
+        "or out of order, and print a report as JSON.  The exit status is 0 if nothing is wrong, 1 if something is, and 2 if the "
+        "run itself failed.",
+    )
+    parser.add_argument("seconds", nargs="?", type=positive(float), default=60.0, help="how long there are faults, at least [60]")
+    parser.add_argument("seed", nargs="?", type=int, help="repeats the random choices of an earlier run [random]")
+    parser.add_argument("directory", nargs="?", help="for records and logs [a new one in the directory for temporary files]")
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import signal
 import sys
-import tempfile
 import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as installed_reactor
-from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from tests.harness.serving import Served, free_port
+from tests.jepsen.program import directory_of, positive, reported
 from twisted_chat.client import ChatClient, HandshakeRefused, Message, State
 
 reactor: Any = installed_reactor
@@ -114,26 +114,24 @@ async def until(true: Any, seconds: float) -> None:
 
 
 def main() -> int:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000
-    directory = Path(sys.argv[2] if len(sys.argv) > 2 else tempfile.mkdtemp(prefix="herd-")).absolute()
-    directory.mkdir(parents=True, exist_ok=True)
+    options = parse(sys.argv[1:])
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    results: list[Any] = []
+    report = reported(run(options.clients, directory_of(options.directory, "herd-")))
+    return 2 if report is None else 0
 
-    def start() -> None:
-        running: Deferred[Any] = Deferred.fromCoroutine(run(count, directory))
-        running.addBoth(results.append)
-        running.addBoth(lambda _: reactor.stop())
 
-    reactor.callWhenRunning(start)
-    reactor.run()
-    (result,) = results
-    if not isinstance(result, dict):
-        result.printTraceback()
-        return 2
-    print(json.dumps(result, indent=1))
-    return 0
+def parse(arguments: Sequence[str]) -> Namespace:
+    """The options of the command line."""
+    parser = ArgumentParser(
+        prog="python -m tests.jepsen.herd",
+        description="Restart a server with many clients, and print as JSON when they are back and whether they miss anything.",
+    )
+    parser.add_argument("clients", nargs="?", type=positive(int), default=1_000, help="how many clients [1000]")
+    parser.add_argument(
+        "directory", nargs="?", help="for the server's data and log [a new one in the directory for temporary files]"
+    )
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

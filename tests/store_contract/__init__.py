@@ -31,6 +31,7 @@ class DurableContract(StoreContract):
         self.restart()
 
     def test_a_restart_changes_nothing(self) -> None:
+        """Logs, pages, rooms, marks, tokens, cursors, epoch and secret are the same after a restart, and retries are still found."""
         self.appended("a", say("1", key="k"), say("2"), edit(1, "one"), reaction(2), raw(b"\x00"), NewTopic(ALICE, None, "tea"))
         self.appended("b", say("x"), say("y"), delete(1))
         self.successResultOf(self.store.archive("b", True))
@@ -56,9 +57,12 @@ class DurableContract(StoreContract):
         self.assertEqual(event.seq, 7)
 
     def test_an_emptied_room_goes_on_counting_after_a_restart(self) -> None:
+        """A room whose events were all purged keeps its head, and the next event gets the next number."""
         events = self.appended("lobby", say("1"), say("2"))
         self.purge("lobby", 0)
         [record] = self.restart().rooms
+
         self.assertEqual(record, RoomRecord("lobby", 3, 2, events[1].id))
+
         [event] = self.appended("lobby", say("3"))
         self.assertEqual(event.seq, 3)

@@ -12,9 +12,11 @@ from twisted_chat.interfaces import Append, RoomNews, RoomRecord
 
 class RecordsContract(StoreCase):
     def test_read_marks_only_rise_and_end_at_the_head(self) -> None:
+        """A read mark keeps its maximum, is at most the head, and belongs to a person and a room."""
         self.appended("a", *(say(str(n)) for n in range(9)))
         self.appended("b", say("x"))
         marks = [self.successResultOf(self.store.mark_read("u1", "a", seq)) for seq in (3, 7, 5, 99)]
+
         self.assertEqual(marks, [3, 7, 7, 9])
         self.assertEqual(self.successResultOf(self.store.mark_read("u2", "a", 1)), 1)
         self.assertEqual(self.successResultOf(self.store.mark_read("u1", "b", 1)), 1)
@@ -23,7 +25,9 @@ class RecordsContract(StoreCase):
         self.assertEqual(self.successResultOf(self.store.read_marks("u9")), {})
 
     def test_archive(self) -> None:
+        """A room can be archived and opened again, and each change is in the news of rooms."""
         [event] = self.appended("lobby", say("x"))
+
         self.assertEqual(self.successResultOf(self.store.archive("lobby", True)), RoomRecord("lobby", 1, 1, event.id, "", True))
         self.assertFalse(self.successResultOf(self.store.archive("lobby", False)).archived)
         self.assertEqual(self.successResultOf(self.store.archive("new", True)), RoomRecord("new", archived=True))
@@ -83,6 +87,7 @@ class RecordsContract(StoreCase):
             each()
 
     def test_probe(self) -> None:
+        """A store that works answers its probe."""
         self.assertIsNone(self.successResultOf(self.store.probe()))
 
     def test_a_closed_store_is_unavailable(self) -> None:
@@ -93,7 +98,9 @@ class RecordsContract(StoreCase):
     # -- tokens
 
     def test_tokens(self) -> None:
+        """A token is found by the hash of its secret, and tokens are listed in the order of their creation."""
         first, second = token(1, 2000, 3000, ("moderate", "metrics")), token(2, 1000)
+
         self.successResultOf(self.store.create_token(first, b"1" * 32))
         self.successResultOf(self.store.create_token(second, b"2" * 32))
         self.assertEqual(self.successResultOf(self.store.find_token(b"1" * 32)), first)
@@ -102,16 +109,20 @@ class RecordsContract(StoreCase):
         self.assertEqual(self.successResultOf(self.store.list_tokens()), [second, first])
 
     def test_a_token_is_made_once(self) -> None:
+        """A second token with the same id or hash is refused."""
         self.successResultOf(self.store.create_token(token(1), b"1" * 32))
         self.failureResultOf(self.store.create_token(token(1), b"2" * 32), Conflict)
         self.failureResultOf(self.store.create_token(token(2), b"1" * 32), Conflict)
         self.assertEqual(self.successResultOf(self.store.list_tokens()), [token(1)])
 
     def test_revoking(self) -> None:
+        """A revocation keeps its first time, and is listed by time."""
         self.successResultOf(self.store.create_token(token(1), b"1" * 32))
         self.successResultOf(self.store.create_token(token(2), b"2" * 32))
+
         revoked = self.successResultOf(self.store.revoke_token("t1", 5000))
         assert revoked is not None
+
         self.assertEqual(revoked.revoked, 5000)
         self.assertEqual(self.successResultOf(self.store.revoke_token("t1", 6000)), revoked)
         self.assertEqual(self.successResultOf(self.store.find_token(b"1" * 32)), revoked)

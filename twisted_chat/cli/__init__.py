@@ -1,5 +1,5 @@
 """The command ``twisted-chat``: a person or a script at a shell (``docs/shell.rst``).
 
-It stands above the server's wiring, and nobody imports it: a verb is either one client (``connection``; ``sending``, ``tailing``,
-``talking``) or works on the store's file with the server's own settings (``store``, ``doctor``).
+No other package imports it.  A verb either runs one client (``connect``; ``send``, ``tail``, ``talk``) or works on the store's file
+with the server's settings (``admin``, ``transfer``, ``doctor``).
 """

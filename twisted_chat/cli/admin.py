@@ -1,7 +1,8 @@
-"""The server's store from a shell: which one it is, tokens and rooms in it, its logs out and in, copies.
+"""Verbs that work on the server's store: tokens, rooms, backup and restore.
 
-The store is the one that the server would use: from ``--store``, else ``--config``, the environment or the default, in the
-directory where the server is started or ``$STATE_DIRECTORY``.  All of it works while the server runs, except ``import``.
+The store is the one that the server would use: ``--store``, otherwise ``--config``, the environment or the default, relative to
+``$STATE_DIRECTORY`` or to the directory where the server is started.  All verbs except ``import`` and ``restore`` work while the server
+runs.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ from twisted_chat.stores.urls import (
 
 T = TypeVar("T")
 
-#: A token's age is given in these.
+#: Seconds of each unit of ``--expires``.
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def settings_of(args: Namespace, context: CommandContext) -> Settings:
-    """The server's settings."""
+    """The settings that the server would use; :class:`CliError` if they are invalid."""
     given = [Given("store", args.store, "--store", text=True)] if args.store is not None else []
     try:
         return load(given, context.environ, args.config)
@@ -53,16 +54,16 @@ def settings_of(args: Namespace, context: CommandContext) -> Settings:
 
 
 def store_url(settings: Settings, context: CommandContext) -> str:
-    """The store of the settings with a whole path."""
+    """The URL of the store in the settings, with an absolute path."""
     return store_path(settings.store, context.environ.get("STATE_DIRECTORY", "").split(":")[0] or os.getcwd())
 
 
 def store_file_of(args: Namespace, context: CommandContext, *, must_be: bool = True) -> tuple[str, str]:
-    """URL and path of the store."""
+    """URL and path of the store; with ``must_be``, :class:`StoreError` if the file does not exist."""
     url = store_url(settings_of(args, context), context)
     path = store_file(url)
     if must_be and not os.path.exists(path):
-        raise StoreError(f"{path}: there is no such file; name the server's with --store sqlite:PATH or --config FILE")
+        raise StoreError(f"{path}: there is no such file; name the server's database with --store sqlite:PATH or --config FILE")
     return url, path
 
 
@@ -75,7 +76,7 @@ def store_of(args: Namespace, context: CommandContext, *, must_be: bool = True) 
 
 
 def now(deferred: Deferred[T]) -> T:
-    """The result of what has fired already."""
+    """The result of a Deferred that has already fired; raises its failure."""
     found: list[Any] = []
     deferred.addBoth(found.append)
     (result,) = found
@@ -89,7 +90,7 @@ def now(deferred: Deferred[T]) -> T:
 
 
 def create_token(args: Namespace, context: CommandContext) -> int:
-    """A new token, shown once."""
+    """Create a token and print it; it cannot be shown again."""
     url, path = store_of(args, context, must_be=False)
     at = int(context.now_seconds() * 1000)
     expires = None if args.expires is None else at + _seconds(args.expires) * 1000
@@ -110,7 +111,7 @@ def create_token(args: Namespace, context: CommandContext) -> int:
 
 
 def list_tokens(args: Namespace, context: CommandContext) -> int:
-    """All tokens, not their secrets."""
+    """List all tokens, without their secrets."""
     url, _ = store_of(args, context)
     tokens = make_shared_tokens(url)
     now(tokens.open())
@@ -131,7 +132,7 @@ def list_tokens(args: Namespace, context: CommandContext) -> int:
 
 
 def revoke_tokens(args: Namespace, context: CommandContext) -> int:
-    """Tokens that are good no more; a running server ends their connections within seconds."""
+    """Revoke tokens; a running server closes their connections within seconds."""
     url, path = store_of(args, context)
     tokens = make_shared_tokens(url)
     now(tokens.open())
@@ -164,7 +165,7 @@ def _seconds(age: str) -> int:
 
 
 def list_rooms(args: Namespace, context: CommandContext) -> int:
-    """The rooms that are in the store."""
+    """List the rooms in the store."""
     url, _ = store_of(args, context)
     rooms = make_shared_rooms(url)
     now(rooms.open())
@@ -182,19 +183,19 @@ def list_rooms(args: Namespace, context: CommandContext) -> int:
 
 
 def create_room(args: Namespace, context: CommandContext) -> int:
-    """A room without messages."""
+    """Create an empty room."""
     url, path = store_of(args, context, must_be=False)
     name = checked_room_name(args.room)
     rooms = make_shared_rooms(url)
     now(rooms.open())
     if not now(rooms.create_room(name)):
         raise CliError(f"{path} already has a room {name}", Status.FAILED)
-    _say_room(args, context, rooms, name, "made")
+    _say_room(args, context, rooms, name, "created")
     return Status.DONE
 
 
 def archive_room(args: Namespace, context: CommandContext) -> int:
-    """Nobody writes there any more, everybody may read; or open it again.  A running server notices within seconds."""
+    """Archive a room (it can be read, not written), or with ``--undo`` open it again.  A running server notices within seconds."""
     url, path = store_of(args, context)
     name = checked_room_name(args.room)
     rooms = make_shared_rooms(url)
@@ -241,11 +242,11 @@ def upgrade(args: Namespace, context: CommandContext) -> int:
     return Status.DONE
 
 
-# Logs out and in
+# Backups
 
 
 def backup(args: Namespace, context: CommandContext) -> int:
-    """A copy of one committed state, verified before it gets its name."""
+    """Copy one committed state of the database; the copy is verified before it gets its name."""
     _, path = store_file_of(args, context)
     target = os.path.abspath(args.target)
     copy_database(path, target)
@@ -280,13 +281,13 @@ def _table(context: CommandContext, rows: Sequence[tuple[str, ...]]) -> None:
 
 
 def restore(args: Namespace, context: CommandContext) -> int:
-    """Put a backup in the place of the database, which no server may use meanwhile."""
+    """Replace the database with a backup; no server may be using it."""
     _, path = store_file_of(args, context, must_be=False)
     stamp = datetime.fromtimestamp(context.now_seconds(), UTC).strftime("%Y%m%d-%H%M%S")
     done = restore_database(os.path.abspath(args.source), path, stamp, secrets.token_bytes)
     if args.json:
         context.say_json({"file": done.path, "replaced": done.replaced})
     else:
-        kept = f"; the one before is {done.replaced}" if done.replaced else ""
+        kept = f"; the replaced one is {done.replaced}" if done.replaced else ""
         context.say(f"{done.path} is now a copy of {args.source}{kept}")
     return Status.DONE

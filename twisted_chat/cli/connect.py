@@ -1,7 +1,7 @@
-"""One client for one verb: who and where from the options, and an end when the server stays away.
+"""Run one client for one verb: server and user come from the options, and the verb fails if the server cannot be reached.
 
-``--wait`` bounds how long there may be no connection, at the start and after each break; within it the client comes back by itself
-and goes on where it was.
+``--wait`` limits the time without a connection, at the start and after each break; within it the client reconnects by itself and
+resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from twisted_chat.errors import ChatError, RateLimited
 
 
 def token_of(args: Namespace, context: CommandContext) -> str | None:
-    """From the option, the file, the environment; None: a guest."""
+    """The token from the option, the file or the environment; None for a guest."""
     if args.token is not None and args.token_file is not None:
         raise CliError("--token: give either --token or --token-file, not both", Status.USAGE)
     token: str | None = args.token
@@ -39,14 +39,14 @@ def token_of(args: Namespace, context: CommandContext) -> str | None:
 
 
 def url_of(args: Namespace, context: CommandContext) -> str:
-    """Where the server is."""
+    """The server's address from the option, the environment or the default."""
     return args.url or context.environ.get(URL) or DEFAULT_URL
 
 
 def guest_device(context: CommandContext, *what: str) -> str | None:
-    """A guest's secret for exactly this work, so that the same command again is by the same guest; None if it cannot be kept.
+    """The ``device`` of a guest for this command, so that a repeated command is by the same guest; None if it cannot be stored.
 
-    Derived from a secret of this user, because keys and rooms alone can be guessed by others.
+    It is derived from a secret of this user, because others can guess keys and rooms.
     """
     base = context.environ.get("XDG_STATE_HOME") or os.path.join(context.environ.get("HOME", ""), ".local", "state")
     path = Path(base) / "twisted-chat" / "device"
@@ -66,7 +66,7 @@ def guest_device(context: CommandContext, *what: str) -> str | None:
 async def with_client(
     args: Namespace, context: CommandContext, work: Callable[[ChatClient], Awaitable[int]], *, device: str | None = None
 ) -> int:
-    """Do ``work`` with a client that is started here and stopped at the end; :class:`CliError` when it cannot be done."""
+    """Start a client, await ``work`` with it, and stop the client; :class:`CliError` if that fails."""
     client = make_client(args, context, device)
     patience = Patience(client, context.reactor, args.wait)
 
@@ -108,9 +108,9 @@ def make_client(args: Namespace, context: CommandContext, device: str | None = N
 
 
 class Patience:
-    """Notices when there was no connection for too long, or that there will be none.
+    """Notices that there was no connection for ``seconds``, or that the client has given up.
 
-    :ivar problem: why there is none, once it is over.
+    :ivar problem: the reason once that has happened; None before.
     """
 
     def __init__(self, client: ChatClient, clock: Any, seconds: float) -> None:
@@ -123,13 +123,13 @@ class Patience:
         client.watch(self._see)
 
     def when_over(self, over: Callable[[], object]) -> None:
-        """Call it then."""
+        """Call ``over`` when that happens, or now if it has happened."""
         self._over = over
         if self.problem is not None:
             over()
 
     def stop(self) -> None:
-        """It does not matter any more."""
+        """Stop watching."""
         self._over = lambda: None
         self._cancel()
 
@@ -150,7 +150,7 @@ class Patience:
         self._cancel()
         if self.problem is None:
             self.problem = problem or CliError(f"the server did not answer for {self._seconds:g} s", Status.NO_SERVER)
-            # Out of the client's own turn: what is cancelled may stop it.
+            # In a later turn, because the cancelled work may stop the client that is calling now.
             self._clock.callLater(0, lambda: self._over())
 
     def _cancel(self) -> None:
@@ -181,7 +181,7 @@ def _text_of(path: str, option: str) -> str:
 
 
 def explained(error: Exception) -> CliError:
-    """What a client's error means for who typed the command."""
+    """A client's error as one line for the user, with the exit status."""
     if isinstance(error, ClientEnded):
         error = error.cause
     match error:

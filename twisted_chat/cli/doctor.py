@@ -1,4 +1,4 @@
-"""``doctor``: what could keep the server from starting or from being reached, looked at one by one, each with its cure."""
+"""``doctor``: checks for everything that could keep the server from starting or from being reached, each with its remedy."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ from twisted_chat.stores.sqlite.database import schema_steps, steps_taken
 from twisted_chat.stores.sqlite.transfer import holes, outgoing
 from twisted_chat.stores.urls import store_file
 
-#: Bytes free on the disk of the store: below the first it is a matter of hours, below the second of days.
+#: Free bytes on the store's disk below which the check fails, and below which it warns.
 DISK_FULL, DISK_LOW = 104_857_600, 1_073_741_824
-#: Days of a certificate from which one should look why it was not renewed; most are renewed 30 days before their end.
+#: A certificate that expires within so many days should have been renewed; most are renewed 30 days before they expire.
 CERTIFICATE_DAYS = 14
-#: Descriptors beside those of connections: the store, logs, ports, the reactor.
+#: Descriptors besides those of connections: the store, logs, ports, the reactor.
 OTHER_FILES = 100
-#: Seconds for the server to be reached.
+#: Seconds within which the server must be reached.
 CONNECT_SECONDS = 5.0
 
 
 class Health(Enum):
-    """How a check went."""
+    """The outcome of a check."""
 
     OK = "ok"
     WARN = "warn"
@@ -54,7 +54,7 @@ class Health(Enum):
 
 
 class Check(Struct, frozen=True):
-    """One result."""
+    """The result of one check."""
 
     name: str
     health: Health
@@ -63,7 +63,7 @@ class Check(Struct, frozen=True):
 
 
 async def doctor(args: Namespace, context: CommandContext) -> int:
-    """The verb: 0 when nothing has failed."""
+    """Run all checks; the exit status is 0 if none failed."""
     failed = 0
     warned = 0
     try:
@@ -99,7 +99,7 @@ def _local(settings: Settings, context: CommandContext) -> Iterator[Check]:
     url = store_url(settings, context)
     if url == "memory:":
         yield Check(
-            "store", Health.WARN, "everything is in memory only", "use sqlite:PATH if messages must be kept when the server ends"
+            "store", Health.WARN, "messages are kept in memory only", "use sqlite:PATH if they must be kept when the server ends"
         )
     else:
         try:
@@ -124,7 +124,7 @@ def _store(path: str) -> Iterator[Check]:
     yield _disk(directory)
     if not os.path.exists(path):
         if os.access(directory, os.W_OK | os.X_OK):
-            yield Check("database", Health.OK, f"{path} does not exist yet; the server makes it")
+            yield Check("database", Health.OK, f"{path} does not exist yet; the server creates it")
         else:
             yield Check(
                 "permissions",
@@ -252,7 +252,7 @@ def _certificates(settings: Settings, context: CommandContext) -> Iterator[Check
 
 
 def _part(description: str, name: str) -> str | None:
-    """``name=value`` of an endpoint string, in which a backslash takes a colon's meaning away."""
+    """The value of ``name=value`` in an endpoint string, where a backslash escapes a colon."""
     found = re.search(rf":{name}=((?:\\.|[^:\\])*)", description)
     return re.sub(r"\\(.)", r"\1", found[1]) if found else None
 
@@ -269,11 +269,11 @@ def _expiry(what: str, end: float, context: CommandContext) -> Check:
     return Check("certificate", Health.OK, f"{what} is valid until {day}")
 
 
-# The way people come
+# The connection through the public address
 
 
 async def _upgrade(args: Namespace, context: CommandContext, settings: Settings) -> list[Check]:
-    """One connection as people make it, through whatever stands in front."""
+    """Connect as a user does, through any proxy in front of the server."""
     public = args.url or settings.public_url
     url = public or _own_url(settings)
     if url is None:
@@ -306,13 +306,13 @@ async def _upgrade(args: Namespace, context: CommandContext, settings: Settings)
 
 
 def _page(url: str, trust: str | None) -> Check:
-    """A handshake as a browser sends it: whoever stands in front may change its origin or its headers."""
+    """Send a handshake as a browser does: a proxy in front may change its origin or its headers."""
     opened, message, cure = probe(url, trust, CONNECT_SECONDS)
     return Check("page", Health.OK if opened else Health.FAIL, f"{url}: {message}", cure)
 
 
 def _own_url(settings: Settings) -> str | None:
-    """Of the first port that can be told from its string."""
+    """The URL of the first endpoint whose port can be read from its string; None if there is none."""
     for description in settings.listen:
         found = re.match(r"(tcp|ssl):(?:port=)?([0-9]+)", description)
         if found is not None:
@@ -335,6 +335,6 @@ def _remote_certificate(url: str, context: CommandContext, trust: str | None) ->
         cure = "renew it, or serve the whole chain under the right name"
         return [Check("certificate", Health.FAIL, f"{parts.netloc}: {error.verify_message}", cure)]
     except OSError:
-        return []  # that nothing answers is said by the upgrade
+        return []  # the check "upgrade" reports that nothing answers
     end = str((certificate or {}).get("notAfter", ""))
     return [_expiry(parts.netloc, ssl.cert_time_to_seconds(end), context)] if end else []

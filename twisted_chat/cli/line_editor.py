@@ -1,7 +1,6 @@
-"""The line that somebody is typing: keys in, one row of a terminal out.
+"""A line editor: keystrokes in, one terminal row out.
 
-It knows no terminal: what is typed comes as bytes, what is to be seen goes out as a text that fits one row, and where the cursor
-stands in it.
+It does not access a terminal: keystrokes come in as bytes, and the result is a text that fits one row, with the cursor's column.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ from msgspec import Struct
 
 from twisted_chat.server.logging import visible
 
-#: Characters that a line may have; a paste of a book is none.
+#: Characters of the longest line; what is pasted beyond that is ignored.
 MOST = 16_384
-#: A whole sequence that a key sends (ECMA-48 section 5.4, and SS3), and the beginning of one.
+#: A complete escape sequence of a key (ECMA-48 section 5.4, and SS3), and an incomplete one.
 _SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|O[@-~]|[^\[O])")
 _BEGUN = re.compile(r"\x1b(\[[0-?]*[ -/]*|O)?")
 
 
 class LineEntered(Struct, frozen=True):
-    """Enter was hit."""
+    """Enter was pressed."""
 
     text: str
 
@@ -33,7 +32,7 @@ class Ended(Struct, frozen=True):
 
 
 class LineEditor:
-    """One line being edited, as in a shell: arrows, Home, End, Backspace, Delete, Ctrl+A E U K W, up and down for earlier ones."""
+    """One line being edited, as in a shell: arrows, Home, End, Backspace, Delete, Ctrl+A E U K W, up and down for earlier lines."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -44,7 +43,7 @@ class LineEditor:
         self._looking = 0
 
     def feed(self, data: bytes) -> Iterator[LineEntered | Ended]:
-        """What the keys do."""
+        """Apply keystrokes; yields the lines that were entered, and the end."""
         keys = self._begun + self._decoder.decode(data)
         self._begun = ""
         at = 0
@@ -72,7 +71,7 @@ class LineEditor:
                 self._key(key)
 
     def row(self, prompt: str, width: int) -> tuple[str, int]:
-        """What the row shows, at most ``width`` - 1 columns, and the cursor's column; a long line is shown around the cursor."""
+        """The row's text, at most ``width`` - 1 columns, and the cursor's column; of a long line the part around the cursor."""
         cells = [visible(character) for character in self.text]
         widths = [columns(cell) for cell in cells]
         room = max(1, width - 1 - columns(prompt))
@@ -146,7 +145,7 @@ class LineEditor:
 
 
 def columns(text: str) -> int:
-    """How many columns of a terminal the text takes."""
+    """The width of the text in terminal columns."""
     return sum(
         0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
         for character in text

@@ -1,6 +1,6 @@
-"""The command: options to a verb, the verb's end to an exit status.
+"""The entry point: runs the verb that the options name, and turns its result into an exit status.
 
-``twisted-chat VERB --help`` explains each verb; :class:`~twisted_chat.cli.output.Status` has the exit statuses.
+``twisted-chat VERB --help`` explains each verb; :class:`~twisted_chat.cli.output.Status` lists the exit statuses.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ def main() -> NoReturn:
     except OSError:
         status = Status.NO_READER
     if status == Status.NO_READER:
-        # What is buffered cannot be written, and Python would complain of it at the end.
+        # Buffered output cannot be written, and Python would report that at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(int(status))
 
 
 def run(args: Namespace, context: CommandContext) -> int:
-    """Do what the options say; what goes wrong is one line."""
+    """Run the verb and return the exit status; an error is printed as one line."""
     try:
         module, _, function = args.run.partition(".")
         verb = getattr(import_module(f"twisted_chat.cli.{module}"), function)
@@ -66,7 +66,7 @@ def run(args: Namespace, context: CommandContext) -> int:
 
 
 def ended(error: Exception, args: Namespace, context: CommandContext) -> int:
-    """Say what went wrong; the exit status for it."""
+    """Print the error; returns its exit status."""
     match error:
         case BrokenPipeError():
             return Status.NO_READER
@@ -92,7 +92,7 @@ def ended(error: Exception, args: Namespace, context: CommandContext) -> int:
 
 
 def real_context() -> CommandContext:
-    """This process's."""
+    """The context of this process."""
     return CommandContext(
         stdout=sys.stdout,
         stderr=sys.stderr,
@@ -141,7 +141,7 @@ def _with_reactor(verb: Callable[[Namespace, CommandContext], Any], args: Namesp
 
 
 def _in_thread(work: Callable[[], bytes]) -> Deferred[bytes]:
-    """Blocking reads of the standard input: a daemon, because an end must not wait for somebody to type."""
+    """Run a blocking read of the standard input in a daemon thread, so that the exit does not wait for input."""
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
@@ -160,7 +160,7 @@ def _in_thread(work: Callable[[], bytes]) -> Deferred[bytes]:
 
 
 def _begin_log(verbose: bool) -> None:
-    """The client's own log is for programs; here it is told only on request."""
+    """Print the client's log only with ``--verbose``."""
 
     @implementer(ILogObserver)
     def observe(event: LogEvent) -> None:

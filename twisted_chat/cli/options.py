@@ -1,6 +1,6 @@
 """The command line: every verb with its options and its help.
 
-A verb is named by its module and function here and imported when it is done, because a shell starts the command for each message.
+Each verb is named here by module and function, and imported only when it runs, because scripts start the command for each message.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from twisted_chat.server.logging import visible, without_secrets
 from twisted_chat.version import __version__
 
 DEFAULT_URL = "ws://127.0.0.1:8080"
-#: Seconds: a restart of the server with its drain fits.
+#: Seconds; enough for a restart of the server, including its drain.
 WAIT_SECONDS = 30.0
 TOKEN, URL = "TWISTED_CHAT_TOKEN", "TWISTED_CHAT_URL"
 
@@ -30,7 +30,7 @@ STATUSES = """exit statuses:
 
 
 class _Parser(ArgumentParser):
-    """One line for an error, and where to read more."""
+    """Prints an error as one line that points to the help."""
 
     def error(self, message: str) -> NoReturn:
         sys.stderr.write(f"twisted-chat: {visible(without_secrets(message))}; see {self.prog} --help\n")
@@ -38,7 +38,7 @@ class _Parser(ArgumentParser):
 
 
 def parser() -> ArgumentParser:
-    """All verbs."""
+    """The parser of all verbs."""
     top = _Parser(
         prog="twisted-chat",
         description="Send and read messages from the shell, and manage the server's database.",
@@ -91,7 +91,7 @@ def _client_verbs(verbs: Any) -> None:
         verbs,
         "talk",
         "talk.talk",
-        "have a conversation in a room",
+        "chat in a room",
         _of_client,
         "You type in the last line, and messages appear above it.  If the input or the output is not a terminal, each line of\n"
         "the input is a message, each event is a line of the output, and the command ends with the input.",
@@ -194,7 +194,7 @@ def _log_verbs(verbs: Any) -> None:
         "read an export into a store",
         _of_store,
         "Imports everything or nothing, into rooms that are empty.  Events keep their numbers, ids, times and authors.\n"
-        "No server may use the database meanwhile.",
+        "No server may be using the database.",
     )
     verb.add_argument("file", metavar="FILE", help="a file that export has written; -: the standard input")
     verb = _verb(
@@ -210,10 +210,10 @@ def _log_verbs(verbs: Any) -> None:
         verbs,
         "restore",
         "admin.restore",
-        "put a backup in the place of the database",
+        "replace the database with a backup",
         _of_store,
-        "No server may use the database meanwhile.  The backup is verified first.  The database that was there is kept beside the new\n"
-        "one.  Clients notice that the log is another one, and load their rooms anew.",
+        "No server may be using the database.  The backup is verified first.  The replaced database is kept beside the new one.\n"
+        "Clients notice that the log is a different one, and reload their rooms.",
     )
     verb.add_argument("source", metavar="BACKUP", help="a file that backup has written")
 
@@ -230,7 +230,7 @@ def _verb(
     )
     verb.set_defaults(run=run)
     verb.add_argument("--json", action="store_true", help="print JSON lines, also for an error")
-    verb.add_argument("--verbose", action="store_true", help="log on the standard error what happens")
+    verb.add_argument("--verbose", action="store_true", help="log to the standard error what the command does")
     options(verb)
     return verb
 
@@ -259,7 +259,7 @@ def _count(raw: str) -> int:
 
 
 def _of_client(parser: ArgumentParser) -> None:
-    """Where the server is and who we are."""
+    """Options for the server and the user."""
     group = parser.add_argument_group("the server and your name")
     group.add_argument(
         "--url",
@@ -272,7 +272,7 @@ def _of_client(parser: ArgumentParser) -> None:
     group.add_argument(
         "--trust",
         metavar="FILE",
-        help="a file with certificates (PEM) that may sign the server's certificate [those of the system]",
+        help="a file with the certificates (PEM) of authorities for the server's certificate [those of the system]",
     )
     group.add_argument(
         "--wait",
@@ -284,7 +284,7 @@ def _of_client(parser: ArgumentParser) -> None:
 
 
 def _of_store(parser: ArgumentParser) -> None:
-    """Which store."""
+    """Options for the store."""
     group = parser.add_argument_group("the store")
     group.add_argument(
         "--store", metavar="URL", help="the database, sqlite:PATH or postgresql://… [the one of the server's configuration]"

@@ -1,7 +1,7 @@
-"""Events for people and for programs.
+"""Output of events, for people and for programs.
 
-For people: one line each, further lines of a text indented, so that nobody can write what looks like somebody else's line; everything
-that could act on a terminal is shown as an escape.  For programs: the event's own shape and the room, in ASCII.
+For people: one line per event.  Further lines of a text are indented, so that a message cannot imitate another event, and characters
+that could control the terminal are escaped.  For programs: the event as in the protocol, with its room, as JSON in ASCII.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ class Status(IntEnum):
     """Exit statuses."""
 
     DONE = 0
-    FAILED = 1  #: something of it was not done: a message not acknowledged, a check that failed, nothing of that name
-    USAGE = 2  #: the command line
+    FAILED = 1  #: something was not done: a message was not acknowledged, a check failed, a name does not exist
+    USAGE = 2  #: the command line or the configuration is wrong
     NO_SERVER = 3  #: not reached, or lost for longer than --wait
-    REFUSED = 4  #: the server knows who we are, or not, and says no
-    STORE = 5  #: the database or another file
+    REFUSED = 4  #: the server refuses: the token or a right is missing
+    STORE = 5  #: the database or another file cannot be used
     INTERRUPTED = 130  #: by Ctrl+C
-    NO_READER = 141  #: whoever read our output has gone
+    NO_READER = 141  #: the program that reads the output has ended
 
 
 class CliError(Exception):
-    """The command ends here: one line with cause and cure."""
+    """Ends the command: one line with cause and remedy."""
 
     def __init__(self, message: str, status: Status) -> None:
         super().__init__(message)
@@ -43,7 +43,7 @@ class CliError(Exception):
 
 
 class CommandContext(Struct):
-    """The outside.
+    """What a command uses of its process: streams, variables, clock, reactor.
 
     :ivar read: bytes from the standard input, as ``os.read``; it may block, so it is called by ``in_thread``.
     :ivar reactor: the reactor or a test's clock; None for verbs that need none.
@@ -56,32 +56,32 @@ class CommandContext(Struct):
     in_thread: Callable[[Callable[[], bytes]], Deferred[bytes]]
     now_seconds: Callable[[], float]
     reactor: Any = None
-    #: Whether people sit at both ends.
+    #: Whether each of the streams is a terminal.
     input_terminal: bool = False
     output_terminal: bool = False
     error_terminal: bool = False
 
     def say(self, line: str) -> None:
-        """A line for the standard output; what came from others has to be escaped already."""
+        """Print a line to the standard output; text of other users must be escaped already."""
         self.stdout.write(line + "\n")
         self.stdout.flush()
 
     def say_json(self, value: object) -> None:
-        """One object on a line.  ASCII: what others wrote reaches no terminal as it is."""
+        """Print an object on one line, in ASCII, so that text of other users cannot control the terminal."""
         self.say(json.dumps(value, ensure_ascii=True, separators=(",", ":")))
 
     def note(self, line: str) -> None:
-        """A line beside the output."""
+        """Print a line to the standard error, escaped and without secrets."""
         self.stderr.write(visible(without_secrets(line)) + "\n")
         self.stderr.flush()
 
 
-#: Before each further line of a text.
+#: Precedes each further line of a text.
 INDENT = "         | "
 
 
 def shown(event: AnyEvent) -> str:
-    """What a person sees, without a line end."""
+    """The event as text for people, without a line end."""
     at = datetime.fromtimestamp(event.at / 1000, UTC).astimezone().strftime("%H:%M:%S")
     name = visible(event.by.name)
     match event:
@@ -96,7 +96,7 @@ def shown(event: AnyEvent) -> str:
         case Deleted():
             said = f"{name} deleted {event.of}"
         case Reacted():
-            said = f"{name} {'put' if event.on else 'took'} {visible(event.emoji)} {'on' if event.on else 'off'} {event.of}"
+            said = f"{name} {'added' if event.on else 'removed'} {visible(event.emoji)} {'to' if event.on else 'from'} {event.of}"
         case TopicSet():
             said = f"{name} set the topic: {visible(event.text)}"
         case _:
@@ -105,7 +105,7 @@ def shown(event: AnyEvent) -> str:
 
 
 def as_json(room: str, event: AnyEvent) -> dict[str, object]:
-    """The event as the protocol has it, with its room."""
+    """The fields of the event as in the protocol, with its room."""
     fields: dict[str, object] = json.loads(msgspec.json.encode(event))
     return {"room": room, **fields}
 

@@ -1,4 +1,4 @@
-"""A WebSocket handshake as a browser sends it for the server's own page, and what the answer says about the proxy in between."""
+"""Sends a WebSocket handshake as a browser does for the server's own page, and finds faults of a proxy in between by the answer."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from contextlib import closing
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-#: Bytes of an answer that are looked at.
+#: Bytes that are read of an answer.
 _ANSWER_BYTES = 65_536
 _KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 
 
 class Finding(NamedTuple):
-    """What came of the handshake.
+    """The result of the handshake.
 
     :ivar opened: a WebSocket opened.
     :ivar message: what happened; ``cure``: what to change, empty if it opened.
@@ -65,7 +65,7 @@ def probe(url: str, trust: str | None, seconds: float) -> Finding:
 
 
 def judge(status: int, upgrade: str, body: bytes) -> Finding:
-    """What an answer to a handshake means."""
+    """The finding for an answer to a handshake."""
     if status == 101 and upgrade.lower() == "websocket":
         return Finding(True, "a page there may open a WebSocket")
     code, message = _error(body)
@@ -85,11 +85,11 @@ def judge(status: int, upgrade: str, body: bytes) -> Finding:
     if status in (401, 407):
         return Finding(False, f"the proxy answers {status}", "let the proxy ask for no password of its own below this path")
     cure = "check that the proxy passes this host and path on to the server, with the path that public_url has"
-    return Finding(False, f"something else than this server answers {status}", cure)
+    return Finding(False, f"something other than this server answers {status}", cure)
 
 
 def _error(body: bytes) -> tuple[str, str]:
-    """Code and message of one of our errors; empty if it is none."""
+    """Code and message of an error of this server; empty if the body is none."""
     try:
         error = json.loads(body)["error"]
         return str(error["code"]), str(error["message"])

@@ -1,7 +1,7 @@
-"""``send``: one message, or one for each line, acknowledged.
+"""``send``: sends one message, or one for each line, and waits for the acknowledgements.
 
-Each message has a key made from ``--key`` and its line number, so the same command again says nothing twice, also when the command
-or the server was killed in between; the log is asked by (room, author, key), and the author of a guest's is kept for it.
+The key of each message consists of ``--key`` and the line number, so a repeated command adds no message twice, even if the command or
+the server was killed in between.  The server recognises a message by room, author and key, so the identity of a guest is stored.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from twisted_chat.cli.output import CliError, CommandContext, Status
 from twisted_chat.client import ChatClient, ClientRoom, Message
 from twisted_chat.errors import ChatError
 
-#: Messages that wait for their acknowledgement: below the client's own bound of 1,000.
+#: Messages that may wait for their acknowledgement; below the client's own limit of 1,000.
 WINDOW = 500
-#: Bytes asked of the standard input at once.
+#: Bytes of one read of the standard input.
 CHUNK = 65_536
-#: A line that is longer cannot be a message anywhere; it bounds memory when the input has no line ends.
+#: The longest line; it bounds memory if the input has no line ends, and no server accepts a longer message.
 LINE_BYTES = 16_777_216
-#: Lines from which progress is shown on a terminal, and seconds between two looks of it.
+#: Number of messages from which on progress is shown on a terminal, and seconds between two updates.
 MANY, PROGRESS_SECONDS = 20, 0.2
-#: Characters: with the number behind it a key has at most 64.
+#: Characters of ``--key``: with the line number a key has at most 64.
 KEY_LENGTH = 50
 
 
@@ -44,7 +44,7 @@ async def lines_of(context: CommandContext) -> AsyncIterator[bytes]:
 
 
 async def send(args: Namespace, context: CommandContext) -> int:
-    """The verb."""
+    """Run the verb."""
     given = args.key is not None
     key = args.key if given else token_hex(8)
     if not (0 < len(key) <= KEY_LENGTH and key.isascii() and key.isprintable()):
@@ -54,7 +54,7 @@ async def send(args: Namespace, context: CommandContext) -> int:
         device = guest_device(context, url_of(args, context), args.room, key)
         if device is None and given:
             raise CliError(
-                "--key: a guest's is kept in $XDG_STATE_HOME or ~/.local/state, which cannot be written; use a token",
+                "--key: a guest's identity is stored in $XDG_STATE_HOME or ~/.local/state, which cannot be written; use a token",
                 Status.USAGE,
             )
     sending = Sending(context, args.json, key)
@@ -86,7 +86,7 @@ async def send(args: Namespace, context: CommandContext) -> int:
 
 
 class Sending:
-    """What was read, what of it is acknowledged, and what was refused."""
+    """Sends messages, and counts those that were read, stored and refused."""
 
     def __init__(self, context: CommandContext, as_json: bool, key: str) -> None:
         self.read = self.kept = self.refused = 0
@@ -104,13 +104,13 @@ class Sending:
         self._refusal: CliError | None = None
 
     def line(self, room: ClientRoom, line: bytes) -> None:
-        """The next line; an empty one is no message."""
+        """Send the next line; an empty line is skipped."""
         self._line += 1
         if line:
             self.one(room, f"{self._key}-{self._line}", line)
 
     def one(self, room: ClientRoom, key: str, said: bytes) -> None:
-        """A message."""
+        """Send a message."""
         self.read += 1
         number = self._line
         try:
@@ -126,34 +126,34 @@ class Sending:
         sent.addCallbacks(self._settled, self._failed, callbackArgs=(room, number, key), errbackArgs=(number, key))
 
     async def space(self) -> None:
-        """Until another message may be under way."""
+        """Wait until another message may be sent."""
         await self._until(WINDOW - 1)
 
     async def all_settled(self) -> None:
-        """Until nothing is."""
+        """Wait until every message is acknowledged or refused."""
         await self._until(0)
 
     def end(self) -> Status:
-        """Say how it went."""
+        """Print the result; returns the exit status."""
         self.quiet()
         self.ended = True
         if self._refusal is not None:
             raise self._refusal
         if self.refused:
-            count = f"{self.kept} of {self.read} messages are kept"
+            count = f"{self.kept} of {self.read} messages are stored"
             raise CliError(f"{count}, {self.refused} were refused", Status.FAILED)
         if not self._json and self._world.output_terminal and self.read:
             messages = "1 message is" if self.kept == 1 else f"{self.kept} messages are"
-            self._world.say(f"{messages} kept; the last has number {self.last}")
+            self._world.say(f"{messages} stored; the last has number {self.last}")
         return Status.DONE
 
     def rest(self, repeatable: bool) -> str:
-        """What to do about what was not acknowledged."""
-        again = f"; the same command with --key {self._key} sends the rest and nothing twice" if repeatable else ""
-        return f"{self.kept} of {self.read} messages are known to be kept{again}"
+        """How many messages are stored, and how to send the others."""
+        again = f"; the same command with --key {self._key} sends the others, and none twice" if repeatable else ""
+        return f"{self.kept} of {self.read} messages are known to be stored{again}"
 
     def quiet(self) -> None:
-        """Take the progress away."""
+        """Erase the progress."""
         if self._drawn_at >= 0:
             self._world.stderr.write("\r\x1b[K")
             self._world.stderr.flush()
@@ -209,5 +209,5 @@ class Sending:
         if not self._world.error_terminal or self.read < MANY or 0 <= now - self._drawn_at < PROGRESS_SECONDS:
             return
         self._drawn_at = now
-        self._world.stderr.write(f"\r{self.kept} of {self.read} messages are kept\x1b[K")
+        self._world.stderr.write(f"\r{self.kept} of {self.read} messages are stored\x1b[K")
         self._world.stderr.flush()

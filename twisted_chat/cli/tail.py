@@ -1,4 +1,4 @@
-"""``tail``: the end of a room's log, or all after a number, and what comes after it."""
+"""``tail``: prints the last events of a room, or all after a number, and with ``--follow`` those that come later."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from twisted_chat.client.connection import AnyEvent
 
 
 async def tail(args: Namespace, context: CommandContext) -> int:
-    """The verb."""
+    """Run the verb."""
 
     async def work(client: ChatClient) -> int:
         room = client.room(args.room, history=0 if args.since is not None else args.lines)
@@ -33,10 +33,10 @@ async def tail(args: Namespace, context: CommandContext) -> int:
 
 
 async def _placed(client: ChatClient, room: ClientRoom, since: int) -> tuple[ClientRoom, int]:
-    """The room joined so that everything after number ``since`` follows.
+    """Join the room so that all events after number ``since`` follow.
 
-    A cursor needs the id of its event, which nobody has at a shell, so the place is counted from the head.  Between two joins the
-    head moves, and then it is counted again.
+    A cursor needs the id of its event, which is not known at a shell, so the position is counted from the head.  If the head moves
+    between two joins, it is counted again.
     """
     await room.when_joined()
     joined = room.joined
@@ -53,11 +53,11 @@ async def _placed(client: ChatClient, room: ClientRoom, since: int) -> tuple[Cli
 
 
 class Printing:
-    """A room's events on the standard output.
+    """Prints a room's events to the standard output.
 
-    It is made in the moment in which the room is joined, before the first event.
+    It must be made as soon as the room is joined, before the first event.
 
-    :ivar over: fires with the exit status when all that there is has been printed, unless it follows; fails when nobody reads it.
+    :ivar over: without ``follow``, fires with the exit status when all events have been printed; fails if the output cannot be written.
     """
 
     def __init__(self, context: CommandContext, room: ClientRoom, json: bool, follow: bool, after: int = 0) -> None:
@@ -72,13 +72,13 @@ class Printing:
         room.on(object, self._told)
 
     async def up_to(self, seq: int) -> None:
-        """Until the event of that number has come: the acknowledgement of what one says may be faster."""
+        """Wait for the event of that number, which may come after the acknowledgement of its message."""
         while self._after < seq and not self.over.called:
             self._waiting = Deferred()
             await self._waiting
 
     def see(self, client: ChatClient) -> None:
-        """Say when the connection breaks, and when it is back."""
+        """Report when the connection breaks and when it is back."""
         online = client.state is State.ONLINE
         if online:
             self._room.when_joined().addErrback(self._ended)

@@ -1,7 +1,7 @@
-"""``talk``: be in a room from a terminal, or from a program.
+"""``talk``: chat in a room from a terminal, or from a program.
 
-On a terminal the line that is being typed stays in the last row: what comes is written above it, and the row is drawn anew.
-Otherwise lines go in and out as they are.
+On a terminal the line that is being typed stays in the last row: events are written above it, and the row is drawn again.
+Otherwise each line of the input is a message, and each event a line of the output.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from twisted_chat.cli.tail import Printing
 from twisted_chat.client import ChatClient, ClientError, ClientRoom, Message
 from twisted_chat.errors import ChatError
 
-#: Seconds between two words of ours that somebody is typing: the server passes on no more.
+#: Seconds between two typing notices; the server does not forward more.
 TYPING_SECONDS = 3.0
-#: Seconds that the end waits for what was said last.
+#: Seconds that the end waits for acknowledgements of the last messages.
 LAST_WORDS_SECONDS = 5.0
 PROMPT = "> "
 HELP = "/who  show who is here    /topic TEXT  set the topic    //…  send a line that begins with /    /quit  or Ctrl+D"
 
 
 async def talk(args: Namespace, context: CommandContext) -> int:
-    """The verb."""
+    """Run the verb."""
     if context.input_terminal and context.output_terminal and not args.json:
         return await _on_terminal(args, context)
     return await _plainly(args, context)
@@ -96,10 +96,10 @@ async def _on_terminal(args: Namespace, context: CommandContext) -> int:
 
 
 class Conversation:
-    """What a person says and asks for in a room.
+    """Carries out the lines that a person enters: messages and commands.
 
-    :ivar refused: how much was not kept.
-    :ivar last: the greatest number of what was kept.
+    :ivar refused: how many messages and commands failed.
+    :ivar last: the highest number of the person's stored messages.
     """
 
     def __init__(self, client: ChatClient, room: ClientRoom, note: Callable[[str], None]) -> None:
@@ -112,7 +112,7 @@ class Conversation:
         self._typed_at = -TYPING_SECONDS
 
     def say(self, line: str) -> bool:
-        """A line was entered; False if it says that this is the end."""
+        """Carry out a line; False if it ends the conversation."""
         command, _, rest = line.partition(" ")
         match command:
             case "":
@@ -135,14 +135,14 @@ class Conversation:
         return True
 
     def typing(self) -> None:
-        """Something is being typed."""
+        """Tell the room that the person is typing."""
         now = self._client.clock.seconds()
         if now - self._typed_at >= TYPING_SECONDS:
             self._typed_at = now
             self._room.typing()
 
     async def finished(self) -> None:
-        """What was said is acknowledged or refused, or there was no time."""
+        """Wait until all messages are acknowledged or refused, for at most :data:`LAST_WORDS_SECONDS`."""
         try:
             await DeferredList(list(self._under_way)).addTimeout(LAST_WORDS_SECONDS, self._client.clock)
         except Exception:
@@ -163,11 +163,11 @@ class Conversation:
         self.refused += 1
         error = failure.value
         if isinstance(error, ChatError):
-            self._note(f"-- not kept: {error.code}: {error.message} --")
+            self._note(f"-- refused: {error.code}: {error.message} --")
         elif isinstance(error, ClientError):
             self._note(f"-- {error} --")
         else:
-            self._note(f"-- not kept: {type(error).__name__}: {error} --")
+            self._note(f"-- failed: {type(error).__name__}: {error} --")
 
     async def _who(self) -> None:
         state = await self._room.presence()
@@ -176,9 +176,9 @@ class Conversation:
 
 
 class Screen:
-    """A terminal whose last row is the typing line; as a stream, what is written to it appears above.
+    """A terminal whose last row is the line being typed; what is written to it as a stream appears above.
 
-    :param width: columns of the terminal, asked at each drawing, so that it may change.
+    :param width: columns of the terminal; called at each redraw, because it may change.
     """
 
     def __init__(self, stream: IO[str], prompt: str, width: Callable[[], int]) -> None:
@@ -189,7 +189,7 @@ class Screen:
         self._width = width
 
     def write(self, text: str) -> int:
-        """Whole lines above the typing line."""
+        """Write complete lines above the line being typed."""
         self.stream.write(f"\r\x1b[K{text}{self._row()}" if self.shown else text)
         return len(text)
 
@@ -197,13 +197,13 @@ class Screen:
         self.stream.flush()
 
     def draw(self) -> None:
-        """The typing line as it is now."""
+        """Draw the line being typed."""
         self.shown = True
         self.stream.write("\r\x1b[K" + self._row())
         self.stream.flush()
 
     def leave(self) -> None:
-        """Take the typing line away."""
+        """Erase the line being typed."""
         if self.shown:
             self.shown = False
             self.stream.write("\r\x1b[K")
@@ -216,7 +216,7 @@ class Screen:
 
 @implementer(IReadDescriptor)
 class Keyboard:
-    """The terminal's keys, one by one, while it runs; afterwards the terminal is as it was."""
+    """Reads single keystrokes from the terminal; :meth:`stop` restores the terminal's mode."""
 
     def __init__(
         self, reactor: Any, screen: Screen, conversation: Conversation, over: Deferred[int], descriptor: int = 0
@@ -258,7 +258,7 @@ class Keyboard:
         self.typed(data)
 
     def typed(self, data: bytes) -> None:
-        """Keys were hit."""
+        """Apply keystrokes."""
         before = self._screen.line.text
         for happened in self._screen.line.feed(data):
             match happened:

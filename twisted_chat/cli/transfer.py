@@ -1,6 +1,6 @@
-"""The logs of a store out to a file and in from one: ``twisted-chat export`` and ``import``.
+"""Logs of a store to a file and back: ``twisted-chat export`` and ``import``.
 
-One JSON object a line: a header, each room, its events, an end with counts, so that a file that was cut short is noticed.
+Each line is one JSON object: a header, then each room and its events, then an end with counts, by which a truncated file is noticed.
 """
 
 from __future__ import annotations
@@ -73,10 +73,7 @@ _decode_line: Callable[[bytes], _Line] = msgspec.json.Decoder(_Line).decode
 
 
 def export(args: Namespace, context: CommandContext) -> int:
-    """One JSON object a line: what this is, then for each room itself and its log, then the counts.
-
-    In ASCII, as all our JSON; the line of counts tells a whole export from one that was cut off.
-    """
+    """Write an export, in ASCII."""
     if args.everything and args.room:
         raise CliError("--everything: exports all rooms, so no room can be named", Status.USAGE)
     url = store_url(settings_of(args, context), context)
@@ -122,7 +119,7 @@ def _kept_beside(source: Outgoing) -> Iterator[Struct]:
 
 
 def import_(args: Namespace, context: CommandContext) -> int:
-    """All of an export, or nothing; the server must not run."""
+    """Import all of an export, or nothing; no server may be using the database."""
     url = store_url(settings_of(args, context), context)
     path = without_secrets(url).removeprefix("sqlite:")
     rooms = events = 0
@@ -130,7 +127,7 @@ def import_(args: Namespace, context: CommandContext) -> int:
         lines = _input(args.file, stack)
         header = next(lines, None)
         if not isinstance(header, _Header) or header.format != FORMAT:
-            raise CliError(f"{args.file}: is not an export of twisted-chat, by its first line", Status.FAILED)
+            raise CliError(f"{args.file}: is not an export of twisted-chat, because its first line is another", Status.FAILED)
         if header.version not in (ROOMS_ONLY, EVERYTHING):
             raise CliError(f"{args.file}: has format {header.version}, this command knows up to {EVERYTHING}", Status.FAILED)
         with incoming(url) as target:
@@ -170,7 +167,7 @@ def _import_line(target: Incoming, line: _Line) -> _EndLine | None:
         case _EndLine():
             return line
         case _Header():
-            raise CliError("the first line of the export comes a second time", Status.FAILED)
+            raise CliError("the first line of the export occurs twice", Status.FAILED)
     return None
 
 
@@ -196,6 +193,3 @@ def _new_file(path: str) -> IO[str]:
 def _ascii(line: Struct) -> str:
     text = msgspec.json.encode(line).decode()
     return text if text.isascii() else json.dumps(json.loads(text), ensure_ascii=True, separators=(",", ":"))
-
-
-# Copies

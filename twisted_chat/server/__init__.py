@@ -1,1 +1,1 @@
-"""The wiring: options become settings, settings become a tree of services."""
+"""The server: options become settings, and settings become a tree of services."""

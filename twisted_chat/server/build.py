@@ -1,6 +1,6 @@
-"""Build a chat out of its parts: store, authentication, core, HTTP and WebSocket edge; no ports and no process.
+"""Builds a chat from its parts: store, authentication, core, HTTP and WebSocket edge; without ports and process.
 
-Clock, randomness, threads and the reactor are handed to the parts here and nowhere else.
+Only this module gives the parts their clock, randomness, threads and reactor.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ from twisted_chat.web.static import page_routes
 from twisted_chat.web.upgrade import Upgrades
 from twisted_chat.websocket.factory import ChatFactory
 
-#: Seconds between two looks whether everybody has gone.
+#: Seconds between two checks whether all connections are closed.
 _DRAIN_LOOK_SECONDS = 0.02
 
 
-#: The settings that a reload may change; all others are built into what runs.
+#: The settings that a reload may change; all others are fixed at the start.
 _RELOADABLE = frozenset({"limits", "rooms", "create_rooms", "allowed_origins", "allowed_hosts", "trusted_proxies"})
-#: The limits that a reload does not change: they are built into the class of the WebSocket connections.
+#: The limits that a reload does not change, because they are attributes of the class of WebSocket connections.
 _FIXED_LIMITS = frozenset({"frame_bytes"})
 
 _Struct = TypeVar("_Struct", bound=Struct)
@@ -64,13 +64,13 @@ DIALECTS: dict[Dialect, OpenSession] = {Dialect.TEXT: TextSession, Dialect.JSON:
 
 
 class SetUpError(Exception):
-    """The settings ask for something that is not there: one line with cause and cure."""
+    """The settings name something that does not exist: one line with cause and remedy."""
 
 
 class RunningChat:
-    """The running parts.
+    """The parts of a running chat.
 
-    :ivar settings: those in force.
+    :ivar settings: the settings in force.
     :ivar only_guests: only this machine can reach the ports, and every user is a guest unless there are tokens.
     """
 
@@ -97,31 +97,31 @@ class RunningChat:
         self.settings = settings
         self.only_guests = only_guests
         self._have_tokens = False
-        self._let_in_by_settings()
+        self._apply_to_requests()
 
     @property
     def null_origin(self) -> bool:
-        """Whether pages opened from disk may connect: only in the out-of-the-box state."""
+        """Whether pages opened from disk may connect: only without settings that restrict access."""
         settings = self.settings
         restricted = settings.public_url or settings.trusted_proxies or settings.allowed_origins
         return self.only_guests and not self._have_tokens and not restricted
 
     def tokens_seen(self, tokens: Sequence[TokenRecord]) -> None:
-        """These tokens exist: their names are reserved, and with tokens this is no longer the out-of-the-box state."""
+        """Take note of the existing tokens: their names are reserved, and pages opened from disk are no longer accepted."""
         self.core.sessions.reserve_names((token.user, token.name) for token in tokens if token.revoked is None)
         self._have_tokens = bool(tokens)
 
     def apply(self, settings: Settings) -> None:
-        """Put these settings in force (:func:`reloaded`); connections keep what they were told."""
+        """Put these settings in force (:func:`reloaded`); open connections keep the limits that they were told."""
         self.settings, _ = reloaded(self.settings, settings)
         limits = self.settings.limits
         self.limiter.limits = limits
         self.core.configure(limits, self.settings.policies())
         self.site.body_bytes = body_bytes(limits)
-        self._let_in_by_settings()
+        self._apply_to_requests()
 
-    def _let_in_by_settings(self) -> None:
-        """Everything about requests that follows from settings which a reload may change."""
+    def _apply_to_requests(self) -> None:
+        """Apply the settings for requests that a reload may change."""
         auth, settings = self.request_auth, self.settings
         auth.origins = Origins(frozenset(map(parse_origin, settings.allowed_origins)), lambda: self.null_origin)
         auth.proxies = TrustedProxies(settings.trusted_proxies)
@@ -129,7 +129,7 @@ class RunningChat:
             auth.hosts = known_hosts(settings)
 
     async def drain(self, clock: IReactorTime, seconds: float) -> None:
-        """Accept nothing new, close all connections, and wait for their end for at most ``seconds``."""
+        """Accept no new connections, close all others, and wait for their end for at most ``seconds``."""
         self.limiter.draining = True
         deadline = clock.seconds() + seconds
         count = len(self.core.sessions)
@@ -156,10 +156,10 @@ async def build(
 ) -> RunningChat:
     """Open the store and build the chat on it.
 
-    :param store_url: or a store, for programs that have one.
-    :param loopback: nobody but this machine can reach the ports.
-    :param authenticators: more ways to authenticate, asked before those of the settings.
-    :param check_hosts: False: whoever serves the chat decides under which names.
+    :param store_url: the URL of a store, or a store.
+    :param loopback: only this machine can reach the ports.
+    :param authenticators: further ways to authenticate, used before those of the settings.
+    :param check_hosts: False if the embedding program decides about host names.
     """
     log_fallbacks(RunningChat.log)
     keys = read_keys(settings.jwt_keys)
@@ -188,7 +188,7 @@ async def build(
 
 
 def reloaded(running: Settings, read: Settings) -> tuple[Settings, list[str]]:
-    """The settings in force after a reload, and the names of those that differ and wait for the next start."""
+    """The settings in force after a reload, and the names of those whose changes wait for the next start."""
     limits, waiting_limits = _with_kept(running.limits, read.limits, lambda name: name not in _FIXED_LIMITS)
     settings, waiting = _with_kept(running, read, lambda name: name in _RELOADABLE)
     return msgspec.structs.replace(settings, limits=limits), [*waiting, *(f"limits.{name}" for name in waiting_limits)]
@@ -201,7 +201,7 @@ def _with_kept(running: _Struct, read: _Struct, may_change: Callable[[str], bool
 
 
 def known_hosts(settings: Settings) -> Hosts:
-    """The names under which pages may reach the server: those of the settings, and this machine's own."""
+    """The host names under which pages may use the server: those of the settings and of this machine."""
     own = socket.gethostname().lower()
     named = [url.hostname for url in map(urlsplit, (settings.public_url, *settings.allowed_origins)) if url.hostname]
     return Hosts(frozenset({own, f"{own}.local", *named, *map(parse_host, settings.allowed_hosts)}))

@@ -1,9 +1,8 @@
-"""The settings: one frozen struct, put together from the command line, the environment, a TOML file and the defaults.
+"""The settings: one frozen struct, made from the command line, the environment, a TOML file and the defaults.
 
-What comes in are strings and TOML values, each with the name of its source; what goes out is a :class:`Settings` that needs
-no second look, or a :class:`SettingsError` of one line that names the field and the source.  The options of ``twistd``,
-the variables, ``etc/chat.toml`` and ``docs/configuration.rst`` all follow from the struct, its ``#:`` comments included
-(:mod:`twisted_chat.server.config_docs`).
+In: strings and TOML values, each with the name of its source.  Out: a valid :class:`Settings`, or a :class:`SettingsError` of one line
+that names the field and the source.  The options of ``twistd``, the variables, ``etc/chat.toml`` and ``docs/configuration.rst`` are
+generated from the struct and its ``#:`` comments (:mod:`twisted_chat.server.config_docs`).
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from msgspec import Struct
 from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
 from twisted_chat.server.config_checks import CHECKS, limit_check
 
-#: What the variables of the environment begin with.
+#: Prefix of the environment variables.
 PREFIX = "TWISTED_CHAT_"
-#: Those of the command ``twisted-chat`` for clients, which may stand in the same environment.
+#: Variables of the command ``twisted-chat``, which are not settings of the server but may be in the same environment.
 OF_CLIENTS = frozenset({f"{PREFIX}URL", f"{PREFIX}TOKEN"})
 
 
@@ -35,7 +34,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     #: interface, so that a chat that accepts guests is not public by accident.
     listen: tuple[str, ...] = ("tcp:8080:interface=127.0.0.1",)
     #: Where the server stores rooms and messages: ``sqlite:PATH``, or ``memory:``, which keeps nothing after the server ends.  A
-    #: relative path begins in ``$STATE_DIRECTORY``, which systemd sets, otherwise in the working directory.
+    #: relative path is relative to ``$STATE_DIRECTORY``, which systemd sets, otherwise to the working directory.
     store: str = "sqlite:chat.db"
     #: How many processes serve at the same ports, 1 to 64, each of them a node.  More than one needs a ``postgresql:`` store and
     #: endpoints with addresses (``tcp``, ``ssl``, ``systemd``).
@@ -50,11 +49,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     #: and the hosts of ``public_url`` and ``allowed_origins``: a name, ``*.example.org`` for all names below ``example.org``, or ``*``
     #: for any.  Pages under other names are refused, because the owner of a name could point it at this machine (DNS rebinding).
     allowed_hosts: tuple[str, ...] = ()
-    #: Addresses or networks of reverse proxies; ``unix`` stands for all clients of Unix sockets.  The ``X-Forwarded-*`` headers of
-    #: these peers are believed, those of others are not.
+    #: Addresses or networks of reverse proxies; ``unix`` stands for all clients of Unix sockets.  Only the ``X-Forwarded-*`` headers
+    #: of these peers are used.
     trusted_proxies: tuple[str, ...] = ()
     #: The URL that people use if the server is behind a proxy, such as ``https://example.org/chat``.  Its path is the prefix of all
-    #: paths.  Empty: the URL is the one that the request names, and there is no prefix.
+    #: paths.  Empty: the URL is taken from the request, and there is no prefix.
     public_url: str = ""
     #: Keys for JSON Web Tokens (JWT), each ``ALGORITHM:FILE`` or ``ALGORITHM#KID:FILE``.  For ``RS256``, ``ES256`` and ``EdDSA`` the file
     #: has a public key in PEM, for ``HS256`` a secret of 32 bytes or more.  Give the old and the new key while the issuer changes its
@@ -93,11 +92,11 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 class SettingsError(Exception):
-    """A setting that cannot be used: one line with the field, the source and the cure."""
+    """A setting that cannot be used: one line with the field, the source and the remedy."""
 
 
 class Given(Struct, frozen=True):
-    """A value as it came.
+    """The raw value of a setting.
 
     :ivar name: the field, such as ``guests`` or ``limits.send_burst``.
     :ivar value: strings from the command line and the environment, TOML values from a file.
@@ -112,7 +111,7 @@ class Given(Struct, frozen=True):
 
 
 def load(command_line: Iterable[Given] = (), environ: Mapping[str, str] | None = None, config: str = "") -> Settings:
-    """The settings; command line over environment over the file ``config`` over the defaults.
+    """The settings, from the command line, the environment, the file ``config`` and the defaults, in this order of precedence.
 
     :param config: path from the command line; ``TWISTED_CHAT_CONFIG`` names it otherwise.
     """
@@ -125,7 +124,7 @@ def load(command_line: Iterable[Given] = (), environ: Mapping[str, str] | None =
 
 
 def from_file(path: str) -> list[Given]:
-    """What a TOML file says."""
+    """The values in a TOML file."""
     try:
         with open(path, "rb") as file:
             document = tomllib.load(file)
@@ -139,7 +138,7 @@ def from_file(path: str) -> list[Given]:
 
 
 def from_environment(environ: Mapping[str, str]) -> list[Given]:
-    """What the variables ``TWISTED_CHAT_…`` say."""
+    """The values of the variables ``TWISTED_CHAT_…``."""
     known = {variable(name): name for name in field_types() if not name.startswith("rooms")}
     given = []
     for name, value in sorted(environ.items()):
@@ -152,12 +151,12 @@ def from_environment(environ: Mapping[str, str]) -> list[Given]:
 
 
 def variable(name: str) -> str:
-    """The variable of the environment for a field."""
+    """The environment variable for a field."""
     return PREFIX + name.replace(".", "_").upper()
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """``; did you mean …?`` or nothing."""
+    """``; did you mean …?`` if a known name is similar, otherwise empty."""
     matches = get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {matches[0]}?" if matches else ""
 
@@ -174,7 +173,7 @@ def field_types() -> dict[str, Any]:
 
 
 def store_path(url: str, state_directory: str) -> str:
-    """The store's URL with its path made absolute: a relative one begins in ``state_directory``."""
+    """The store's URL with an absolute path; a relative one is relative to ``state_directory``."""
     scheme, colon, path = url.partition(":")
     if scheme != "sqlite" or not path or path.startswith("//"):
         return url
@@ -268,7 +267,7 @@ _KINDS = {
 
 
 def _explain(message: str, value: object, expected: Any) -> str:
-    """msgspec's sentence in an operator's words."""
+    """Reword an error of msgspec for operators."""
     text, _, place = message.replace("`", "").partition(" - at ")
     if text.startswith("Invalid enum value"):
         return f"{value!a} is none of {', '.join(expected.__args__)}{nearest(str(value), expected.__args__)}"

@@ -35,7 +35,7 @@ def key_file(entry: str) -> KeyFile:
 
 
 def limit_check(name: str) -> Callable[[Any], None] | None:
-    """Bounds are more than 0, except those of which 0 means that there is no bound."""
+    """A limit must be more than 0, unless 0 means that there is no limit."""
     if name == "limits.ping_seconds":
         return _whole_second
     if name.startswith("limits."):
@@ -55,7 +55,7 @@ def _workers(value: int) -> None:
 
 def _whole_second(value: float) -> None:
     if not value >= 1:
-        raise ValueError(f"must be 1 or more, because connections are looked at once a second; is {value}")
+        raise ValueError(f"must be 1 or more, because connections are checked once a second; is {value}")
 
 
 def _not_negative(value: float) -> None:

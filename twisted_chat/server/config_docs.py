@@ -1,4 +1,4 @@
-"""What the settings say about themselves: help for the options, the sample file, the page of the manual.
+"""Documentation generated from the settings: help for the options, the sample file, the page of the manual.
 
 ``python -m twisted_chat.server.config_docs sample`` prints ``etc/chat.toml``, ``… rst`` prints ``docs/configuration.rst``; a test
 compares both with what is in the repository.
@@ -25,7 +25,7 @@ _FIELD = re.compile(r"    (\w+): .* = ")
 
 
 def comments(struct: type[Struct]) -> dict[str, str]:
-    """The ``#:`` comment above each field, from the source; empty for a field that shares the one before it."""
+    """The ``#:`` comment above each field, from the source; empty for a field that shares the comment of the previous one."""
     texts: dict[str, str] = {}
     lines: list[str] = []
     for line in inspect.getsource(struct).splitlines():
@@ -49,7 +49,7 @@ def literal(value: object) -> str:
 
 
 def option(name: str) -> str:
-    """How the command line says it."""
+    """The command line option for a field."""
     if name.startswith("limits."):
         return f"--limit {name.partition('.')[2]}="
     return f"--{name.replace('_', '-')}"
@@ -157,7 +157,7 @@ def _heading(text: str) -> Iterator[str]:
 
 
 def _rst_table(struct: type[Struct], prefix: str | None) -> Iterator[str]:
-    """:param prefix: of the field's full name; None for what only a file can say."""
+    """:param prefix: of the field's full name; None for fields that only a file can set."""
     texts = comments(struct)
     nested = ("limits", "rooms") if struct is Settings else ()
     together: list[list[FieldInfo]] = []

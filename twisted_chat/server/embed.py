@@ -38,21 +38,21 @@ from twisted_chat.users import Credential, User
 from twisted_chat.web.api import body_bytes
 from twisted_chat.web.responses import Response, error_answer, whole_answer, write_answer
 
-#: Who speaks when the program itself does.
+#: The author of messages that the program itself publishes.
 PROGRAM = User(id="u-program", name="server", rights=frozenset({"moderate"}))
 
-#: Finds the person whom a bearer token or the cookie speaks for; None: nobody.
+#: Finds the user of a bearer token or cookie; None if it is not valid.
 Identify = Callable[[str], "User | Awaitable[User | None] | None"]
 
 
 class EmbeddedChat(Service):
-    """A chat without ports and process of its own.
+    """A chat without its own ports and process.
 
-    :param reactor: the program's.
+    :param reactor: the program's reactor.
     :param store: ``sqlite:PATH``, ``memory:``, or a store.
-    :param identify: the program's own check of tokens; those of the chat's own work besides.
+    :param identify: the program's check of tokens; the chat's own tokens work as well.
     :param settings: limits, policies of rooms, whether there are guests, the name of the cookie that carries a token, …
-    :ivar resource: what to mount.
+    :ivar resource: the resource to mount.
     """
 
     log = Logger()
@@ -71,7 +71,7 @@ class EmbeddedChat(Service):
 
     @property
     def core(self) -> Chat:
-        """The rules: rooms, sessions, logs.  There is one when :meth:`when_started` has fired."""
+        """Rooms, sessions and logs; available once :meth:`when_started` has fired."""
         assert self._chat is not None, "the chat is not started"
         return self._chat.core
 
@@ -103,7 +103,7 @@ class EmbeddedChat(Service):
         return Deferred.fromCoroutine(self._stop())
 
     def when_started(self) -> Deferred[RunningChat]:
-        """Fires when people can come in; fails if the store cannot be opened."""
+        """Fires when users can connect; fails if the store cannot be opened."""
         if self._chat is not None:
             return succeed(self._chat)
         waiting: Deferred[RunningChat] = Deferred()
@@ -113,9 +113,9 @@ class EmbeddedChat(Service):
     def publish(
         self, room: str, text: str | None = None, *, data: bytes | None = None, by: User = PROGRAM, key: str | None = None
     ) -> Deferred[Event]:
-        """Say something; fires with the event when it is on disk (in an ephemeral room: when it is delivered).
+        """Publish a message; fires with the event when it is on disk (in an ephemeral room: when it is delivered).
 
-        :param key: publishing the same key again is no second message.
+        :param key: publishing with the same key again adds no second message.
         """
         if self._chat is None and self._starting is not None and self._starting.called:
             return fail(Unavailable("the chat is not running"))
@@ -138,10 +138,10 @@ class EmbeddedChat(Service):
 
 
 class ChatResource(Resource):
-    """Everything of the chat below one path: page, sockets, API.
+    """Everything of the chat below one path: page, WebSockets, API.
 
-    Bodies longer than any of the chat's endpoints takes are refused unread; that the program's site keeps them before is up to
-    its class of requests (:class:`BoundedRequest`).
+    Bodies longer than any endpoint of the chat accepts are refused unread.  Whether the program's site has stored them by then depends
+    on its class of requests (:class:`BoundedRequest`).
     """
 
     isLeaf = True
@@ -151,12 +151,12 @@ class ChatResource(Resource):
         self.chat: RunningChat | None = None
 
     def render(self, request: Request) -> int:
-        """Answer the request, now or later."""
+        """Answer the request, synchronously or later."""
         chat = self.chat
         channel: Any = request.channel
         content: Any = request.content
         if not hasattr(channel, "abort"):
-            # What the chat's own channels can: drop a stream whose reader takes nothing.
+            # The chat's own channels can drop a stream whose reader does not read.
             channel.abort = getattr(channel, "forceAbortClient", request.loseConnection)
         if chat is None:
             write_answer(request, error_answer(Unavailable("the chat is not running", retry_after_ms=2_000)))
@@ -176,14 +176,14 @@ class ChatResource(Resource):
 
 
 class BoundedRequest(Request):
-    """For the program's own site, ``Site(root, requestFactory=BoundedRequest)``: refuses long bodies before they are kept.
+    """For the program's own site, ``Site(root, requestFactory=BoundedRequest)``: refuses long bodies before they are stored.
 
-    A site of Twisted keeps every body whole before any resource sees the request: in a file from 100,000 bytes on, forms also in
-    memory.  A request of this class is answered 413, and its connection ends, as soon as its head announces more than
-    ``max_body`` bytes or, chunked, more have come.  It holds for all resources of the site.
+    A site of Twisted stores the whole body before any resource sees the request: in a file from 100,000 bytes on, forms also in
+    memory.  A request of this class is answered with 413, and its connection closed, as soon as its head announces more than
+    ``max_body`` bytes or more have arrived.  This applies to all resources of the site.
 
-    :cvar max_body: bytes; the default is the largest body that a chat with default limits takes.  A program with other uploads has a
-        subclass with another value.
+    :cvar max_body: bytes; the default is the largest body that a chat with default limits accepts.  A program with larger uploads
+        sets it in a subclass.
     """
 
     max_body = body_bytes(Limits())
@@ -192,7 +192,7 @@ class BoundedRequest(Request):
     _refused = False
 
     def gotLength(self, length: int | None) -> None:
-        """The head is there; ``length`` is None for a chunked body."""
+        """The head is complete; ``length`` is None for a chunked body."""
         super().gotLength(0 if length is not None and length > self.max_body else length)
         if length is not None and length > self.max_body:
             self._refuse()
@@ -214,14 +214,14 @@ class BoundedRequest(Request):
 
 
 def _size(content: IO[bytes]) -> int:
-    """Bytes of a body, which is not read for that."""
+    """The size of a body in bytes, without reading it."""
     size = content.seek(0, SEEK_END)
     content.seek(0)
     return size
 
 
 class _TrackedReactor:
-    """The reactor, with a list of the delayed calls, so that a program whose chat has stopped has none of them left."""
+    """The reactor, which remembers its delayed calls, so that none is left in the program when the chat has stopped."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
@@ -240,7 +240,7 @@ class _TrackedReactor:
         return call
 
     def cancel(self) -> None:
-        """Nothing of it will be called any more."""
+        """Cancel all delayed calls."""
         calls, self._calls = self._calls, []
         for call in calls:
             if call.active():
@@ -248,7 +248,7 @@ class _TrackedReactor:
 
 
 class _ProgramAuthenticator:
-    """The program's check as a way to prove who one is."""
+    """Authenticates by the program's own check."""
 
     def __init__(self, identify: Identify) -> None:
         self._identify = identify

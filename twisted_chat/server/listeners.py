@@ -1,10 +1,10 @@
-"""Open the server's ports, each described by a Twisted server endpoint string.
+"""Opens the server's ports, each described by a Twisted server endpoint string.
 
 In:   endpoint strings (:func:`listen`).
-Out:  open ports (:class:`Listener`), or :class:`ListenError` with cause and cure in one line, and no port open.
+Out:  open ports (:class:`Listener`), or :class:`ListenError` with cause and remedy in one line, and no port open.
 
-Ports are opened before anything else, while twistd may still be root, and accept nobody until the store is open: until then the
-kernel queues the connections.  ``StreamServerEndpointService`` would only log that a port is taken, and run on without it.
+Ports are opened first, while twistd may still be root, and accept connections once the store is open: until then the kernel queues
+them.  ``StreamServerEndpointService`` is not used because it only logs that a port is taken, and continues without it.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ from twisted.protocols.haproxy import proxyEndpoint
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides, directlyProvides, implementer, providedBy
 
-#: Connections that wait for being accepted, where the endpoint string does not say.  Twisted's 50 are too few when everybody
-#: comes back after a restart: who does not fit tries again only after a second.  The kernel's somaxconn bounds it.
+#: The listen backlog, unless the endpoint string sets it.  Twisted's 50 are too few when all clients reconnect after a restart: a
+#: client that does not fit tries again only after a second.  The kernel's somaxconn bounds it.
 BACKLOG = 4096
 
 
 class ListenError(Exception):
-    """An endpoint that cannot be used: one line with cause and cure."""
+    """An endpoint that cannot be used: one line with cause and remedy."""
 
 
 @implementer(IOpenSSLContextFactory)
 class ReplaceableContext:
-    """The TLS context of a port, which can be replaced while the port is open; Twisted asks for it at each connection.
+    """The TLS context of a port, which can be replaced while the port is open; Twisted asks for it for each connection.
 
     :ivar factory: makes the context of new connections.
     """
@@ -66,10 +66,10 @@ class ReplaceableContext:
 class TlsReactor:
     """A reactor for one endpoint: TLS ports that the endpoint opens get a :class:`ReplaceableContext`.
 
-    An ``ssl:`` endpoint reads its key and certificate once and has no public way to replace them; what it gives to ``listenSSL`` is
-    public.
+    An ``ssl:`` endpoint reads its key and certificate once and has no public way to replace them, but its call of ``listenSSL`` is a
+    public interface.
 
-    :param open_ports: whether the port is really opened; otherwise only its context is read.
+    :param open_ports: False to read the context only, without opening the port.
     :ivar context: the context of the port; None if it is not a TLS port or not open yet.
     """
 
@@ -83,7 +83,7 @@ class TlsReactor:
         return getattr(self._reactor, name)
 
     def listenSSL(self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = "") -> Any:
-        """Open the port, unless key and certificate do not fit: that shows here, not at the first client."""
+        """Open the port; fails here, not at the first client, if key and certificate do not belong together."""
         self.context = ReplaceableContext(contextFactory)
         self.context.getContext()
         if self._open_ports:
@@ -92,10 +92,10 @@ class TlsReactor:
 
 
 class UnknownPeer(Protocol):
-    """Reads the beginning of a PROXY header for Twisted, and then is out of the way.
+    """Reads the beginning of a PROXY header for Twisted, and then passes all data on unchanged.
 
-    Twisted refuses ``PROXY UNKNOWN`` without addresses (PROXY protocol, section 2.1), which health checks send, and a header of which
-    less than 16 bytes come first.
+    Twisted refuses ``PROXY UNKNOWN`` without addresses (PROXY protocol, section 2.1), which health checks send, and a header whose
+    first segment has less than 16 bytes.
     """
 
     _SHORT = b"PROXY UNKNOWN\r\n"
@@ -130,7 +130,7 @@ class UnknownPeers:
         self._endpoint = endpoint
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """As the endpoint."""
+        """Listen as the wrapped endpoint does."""
         listening: Deferred[IListeningPort] = self._endpoint.listen(_UnknownPeerFactory(protocolFactory))
         return listening
 
@@ -167,11 +167,11 @@ class Listener:
         self.port = port
         self._reactor = reactor
         self._tls = tls
-        #: What was wrong with the key and certificate of the last reload; empty: nothing.
+        #: What was wrong with the key and certificate at the last reload; empty if nothing.
         self._unfit = ""
 
     def hold(self) -> None:
-        """Accept nobody for now; the kernel's queue keeps them."""
+        """Accept no connections for now; the kernel queues them."""
         if IReadDescriptor.providedBy(self.port) and IReactorFDSet.providedBy(self._reactor):
             self._reactor.removeReader(self.port)
 
@@ -185,7 +185,7 @@ class Listener:
 
     @property
     def url(self) -> str:
-        """Where a browser on this machine finds the port; for a Unix socket its path."""
+        """The URL of the port for a browser on this machine; for a Unix socket its path."""
         host = self.port.getHost()
         if isinstance(host, UNIXAddress):
             return f"unix:{os.fsdecode(host.name or b'')}"
@@ -198,24 +198,24 @@ class Listener:
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine can reach it.  A Unix socket does not count, nor ``haproxy:``: they are there for a proxy."""
+        """Whether only this machine can reach the port.  False for a Unix socket and for ``haproxy:``, which are used behind a proxy."""
         if self.description.startswith("haproxy:"):
             return False
         host = self.port.getHost()
         return isinstance(host, IPv4Address | IPv6Address) and (host.host.startswith("127.") or host.host == "::1")
 
     def renew_certificate(self) -> bool:
-        """Read key and certificate again; on trouble the present ones stay.  Answers whether there are any."""
+        """Read key and certificate again; if they cannot be used, the present ones stay.  Returns whether the port has any."""
         if self._tls is None:
             return False
         try:
             fresh = _read_context(self._reactor, self.description)
-        except Exception as error:  # each library below has its own
+        except Exception as error:  # each library raises errors of its own
             why = _certificate_trouble(error)
             if why != self._unfit:
                 self._unfit = why
                 self.log.error(
-                    "{endpoint}: the new certificate cannot be used, so the old one stays in use, and the files are tried again: {why}",
+                    "{endpoint}: the new certificate cannot be used, so the old one stays in use and the files will be read again: {why}",
                     endpoint=self.description,
                     why=why,
                 )
@@ -227,7 +227,7 @@ class Listener:
         return True
 
     def retry_certificate(self) -> None:
-        """Read key and certificate again if the last reload found them unfit; it says so again only if the reason changes."""
+        """Read key and certificate again if they could not be used at the last reload; logs a failure only if its reason changes."""
         if self._unfit:
             self.renew_certificate()
 
@@ -236,7 +236,7 @@ class Listener:
 
 
 def listen(reactor: Any, descriptions: Sequence[str], factory: IProtocolFactory) -> Deferred[list[Listener]]:
-    """Open all ports, or none: fails with :class:`ListenError`."""
+    """Open all ports, or none; fails with :class:`ListenError`."""
     return Deferred.fromCoroutine(_listen(reactor, descriptions, factory))
 
 
@@ -247,7 +247,7 @@ async def _listen(reactor: Any, descriptions: Sequence[str], factory: IProtocolF
     for description, endpoint, tls in zip(descriptions, endpoints, reactors, strict=True):
         try:
             port = await endpoint.listen(factory)
-        except Exception as error:  # each kind of endpoint has its own
+        except Exception as error:  # each kind of endpoint raises errors of its own
             await gatherResults([one.close() for one in open_ports])
             raise ListenError(f"{description}: {_unix_trouble(description, error) or _trouble(error)}") from None
         open_ports.append(Listener(reactor, description, port, tls.context))
@@ -256,7 +256,7 @@ async def _listen(reactor: Any, descriptions: Sequence[str], factory: IProtocolF
 
 
 def _endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
-    """What Twisted makes of the string; its many ways to complain as one."""
+    """Parse the string with Twisted; each of its errors becomes a :class:`ListenError`."""
     try:
         endpoint = _parsed(reactor, description)
     except (SSL.Error, crypto.Error, OSError) as error:
@@ -282,7 +282,7 @@ def _parsed(reactor: Any, description: str) -> IStreamServerEndpoint:
             endpoint = serverFromString(reactor, f"{description}:backlog={BACKLOG}")
             return endpoint
         except TypeError:
-            pass  # it is given by its place, or something else is wrong, which shows without it
+            pass  # it is positional, or another part is wrong, which the next attempt shows
     endpoint = serverFromString(reactor, description)
     return endpoint
 
@@ -317,7 +317,7 @@ def _trouble(error: BaseException) -> str:
 
 
 def _unix_trouble(description: str, error: BaseException) -> str:
-    """What is wrong with the path of a Unix socket; empty if it is something else."""
+    """What is wrong with the path of a Unix socket; empty if the error has another cause."""
     found = re.match(r"(?:haproxy:)?unix:(?:address=)?((?:\\.|[^:\\])+)", description)
     if found is None:
         return ""
@@ -326,7 +326,7 @@ def _unix_trouble(description: str, error: BaseException) -> str:
     number = cause.errno if isinstance(cause, OSError) else None
     if number == errno.ENOENT:
         return f"there is no directory {os.path.dirname(os.path.abspath(path))}; make it, writable for the server's user"
-    # Twisted guards the path by a lock of its own, and has only words for it.
+    # Twisted protects the path with a lock file, and its error is a text only.
     if number == errno.EADDRINUSE or "lock" in str(cause):
         return f"another program listens on {path}; stop it, or remove the file if none does"
     return ""

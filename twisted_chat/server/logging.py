@@ -1,7 +1,7 @@
-"""The log: one event is one line, text for people or one flat JSON object for machines.
+"""The log: each event is one line, text for people or one flat JSON object for programs.
 
-What a peer sent may be part of an event, so control characters are shown as escapes and never reach a terminal; what looks
-like a token is struck out, whoever logged it.  Nothing here knows message texts, and nobody may log one.
+An event may contain data of a peer, so control characters are escaped and never reach a terminal, and anything that looks like a
+token is masked, whatever module logged it.  Texts of messages must never be logged.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-#: Bearer tokens and JWTs wherever they stand: headers, subprotocols, cookies, query strings, JSON.
+#: Bearer tokens and JWTs in headers, subprotocols, cookies, query strings and JSON.
 _SECRETS = re.compile(
     r"""(?ix)
     (bearer[ .] | token= | ["']token["']\s*:\s*["']) [^\s,;&"']+
@@ -39,7 +39,7 @@ _SIMPLE = (str, int, float, bool)
 
 
 def visible(text: str) -> str:
-    """The text with everything that could act on a terminal or begin a new line shown as an escape."""
+    """The text with all characters escaped that could control a terminal or begin a new line."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(_escape(character) if unicodedata.category(character) in _UNSEEN else character for character in text)
@@ -50,7 +50,7 @@ def _escape(character: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """The text with tokens struck out."""
+    """The text with tokens masked."""
     return _SECRETS.sub(lambda match: f"{match[1] or ''}***", text)
 
 
@@ -82,7 +82,7 @@ def json_line(event: LogEvent) -> str:
     return json.dumps(shown, ensure_ascii=True, default=str)
 
 
-#: What ``twisted.python.log`` adds to an event and nobody needs twice.
+#: Fields that ``twisted.python.log`` adds to an event and that repeat others.
 _LEGACY = frozenset({"message", "time", "system", "isError", "format", "logLevel", "why"})
 
 
@@ -92,10 +92,10 @@ def _time(event: LogEvent) -> str:
 
 
 def _topic(event: LogEvent) -> str:
-    """``core`` for ``twisted_chat.core.chat.Hub``; the full namespace of what is not ours."""
+    """``core`` for ``twisted_chat.core.chat.Chat``; the full namespace for other packages."""
     namespace = str(event.get("log_namespace") or "-")
     if namespace == "log_legacy":
-        return "twisted"  # twisted.python.log knows no more
+        return "twisted"  # all that twisted.python.log has
     if namespace.startswith("twisted_chat."):
         return next(part for part in reversed(namespace.split(".")) if part.islower() or part == namespace)
     return namespace
@@ -104,7 +104,7 @@ def _topic(event: LogEvent) -> str:
 def _message(event: LogEvent) -> str:
     try:
         return formatEvent(event) or str(event.get("log_text") or "")
-    except Exception:  # formatEvent answers its own errors; an event without a usable text must not end the log
+    except Exception:  # formatEvent handles its own errors; an event without a usable text must not stop the log
         return "(an event that cannot be shown)"
 
 
@@ -117,7 +117,7 @@ def _in_one_line(failure: Failure) -> str:
 
 @implementer(ILogObserver)
 class LineObserver:
-    """Writes each event as one line; to a file that can be reopened, or to the standard output.
+    """Writes each event as one line, to a file that can be reopened or to the standard output.
 
     :ivar path: the file; ``-`` or empty: the standard output of the process (not what twistd puts in its place).
     """
@@ -132,10 +132,10 @@ class LineObserver:
             self._file.write(self._line(event) + "\n")
             self._file.flush()
         except (OSError, ValueError):
-            pass  # a full disk or a closed pipe must not end the chat, and there is nowhere left to say it
+            pass  # a full disk or a closed pipe must not stop the chat, and there is no other place to report it
 
     def reopen(self) -> None:
-        """Go on in a new file of the same name, because the old one was moved away."""
+        """Continue in a new file of the same name, because the old one was renamed."""
         if self.path:
             old, self._file = self._file, self._open()
             old.close()
@@ -149,8 +149,8 @@ class LineObserver:
 
 
 def observer(line_format: Literal["text", "json"], level: str, path: str = "") -> tuple[LineObserver, ILogObserver]:
-    """The observer that can be reopened, and the filter in front of it that is given to Twisted."""
+    """The observer that can be reopened, and the filter in front of it, which Twisted gets."""
     lines = LineObserver(json_line if line_format == "json" else text_line, path)
     predicate = LogLevelFilterPredicate(defaultLogLevel=LogLevel.levelWithName(level))
-    # txaio and Twisted's TLS and HTTP say little at info and very much at debug, which must be asked for.
+    # txaio and Twisted's TLS and HTTP log little at info and very much at debug, so debug must be set explicitly.
     return lines, FilteringLogObserver(lines, [predicate])

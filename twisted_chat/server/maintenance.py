@@ -1,4 +1,4 @@
-"""What has to be looked at from time to time: tokens revoked and rooms archived elsewhere, what retention lets go."""
+"""Periodic tasks: notice tokens and rooms that other processes changed, and remove events that retention does not keep."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from twisted.logger import Logger
 from twisted_chat.core.chat import Chat
 from twisted_chat.interfaces import RoomStore, TokenRecord, TokenStore
 
-#: Seconds between two looks for revoked tokens; a connection has to end within 5 s of the revocation, by whatever process.
+#: Seconds between two checks for revoked tokens; a connection must end within 5 s of the revocation, whatever process revoked.
 REVOCATION_SECONDS = 2.0
-#: Milliseconds by which the looks overlap, for a revocation that was written while we looked.
+#: Milliseconds by which the checks overlap, for a revocation that was written during a check.
 REVOCATION_OVERLAP_MS = 5_000
-#: Seconds between two looks who has tokens: their names are theirs, and pages from disk are no longer welcome.
+#: Seconds between two checks who has tokens: their names are reserved, and pages opened from disk are no longer accepted.
 BEARERS_SECONDS = 15.0
-#: Seconds between two looks which rooms another process has made or archived.
+#: Seconds between two checks which rooms another process has created or archived.
 ROOMS_SECONDS = 3.0
-#: Rooms in one look, some 10 ms; the rest comes with the next.
+#: Rooms in one check, some 10 ms; the next check continues.
 ROOMS_TOLD = 1_000
-#: Seconds between two rounds of retention, which is counted in days.
+#: Seconds between two rounds of retention, whose unit is days.
 RETENTION_SECONDS = 300.0
 
 
 class PeriodicTask(Service):
-    """Calls ``work`` every ``seconds``; a failure is logged once, until it has worked again, and does not end it."""
+    """Calls ``work`` every ``seconds``, also after failures; of several failures in a row only the first is logged."""
 
     log = Logger()
 
@@ -63,11 +63,11 @@ class PeriodicTask(Service):
 
 
 async def _nothing() -> None:
-    """For work that is done at once."""
+    """The result of work that is done synchronously."""
 
 
 def revocation(store: TokenStore, core: Chat, clock: IReactorTime, now_seconds: Callable[[], float]) -> PeriodicTask:
-    """Ends the connections of tokens that were revoked, also by another process."""
+    """Close the connections of tokens that were revoked, also by another process."""
     seen_until = int(now_seconds() * 1000)
 
     async def look() -> None:
@@ -80,7 +80,7 @@ def revocation(store: TokenStore, core: Chat, clock: IReactorTime, now_seconds: 
 
 
 def bearers(store: TokenStore, clock: IReactorTime, seen: Callable[[Sequence[TokenRecord]], None]) -> PeriodicTask:
-    """Tells ``seen`` who has a token, also those that another process made."""
+    """Tell ``seen`` who has a token, also one that another process made."""
 
     known: Sequence[TokenRecord] = ()
 
@@ -95,9 +95,9 @@ def bearers(store: TokenStore, clock: IReactorTime, seen: Callable[[Sequence[Tok
 
 
 def rooms(store: RoomStore, core: Chat, clock: IReactorTime, since: int) -> PeriodicTask:
-    """Tells the hub of rooms that another process made, archived or opened again.
+    """Tell the chat of rooms that another process created, archived or opened again.
 
-    :param since: the number of the last change that the hub knows.
+    :param since: the number of the last change that the chat knows.
     """
 
     async def look() -> None:
@@ -110,5 +110,5 @@ def rooms(store: RoomStore, core: Chat, clock: IReactorTime, since: int) -> Peri
 
 
 def retention(core: Chat, clock: IReactorTime) -> PeriodicTask:
-    """Lets the store forget what the rooms' policies do not keep."""
+    """Remove events from the store that the rooms' policies do not keep."""
     return PeriodicTask(clock, RETENTION_SECONDS, "retention", lambda: core.retention.apply())

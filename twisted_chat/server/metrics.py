@@ -1,4 +1,4 @@
-"""The metrics of the core, for Prometheus; read from the core when they are asked for, so that the hot path counts nothing extra."""
+"""The metrics of the core, for Prometheus; computed from the core's state at each scrape, so that the hot path counts nothing extra."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from twisted_chat.core.chat import Chat
 
 
 class ChatCollector(Collector):
-    """The core's numbers.  Rooms are not labels: users invent their names, and each label value is kept for ever."""
+    """Collects the metrics of the core.  Rooms are not labels, because users choose their names and each label value is kept for ever."""
 
     def __init__(self, core: Chat) -> None:
         self._core = core
 
     def collect(self) -> Iterator[Metric]:
-        """One sample of each."""
+        """One sample of each metric."""
         rooms = list(self._core.rooms)
         yield GaugeMetricFamily("twisted_chat_sessions", "Connections that take part in the chat.", len(self._core.sessions))
         yield GaugeMetricFamily("twisted_chat_rooms", "Rooms in memory.", len(rooms))

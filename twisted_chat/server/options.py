@@ -1,4 +1,4 @@
-"""The options of ``twistd chat``: each follows from a field of the settings."""
+"""The options of ``twistd chat``, one for each field of the settings."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _WIDTH = 100
 
 
 class Options(usage.Options):
-    """What stands behind ``twistd chat``.
+    """The command line of ``twistd chat``.
 
-    :ivar settings: what came of it, the environment and the configuration file.
-    :ivar lines: the logging, so that it can be reopened; None: twistd was told to log elsewhere.
+    :ivar settings: made from the options, the environment and the configuration file.
+    :ivar lines: the log, which can be reopened; None if twistd logs elsewhere (``--logger``, ``--syslog``).
     """
 
     synopsis = "[options]"
@@ -62,14 +62,14 @@ class Options(usage.Options):
         sys.exit(0)
 
     def give(self, name: str, value: object, option: str) -> None:
-        """Called by the option's method."""
+        """Add a value; each option's method calls this."""
         earlier = self._given.get(name)
         if isinstance(value, list) and earlier is not None and isinstance(earlier.value, list):
             value = earlier.value + value
         self._given[name] = Given(name, value, option, text=True)
 
     def parseOptions(self, options: list[str] | None = None) -> None:
-        """twistd would print the whole help and exit with 0 for an error; operators and systemd want one line and 1."""
+        """Print an error as one line and exit with 1; twistd would print the whole help and exit with 0."""
         self._arguments = list(options or ())
         try:
             super().parseOptions(options)
@@ -93,11 +93,11 @@ class Options(usage.Options):
         return ["--nodaemon", "--pidfile=", *logs, "chat", *self._arguments]
 
     def load(self) -> Settings:
-        """Put together once more from the same command line and environment, and the file as it is now (SIGHUP)."""
+        """The settings from the same command line and environment and the present file (for SIGHUP)."""
         return load(self._given.values(), self.environ, self.config)
 
     def _log_by_settings(self) -> None:
-        """Take the place of twistd's own log unless it was given --logger or --syslog."""
+        """Replace twistd's own log, unless twistd was started with --logger or --syslog."""
         parent = self.parent
         if parent is None or parent.get("logger") or parent.get("syslog"):
             return
@@ -109,7 +109,7 @@ class Options(usage.Options):
         parent["logger"] = f"{__name__}.{chosen_observer.__name__}"
 
     def _with_nearest(self, message: str) -> str:
-        """getopt's ``option --lissten not recognized`` with the option that was meant."""
+        """Add the nearest known option to getopt's ``option --lissten not recognized``."""
         words = message.split()
         if "recognized" not in words or not words[1].startswith("--"):
             return message
@@ -125,7 +125,7 @@ class Options(usage.Options):
 
 
 def _add_options() -> None:
-    """A method for each field; a repeatable one for lists, ``--no-…`` for switches."""
+    """Add an option for each field: repeatable for lists, ``--no-…`` for switches that are on by default."""
     for name, expected in field_types().items():
         if name == "rooms" or name.startswith("limits."):
             continue
@@ -153,7 +153,7 @@ def _with_value(name: str, option: str, wrap: Callable[[str], object]) -> Callab
     return take
 
 
-#: twistd takes an observer by a dotted name only and has one log for the process, so here it is handed over.
+#: The observer for :func:`chosen_observer`: twistd accepts an observer by its dotted name only, and has one log per process.
 _chosen: dict[str, ILogObserver] = {}
 
 

@@ -1,4 +1,4 @@
-"""What ``twistd chat`` calls: the options, and the service that they describe."""
+"""The entry points of ``twistd chat``: the options, and the service that they describe."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ __all__ = ["Options", "makeService"]
 
 
 def makeService(options: Options) -> IService:
-    """The whole server, not yet started."""
-    # The reactor is installed by now (twistd --reactor), and only here is the real one asked for.
+    """The server, not started yet."""
+    # Only here is the real reactor imported: by now it is installed (twistd --reactor).
     from twisted.internet import reactor
 
     from twisted_chat.server.service import Server

@@ -1,4 +1,4 @@
-"""What concerns the process as a whole: descriptors, garbage collection, threads, signals, the way it ends."""
+"""The process as a whole: descriptors, garbage collection, threads, signals, exit status."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-#: Seconds.  The store's thread waits for the interpreter lock after each statement; the default of 5 ms halves what it
-#: can write beside a busy reactor (45,000 against 85,000 rows a second).
+#: Switch interval in seconds.  The store's thread waits for the interpreter lock after each statement; the default of 5 ms halves
+#: what it can write while the reactor is busy (45,000 against 85,000 rows a second).
 SWITCH_INTERVAL = 0.0005
 
-#: Allocations before a collection.  The default of 700 walks young objects many times in one busy turn; what we allocate
-#: on the hot path are untracked structs and bytes, which reference counting frees.
+#: Allocations before a garbage collection.  The default of 700 visits young objects many times in one busy turn; the hot path
+#: allocates only untracked structs and bytes, which reference counting frees.
 GC_THRESHOLDS = (50_000, 20, 100)
 
 
 def tune() -> int:
-    """Set up the interpreter and the limit of open files; answers the limit.
+    """Set up the interpreter and raise the limit of open files; returns the limit.
 
-    Each connection is a descriptor, and the soft limit of 1024 is there for programs that use select(2), which the default
-    reactors do not.
+    Each connection needs a descriptor, and the soft limit of 1024 exists for programs that use select(2), which the default reactors
+    do not.
     """
     sys.setswitchinterval(SWITCH_INTERVAL)
     gc.set_threshold(*GC_THRESHOLDS)
@@ -40,18 +40,18 @@ def tune() -> int:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     except (OSError, ValueError):
-        pass  # a sandbox may refuse; the soft limit then stays, and what it is, is logged
+        pass  # a sandbox may refuse; the soft limit then stays, and is logged
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def settle() -> None:
-    """After the start: what is loaded now stays, so no collection need walk it again."""
+    """Exclude the objects that exist after the start from further garbage collections, because they stay."""
     gc.collect()
     gc.freeze()
 
 
 def exit_status_at_end(status: int) -> None:
-    """End the process with ``status`` once Python is done; twistd itself knows no other end than 0."""
+    """Exit with ``status`` when Python ends; twistd itself always exits with 0."""
     atexit.register(_exit_now, status)
 
 
@@ -66,20 +66,20 @@ def _exit_now(status: int) -> None:
 
 
 def say_error(line: str) -> None:
-    """One line on the standard error of the process, not on what twistd puts in its place."""
+    """Print one line to the real standard error of the process, not to twistd's replacement."""
     if sys.__stderr__ is not None:
         sys.__stderr__.write(f"twisted_chat: {line}\n")
         sys.__stderr__.flush()
 
 
 class Signals:
-    """The signals of an operator.
+    """Handles the signals of the operator.
 
-    The reactor's own handler would make twistd die by the same signal after a clean stop; systemd and people look for status 0.
+    With the reactor's own handler twistd would die by the same signal after a clean stop, but systemd and operators expect status 0.
 
-    :param stop: the first SIGTERM or SIGINT; a second one ends the process at once.
-    :param reload: SIGHUP.
-    :param soon: hands a function to the reactor (``callFromThread``), as little may be done in a signal handler.
+    :param stop: called at the first SIGTERM or SIGINT; a second one ends the process at once.
+    :param reload: called at SIGHUP.
+    :param soon: passes a function to the reactor (``callFromThread``), because a signal handler may do little.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Signals:
 
 
 class Notifier:
-    """Sends states to the service manager, if there is one."""
+    """Notifies the service manager of states, if there is one."""
 
     log = Logger()
 
@@ -133,7 +133,7 @@ class Notifier:
 
 
 def watchdog_seconds(environ: Mapping[str, str], pid: int) -> float | None:
-    """How often to feed: half of what systemd allows, as sd_watchdog_enabled(3) advises; None: there is no watchdog for us."""
+    """Seconds between two notifications: half of the time that systemd allows (sd_watchdog_enabled(3)); None without a watchdog."""
     if environ.get("WATCHDOG_PID", str(pid)) != str(pid):
         return None
     usec = environ.get("WATCHDOG_USEC", "")
@@ -141,7 +141,7 @@ def watchdog_seconds(environ: Mapping[str, str], pid: int) -> float | None:
 
 
 class Watchdog(Service):
-    """Feeds the watchdog from the reactor."""
+    """Notifies the watchdog from the reactor."""
 
     def __init__(self, clock: IReactorTime, notify: Notifier, seconds: float) -> None:
         self._seconds = seconds

@@ -1,8 +1,8 @@
-"""The server as ``twistd`` runs it: what is started in which order, what an operator's signals do, how it ends.
+"""The server as ``twistd`` runs it: the order of the start, the signals of the operator, the end.
 
-Start: the ports are bound (still with twistd's privileges), the store opens, the chat is built on it, who waits at the ports is
-let in; then systemd hears READY and the operator where to look.  Any failure on the way is one line and exit status 1.  End:
-the ports close, everybody is told when to come back, what was said is committed and written, within ``drain_seconds``.
+Start: the ports are bound (still with twistd's privileges), the store is opened, the chat is built, and the ports accept connections;
+then systemd is told READY, and the operator the address.  Any failure is one line and exit status 1.  End: the ports are closed,
+clients are told when to reconnect, and received messages are committed and sent, all within ``drain_seconds``.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from twisted_chat.server.workers import ParentWatch, Place, WorkerPorts, Workers
 from twisted_chat.stores.urls import shown_store
 from twisted_chat.version import __version__
 
-#: Seconds between two attempts to read a certificate that was unfit at a reload.
+#: Seconds between two attempts to read a certificate that could not be used at a reload.
 RETRY_SECONDS = 5.0
 
 
 @implementer(IProtocolFactory, IProtocolNegotiationFactory, ILoggingContext)
 class HeldFactory:
-    """What the ports are bound to before there is a site.
+    """The factory of the ports until the site is built.
 
-    A port of an unusual kind may not be held (:meth:`Listener.hold`); who comes too early there is turned away.
+    A port of an unusual kind cannot be held (:meth:`Listener.hold`); connections that come too early there are closed.
     """
 
     def __init__(self) -> None:
@@ -51,11 +51,11 @@ class HeldFactory:
         self._ports = 0
 
     def doStart(self) -> None:
-        """A port begins to use it."""
+        """A port starts to use the factory."""
         self._ports += 1
 
     def doStop(self) -> None:
-        """A port is closed; after the last one the site ends the connections that have not asked for anything yet."""
+        """A port was closed; after the last one the site closes the connections that have sent no request yet."""
         self._ports -= 1
         if self._ports == 0 and self.site is not None:
             self.site.doStop()
@@ -68,12 +68,12 @@ class HeldFactory:
         return "chat"
 
     def acceptableProtocols(self) -> list[bytes]:
-        """For ALPN, when somebody comes by TLS: what the site says (never ``h2``, in which nobody can upgrade)."""
+        """The protocols for ALPN, as the site has them (never ``h2``, which has no upgrade to WebSocket)."""
         return [b"http/1.1"]
 
 
 class Server(MultiService):
-    """The whole server."""
+    """The server: starts, reloads and stops all parts."""
 
     log = Logger()
 
@@ -166,7 +166,7 @@ class Server(MultiService):
             self._workers.setServiceParent(self)
 
     def _tell_twistd(self, listening: Deferred[list[Listener]]) -> None:
-        """A daemon has no standard error any more, but until now twistd tells the shell what is raised (its first 100 bytes)."""
+        """Raise the error for twistd, which prints its first 100 bytes to the shell; a daemon has no standard error of its own."""
         troubles: list[Failure] = []
 
         def keep(failure: Failure) -> Failure:
@@ -181,7 +181,7 @@ class Server(MultiService):
             raise OSError(line)
 
     def _give_up(self, line: str) -> None:
-        """The start failed: one line, exit status 1."""
+        """Report a failed start: one line, exit status 1."""
         self._failed = True
         self._notify(f"STATUS=Failed: {line}")
         if self._daemon or (self._options.lines is not None and self._options.lines.path):
@@ -242,14 +242,14 @@ class Server(MultiService):
             self._notify("READY=1")
 
     def _attempt(self, trouble: str, part: Callable[[], object]) -> None:
-        """Do one part of a reload; if it fails, say so in one line, and what it concerns keeps its old state."""
+        """Do one part of a reload; a failure is logged in one line, and that part keeps its old state."""
         try:
             part()
         except Exception as error:
             self.log.error("{trouble}: {why}", trouble=trouble, why=" ".join(str(error).split()) or type(error).__name__)
 
     def _retry_certificates(self) -> None:
-        """Read again what a reload found unfit: a renewal writes key and certificate one after the other."""
+        """Read certificates again that could not be used at a reload: a renewal writes key and certificate one after the other."""
         for listener in self.listeners:
             listener.retry_certificate()
 

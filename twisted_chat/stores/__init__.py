@@ -1,1 +1,1 @@
-"""The stores: places where logs are kept.  Each module passes the store contract of :mod:`twisted_chat.interfaces`."""
+"""Stores for the logs of rooms.  Each implements the store contract of :mod:`twisted_chat.interfaces`."""

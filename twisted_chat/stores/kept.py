@@ -52,5 +52,5 @@ def batch_of(event_id: str, seq: int) -> str:
     """The batch in the id of an event that is imported; :class:`StoreError` if no server has made such an id."""
     batch = event_id.removesuffix(f"-{seq}")
     if batch == event_id or not batch or len(batch) > 4 * BATCH_LENGTH:
-        raise StoreError(f"event {seq}: the id {event_id!a} is not of this server's making")
+        raise StoreError(f"event {seq}: the id {event_id!a} does not have the form of an event's id")
     return batch

@@ -1,6 +1,6 @@
-"""The store that forgets everything at the end: for trying out, for tests, for rooms that need no history.
+"""The store in memory, whose contents end with the process: for trials, for tests, for rooms that need no history.
 
-It is the store contract in its plainest form; every Deferred that it answers has fired already.
+It is the simplest implementation of the store contract; every Deferred that it returns has already fired.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ T = TypeVar("T")
 
 
 class MemoryStore:
-    """All logs in lists.
+    """All logs, in lists.
 
-    :param clock: gives events their time.
+    :param clock: the clock for the times of events.
     """
 
     def __init__(self, clock: IReactorTime, random_bytes: RandomBytes = secrets.token_bytes) -> None:
@@ -41,7 +41,7 @@ class MemoryStore:
         self._tokens: dict[str, TokenRecord] = {}
         self._token_ids: dict[bytes, str] = {}
         self._cursors: dict[str, dict[str, Cursor]] = {}
-        #: The name of a room for each time that one was made, archived or opened again.
+        #: The name of the room for each creation, archiving or reopening of a room, in order.
         self._changes: list[str] = []
         #: The rooms that have events, by the time of the oldest.
         self._aged: list[Aged] = []
@@ -58,9 +58,9 @@ class MemoryStore:
     def append(self, batch: Sequence[Append]) -> Deferred[list[list[Outcome]]]:
         outcomes = self._answer(lambda: [self._append(append) for append in batch])
         if len(self._news_readers) > 1:
-            # A single server has no news but its own.
+            # A single server has no changes but its own.
             heads = {append.room: self._seen(append.room).head for append in batch}
-            # In the next turn: by then who has committed this knows it.
+            # In the next turn, because by then the caller knows the result of its commit.
             for key in self._news_readers:
                 self._clock.callLater(0, self._tell_news, key, heads)
         return outcomes
@@ -216,7 +216,7 @@ class MemoryStore:
         return log
 
     def _seen(self, room: str) -> MemoryLog:
-        """The room's log, or an empty one that is not kept: looking at a room does not make it."""
+        """The room's log, or an empty one that is not stored: reading a room does not create it."""
         return self._logs.get(room) or MemoryLog(room)
 
     def _answer(self, look: Callable[[], T]) -> Deferred[T]:

@@ -1,4 +1,4 @@
-"""One room of the store in memory: its log in a list, and the present state of its messages beside it."""
+"""One room of the store in memory: its log in a list, and the present state of amended messages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from twisted_chat.events import (
 from twisted_chat.interfaces import Appended, Duplicate, Outcome, Page, RoomRecord
 from twisted_chat.stores import pages
 
-#: Edits that one append erases: some 1 ms.
+#: Edits that one append erases, which takes about 1 ms.
 ERASED_EDITS = 1_000
 
 
@@ -41,12 +41,12 @@ class MemoryLog:
         self.archived = False
         self.events: list[Event] = []
         self.keys: dict[tuple[str, str], int] = {}
-        #: Messages that were amended, in their present state, and the numbers of their edits.
+        #: The present state of amended messages, and the numbers of their edits.
         self.present: dict[int, Message] = {}
         self.edits: dict[int, list[int]] = {}
-        #: Deleted messages, and the numbers of their edits that still have texts; these are not read any more.
+        #: Deleted messages, and the numbers of their edits that still have texts; readers do not see these texts.
         self.erasing: dict[int, list[int]] = {}
-        #: By message and emoji: the people, in the order in which they put it there.
+        #: By message and emoji: the people who added it, in that order.
         self.reactions: dict[int, dict[str, dict[str, None]]] = {}
 
     @property
@@ -145,7 +145,7 @@ class MemoryLog:
             self._go_on_erasing()
 
     def _go_on_erasing(self) -> None:
-        """Take the texts of edits of a deleted message out of the log, a slice of them: one message may have 1,000,000."""
+        """Remove the texts of a slice of the edits of deleted messages; one message may have 1,000,000 edits."""
         of, edits = next(iter(self.erasing.items()))
         for seq in edits[-ERASED_EDITS:]:
             edit = self.event(seq)
@@ -193,7 +193,7 @@ class MemoryLog:
         return replace(event, reactions=shown)
 
     def _shown(self, begin: int, step: int) -> Iterator[Event]:
-        """What a page shows, in its present state, from number ``begin`` to either end of the log."""
+        """Entries of a page in their present state, from number ``begin`` towards either end of the log."""
         seq = min(begin, self.head) if step < 0 else max(begin, self.purged + 1)
         while self.purged < seq <= self.head:
             event = self.events[seq - self.purged - 1]

@@ -1,4 +1,4 @@
-"""The table of stores by the scheme of their URL: one row per store."""
+"""The table of stores, by the scheme of their URL."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ READERS = 2
 def make_store(url: str, clock: IReactorTime, call_in_reactor: CallInReactor) -> Store:
     """The store that the URL names, not open yet; :class:`StoreError` if it names none.
 
-    :param clock: the reactor: gives events their time.
+    :param clock: the reactor, whose clock gives the times of events.
     :param call_in_reactor: ``reactor.callFromThread``.
     """
     scheme, rest = _split(url)
@@ -62,7 +62,7 @@ def make_shared_tokens(url: str) -> SharedTokens:
 
 
 def make_shared_rooms(url: str) -> SharedRooms:
-    """Its rooms, likewise."""
+    """The rooms of that store for another process than the server, not open yet."""
     if is_postgresql(url):
         from twisted_chat.stores.postgresql import address, admin
 
@@ -90,7 +90,7 @@ def is_postgresql(url: str) -> bool:
 
 
 def store_file(url: str) -> str:
-    """The file of a store that is one; :class:`StoreError` for others."""
+    """The file of a store that consists of one file; :class:`StoreError` for other stores."""
     scheme, rest = _split(url)
     if is_postgresql(url):
         raise StoreError(

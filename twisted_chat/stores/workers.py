@@ -1,6 +1,6 @@
-"""Where a store's blocking calls happen: in threads of its own, or in a test at once.
+"""Workers for the blocking calls of a store: threads of its own, or in tests the caller's thread.
 
-A store is given its workers and a way back into the reactor's thread; it never asks for a reactor.
+A store is given its workers and a function that returns to the reactor's thread; it does not use the reactor itself.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ Work: TypeAlias = Callable[[], object]
 
 
 class CallInReactor(Protocol):
-    """``reactor.callFromThread``, or a test's stand-in."""
+    """``reactor.callFromThread``, or a test's substitute."""
 
     def __call__(self, callable: Callable[..., object], /, *args: object) -> object: ...
 
 
 class Worker(Protocol):
-    """Does what it is given, in that order if it has one thread.  What it is given must not raise."""
+    """Calls the functions that it is given, in their order if it has one thread.  They must not raise."""
 
     def run(self, work: Work) -> None: ...
 
     def finish(self) -> None:
-        """Finish what was given before and end."""
+        """Finish the functions that were given before, and end."""
 
 
 class Threads:
-    """``count`` threads that share one queue.  They are daemons: a disk that hangs for ever must not keep the process."""
+    """``count`` threads that share one queue.  They are daemons, so that a disk that hangs does not keep the process from ending."""
 
     def __init__(self, name: str, count: int = 1) -> None:
         self._count = count
@@ -40,7 +40,7 @@ class Threads:
     def _run(self) -> None:
         while (work := self._queue.get()) is not None:
             work()
-            del work  # what it held need not live until the next comes
+            del work  # free what it references before the next one comes
 
     def run(self, work: Work) -> None:
         self._queue.put(work)
@@ -51,7 +51,7 @@ class Threads:
 
 
 class AtOnce:
-    """Does everything in the caller's thread: for the command line and for tests."""
+    """Calls functions at once in the caller's thread, for the command line and for tests."""
 
     def run(self, work: Work) -> None:
         work()
@@ -61,5 +61,5 @@ class AtOnce:
 
 
 def call_at_once(callable: Callable[..., object], /, *args: object) -> object:
-    """The way back for :class:`AtOnce`: there is no other thread."""
+    """Call the function at once: the counterpart of ``callFromThread`` for :class:`AtOnce`."""
     return callable(*args)

@@ -1,6 +1,6 @@
-"""Tokens and rooms for another process than the server: the command line makes and revokes them while the server runs.
+"""Tokens and rooms for another process than the server: the command line changes them while the server runs.
 
-Each call is a connection and a transaction of its own; the server sees what it did at its next look.
+Each call has a connection and a transaction of its own; the server notices the change at its next check.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Shared:
-    """One file; every Deferred that this answers has fired already.
+    """One database file; every Deferred that this returns has already fired.
 
     :ivar path: of the file.
     """
@@ -34,7 +34,7 @@ class Shared:
         self._steps = schema_steps() if steps is None else steps
 
     def open(self) -> Deferred[None]:
-        """Make or upgrade the database if no server has it; :class:`StoreError` as the store."""
+        """Create or upgrade the database if no server uses it; raises :class:`StoreError` as the store does."""
         try:
             self._open()
         except StoreError as error:
@@ -58,7 +58,7 @@ class Shared:
             lock.release()
 
     def _check_schema(self) -> None:
-        """The server that has the database has upgraded it to what it knows itself."""
+        """Check that the server that uses the database, which has upgraded it, has the same version."""
         with closing(connect(self.path, "rw")) as connection:
             if steps_taken(connection, self.path) != len(self._steps):
                 raise StoreError(f"{self.path} is in use by a server of another version; use the command of that version")
@@ -93,18 +93,18 @@ class SharedTokens(Shared):
 
 
 class SharedRooms(Shared):
-    """Empty rooms are made, and any is archived and opened again; what is said in them only the server writes."""
+    """The rooms: creates empty ones, archives them and opens them again.  Only the server writes events."""
 
     def list_rooms(self) -> Deferred[list[RoomRecord]]:
-        """All of them, by name."""
+        """All rooms, by name."""
         return self._with_connection(lambda connection: [room.record() for _, room in sorted(load_rooms(connection).items())])
 
     def create_room(self, name: str) -> Deferred[bool]:
-        """Whether it is new."""
+        """Create a room; returns False if there is one already."""
         return self._with_connection(lambda connection: _made(connection, name))
 
     def archive_room(self, name: str, archived: bool) -> Deferred[bool]:
-        """False if there is none of that name."""
+        """Archive a room, or open it again; returns False if there is none of that name."""
         return self._with_connection(lambda connection: _archived(connection, name, archived))
 
 

@@ -1,7 +1,7 @@
-"""A batch of any kind, event by event in its order, inside a transaction that the caller begins and commits.
+"""Appends a batch of any kind, event by event in its order, inside a transaction that the caller begins and commits.
 
-For batches with repeated keys, amendments, topics or new rooms.  Messages between two amendments are still one statement;
-amendments look at what they amend, so what was said before them in the batch is written first.
+It is for batches with repeated keys, amendments, topics or new rooms.  Messages between two amendments are still one statement;
+amendments read the message that they amend, so the messages before them in the batch are written first.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ _decode_found = Decoder(list[tuple[int, Event]]).decode
 class AppendAny:
     """One batch.
 
-    :param changed: takes the rooms that are new or have another head or topic; in force once the transaction is committed.
-    :ivar erasing: a deletion has left something to be erased.
+    :param changed: receives the rooms that are new or have another head or topic; valid once the transaction is committed.
+    :ivar erasing: a deletion has left something to erase.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class AppendAny:
         return answer
 
     def _note_oldest(self) -> None:
-        """The events of rooms in which nothing was kept are the oldest there: retention finds rooms by their time."""
+        """Note the time of the oldest event of rooms that were empty, by which retention finds rooms."""
         for name, room in self._changed.items():
             before = self._rooms.get(name)
             if room.head > room.purged and (before is None or before.head == before.purged):

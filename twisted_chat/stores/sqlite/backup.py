@@ -13,15 +13,14 @@ from twisted_chat.stores.sqlite.connection import connect, describe
 def backup(source_path: str, target_path: str) -> None:
     """Copy one committed state of the database, check the copy, and only then give it its name.
 
-    A server may go on writing meanwhile.  :class:`StoreError`: there is something at ``target_path``, or copying failed; then
-    nothing is left behind.
+    A server may continue to write.  Raises :class:`StoreError` if ``target_path`` exists or copying failed; then no file is left.
     """
     if os.path.exists(target_path):
         raise StoreError(f"{target_path} exists; move it away or choose another name")
     partial = target_path + ".partial"
     try:
         _copy(source_path, partial)
-        os.link(partial, target_path)  # unlike a rename, it fails when somebody else took the name meanwhile
+        os.link(partial, target_path)  # unlike a rename, it fails if another process took the name meanwhile
         sync_directory(target_path)
     except sqlite3.Error as error:
         raise StoreError(
@@ -40,7 +39,7 @@ def _copy(source_path: str, partial: str) -> None:
     with closing(connect(source_path, "rw")) as source, closing(connect(partial, "rw")) as target:
         # Opened for writing, because a read-only connection leaves its shared memory beside the file; it writes nothing.
         source.execute("PRAGMA query_only = ON")
-        # All pages in one step: in several, each commit of a server would begin the copy anew.
+        # All pages in one step: with several steps, each commit of a server would restart the copy.
         source.backup(target, pages=-1)
         target.execute("PRAGMA journal_mode = DELETE")  # one file, nothing beside it
         [found] = target.execute("PRAGMA integrity_check(1)").fetchone()
@@ -54,7 +53,7 @@ def _copy(source_path: str, partial: str) -> None:
 
 
 def sync_directory(path: str) -> None:
-    """Wait until the names in the directory of ``path`` are on disk."""
+    """Sync the directory of ``path`` to disk."""
     directory = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
     try:
         os.fsync(directory)

@@ -1,4 +1,4 @@
-"""Connections to the database file, and what their errors mean."""
+"""Connections to the database file, and explanations of their errors."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ T = TypeVar("T")
 #: ``->>`` came with 3.38.
 SQLITE_FLOOR = (3, 38, 0)
 
-#: Seconds for another process (the command line that makes a token, a backup) to finish its own small commit.
+#: Seconds to wait for another process (the command line that makes a token, a backup) to finish its own short commit.
 BUSY_SECONDS = 5.0
-#: KiB of pages that the writer keeps: the newest leaves of the log and of the index of keys.  Small, because the operating system
-#: caches the file as well, and what passes through a room must not stay in the server (promise P5: 64 MiB here let it grow by
-#: 74 MB while 50 MB passed).  The price: entirely random keys find their leaves on the disk's side, 11,000 rows/s instead of
-#: 32,000 behind 400,000 rows; keys that count up, as a program's do, cost nothing.
+#: KiB of the writer's page cache: the newest leaves of the log and of the index of keys.  It is small because the operating system
+#: caches the file as well, and messages that pass through a room must not stay in the server's memory (with 64 MiB it grew by 74 MB
+#: while 50 MB passed).  The cost: with entirely random keys, 11,000 rows/s instead of 32,000 after 400,000 rows, because their leaves
+#: are not in this cache; keys that count up, as a program's do, are as fast.
 WRITER_CACHE_KIB = 1_024
-#: Seconds between two looks whether the database is still under its name.
+#: Seconds between two checks whether the database is still under its name.
 LOOK_SECONDS = 0.25
-#: KiB for each reader.
+#: KiB of each reader's page cache.
 READER_CACHE_KIB = 1_024
-#: Pages in the write-ahead log before they are copied into the database: 16 MiB, so that a copy is for many commits.
+#: Pages in the write-ahead log before a checkpoint copies them into the database: 16 MiB, so that a checkpoint serves many commits.
 CHECKPOINT_PAGES = 4_096
-#: Bytes that the write-ahead log is cut back to after a long reader (a backup) made it grow.
+#: Bytes to which the write-ahead log is truncated after a long reader (a backup) made it grow.
 WAL_BYTES = 67_108_864
 
 
@@ -56,12 +56,12 @@ def connect(path: str, mode: str) -> sqlite3.Connection:
 
 
 def connect_writer(path: str) -> sqlite3.Connection:
-    """For the log: in write-ahead mode each commit is one fsync, and readers never wait for it."""
+    """A connection for writing: in write-ahead mode each commit is one fsync, and readers never wait for it."""
     connection = connect(path, "rw")
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        # What was deleted is overwritten with zeros, not only forgotten.
+        # Deleted content is overwritten with zeros.
         connection.execute("PRAGMA secure_delete = ON")
         connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
@@ -84,7 +84,7 @@ def _base64(data: bytes) -> str:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing.  ``IMMEDIATE``: whoever else writes is waited for now, not when half is done."""
+    """A transaction, rolled back if the body raises.  ``IMMEDIATE`` waits for other writers at the beginning, not in the middle."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -97,7 +97,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
-    """All statements in it see the same committed state."""
+    """A read transaction: all statements in it see the same committed state."""
     connection.execute("BEGIN")
     try:
         yield
@@ -107,7 +107,7 @@ def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def leaves_connection_usable(error: sqlite3.Error) -> bool:
-    """A full disk and a lock pass; after anything else a new connection is the safer one."""
+    """Whether the connection can still be used after the error: after a full disk or a lock; after other errors a new one is safer."""
     return primary_code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
@@ -117,12 +117,12 @@ def primary_code(error: sqlite3.Error) -> int:
 
 
 def describe(error: sqlite3.Error) -> str:
-    """For the operator's log: words and SQLite's own name for it."""
+    """The error for the operator's log: its text and SQLite's name for it."""
     return f"{error} ({getattr(error, 'sqlite_errorname', type(error).__name__)})"
 
 
 def explain(path: str, error: sqlite3.Error) -> StoreError:
-    """Why the database cannot be opened, and what helps."""
+    """The error with the reason why the database cannot be opened, and the remedy."""
     match primary_code(error):
         case sqlite3.SQLITE_NOTADB:
             text = f"{path} is not a SQLite database; move it away or use another --store"
@@ -144,16 +144,16 @@ def damaged(path: str, found: str) -> StoreError:
 
 
 class Replaced(sqlite3.OperationalError):
-    """The name of the database leads to no file, or to another one than the server has open."""
+    """The path of the database names no file, or another file than the server has open."""
 
 
 class OpenedFile:
-    """The file that a path led to when it was opened, by device and inode.
+    """The file at a path when it was opened, identified by device and inode.
 
-    A deleted file can be written as long as it is open, and everything in it is gone with the process.
+    A deleted file can be written as long as it is open, but its contents are lost when the process ends.
 
-    It is looked at every :data:`LOOK_SECONDS` at most: each look gives the interpreter lock away, for which the writer's thread then
-    waits beside a busy reactor (a fifth fewer durable deliveries, when each transaction looked).
+    The path is checked at most once in :data:`LOOK_SECONDS`: each check releases the interpreter lock, for which the writer's thread
+    must then wait while the reactor is busy (a check in each transaction cost a fifth of the durable deliveries).
     """
 
     def __init__(self, path: str) -> None:
@@ -162,7 +162,7 @@ class OpenedFile:
         self._identity = _identity_of(path)
 
     def check(self) -> None:
-        """Raise :class:`Replaced` unless the path still leads to that file, or did a moment ago."""
+        """Raise :class:`Replaced` unless the path still names that file, or did at a check within :data:`LOOK_SECONDS`."""
         now = monotonic()
         if now < self._look_at:
             return
@@ -188,7 +188,7 @@ class InUse(StoreError):
 
 
 class FileLock:
-    """Held from construction to :meth:`release`; :class:`InUse` if another process has it."""
+    """A lock that is held from construction to :meth:`release`; :class:`InUse` if another process has it."""
 
     def __init__(self, database: str) -> None:
         self._file = os.open(database + ".lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -208,18 +208,18 @@ class FileLock:
 
 
 class Readers:
-    """Called by any number of threads; a connection is used by one at a time."""
+    """A pool of connections for reading, for any number of threads; each connection is used by one thread at a time."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        #: Checked before each question; None before the store is open.
+        #: Checked before each query; None before the store is open.
         self.opened: OpenedFile | None = None
         self._lock = Lock()
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
 
     def ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
-        """Ask over an idle connection or a new one; one that met an error is not used again."""
+        """Run a query over an idle connection or a new one; a connection that had an error is not used again."""
         if self.opened is not None:
             self.opened.check()
         connection = self._take()

@@ -1,4 +1,4 @@
-"""How far readers that are programs have come: one row for each reader and room."""
+"""Cursors of readers that are programs: one row for each reader and room."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def load(connection: sqlite3.Connection, reader: str) -> dict[str, Cursor]:
 
 
 def save(connection: sqlite3.Connection, reader: str, room: str, cursor: Cursor, rewind: bool) -> None:
-    """Keep a cursor in the place of the one before, unless it is of the same epoch and behind it."""
+    """Replace a cursor, unless the new one has the same epoch and a lower number."""
     connection.execute(
         "INSERT INTO cursor VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (reader, room) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq, event = excluded.event"
@@ -24,5 +24,5 @@ def save(connection: sqlite3.Connection, reader: str, room: str, cursor: Cursor,
 
 
 def delete(connection: sqlite3.Connection, reader: str) -> None:
-    """Forget the reader."""
+    """Delete the reader's cursors."""
     connection.execute("DELETE FROM cursor WHERE reader = ?", (reader,))

@@ -1,6 +1,6 @@
-"""The database as its one writer holds it: locked, checked, upgraded, and connected again after an error.
+"""The database of the one writer: locks, checks and upgrades it, and reconnects after an error.
 
-Blocking; one thread at a time.
+All calls block, and only one thread may call at a time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from twisted_chat.stores.sqlite.writer import Log
 #: "twch" in ASCII.
 APPLICATION_ID = 0x74776368
 
-#: Bytes up to which the whole file is checked at each start: some 0.2 s.  Larger ones are checked by their backups.
+#: Bytes up to which the whole file is checked at each start, in about 0.2 s.  Larger files are checked when they are backed up.
 CHECKED_BYTES = 67_108_864
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ def schema_steps() -> list[str]:
 
 
 def upgrade(connection: sqlite3.Connection, path: str, steps: Sequence[str]) -> None:
-    """Bring the database to the present schema; :class:`StoreError` if it is not ours or newer than this program."""
+    """Upgrade the database to the present schema; :class:`StoreError` if it is another program's or newer than this version."""
     taken = steps_taken(connection, path)
     if taken > len(steps):
         raise StoreError(
@@ -60,7 +60,7 @@ def upgrade(connection: sqlite3.Connection, path: str, steps: Sequence[str]) -> 
 
 
 def steps_taken(connection: sqlite3.Connection, path: str) -> int:
-    """How many steps the database has taken, 0 if it is new; :class:`StoreError` if it is not one of ours."""
+    """The number of steps that the database has, 0 if it is new; :class:`StoreError` if it is another program's."""
     [application] = connection.execute("PRAGMA application_id").fetchone()
     [taken] = connection.execute("PRAGMA user_version").fetchone()
     [tables] = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -70,7 +70,7 @@ def steps_taken(connection: sqlite3.Connection, path: str) -> int:
 
 
 def _keep_copy(path: str, copy: str) -> None:
-    """A copy of that name from an earlier attempt is replaced once the new one is whole."""
+    """Copy the database; a copy from an earlier attempt is replaced when the new one is complete."""
     backup(path, copy + ".new")
     os.replace(copy + ".new", copy)
 
@@ -93,18 +93,18 @@ class Database:
     """
 
     def __init__(self, path: str, random_bytes: RandomBytes, steps: Sequence[str]) -> None:
-        # Two names of one file (a symbolic link) must mean one lock.
+        # Two names of one file (a symbolic link) must have the same lock.
         self.path = os.path.realpath(path)
         self._random_bytes = random_bytes
         self._steps = steps
         self._lock: FileLock | None = None
         self._connected: tuple[sqlite3.Connection, Log] | None = None
         self._suspect = False
-        #: The file that is open; None before.
+        #: The open file; None before :meth:`open`.
         self.opened: OpenedFile | None = None
 
     def open(self) -> Opened:
-        """Everything that must hold before the first append; :class:`StoreError` says what does not."""
+        """Lock, check and upgrade the database; :class:`StoreError` if it cannot be used."""
         check_version()
         try:
             self._lock = FileLock(self.path)
@@ -126,11 +126,11 @@ class Database:
 
     @property
     def erasing(self) -> bool:
-        """Whether deletions have left something to be erased."""
+        """Whether deletions have left something to erase."""
         return self._connected is not None and self._connected[1].erasing
 
     def use(self, work: Callable[[sqlite3.Connection, Log], T]) -> T:
-        """Do it, over a new connection if the last one met an error that it may not have survived."""
+        """Call the function with the log, over a new connection if an error may have damaged the last one."""
         if self.opened is not None:
             self.opened.check()
         if self._suspect:
@@ -143,11 +143,11 @@ class Database:
             raise
 
     def _replace(self) -> None:
-        """Another connection, and the heads as the file has them.
+        """Open another connection, and read the heads from the file.
 
-        The old one is closed after the new one is there: while either is open, the index of the write-ahead log lives, and
-        in it a commit whose fsync failed does not exist.  The first to open a closed database reads the whole write-ahead
-        log instead, and would find that commit in it.
+        The old connection is closed after the new one is open: while either is open, the index of the write-ahead log exists, which
+        does not contain a commit whose fsync failed.  The first to open a closed database reads the whole write-ahead log instead, and
+        would find that commit there.
         """
         suspect, self._connected = self._connected, self._connect()
         self._suspect = False
@@ -172,10 +172,10 @@ class Database:
 
 
 def make_durable(connection: sqlite3.Connection, path: str) -> None:
-    """Copy all of the write-ahead log into the database and wait for the disk.
+    """Copy all of the write-ahead log into the database and sync it to disk.
 
-    Commits whose process was killed before their fsync are found again at the next start.  Nobody was told that they are kept,
-    but a retry with the same key is about to be; from here on that is true.
+    A start also finds commits whose process was killed before their fsync.  They were not acknowledged, but a retry with the same key
+    will be; this makes them durable first.
     """
     [busy, frames, copied] = connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
     if busy or frames != copied:
@@ -192,10 +192,10 @@ def unwritable(path: str, error: OSError) -> StoreError:
 
 
 def prepare(path: str, steps: Sequence[str]) -> None:
-    """A whole database of the present schema at ``path``, made, checked or upgraded.  The caller holds its lock."""
+    """Create, check or upgrade the database at ``path``, so that it has the present schema.  The caller holds its lock."""
     if os.path.isdir(path):
         raise StoreError(f"{path} is a directory; name a file in it: sqlite:{os.path.join(path, 'chat.db')}")
-    # For this user only: it holds what people say, and the secret behind their ids.
+    # Readable for this user only: it contains messages, and the secret from which ids are derived.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     connection = sqlite3.connect(path, isolation_level=None)
     try:
@@ -213,7 +213,7 @@ def _check(connection: sqlite3.Connection, path: str) -> None:
 
 
 def _identity(connection: sqlite3.Connection, random_bytes: RandomBytes) -> tuple[str, bytes]:
-    """The epoch and the secret of this database, made when it is new."""
+    """The epoch and the secret of this database, created if it is new."""
     made = {"epoch": random_text(random_bytes, EPOCH_LENGTH), "secret": random_bytes(32)}
     for name, value in made.items():
         connection.execute("INSERT OR IGNORE INTO meta (name, value) VALUES (?, ?)", (name, value))

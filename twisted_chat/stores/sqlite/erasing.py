@@ -1,14 +1,14 @@
-"""What amended a message that is gone leaves the database a slice at a time: a message may have 1,000,000 edits or reactions.
+"""Erases the amendments of a deleted message in slices, because a message may have 1,000,000 edits or reactions.
 
-A deletion takes a message's own content and what one slice takes; table ``erasing`` remembers the rest, also over a crash, and entries
-are read without the texts that it stands for (``rows.ENTRY``).  Each further slice is a transaction of its own.
+A deletion erases a message's own content and one slice.  The table ``erasing`` lists the messages that have more, also after a crash;
+readers do not see the texts that are still to be erased (``rows.ENTRY``).  Each further slice is a transaction of its own.
 """
 
 from __future__ import annotations
 
 import sqlite3
 
-#: Rows of one kind in one transaction, some 5 ms: appends wait for no more than that.
+#: Rows of one kind in one transaction, which takes about 5 ms; appends wait no longer than that.
 SLICE_ROWS = 1_000
 
 _EDITS = "SELECT seq FROM edit WHERE room = :room AND of = :of ORDER BY seq LIMIT :limit"
@@ -19,7 +19,7 @@ _FORGET_REACTIONS = """
 DELETE FROM reaction WHERE room = :room AND of = :of AND (emoji, person) IN (
     SELECT emoji, person FROM reaction WHERE room = :room AND of = :of LIMIT :limit)"""
 
-# The texts of edits that are being erased are found by their rows here, whatever retention takes.
+# The rows of edits that are being erased stay, because they lead to the texts to erase.
 _FORGET_OLD_EDITS = """
 DELETE FROM edit WHERE room = :room AND of <= :of AND (of, seq) IN (
     SELECT of, seq FROM edit WHERE room = :room AND of <= :of
@@ -30,7 +30,7 @@ DELETE FROM reaction WHERE room = :room AND of <= :of AND (of, emoji, person) IN
 
 
 def erase(connection: sqlite3.Connection, room: int, of: int) -> bool:
-    """Take the content of a message out of the log; number, author and key stay.  Whether something is left for :func:`go_on`."""
+    """Erase the content of a message; number, author and key stay.  Returns whether something is left for :func:`go_on`."""
     message = (room, of)
     connection.execute(
         """UPDATE event SET text = NULL, data = NULL, extra = '{"gone":true}' WHERE room = ? AND seq = ?""", message
@@ -43,19 +43,19 @@ def erase(connection: sqlite3.Connection, room: int, of: int) -> bool:
 
 
 def pending(connection: sqlite3.Connection) -> bool:
-    """Whether any deletion has not been finished."""
+    """Whether any deletion is unfinished."""
     return connection.execute("SELECT 1 FROM erasing LIMIT 1").fetchone() is not None
 
 
 def go_on(connection: sqlite3.Connection) -> None:
-    """One more slice, inside a transaction."""
+    """Erase one more slice, inside a transaction."""
     found = connection.execute("SELECT room, of FROM erasing LIMIT 1").fetchone()
     if found is not None and not _slice(connection, *found):
         connection.execute("DELETE FROM erasing WHERE room = ? AND of = ?", found)
 
 
 def _slice(connection: sqlite3.Connection, room: int, of: int) -> bool:
-    """Whether there may be more."""
+    """Erase one slice of a message; returns whether there may be more."""
     here = {"room": room, "of": of, "limit": SLICE_ROWS}
     connection.execute(_ERASE_TEXTS, here)
     edits = connection.execute(_FORGET_EDITS, here).rowcount
@@ -64,8 +64,9 @@ def _slice(connection: sqlite3.Connection, room: int, of: int) -> bool:
 
 
 def forget_old(connection: sqlite3.Connection, room: int, last: int) -> bool:
-    """Forget, inside a transaction, a slice of what amended the messages up to that number, which retention took; whether there
-    may be more.
+    """Delete, inside a transaction, a slice of the amendments of messages up to that number, which retention has removed.
+
+    Returns whether there may be more.
     """
     here = {"room": room, "of": last, "limit": SLICE_ROWS}
     edits = connection.execute(_FORGET_OLD_EDITS, here).rowcount

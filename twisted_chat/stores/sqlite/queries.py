@@ -1,4 +1,4 @@
-"""Queries of the log: each sees one committed state and has one row as its result; all but a page are one statement."""
+"""Queries of the log.  Each sees one committed state and returns one row; all except a page are one statement."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _ROOM = "(SELECT id FROM room WHERE name = :room)"
 
 _BYTES = "coalesce(length(CAST(text AS BLOB)), 0) + coalesce(length(data), 0)"
 
-# The inner statement finds the last number that fits, going from one number to the next (there are no holes) and no further: a
-# sum over a window would read all of ``limit`` long texts to send four of them (64 KiB of 16 kB texts: 10 ms, now 1 ms).  Only
-# then are entries made, of what is sent.
+# The inner statement finds the last number that fits by stepping from number to number (there are no gaps) until it is reached.  A
+# sum over a window would read all ``limit`` long texts to send four of them (64 KiB of 16 kB texts: 10 ms instead of 1 ms).
+# Entries are encoded only for the events that are sent.
 _READ = f"""
 SELECT {json_array("entry")} FROM (
     SELECT {ENTRY} AS entry FROM event e
@@ -37,7 +37,7 @@ SELECT {json_array("entry")} FROM (
 
 _EVENT = f"SELECT {ENTRY} FROM event e WHERE room = {_ROOM} AND seq = :seq"
 
-# An entry as it is now: with the text of its last edit.
+# An entry in its present state: with the text of its last edit.
 _PRESENT = f"""
 SELECT CASE WHEN edit.seq IS NULL THEN {ENTRY} ELSE json_patch({ENTRY}, json_object(
     'text', edit.text, 'revision', edit.extra ->> 'revision', 'edited_at', edit.at)) END AS entry

@@ -1,7 +1,7 @@
-"""The emoji on messages: who put them there (``reaction``), and beside that how many people did (``reacted``).
+"""Reactions to messages: who added an emoji (table ``reaction``), and how many people did (table ``reacted``).
 
-A page reads counts and the first names, so that it costs the same whether 50 people reacted or 1,000,000.  Both tables change in the
-transaction that appends the event.
+A page reads counts and the first names, so its cost is the same for 50 people and for 1,000,000.  Both tables change in the transaction
+that appends the event.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from twisted_chat.events import Reacted, Reaction
 from twisted_chat.stores import pages
 from twisted_chat.stores.sqlite.rows import json_array
 
-#: By message: its emoji in their order, each with the number of people.
+#: For each message, its emoji in their order, each with the number of people.
 Counts: TypeAlias = Mapping[int, Mapping[str, int]]
 
 _HERE = "p.room = r.room AND p.of = r.of AND p.emoji = r.emoji"
@@ -34,7 +34,7 @@ _decode = Decoder(list[tuple[int, str, int, list[str], int]]).decode
 
 
 def react(connection: sqlite3.Connection, room: int, reacted: Reacted) -> None:
-    """Put the emoji there or take it away; what is so already stays so."""
+    """Add or remove the person's emoji; nothing happens if that is done already."""
     here = {"room": room, "of": reacted.of, "emoji": reacted.emoji, "person": reacted.by.id, "seq": reacted.seq}
     (_put if reacted.on else _take)(connection, here)
 
@@ -67,7 +67,7 @@ def emoji(connection: sqlite3.Connection, room: int, of: int) -> frozenset[str]:
 
 
 def shown(connection: sqlite3.Connection, room: str, messages: Sequence[int], reader: str | None) -> dict[int, list[Reaction]]:
-    """What a page shows on these messages."""
+    """The reactions to these messages as a page shows them."""
     asked = {"room": room, "seqs": encode(messages).decode(), "reader": reader}
     [found] = connection.execute(_NAMES, asked).fetchone()
     reactions: dict[int, list[Reaction]] = {}

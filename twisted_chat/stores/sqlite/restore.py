@@ -1,4 +1,4 @@
-"""Put a backup in the place of the database."""
+"""Replaces the database with a backup."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from twisted_chat.stores.sqlite.backup import backup, sync_directory
 from twisted_chat.stores.sqlite.connection import FileLock, connect, explain
 from twisted_chat.stores.sqlite.database import steps_taken
 
-#: SQLite keeps these beside a database; another database's are applied to it, or hide what it holds.
+#: SQLite keeps these files beside a database; those of another database would be applied to it, or hide its contents.
 _BESIDE = ("-wal", "-shm", "-journal")
 
 
 class Restored(NamedTuple):
-    """Where things are now.
+    """The result of a restore.
 
-    :ivar replaced: what the database was moved to; None: there was none.
+    :ivar replaced: the path to which the old database was moved; None if there was none.
     """
 
     path: str
@@ -28,12 +28,12 @@ class Restored(NamedTuple):
 
 
 def restore(backup_path: str, target_path: str, stamp: str, random_bytes: RandomBytes) -> Restored:
-    """Replace the database at ``target_path`` by a checked copy of the backup, and keep the replaced one beside it.
+    """Replace the database at ``target_path`` with a checked copy of the backup, and keep the replaced one beside it.
 
     The copy has another epoch, so that clients notice that the log does not continue where they stopped reading.
-    :class:`StoreError`: a server uses the database, or the backup cannot be used; then nothing has changed.
+    Raises :class:`StoreError` if a server uses the database or the backup cannot be used; then nothing has changed.
 
-    :param stamp: distinguishes the name of what is replaced: ``chat.db.replaced-STAMP``.
+    :param stamp: part of the name of the replaced database: ``chat.db.replaced-STAMP``.
     """
     path = os.path.realpath(target_path)
     if not os.path.isfile(backup_path):
@@ -73,7 +73,7 @@ def _begin_epoch(path: str, random_bytes: RandomBytes) -> None:
 
 
 def _exchange(path: str, fresh: str, replaced: str) -> bool:
-    """Give the fresh database the name; answers whether there was another one, which is kept."""
+    """Rename the new database to its final name; returns whether there was another one, which is kept."""
     there = os.path.lexists(path)
     if there:
         _settle(path)
@@ -90,6 +90,6 @@ def _exchange(path: str, fresh: str, replaced: str) -> bool:
 
 
 def _settle(path: str) -> None:
-    """Copy the write-ahead log into the database that is replaced, so that its file holds everything; a damaged one stays as it is."""
+    """Copy the write-ahead log into the replaced database, so that its file has everything; a damaged database stays as it is."""
     with suppress(sqlite3.Error), closing(connect(path, "rw")) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -1,11 +1,11 @@
-"""The rows of an append, handed to SQLite in one statement.
+"""Inserts the rows of an append in one statement.
 
-In: runs of messages, each for one room and numbered from ``first``; out: one ``INSERT … SELECT … FROM json_each(?)``.  A row
-loop (``executemany``) would take the interpreter lock once per row, and beside a busy reactor wait for it each time: measured
+In: runs of messages, each for one room and numbered from ``first``.  Out: one ``INSERT … SELECT … FROM json_each(?)``.  A loop over rows
+(``executemany``) would acquire the interpreter lock once per row, and wait for it each time while the reactor is busy: measured
 1,800 rows/s instead of 85,000.
 
-Two things do not pass through JSON: bytes, and U+0000, at which SQLite's ``->>`` ends a text.  A batch with either is packed:
-one blob holds the bytes of all columns one behind the other, and the JSON says where each begins.
+Two things do not pass through JSON: bytes, and U+0000, at which SQLite's ``->>`` ends a text.  A batch with either is packed: one
+blob has the bytes of all columns one after the other, and the JSON says where each begins.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from twisted_chat.interfaces import RoomRecord
 class RoomRow(Struct, frozen=True):
     """One room.
 
-    :ivar batch: of the event at ``head``.
-    :ivar purged: retention has taken the numbers up to this one.
+    :ivar batch: the batch of the event at ``head``.
+    :ivar purged: retention has removed the events up to this number.
     """
 
     id: int
@@ -55,13 +55,13 @@ def load_rooms(connection: sqlite3.Connection) -> dict[str, RoomRow]:
 
 
 def last_news(connection: sqlite3.Connection) -> int:
-    """The number of the last change of rooms (made, archived, opened again)."""
+    """The number of the last change of rooms (created, archived, opened again)."""
     [number] = connection.execute("SELECT coalesce(max(news), 0) FROM room WHERE news IS NOT NULL").fetchone()
     return int(number)
 
 
 def make_rooms(connection: sqlite3.Connection, names: Sequence[str]) -> dict[str, RoomRow]:
-    """Rooms that the log does not know.  Another process may have made them meanwhile, and then they are empty."""
+    """Create rooms that the log does not know.  If another process has created them meanwhile, they are empty."""
     rows = connection.execute(
         "INSERT INTO room (name) SELECT value FROM json_each(?) WHERE true"
         " ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id, name, archived",
@@ -73,7 +73,7 @@ def make_rooms(connection: sqlite3.Connection, names: Sequence[str]) -> dict[str
 #: The column ``kind``.
 MESSAGE, EDIT, DELETE, REACTION, TOPIC = 1, 2, 3, 4, 5
 
-# The texts of edits of a deleted message are not read even while they wait to be erased.
+# The texts of edits of a deleted message are not read while they are still to be erased.
 _TEXT = """CASE WHEN e.kind = 2 AND EXISTS (
     SELECT 1 FROM erasing WHERE erasing.room = e.room AND erasing.of = e.extra ->> 'of') THEN NULL ELSE e.text END"""
 
@@ -98,10 +98,10 @@ def json_array(column: str) -> str:
     return f"'[' || coalesce(group_concat({column}), '') || ']'"
 
 
-#: author, name, key, text, extra (an object), and data where there is any.
+#: author, name, key, text, extra (an object), and data if there is any.
 Row: TypeAlias = tuple[object, ...]
 
-#: Rows in one statement: with texts of 16 KiB, escaped at worst to six times that, less than the 10^9 bytes of SQLite's bound.
+#: Rows in one statement: with texts of 16 KiB, escaped at worst to six times that, they stay below SQLite's limit of 10^9 bytes.
 STATEMENT_ROWS = 10_000
 
 _NUL = b"\\u0000"
@@ -128,12 +128,12 @@ def row(message: Message) -> Row:
 
 
 def _plain(first: int) -> str:
-    """SQL for the columns out of an array's elements from ``first`` on."""
+    """SQL for the columns from an array's elements from ``first`` on."""
     return ", ".join(f"value ->> {first + number}" for number in range(5)) + ", NULL"
 
 
 def piece(element: int) -> str:
-    """SQL for the bytes whose beginning (from 1) and length are elements of an array; NULL if those are null."""
+    """SQL for the bytes whose start (from 1) and length are elements of an array; NULL if those are null."""
     return f"substr(:packed, value ->> {element}, value ->> {element + 1})"
 
 
@@ -145,14 +145,14 @@ _INSERT = "INSERT INTO event (room, seq, batch, at, kind, author, name, key, tex
 _HEAD = "value ->> 0, value ->> 1, value ->> 2"
 _PIECES = ", ".join([*(text_piece(element) for element in range(3, 13, 2)), piece(13)])
 
-# The busy room: what all rows share is bound once; 1.8 µs a row, 2.4 µs with the room's columns in each of them.
+# One busy room: the columns that all rows share are bound once; 1.8 µs a row, 2.4 µs with those columns in each row.
 _INSERT_ONE_ROOM = f"{_INSERT} :room, :first + key, :batch, :at, {MESSAGE}, {_plain(0)} FROM json_each(:rows)"
 _INSERT_MANY_ROOMS = f"{_INSERT} {_HEAD}, :at, {MESSAGE}, {_plain(3)} FROM json_each(:rows)"
 _INSERT_PACKED = f"{_INSERT} {_HEAD}, :at, {MESSAGE}, {_PIECES} FROM json_each(:rows)"
 
 
 def insert(connection: sqlite3.Connection, runs: Sequence[Run], at: int) -> None:
-    """Keep all rows, in one statement: outside of a transaction it is one."""
+    """Insert all rows in one statement, which outside of a transaction is a transaction by itself."""
     if not any(run.binary for run in runs):
         rows = encode(runs[0].rows if len(runs) == 1 else _with_places(runs))
         if _NUL not in rows:
@@ -185,7 +185,7 @@ def _insert_packed(connection: sqlite3.Connection, runs: Sequence[Run], at: int)
 
 
 def pack(packed: bytearray, columns: Sequence[object]) -> list[int | None]:
-    """Put the columns (``str``, ``bytes``, None) behind what is packed already; where each begins, from 1, and how long it is."""
+    """Append the columns (``str``, ``bytes``, None) to the packed bytes; returns the start, from 1, and the length of each."""
     places: list[int | None] = []
     for column in columns:
         if column is None:

@@ -1,7 +1,6 @@
-"""The embedded store: one SQLite file, one thread that writes, others that read, as docs/decisions/03-group-commit.rst says.
+"""The embedded store: one SQLite file, one thread that writes, others that read (docs/decisions/03-group-commit.rst).
 
-Reading never waits for a commit: each reader has its own connection, and the write-ahead log lets it see the last committed
-state meanwhile.
+Reading never waits for a commit: each reader has its own connection, and in write-ahead mode it sees the last committed state.
 """
 
 from __future__ import annotations
@@ -29,19 +28,19 @@ from twisted_chat.stores.workers import CallInReactor, Worker
 
 T = TypeVar("T")
 
-#: A read mark that waits to be written: person and room, number, and who waits for it.
+#: A read mark that waits to be written: person and room, number, and the Deferred of the caller.
 Mark: TypeAlias = tuple[tuple[str, str], int, Deferred[int]]
-#: A token that waits to be looked up, by its hash, and who waits for it.
+#: A token that waits to be looked up: its hash, and the Deferred of the caller.
 Lookup: TypeAlias = tuple[bytes, Deferred[TokenRecord | None]]
 
 
 class SQLiteStore:
-    """The store contract over one file.  It ends its workers when it is closed or cannot be opened.
+    """The store contract for one file.  The store ends its workers when it is closed or cannot be opened.
 
-    :param clock: gives events their time.
+    :param clock: the clock for the times of events.
     :param writer: a worker with one thread.
     :param readers: a worker with any number of threads.
-    :param steps: the SQL of the schema; only tests have another than the project's own.
+    :param steps: the SQL of the schema; only tests use another one than the project's.
     """
 
     log = Logger()
@@ -71,7 +70,7 @@ class SQLiteStore:
         self._lookups: list[Lookup] = []
         self._looking_up = False
 
-    # -- beginning and end
+    # -- open and close
 
     def open(self) -> Deferred[Opened]:
         return self._in_thread(self._writer, self._database.open).addCallbacks(self._opened, self._not_opened)
@@ -112,7 +111,7 @@ class SQLiteStore:
         return outcomes
 
     def _erase(self) -> None:
-        """Go on with what deletions have left, a slice after another; appends come in between."""
+        """Erase what deletions have left, slice by slice; appends come in between."""
         self._erasing = True
         self._write(lambda _, log: log.erase()).addCallbacks(self._erased, self._not_erased)
 
@@ -122,7 +121,7 @@ class SQLiteStore:
             self._erase()
 
     def _not_erased(self, failure: Failure) -> None:
-        # It is not read, and goes on with the next append or the next start.
+        # The content is not shown to readers, and the next append or the next start continues.
         self._erasing = False
 
     def read(self, room: str, after: int, limit: int, max_bytes: int) -> Deferred[list[Event]]:
@@ -163,7 +162,7 @@ class SQLiteStore:
         return self._read(lambda connection: queries.room_news(connection, since, limit))
 
     def follow(self, on_news: Callable[[Mapping[str, int]], None]) -> Callable[[], None]:
-        """There are no news: the lock of the file keeps every other server away, and the command line writes no events."""
+        """No other process appends: the lock of the file excludes other servers, and the command line writes no events."""
         return lambda: None
 
     def load_cursors(self, reader: str) -> Deferred[dict[str, Cursor]]:
@@ -225,7 +224,7 @@ class SQLiteStore:
         return found
 
     def _look_up(self) -> None:
-        """Look up all that wait in one read: in a storm of logins most of the cost is the way to the other thread and back."""
+        """Look up all waiting tokens in one read: with many logins at once, switching between threads is most of the cost."""
         waiting, self._lookups = self._lookups, []
         self._looking_up = bool(waiting)
         if waiting:
@@ -253,7 +252,7 @@ class SQLiteStore:
     def revoked_since(self, since_ms: int) -> Deferred[list[str]]:
         return self._read(lambda connection: tokens.revoked_since(connection, since_ms))
 
-    # -- there and back
+    # -- calls in the threads
 
     def _write(self, work: Callable[[sqlite3.Connection, Log], T]) -> Deferred[T]:
         if not self._open:
@@ -296,7 +295,7 @@ class SQLiteStore:
         return Failure(Unavailable("the store cannot be read now; try again"))
 
     def _in_thread(self, worker: Worker, work: Callable[[], T]) -> Deferred[T]:
-        """Do it in the worker's thread; the answer comes in the reactor's."""
+        """Call the function in the worker's thread; the Deferred fires in the reactor's."""
         answer: Deferred[T] = Deferred()
 
         def run() -> None:

@@ -1,4 +1,4 @@
-"""The opaque tokens' table.  The server and the command line both write it, each in transactions of one statement."""
+"""The table of opaque tokens.  The server and the command line both write it, each in transactions of one statement."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def find(connection: sqlite3.Connection, secret_hash: bytes) -> TokenRecord | No
 
 
 def find_all(connection: sqlite3.Connection, secret_hashes: Sequence[bytes]) -> dict[bytes, TokenRecord]:
-    """Those of these hashes that there are, by hash.
+    """The tokens with these hashes, by hash; unknown hashes are left out.
 
-    One row holds them all: each row is a moment at which Python gives the reactor's thread the interpreter, and waits to get it back.
+    The result is a single row: at each row Python releases the interpreter lock to the reactor's thread, and waits to get it back.
     """
     found: dict[bytes, TokenRecord] = {}
     for start in range(0, len(secret_hashes), _FIND_MAX):
         hashes = secret_hashes[start : start + _FIND_MAX]
-        # Few different statements: as many places as the next power of two, the last hash in those that are left.
+        # The number of parameters is rounded up to a power of two, so that there are few different statements; the last hash fills up.
         places = 1 << (len(hashes) - 1).bit_length()
         statement = _FIND_ALL.format(", ".join("?" * places))
         (rows,) = connection.execute(statement, (*hashes, *[hashes[-1]] * (places - len(hashes)))).fetchall()

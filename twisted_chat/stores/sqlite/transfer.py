@@ -1,7 +1,7 @@
-"""Whole logs out of one database and into another, as they are: numbers, ids, times, authors and keys stay.
+"""Copies whole logs from one database to another; numbers, ids, times, authors and keys stay the same.
 
-Out: one committed state, also while a server writes.  In: all or nothing, into rooms that are empty; the rows are checked by the
-caller (they are events by type) and here by what makes a log (numbers without holes, amendments of what is there).
+Reading sees one committed state, also while a server writes.  Writing is all or nothing, into rooms that are empty.  The caller
+checks the type of each event; this module checks the log (numbers without gaps, amendments of existing messages).
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def outgoing(path: str) -> Iterator[Outgoing]:
 
 
 class Incoming:
-    """Rooms on their way into a database; what is wrong raises :class:`StoreError`, and then nothing of it is there."""
+    """An import into a database; an invalid log raises :class:`StoreError`, and then nothing is imported."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -125,7 +125,7 @@ class Incoming:
         cursors.save(self._connection, kept.reader, kept.room, kept.cursor, rewind=True)
 
     def room(self, record: RoomRecord) -> None:
-        """The events that follow are of this room."""
+        """Begin a room: the following events belong to it."""
         self.finish()
         known = self._there.get(record.name)
         if known is not None and known.head:
@@ -141,7 +141,7 @@ class Incoming:
         self._next = record.first
 
     def finish(self) -> None:
-        """Nothing more comes for the present room."""
+        """End the current room."""
         if self._room is not None and self._next != self._room.head + 1:
             raise StoreError(
                 f"room {self._room.name} ends at {self._next - 1}, but its head is {self._room.head}; export it again"
@@ -154,7 +154,7 @@ class Incoming:
         self._room = None
 
     def event(self, event: Event) -> None:
-        """The next one."""
+        """Add the next event of the current room."""
         room = self._room
         if room is None:
             raise StoreError(f"event {event.seq} belongs to no room")
@@ -204,7 +204,7 @@ class Incoming:
 
 @contextmanager
 def incoming(path: str) -> Iterator[Incoming]:
-    """Write into the database, which is made if it is not there, in one transaction; no server may have it."""
+    """Import into the database in one transaction; the database is created if it does not exist, and no server may be using it."""
     path = os.path.realpath(path)
     try:
         lock = FileLock(path)
@@ -217,7 +217,7 @@ def incoming(path: str) -> Iterator[Incoming]:
             yield target
             target.finish()
     except sqlite3.IntegrityError as error:
-        raise StoreError(f"what is imported is no log: {error}") from error
+        raise StoreError(f"the import is not a valid log: {error}") from error
     except sqlite3.Error as error:
         raise explain(path, error) from error
     finally:
@@ -225,7 +225,7 @@ def incoming(path: str) -> Iterator[Incoming]:
 
 
 def holes(path: str, rooms: Iterable[RoomRecord]) -> list[str]:
-    """The rooms whose numbers are not exactly those from ``first`` to ``head``."""
+    """The rooms whose events do not have exactly the numbers from ``first`` to ``head``."""
     with closing(connect(path, "rw")) as connection:
         connection.execute("PRAGMA query_only = ON")
         counts = dict(

@@ -1,12 +1,12 @@
-"""The writer's side of the logs: numbering, keeping, amending, purging.  One thread at a time calls it.
+"""The writer of the logs: numbers, stores, amends and purges events.  Only one thread may call it at a time.
 
-The heads of all rooms are in memory; a transaction puts the rooms that it changes beside them, and only its commit puts them
-in their place, so that what is rolled back was never numbered.
+The heads of all rooms are in memory.  A transaction collects the rooms that it changes, and they replace the known ones only at its
+commit, so that a rolled back transaction leaves no trace in the numbering.
 
-Nearly all batches are new messages for rooms that have some, and those are one statement, which is one transaction by itself: each
-further statement (``BEGIN``, a look for repeated keys, ``COMMIT``) would wait for the interpreter lock again beside a busy
-reactor.  It runs without looking for repeated keys first: the unique index finds them, the statement then changes nothing,
-and the batch goes the careful way, in a transaction of several statements.
+Nearly all batches are new messages for rooms that are not empty.  Such a batch is one statement, which is a transaction by itself: each
+further statement (``BEGIN``, a query for repeated keys, ``COMMIT``) would wait for the interpreter lock again while the reactor is busy.
+It is tried without a query for repeated keys: if the unique index finds one, the statement changes nothing, and the batch is appended
+in a transaction of several statements instead.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from twisted_chat.stores.sqlite.append import AppendAny
 from twisted_chat.stores.sqlite.connection import transaction
 from twisted_chat.stores.sqlite.rows import STATEMENT_ROWS, RoomRow, Row, Run, insert, last_news, load_rooms, make_rooms
 
-#: Events forgotten in one transaction, some 5 ms: appends wait for no more than that.
+#: Events removed in one transaction, which takes about 5 ms; appends wait no longer than that.
 PURGE_EVENTS = 1_000
 
 
 class Log:
     """All rooms of one database.
 
-    :ivar news: the number of the last change of rooms that was known at the beginning.
+    :ivar news: the number of the last change of rooms that was known when it was opened.
     :ivar erasing: the texts of some edits of deleted messages still have to be erased: :meth:`erase`.
     """
 
     def __init__(self, connection: sqlite3.Connection, random_bytes: RandomBytes) -> None:
         self._connection = connection
         self._random_bytes = random_bytes
-        # First the number: what another process changes in between is told again.
+        # The number is read first, so that a change by another process in between is reported again, not missed.
         self.news = last_news(connection)
         self.rooms = load_rooms(connection)
         self.erasing = erasing.pending(connection)
 
     def append(self, batch: Sequence[Append], at: int) -> list[list[Outcome]]:
-        """Keep the batch, or raise :class:`sqlite3.Error` and nothing has changed."""
+        """Append the batch, or raise :class:`sqlite3.Error` and change nothing."""
         try:
             answer = self._append_new_messages(batch, at)
         except sqlite3.IntegrityError:
@@ -59,7 +59,7 @@ class Log:
         return answer
 
     def _append_new_messages(self, batch: Sequence[Append], at: int) -> list[list[Outcome]] | None:
-        """The hot path: 1.1 µs a message under the interpreter lock; None if the batch is of another kind."""
+        """The hot path: 1.1 µs of the interpreter lock for each message.  None if the batch is of another kind."""
         answer: list[list[Outcome]] = []
         runs: list[Run] = []
         changed: dict[str, RoomRow] = {}
@@ -93,14 +93,14 @@ class Log:
         return answer
 
     def erase(self) -> bool:
-        """A slice of what deletions have left to be erased; whether there is more."""
+        """Erase a slice of what deletions have left; returns whether there is more."""
         with self._transaction():
             erasing.go_on(self._connection)
         self.erasing = erasing.pending(self._connection)
         return self.erasing
 
     def purge(self, name: str, keep_events: int | None, keep_after_ms: int | None) -> bool:
-        """Remove some of the events that retention does not keep; answers whether there may be more."""
+        """Remove some of the events that retention does not keep; returns whether there may be more."""
         room = self.rooms.get(name)
         if room is None:
             return False
@@ -118,12 +118,12 @@ class Log:
         return True
 
     def _forget_amendments(self, room: RoomRow) -> bool:
-        """What amended messages that are forgotten: nobody is shown it any more, and it goes in slices of its own."""
+        """Delete a slice of the amendments of removed messages, which no page shows any more."""
         with self._transaction():
             return erasing.forget_old(self._connection, room.id, room.purged)
 
     def _last_before(self, room: RoomRow, end: int, keep_after_ms: int | None) -> int:
-        """The last number up to ``end`` before the first event that is young enough."""
+        """The last number up to ``end`` before the first event that is recent enough."""
         if keep_after_ms is None:
             return 0
         [young] = self._connection.execute(
@@ -154,7 +154,7 @@ class Log:
         return self.record(name)
 
     def mark_read(self, marks: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
-        """Raise the marks of (person, room), at most to the head; the marks that now stand."""
+        """Raise the read marks by (person, room), at most to the head; returns the marks that are now in force."""
         rows = [
             (user, room.id, min(seq, room.head))
             for (user, name), seq in marks.items()
@@ -170,7 +170,7 @@ class Log:
 
     @contextmanager
     def _transaction(self) -> Iterator[dict[str, RoomRow]]:
-        """The rooms put into the yielded dict replace the known ones after the commit."""
+        """A transaction; the rooms put into the yielded dict replace the known ones after the commit."""
         changed: dict[str, RoomRow] = {}
         with transaction(self._connection):
             yield changed
