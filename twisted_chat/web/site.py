@@ -90,6 +90,7 @@ class ChatChannel(HTTPChannel):
 
     def connectionMade(self) -> None:
         super().connectionMade()
+        self.site.channels.add(self)
         self.site.expect(self)
 
     def dataReceived(self, data: bytes) -> None:
@@ -142,11 +143,13 @@ class ChatChannel(HTTPChannel):
         super().requestDone(request)
         if not self.persistent:
             self._abort_later()
+        elif self.site.ending:
+            self.end()
         elif not self._handlingRequest:
             self.site.expect(self)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        self.site.expect_no_more(self)
+        self.site.release(self)
         if self._held is not None:
             self._held = None
             self._lost()
@@ -198,6 +201,11 @@ class ChatChannel(HTTPChannel):
         if self._abortingCall is None:
             self._abortingCall = self.callLater(self.abortTimeout, self.forceAbortClient)
 
+    def forceAbortClient(self) -> None:
+        """The peer did not take the last bytes in time."""
+        self.site.unanswered += 1
+        super().forceAbortClient()
+
     def _respondToBadRequestAndDisconnect(self) -> None:
         """Replaces Twisted's answer to whatever its parser refuses, which has neither body nor headers."""
         if self._receivedHeaderSize > self.totalHeadersSize or self._receivedHeaderCount > self.maxHeaders:
@@ -214,6 +222,9 @@ class ChatSite(Site):
     :param body_bytes: the largest body of any endpoint.
     :param observe: called with each answer, for the access log and metrics.
     :param quick: called with the first bytes of each connection; True: it has taken over the connection.
+    :ivar channels: the open connections that speak HTTP.
+    :ivar ending: no port is open any more, so a connection ends when the request that it is answering is answered.
+    :ivar unanswered: connections that were dropped because the peer did not take the last bytes in time.
     """
 
     displayTracebacks = False
@@ -234,6 +245,9 @@ class ChatSite(Site):
         self.body_bytes = body_bytes
         self.logger = logger
         self.quick = quick
+        self.channels: set[ChatChannel] = set()
+        self.ending = False
+        self.unanswered = 0
         self._limiter = limiter
         self._observe = observe
         self._expected: dict[ChatChannel, float] = {}
@@ -249,8 +263,10 @@ class ChatSite(Site):
 
     def startFactory(self) -> None:
         """Without Twisted's access log and its clock."""
+        self.ending = False
 
     def stopFactory(self) -> None:
+        self.ending = True
         for channel in list(self._expected):
             channel.end()
         if self._sweep is not None:
@@ -282,6 +298,16 @@ class ChatSite(Site):
     def expect_no_more(self, channel: ChatChannel) -> None:
         """Stop the deadline: the request is whole, or the connection has ended."""
         self._expected.pop(channel, None)
+
+    def release(self, channel: ChatChannel) -> None:
+        """The connection has ended, or another protocol has taken it over."""
+        self.expect_no_more(channel)
+        self.channels.discard(channel)
+
+    def abort_all(self) -> None:
+        """Drop the connections that are still open."""
+        for channel in list(self.channels):
+            channel.abort()
 
     def _end_late(self) -> None:
         now = self.reactor.seconds()

@@ -217,6 +217,8 @@ class ChatWebSocket(WebSocketServerProtocol):
         super().dropConnection(abort=abort and not orderly)
         if orderly:
             self.factory.await_answer(self)
+        elif abort and self.wasCloseHandshakeTimeout:
+            self.factory.unanswered += 1
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """Write Autobahn's frames as everything else is written, or one could end up inside another frame."""
