@@ -29,6 +29,7 @@ from twisted_chat.client import ChatClient
 from twisted_chat.interfaces import StoreError
 from twisted_chat.server.config import Settings, key_file
 from twisted_chat.server.logging import visible
+from twisted_chat.server.process import OTHER_FILES
 from twisted_chat.stores.sqlite.connection import FileLock, InUse, connect, explain
 from twisted_chat.stores.sqlite.database import schema_steps, steps_taken
 from twisted_chat.stores.sqlite.transfer import holes, outgoing
@@ -38,8 +39,6 @@ from twisted_chat.stores.urls import store_file
 DISK_FULL, DISK_LOW = 104_857_600, 1_073_741_824
 #: Days of a certificate from which one should look why it was not renewed; most are renewed 30 days before their end.
 CERTIFICATE_DAYS = 14
-#: Descriptors beside those of connections: the store, logs, ports, the reactor.
-OTHER_FILES = 100
 #: Seconds for the server to be reached.
 CONNECT_SECONDS = 5.0
 
