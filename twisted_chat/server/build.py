@@ -150,7 +150,7 @@ class RunningChat:
 
         Where another program's site serves the chat, the limiter alone knows the streams, until all of them is written.
         """
-        return max(len(self.sockets.sockets) + len(self.site.channels), self.limiter.connections)
+        return max(len(self.sockets.sockets) + len(self.site.connections), self.limiter.connections)
 
     def _unanswered(self) -> int:
         """Connections that were dropped, since the start, because the peer did not answer their end."""

@@ -309,7 +309,9 @@ class Router:
                 return
             error = as_chat_error(failure, self._logger, "answering an HTTP request")
             if request.startedWriting:
-                request.channel.abort()
+                # A stream that has taken the connection over drops it itself.
+                if request.channel is not None:
+                    request.channel.abort()
                 return
             self._write(request, headers, error_answer(error))
 
