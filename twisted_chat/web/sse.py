@@ -33,7 +33,7 @@ from twisted_chat.protocol.replies import ByePush, GapPush, LivePush
 from twisted_chat.users import User
 from twisted_chat.web.responses import write_head
 from twisted_chat.web.site import ChatRequest
-from twisted_chat.web.stream_connection import StreamConnection, chunk
+from twisted_chat.web.stream_connection import StreamConnection, StreamState, chunk
 
 #: Keeps proxies from buffering (``X-Accel-Buffering``) and caches from storing.
 HEADERS = (
@@ -178,14 +178,15 @@ def stream(
 
     :param ended: called with the address when the stream is over.
     """
-    write_head(request, 200, (*HEADERS, *headers))
     connection = RoomStream(request, ended)
     session = StreamSession(core, connection, user, address)
     try:
         core.add_session(session)
+        write_head(request, 200, (*HEADERS, *headers))
         session.begin(connection, room, place.position, place.recovered, place.why)
     except BaseException:
-        connection.abort()
+        if connection.state is not StreamState.HEAD:
+            connection.abort()  # it is too late for another answer
         raise
 
 
