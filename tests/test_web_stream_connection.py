@@ -33,7 +33,7 @@ HEADERS = [
 ]
 #: How much more a reader of a stream may hold than a WebSocket.
 TIMES_A_SOCKET = 1.3
-CONNECTIONS = 100
+CONNECTIONS = 150
 
 
 class Transport(tcp.Connection):
@@ -48,6 +48,11 @@ class Transport(tcp.Connection):
 
 class EffortTests(HttpCase):
     limits = UNBOUND
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.reactor = MemoryReactorClock()
+        self.sockets = ChatFactory(self.core.open_session, lambda address: None, UNBOUND, reactor=self.reactor)
 
     def connect(self, protocol: Any) -> Transport:
         """Connect the protocol to a transport."""
@@ -81,7 +86,7 @@ class EffortTests(HttpCase):
 
     def heap(self, connect: Callable[[], Transport]) -> float:
         """Bytes of Python's heap for one more connection at rest."""
-        kept = [connect() for _ in range(CONNECTIONS)]
+        kept = [connect() for _ in range(20)]
         gc.collect()
         tracemalloc.start()
         try:
@@ -94,10 +99,9 @@ class EffortTests(HttpCase):
 
     def test_heap(self) -> None:
         """A reader by HTTP holds little more than one by WebSocket: no request, no header, no channel."""
-        self.reactor = MemoryReactorClock()
-        self.sockets = ChatFactory(self.core.open_session, lambda address: None, UNBOUND, reactor=self.reactor)
-
-        stream, socket = self.heap(self.read_room), self.heap(self.open_socket)
+        stream = self.heap(self.read_room)
+        self.setUp()
+        socket = self.heap(self.open_socket)
 
         self.assertLess(stream / socket, TIMES_A_SOCKET, f"{stream:.0f} and {socket:.0f} bytes")
 

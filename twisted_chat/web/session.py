@@ -156,8 +156,10 @@ class HttpLink(StreamConnection):
     def ping(self) -> None:
         self.write_event(HEARTBEAT)
 
-    def close(self, code: int, reason: str) -> None:
+    def close(self, code: int, reason: str, last: bytes = b"") -> None:
         """Say why, and end the stream."""
+        if last:
+            self.write(last)
         self.end(named("close", Closed(code=code, reason=reason)))
 
     def pause(self) -> None:

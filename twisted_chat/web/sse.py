@@ -107,7 +107,7 @@ class RoomStream(StreamConnection):
     def ping(self) -> None:
         self.write_event(HEARTBEAT)
 
-    def close(self, code: int, reason: str) -> None:
+    def close(self, code: int, reason: str, last: bytes = b"") -> None:
         """Send the reason and end the stream; a browser reconnects by itself, unless it is refused then."""
         self.end(named("bye", ByePush(code=code, reason=reason, retry=code in RETRY_CLOSE_CODES)))
 
@@ -178,14 +178,18 @@ def stream(
 
     :param ended: called with the address when the stream is over.
     """
+    head = (*HEADERS, *headers)
+    write_head(request, 200, head)
     connection = RoomStream(request, ended)
     session = StreamSession(core, connection, user, address)
     try:
         core.add_session(session)
-        write_head(request, 200, (*HEADERS, *headers))
         session.begin(connection, room, place.position, place.recovered, place.why)
     except BaseException:
-        if connection.state is not StreamState.HEAD:
+        if connection.state is StreamState.HEAD:
+            for name, _ in head:
+                request.responseHeaders.removeHeader(name)
+        else:
             connection.abort()  # it is too late for another answer
         raise
 
