@@ -104,7 +104,7 @@ class NullConnection:
     def ping(self) -> None:
         """Taken."""
 
-    def close(self, code: int, reason: str) -> None:
+    def close(self, code: int, reason: str, last: bytes = b"") -> None:
         """Taken."""
 
     def abort(self) -> None:

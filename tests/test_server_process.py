@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import resource
 import signal
 import sys
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -69,3 +71,23 @@ class SignalTests(SynchronousTestCase):
 
         process.Signals(lambda: None, reload, soon.append).reloading(signal.SIGHUP, None)
         self.assertEqual(soon, [reload])
+
+
+class WritingTests(SynchronousTestCase):
+    def test_nothing_is_changed(self) -> None:
+        """A file that can be written is as it was; one that was not there is not there."""
+        path = Path(self.mktemp())
+        process.try_to_write(str(path))
+        self.assertFalse(path.exists())
+
+        path.write_text("123")
+        process.try_to_write(str(path))
+        self.assertEqual(path.read_text(), "123")
+
+    def test_full_disk(self) -> None:
+        error = self.assertRaises(OSError, process.try_to_write, "/dev/full")
+        self.assertIn("free space", process.file_trouble(error))
+
+    def test_every_trouble_has_a_cure(self) -> None:
+        self.assertEqual(process.file_trouble(OSError(errno.EROFS, "Read-only")), "Read-only; name another file")
+        self.assertIn("writable for this user", process.file_trouble(PermissionError(errno.EACCES, "no")))

@@ -160,8 +160,7 @@ class TalkingTests(SessionCase):
     def test_a_slow_reader(self) -> None:
         """Who does not read is a position: nothing is kept for it, its posts wait, and then it has everything."""
         alice = self.inside("alice")
-        link = alice.wire.protocol.requests[0]
-        link.channel.pauseProducing()
+        alice.wire.protocol.pauseProducing()
 
         for n in range(3):
             self.say(f"t{n}")
@@ -169,7 +168,7 @@ class TalkingTests(SessionCase):
 
         self.assertEqual((alice.heard(), waiting.taken()), ([], b""))
 
-        link.channel.resumeProducing()
+        alice.wire.protocol.resumeProducing()
 
         self.assertEqual([each["text"] for each in alice.heard() if each["type"] == "event"], ["t0", "t1", "t2"])
         self.assertEqual(Reply(waiting.taken()).status, 200)

@@ -256,20 +256,20 @@ class SlowTests(HttpCase):
         self.wire.protocol.pauseProducing()
         for number in range(100):
             self.say(f"{number}:" + "x" * 5_000)
-        channel, plain = self.wire.protocol, StringTransport.write
+        stream, plain = self.wire.protocol, StringTransport.write
         largest = 0
 
         def write(data: bytes) -> None:
             plain(self.wire, data)
-            if not channel._waitingForTransport:
-                channel.pauseProducing()
+            if not stream.congested:
+                stream.pauseProducing()
 
         self.wire.write = write  # type: ignore[method-assign]
         self.wire.writeSequence = lambda parts: write(b"".join(parts))  # type: ignore[method-assign]
         texts: list[str] = []
 
         for _ in range(500):
-            channel.resumeProducing()
+            stream.resumeProducing()
             self.turn()
             largest = max(largest, len(self.wire.value()))
             texts += self.reader.texts()

@@ -120,6 +120,17 @@ class EffortTests(SynchronousTestCase):
         self.assertLess(cost, 2 * CLOSE_INSTRUCTIONS)
         self.assertFalse(connection._awake or answered._awake)
 
+    def test_end_of_the_server(self) -> None:
+        """What a client is told before the close frame, and the frame itself, are one ``send``."""
+        connections = [self.connect(1, Dialect.TEXT), self.connect(2, Dialect.JSON)]
+
+        self.chat.core.drain.begin()
+        self.chat.turn()
+
+        self.assertEqual([connection.transport.socket.sends for connection in connections], [1, 1])
+        sent = [server_frames(connection.transport.socket.take()) for connection in connections]
+        self.assertEqual([[opcode for opcode, _ in frames] for frames in sent], [[CLOSE], [TEXT, CLOSE]])
+
     def test_heap_of_idle_connections(self) -> None:
         """An idle connection takes no more memory than its bound."""
         self.assertLess(self.heap(Dialect.TEXT), PLAIN_BYTES)

@@ -45,6 +45,7 @@ PROTOCOL = {
     "onPong": "replaced: pongs are counted",
     "sendCloseFrame": "sends any code (sendClose refuses ours) and changes the state; extended to tell the session",
     "wasClean": "both close frames have come",
+    "wasCloseHandshakeTimeout": "the peer has not answered the close frame in time",
     "dropConnection": "extended: ends in order, without a reset, what both sides have closed",
     "sendData": "replaced: everything takes one way out",
     "state": "whether messages may be given and frames sent",

@@ -359,8 +359,11 @@ class Connection(Protocol):
     def ping(self) -> None:
         """Ask the peer for a sign of life that no program sees (a control frame)."""
 
-    def close(self, code: int, reason: str) -> None:
-        """Send what waits, then the close code (RFC 6455 section 7.4), then end."""
+    def close(self, code: int, reason: str, last: bytes = b"") -> None:
+        """Send what waits, then the close code (RFC 6455 section 7.4), then end.
+
+        :param last: what :meth:`write` would have sent before it; both leave in one write.
+        """
 
     def abort(self) -> None:
         """End now; the peer is gone or does not read."""

@@ -131,9 +131,11 @@ class MemoryConnection:
     def ping(self) -> None:
         self.pings += 1
 
-    def close(self, code: int, reason: str) -> None:
+    def close(self, code: int, reason: str, last: bytes = b"") -> None:
         if self.closed:
             raise AssertionError("closed twice")
+        if last:
+            self.write(last)
         self.closed = int(code), reason
 
     def abort(self) -> None:

@@ -30,6 +30,7 @@ from twisted_chat.interfaces import StoreError
 from twisted_chat.server.config import Settings
 from twisted_chat.server.config_checks import key_file
 from twisted_chat.server.logging import visible
+from twisted_chat.server.process import OTHER_FILES
 from twisted_chat.stores.sqlite.connection import FileLock, InUse, connect, explain
 from twisted_chat.stores.sqlite.database import schema_steps, steps_taken
 from twisted_chat.stores.sqlite.transfer import holes, outgoing
@@ -39,8 +40,6 @@ from twisted_chat.stores.urls import store_file
 DISK_FULL, DISK_LOW = 104_857_600, 1_073_741_824
 #: A certificate that expires within so many days should have been renewed; most are renewed 30 days before they expire.
 CERTIFICATE_DAYS = 14
-#: Descriptors besides those of connections: the store, logs, ports, the reactor.
-OTHER_FILES = 100
 #: Seconds within which the server must be reached.
 CONNECT_SECONDS = 5.0
 

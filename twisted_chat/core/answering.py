@@ -63,8 +63,11 @@ class AnsweringSession(Session):
 
     def flush(self) -> None:
         if self._answers and self.state is SessionState.OPEN:
-            answers, self._answers = self._answers, []
-            self.connection.write(self._frames(answers))
+            self.connection.write(self.take_answers())
+
+    def take_answers(self) -> bytes:
+        answers, self._answers = self._answers, []
+        return self._frames(answers)
 
     def ok(self, command_id: Id | None) -> None:
         """The command was done, and there is nothing to tell but that."""

@@ -224,6 +224,10 @@ class Session(Reader):
         """Ask the peer for a sign of life."""
         self.connection.ping()
 
+    def take_answers(self) -> bytes:
+        """What waits to be written to this client alone; it does not wait any more."""
+        return b""
+
     def send_waiting(self) -> None:
         """The server is about to end: submit now what waits for its rate."""
 
@@ -237,12 +241,12 @@ class Session(Reader):
     def close(self, code: int, reason: str) -> None:
         """End the connection with that code."""
         if self.state is SessionState.OPEN:
-            self.flush()
+            last = self.take_answers()
             self.state = SessionState.CLOSING
             for membership in self.memberships.values():
                 # Also one that reads the store: nothing may follow a close frame.
                 membership.close()
-            self.connection.close(code, reason)
+            self.connection.close(code, reason, last)
 
 
 def _drop(session: Session, code: CloseCode, reason: str) -> int:

@@ -62,8 +62,8 @@ def take_channel(channel: Any) -> tuple[Any, bytes]:
         transport.unregisterProducer()
         # It stops reading while an earlier answer is unsent, or when more came behind the request than it buffers.
         transport.resumeProducing()
-    if hasattr(channel.site, "expect_no_more"):
-        channel.site.expect_no_more(channel)
+    if hasattr(channel.site, "release"):
+        channel.site.release(channel)
     else:
         # The site of another program, in whose tree the chat is mounted.
         channel.setTimeout(None)

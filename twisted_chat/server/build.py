@@ -132,17 +132,30 @@ class RunningChat:
         """Accept no new connections, close all others, and wait for their end for at most ``seconds``."""
         self.limiter.draining = True
         deadline = clock.seconds() + seconds
-        count = len(self.core.sessions)
+        count, unanswered = self._open_connections(), self._unanswered()
         try:
             await self.core.drain.begin().addTimeout(seconds, clock)
         except TimeoutError:
             self.log.error("The store did not commit all messages within {seconds} s", seconds=seconds)
-        while self.core.sessions and clock.seconds() < deadline:
+        while self._open_connections() and clock.seconds() < deadline:
             await deferLater(clock, _DRAIN_LOOK_SECONDS)
-        rest = list(self.core.sessions)
-        for session in rest:
+        rest = self._open_connections() + self._unanswered() - unanswered
+        for session in self.core.sessions:
             session.connection.abort()
-        self.log.info("Closed {count} connections; {rest} of them did not answer in time", count=count, rest=len(rest))
+        self.sockets.abort_all()
+        self.site.abort_all()
+        self.log.info("Closed {count} connections; {rest} of them did not answer in time", count=count, rest=rest)
+
+    def _open_connections(self) -> int:
+        """Of every kind: with or without a session, also in the closing handshake, or with an answer that is not sent yet.
+
+        Where another program's site serves the chat, the limiter alone knows the streams, until all of them is written.
+        """
+        return max(len(self.sockets.sockets) + len(self.site.connections), self.limiter.connections)
+
+    def _unanswered(self) -> int:
+        """Connections that were dropped, since the start, because the peer did not answer their end."""
+        return self.sockets.unanswered + self.site.unanswered
 
 
 async def build(

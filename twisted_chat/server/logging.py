@@ -26,6 +26,8 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_chat.server.descriptors import AcceptTrouble
+
 #: Bearer tokens and JWTs in headers, subprotocols, cookies, query strings and JSON.
 _SECRETS = re.compile(
     r"""(?ix)
@@ -151,6 +153,6 @@ class LineObserver:
 def observer(line_format: Literal["text", "json"], level: str, path: str = "") -> tuple[LineObserver, ILogObserver]:
     """The observer that can be reopened, and the filter in front of it, which Twisted gets."""
     lines = LineObserver(json_line if line_format == "json" else text_line, path)
-    predicate = LogLevelFilterPredicate(defaultLogLevel=LogLevel.levelWithName(level))
+    levels = LogLevelFilterPredicate(defaultLogLevel=LogLevel.levelWithName(level))
     # txaio and Twisted's TLS and HTTP log little at info and very much at debug, so debug must be set explicitly.
-    return lines, FilteringLogObserver(lines, [predicate])
+    return lines, FilteringLogObserver(lines, [AcceptTrouble(), levels])

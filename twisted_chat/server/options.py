@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 from typing import Any, get_origin
 
@@ -16,7 +16,7 @@ from twisted_chat.limits import Limits
 from twisted_chat.server import logging
 from twisted_chat.server.config import Given, Settings, SettingsError, field_types, load, nearest
 from twisted_chat.server.config_docs import comments
-from twisted_chat.server.process import say_error
+from twisted_chat.server.process import file_trouble, say_error, try_to_write
 from twisted_chat.version import __version__
 
 _WIDTH = 100
@@ -34,8 +34,9 @@ class Options(usage.Options):
     lines: logging.LineObserver | None = None
     config: str = ""
 
-    def __init__(self, environ: dict[str, str] | None = None) -> None:
+    def __init__(self, environ: dict[str, str] | None = None, command_line: Sequence[str] | None = None) -> None:
         super().__init__()
+        self._command_line = sys.argv if command_line is None else command_line
         self.environ = dict(os.environ) if environ is None else environ
         self._given: dict[str, Given] = {}
         self._arguments: list[str] = []
@@ -85,6 +86,7 @@ class Options(usage.Options):
             self.settings = self.load()
         except SettingsError as error:
             self._refuse(str(error))
+        self._settle_pid_file()
         self._log_by_settings()
 
     def command(self) -> list[str]:
@@ -105,8 +107,29 @@ class Options(usage.Options):
         if path not in ("", "-"):
             path = os.path.join(os.path.abspath(str(parent.get("rundir") or ".")), path)
 
-        self.lines, _chosen["observer"] = logging.observer(self.settings.log_format, self.settings.log_level, path)
+        try:
+            self.lines, _chosen["observer"] = logging.observer(self.settings.log_format, self.settings.log_level, path)
+        except OSError as error:
+            self._refuse(f"--logfile {path}: cannot be written: {file_trouble(error)}")
         parent["logger"] = f"{__name__}.{chosen_observer.__name__}"
+
+    def _settle_pid_file(self) -> None:
+        """No pid file in the foreground unless one is asked for; one that cannot be written is refused in one line.
+
+        twistd would end with a traceback.  In the foreground nobody needs the file, and one that a killed server left in a container
+        names process 1, so that twistd takes the new server itself for the old one.
+        """
+        parent = self.parent
+        if parent is None or not parent.get("pidfile"):
+            return
+        path = str(parent["pidfile"])
+        if parent.get("nodaemon") and not any(word.startswith("--pid") for word in self._command_line):
+            parent["pidfile"] = ""
+            return
+        try:
+            try_to_write(os.path.join(str(parent.get("rundir") or "."), path))
+        except OSError as error:
+            self._refuse(f"--pidfile {path}: cannot be written: {file_trouble(error)}, or none with --pidfile=")
 
     def _with_nearest(self, message: str) -> str:
         """Add the nearest known option to getopt's ``option --lissten not recognized``."""

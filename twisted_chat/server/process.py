@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import errno
 import gc
 import os
 import resource
@@ -24,6 +26,9 @@ SWITCH_INTERVAL = 0.0005
 #: Allocations before a garbage collection.  The default of 700 visits young objects many times in one busy turn; the hot path
 #: allocates only untracked structs and bytes, which reference counting frees.
 GC_THRESHOLDS = (50_000, 20, 100)
+
+#: Descriptors beside those of connections: the store, logs, ports, the reactor.
+OTHER_FILES = 100
 
 
 def tune() -> int:
@@ -48,6 +53,40 @@ def settle() -> None:
     """Exclude the objects that exist after the start from further garbage collections, because they stay."""
     gc.collect()
     gc.freeze()
+
+
+def try_to_write(path: str) -> None:
+    """Raise ``OSError`` if nothing can be written to the file.
+
+    What is in it stays, and a file that was not there is not there afterwards.
+    """
+    existed = os.path.lexists(path)
+    try:
+        with open(path, "ab") as file:
+            size = file.tell()
+            try:
+                # A full disk has room for a name, and none for what is in the file.
+                os.write(file.fileno(), b"%d" % os.getpid())
+            finally:
+                with contextlib.suppress(OSError):
+                    file.truncate(size)
+    finally:
+        if not existed:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+
+def file_trouble(error: OSError) -> str:
+    """Why a file cannot be written, and the cure."""
+    return f"{error.strerror}; {_FILE_CURES.get(error.errno or 0, 'name another file')}"
+
+
+_FILE_CURES = {
+    errno.ENOSPC: "free space on that disk, or name a file on another one",
+    errno.EDQUOT: "free space on that disk, or name a file on another one",
+    errno.ENOENT: "make its directory, or name a file in another one",
+    errno.EACCES: "make it and its directory writable for this user, or name another file",
+}
 
 
 def exit_status_at_end(status: int) -> None:

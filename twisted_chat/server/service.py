@@ -30,7 +30,17 @@ from twisted_chat.server.config import Settings, SettingsError, store_path
 from twisted_chat.server.listeners import Listener, ListenError, listen
 from twisted_chat.server.maintenance import bearers, retention, revocation, rooms
 from twisted_chat.server.options import Options
-from twisted_chat.server.process import Notifier, Signals, Watchdog, exit_status_at_end, say_error, settle, tune, watchdog_seconds
+from twisted_chat.server.process import (
+    OTHER_FILES,
+    Notifier,
+    Signals,
+    Watchdog,
+    exit_status_at_end,
+    say_error,
+    settle,
+    tune,
+    watchdog_seconds,
+)
 from twisted_chat.server.workers import ParentWatch, Place, WorkerPorts, Workers
 from twisted_chat.stores.urls import shown_store
 from twisted_chat.version import __version__
@@ -195,10 +205,13 @@ class Server(MultiService):
 
     def _warn_of_files(self) -> None:
         connections = self.settings.limits.connections
-        if self._files < connections:
+        needed = connections + OTHER_FILES
+        if self._files < needed:
             self.log.warn(
-                "limits.connections is {connections}, but this process may open only {files} files; raise LimitNOFILE (or ulimit -Hn)",
+                "limits.connections is {connections}, which needs {needed} open files, but this process may open only {files}; "
+                "raise LimitNOFILE in the systemd unit (or ulimit -Hn), or lower limits.connections",
                 connections=connections,
+                needed=needed,
                 files=self._files,
             )
 

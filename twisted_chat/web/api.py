@@ -5,7 +5,6 @@ Events have the same shape as in ``chat.v1.json``.  ``/api/v1/openapi.json`` is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import ceil
 
 from msgspec import UNSET, Struct, UnsetType
@@ -25,7 +24,7 @@ from twisted_chat.web.auth import single
 from twisted_chat.web.handshake import decoded_room
 from twisted_chat.web.responses import Response, UnsupportedMediaType, write_head
 from twisted_chat.web.routing import ApiRequest, Route, Who, json_answer
-from twisted_chat.web.sse import read_event_id, stream
+from twisted_chat.web.sse import find_place, read_event_id, stream
 
 #: Events in an answer without ``limit``.
 _PAGE = 50
@@ -149,6 +148,8 @@ class Api:
     def __init__(self, core: Chat, limiter: ConnectionLimiter) -> None:
         self._core = core
         self._limiter = limiter
+        #: One object for all streams.
+        self._stream_ended = limiter.ended
         self._reads = BucketTable(core.configuration, lambda limits: (limits.query_burst, limits.query_per_second), core.now)
         self._sends = BucketTable(core.configuration, lambda limits: (limits.person_burst, limits.person_per_second), core.now)
         for table in (self._reads, self._sends):
@@ -247,23 +248,12 @@ class Api:
         address = call.client.address
         self._core.check_may_enter(user, room.name, address)
         self._limiter.admit(address)
-        ended = _once(lambda: self._limiter.ended(address))
         try:
-            await stream(
-                self._core,
-                call.request,
-                user,
-                room,
-                address,
-                call.cors_headers(),
-                since=since,
-                after=query.after,
-                tail=query.tail,
-                ended=ended,
-            )
+            place = await find_place(self._core, room, since=since, after=query.after, tail=query.tail)
         except BaseException:
-            ended()
+            self._stream_ended(address)
             raise
+        stream(self._core, call.request, user, room, address, call.cors_headers(), place=place, ended=self._stream_ended)
 
     def _read_message(self, call: ApiRequest) -> SendBody:
         kind = call.content_type()
@@ -349,13 +339,3 @@ def _key(call: ApiRequest, user: User) -> str | None:
     if user.guest and call.query(Who).device is None:
         raise BadRequest("device: required with a guest's Idempotency-Key, because it tells that the same guest sends again")
     return key
-
-
-def _once(work: Callable[[], None]) -> Callable[[], None]:
-    left = [work]
-
-    def run() -> None:
-        if left:
-            left.pop()()
-
-    return run

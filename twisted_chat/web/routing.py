@@ -11,7 +11,8 @@ a proxy.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, TypeAlias, TypeVar
+from functools import cache
+from typing import Annotated, Any, TypeAlias, TypeVar, cast
 
 import msgspec
 from msgspec import Meta, Struct
@@ -91,8 +92,11 @@ class ApiRequest:
     def query(self, kind: type[T]) -> T:
         """The query as a struct; ``BadRequest`` names the field that is wrong.  Unknown fields are ignored."""
         arguments = self.request.args or {}
-        names = {field.encode_name for field in msgspec.structs.fields(kind)}  # type: ignore[arg-type]
-        given = {name: single_argument(arguments, name.encode()) for name in names if name.encode() in arguments}
+        given = {
+            name: single_argument(arguments, name.encode())
+            for name in _names(cast(type[Struct], kind))
+            if name.encode() in arguments
+        }
         try:
             return msgspec.convert(given, kind, strict=False)
         except msgspec.ValidationError as error:
@@ -175,6 +179,12 @@ def cors_headers(request_auth: RequestAuth, request: ChatRequest, headers: Heade
         (b"Access-Control-Allow-Origin", headers[b"Origin"][0]),
         (b"Access-Control-Expose-Headers", b"Retry-After"),
     ]
+
+
+@cache
+def _names(kind: type[Struct]) -> list[str]:
+    """The names of the struct's fields; msgspec takes 300 us to find them."""
+    return [field.encode_name for field in msgspec.structs.fields(kind)]
 
 
 def _explain(error: msgspec.ValidationError) -> str:
@@ -309,7 +319,9 @@ class Router:
                 return
             error = as_chat_error(failure, self._logger, "answering an HTTP request")
             if request.startedWriting:
-                request.channel.abort()
+                # A stream that has taken the connection over drops it itself.
+                if request.channel is not None:
+                    request.channel.abort()
                 return
             self._write(request, headers, error_answer(error))
 

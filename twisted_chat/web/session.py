@@ -26,7 +26,6 @@ from secrets import token_urlsafe
 
 from msgspec import Struct
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
 from twisted_chat.core.chat import Chat
 from twisted_chat.core.connections import ConnectionLimiter
@@ -39,7 +38,8 @@ from twisted_chat.web.handshake import LOBBY
 from twisted_chat.web.responses import NoSuchPath, Response, UnsupportedMediaType, write_head
 from twisted_chat.web.routing import ApiRequest, Route, Who, json_answer
 from twisted_chat.web.site import ChatRequest
-from twisted_chat.web.sse import HEADERS, StreamConnection, named
+from twisted_chat.web.sse import HEADERS, HEARTBEAT, named
+from twisted_chat.web.stream_connection import StreamConnection
 
 #: Random bytes of an id: nobody finds another one's.
 ID_BYTES = 24
@@ -98,20 +98,27 @@ class Taken(Struct, frozen=True, kw_only=True):
 class HttpLink(StreamConnection):
     """The :class:`twisted_chat.interfaces.Connection` of a session by HTTP.
 
+    :param sessions: the open ones, which it leaves when it is over.
     :ivar id: names the session in the posts.
     :ivar token: of the credential that opened it; None: a guest's.
     :ivar taken: the number of the last frame that the session has got.
     """
 
+    __slots__ = ("_address", "_posts", "_sessions", "_waiting", "id", "listener", "paused", "taken", "token")
+
     listener: SocketSession
 
-    def __init__(self, request: ChatRequest, token: str | None, now: Callable[[], float]) -> None:
+    def __init__(
+        self, request: ChatRequest, sessions: HttpSessions, address: str, token: str | None, now: Callable[[], float]
+    ) -> None:
         super().__init__(request)
         self.id = token_urlsafe(ID_BYTES)
         self.token = token
         self.taken = 0
         self.paused = False
         self.send = self._take_all
+        self._sessions = sessions
+        self._address = address
         self._posts = TokenBucket(POSTS_BURST, POSTS_PER_SECOND, now)
         #: Fires when the post that waits may be taken, or never will be.
         self._waiting: Deferred[None] | None = None
@@ -124,9 +131,9 @@ class HttpLink(StreamConnection):
     async def take(self, number: int, frame: bytes) -> None:
         """Give a frame to the session, once, when it is its turn and the session listens."""
         self._count_post()
-        while number == self.taken + 1 and self._open and (self.paused or self.congested):
+        while number == self.taken + 1 and self.is_open and (self.paused or self.congested):
             await self._wait()
-        if not self._open:
+        if not self.is_open:
             raise gone()
         if number > self.taken + 1:
             raise Conflict(f"n: the next frame is {self.taken + 1}")
@@ -139,12 +146,21 @@ class HttpLink(StreamConnection):
 
     def write(self, data: bytes) -> None:
         """Send frames, each as an event; JSON has no line ends but escaped ones."""
-        if self._open:
+        if self.is_open:
             self.write_event(b"".join([b"data: %b\n\n" % payload for payload in payloads(data)]))
 
     def _take_all(self, frames: bytes) -> int:
         self.write(frames)
         return len(frames)
+
+    def ping(self) -> None:
+        self.write_event(HEARTBEAT)
+
+    def close(self, code: int, reason: str, last: bytes = b"") -> None:
+        """Say why, and end the stream."""
+        if last:
+            self.write(last)
+        self.end(named("close", Closed(code=code, reason=reason)))
 
     def pause(self) -> None:
         self.paused = True
@@ -159,16 +175,11 @@ class HttpLink(StreamConnection):
         super().resumeProducing()
         self._go_on()
 
-    def gone(self) -> None:
-        super().gone()
+    def over(self) -> None:
+        self._sessions.forget(self, self._address)
         self._go_on()
-
-    def _end(self) -> None:
-        super()._end()
-        self._go_on()
-
-    def _last_event(self, code: int, reason: str) -> bytes:
-        return named("close", Closed(code=code, reason=reason))
+        if self.session is not None:
+            self.listener.lost()
 
     async def _wait(self) -> None:
         """Wait for a reason to look again.  Of the same post sent twice the later one waits."""
@@ -231,20 +242,15 @@ class HttpSessions:
             return Response(200, HEADERS)
         self._limiter.admit(address)
         write_head(call.request, 200, (*HEADERS, *call.cors_headers()))
-        link = HttpLink(call.request, None if credential is None else credential.token, self._core.now)
+        link = HttpLink(call.request, self, address, None if credential is None else credential.token, self._core.now)
         self._links[link.id] = link
-
-        def over(result: Failure | None) -> None:
-            del self._links[link.id]
-            self._limiter.ended(address)
-            if isinstance(result, Failure):
-                link.gone()
-            if link.session is not None:
-                link.listener.lost()
-
-        call.request.notifyFinish().addBoth(over)
         link.begin(self._core, Admission(user=user, dialect=Dialect.JSON, room=LOBBY, address=address))
         return None
+
+    def forget(self, link: HttpLink, address: str) -> None:
+        """The session has ended."""
+        del self._links[link.id]
+        self._limiter.ended(address)
 
     async def take_frame(self, call: ApiRequest) -> Response:
         """Give the session its next frame."""

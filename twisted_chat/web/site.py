@@ -12,7 +12,7 @@ the order in which they were accepted, and one dict and one call per second chec
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ISSLTransport
 from twisted.logger import Logger
@@ -32,7 +32,7 @@ HEAD_BYTES = 16_384
 #: Number of headers of a request; browsers send some 20.
 HEADERS = 100
 #: Seconds in which a peer must take the last bytes of an answer after the connection was closed.
-_ABORT_SECONDS = 60
+ABORT_SECONDS = 60
 #: Seconds between two checks for connections whose deadline has passed.
 _SWEEP_SECONDS = 1.0
 
@@ -40,6 +40,13 @@ Answer = Callable[["ChatRequest"], None]
 Quick = Callable[["ChatChannel", bytes], bool]
 #: Method, path (both empty where there was no request), status, bytes of the body, address.
 Observe = Callable[[bytes, bytes, int, int, str], None]
+
+
+class HttpConnection(Protocol):
+    """A connection as its site sees it: one that reads requests, or a stream that has taken it over."""
+
+    def abort(self) -> None:
+        """Drop the connection and everything that was not sent."""
 
 
 class ChatRequest(Request):
@@ -77,7 +84,7 @@ class ChatChannel(HTTPChannel):
     totalHeadersSize = HEAD_BYTES
     MAX_LENGTH = HEAD_BYTES
     maxHeaders = HEADERS
-    abortTimeout = _ABORT_SECONDS
+    abortTimeout = ABORT_SECONDS
     timeOut = None
     requestFactory = ChatRequest
     refused = False
@@ -90,6 +97,7 @@ class ChatChannel(HTTPChannel):
 
     def connectionMade(self) -> None:
         super().connectionMade()
+        self.site.connections.add(self)
         self.site.expect(self)
 
     def dataReceived(self, data: bytes) -> None:
@@ -142,11 +150,13 @@ class ChatChannel(HTTPChannel):
         super().requestDone(request)
         if not self.persistent:
             self._abort_later()
+        elif self.site.ending:
+            self.end()
         elif not self._handlingRequest:
             self.site.expect(self)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        self.site.expect_no_more(self)
+        self.site.release(self)
         if self._held is not None:
             self._held = None
             self._lost()
@@ -198,6 +208,11 @@ class ChatChannel(HTTPChannel):
         if self._abortingCall is None:
             self._abortingCall = self.callLater(self.abortTimeout, self.forceAbortClient)
 
+    def forceAbortClient(self) -> None:
+        """The peer did not take the last bytes in time."""
+        self.site.unanswered += 1
+        super().forceAbortClient()
+
     def _respondToBadRequestAndDisconnect(self) -> None:
         """Replaces Twisted's answer to whatever its parser refuses, which has neither body nor headers."""
         if self._receivedHeaderSize > self.totalHeadersSize or self._receivedHeaderCount > self.maxHeaders:
@@ -214,6 +229,9 @@ class ChatSite(Site):
     :param body_bytes: the largest body of any endpoint.
     :param observe: called with each answer, for the access log and metrics.
     :param quick: called with the first bytes of each connection; True: it has taken over the connection.
+    :ivar connections: those that are open and speak HTTP.
+    :ivar ending: no port is open any more, so a connection ends when the request that it is answering is answered.
+    :ivar unanswered: connections that were dropped because the peer did not take the last bytes in time.
     """
 
     displayTracebacks = False
@@ -234,6 +252,9 @@ class ChatSite(Site):
         self.body_bytes = body_bytes
         self.logger = logger
         self.quick = quick
+        self.connections: set[HttpConnection] = set()
+        self.ending = False
+        self.unanswered = 0
         self._limiter = limiter
         self._observe = observe
         self._expected: dict[ChatChannel, float] = {}
@@ -249,8 +270,10 @@ class ChatSite(Site):
 
     def startFactory(self) -> None:
         """Without Twisted's access log and its clock."""
+        self.ending = False
 
     def stopFactory(self) -> None:
+        self.ending = True
         for channel in list(self._expected):
             channel.end()
         if self._sweep is not None:
@@ -261,6 +284,10 @@ class ChatSite(Site):
         """Called by Twisted when ``request`` has been answered."""
         address = getattr(request, "address", None) or peer_name(request.client)
         self._observe(request.method, request.path or b"", request.code, request.sentLength, address)
+
+    def answered(self, method: bytes, path: bytes, status: int, size: int, address: str) -> None:
+        """A request has been answered by somebody who has taken its connection over."""
+        self._observe(method, path, status, size, address)
 
     def refusing(self, channel: ChatChannel, error: ChatError) -> None:
         """A connection is refused before its request was whole."""
@@ -282,6 +309,16 @@ class ChatSite(Site):
     def expect_no_more(self, channel: ChatChannel) -> None:
         """Stop the deadline: the request is whole, or the connection has ended."""
         self._expected.pop(channel, None)
+
+    def release(self, channel: ChatChannel) -> None:
+        """The connection has ended, or another protocol has taken it over."""
+        self.expect_no_more(channel)
+        self.connections.discard(channel)
+
+    def abort_all(self) -> None:
+        """Drop the connections that are still open."""
+        for connection in list(self.connections):
+            connection.abort()
 
     def _end_late(self) -> None:
         now = self.reactor.seconds()

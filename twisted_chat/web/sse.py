@@ -18,10 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import msgspec
-from msgspec import UNSET, UnsetType
-from twisted.internet.interfaces import IPushProducer
-from twisted.python.failure import Failure
-from zope.interface import implementer
+from msgspec import UNSET, Struct, UnsetType
 
 from twisted_chat.core.chat import Chat
 from twisted_chat.core.history import Unrecoverable
@@ -31,13 +28,12 @@ from twisted_chat.core.session import Membership, Session, SessionState
 from twisted_chat.core.subscription import Subscription
 from twisted_chat.errors import RETRY_CLOSE_CODES, BadRequest, CloseCode, TokenExpired
 from twisted_chat.events import Cursor, Event
-from twisted_chat.interfaces import ConnectionListener
-from twisted_chat.internals.sockets import open_output
 from twisted_chat.protocol.encoders import JsonEncoding, WholeItems
 from twisted_chat.protocol.replies import ByePush, GapPush, LivePush
 from twisted_chat.users import User
 from twisted_chat.web.responses import write_head
 from twisted_chat.web.site import ChatRequest
+from twisted_chat.web.stream_connection import StreamConnection, StreamState, chunk
 
 #: Keeps proxies from buffering (``X-Accel-Buffering``) and caches from storing.
 HEADERS = (
@@ -45,7 +41,7 @@ HEADERS = (
     (b"Cache-Control", b"no-store"),
     (b"X-Accel-Buffering", b"no"),
 )
-_HEARTBEAT = b":\n\n"
+HEARTBEAT = b":\n\n"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -56,11 +52,6 @@ def read_event_id(text: str) -> Cursor:
     if not (epoch and seq.isascii() and seq.isdigit() and len(seq) < 17):
         raise BadRequest("Last-Event-ID: must be epoch:seq:id, as the stream sent it")
     return Cursor(epoch, int(seq), event or None)
-
-
-def chunk(data: bytes) -> bytes:
-    """One chunk of a chunked body (RFC 9112 section 7.1)."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 class EventStreamEncoding(WholeItems):
@@ -87,124 +78,42 @@ def named(event: str, data: object) -> bytes:
     return b"event: " + event.encode() + b"\ndata: " + _encode(data) + b"\n\n"
 
 
-@implementer(IPushProducer)
-class StreamConnection:
-    """The connection of a stream.
+class Place(Struct, frozen=True):
+    """Where a reader begins.
 
-    Its head is written by the request.  What follows goes to the socket at once while nothing waits in the transport, as for WebSockets:
-    ``Request.write`` and the transport's buffer cost three times as much for each reader.
-
-    :ivar chunked: ``send`` takes chunks, whole ones.
+    :ivar position: the number after which it reads.
+    :ivar recovered: whether it goes on where its cursor is; ``why`` not.
     """
 
-    paused = False
-    deflated = False
+    position: int
+    recovered: bool | UnsetType
+    why: Unrecoverable | None
 
-    def __init__(self, request: ChatRequest) -> None:
-        self.congested = False
-        self.chunked = False
-        self.session: ConnectionListener | None = None
-        self._request = request
-        self._channel = request.channel
-        self._transport = request.channel.transport
-        self._output = open_output(self._transport)
-        self._write_some: Callable[[bytes], int] = self._output.send
-        self.send = self._write_some
-        self._begun = False
-        self._open = True
-        self._gone = False
-        request.registerProducer(self, True)
 
-    @property
-    def unsent_bytes(self) -> int:
-        return self._output.unsent() or 0
+class RoomStream(StreamConnection):
+    """The connection of a reader of a room.
 
-    def write(self, data: bytes) -> None:
-        self.write_event(data)
+    :param ended: called with the reader's address when the stream is over.
+    """
 
-    def write_event(self, data: bytes) -> None:
-        """Write what is an event of the stream, or a comment."""
-        if not self._open:
-            return
-        if not self._begun:
-            self._write_first(data)
-            return
-        data = chunk(data) if self.chunked else data
-        if self.congested:
-            self._transport.write(data)
-            return
-        try:
-            taken = self._write_some(data)
-        except BlockingIOError:
-            taken = 0
-        except OSError:
-            return  # the reactor is about to report that the connection is lost
-        if taken < len(data):
-            self.buffer_rest(data[taken:])
+    __slots__ = ("_ended", "reader")
 
-    def buffer_rest(self, rest: bytes) -> None:
-        self._output.write_rest(rest)
-        self.pauseProducing()
+    reader: StreamSession
 
-    def pause(self) -> None:
-        """Nothing is read from the peer of a stream."""
-
-    def resume(self) -> None:
-        """Nothing is read from the peer of a stream."""
+    def __init__(self, request: ChatRequest, ended: Callable[[str], None]) -> None:
+        super().__init__(request)
+        self._ended = ended
 
     def ping(self) -> None:
-        self.write_event(_HEARTBEAT)
+        self.write_event(HEARTBEAT)
 
-    def close(self, code: int, reason: str) -> None:
+    def close(self, code: int, reason: str, last: bytes = b"") -> None:
         """Send the reason and end the stream; a browser reconnects by itself, unless it is refused then."""
-        if self._open:
-            self.write_event(self._last_event(code, reason))
-            self._end()
-            self._channel.persistent = 0
-            self._request.finish()
+        self.end(named("bye", ByePush(code=code, reason=reason, retry=code in RETRY_CLOSE_CODES)))
 
-    def abort(self) -> None:
-        if not self._gone:
-            if self._open:
-                self._end()
-            self._channel.abort()
-
-    def gone(self) -> None:
-        """The connection has ended."""
-        self._open = False
-        self._gone = True
-
-    # Called by the transport
-
-    def pauseProducing(self) -> None:
-        self.congested = True
-        if self.session is not None:
-            self.session.congested()
-
-    def resumeProducing(self) -> None:
-        self.congested = False
-        if self.session is not None:
-            self.session.drained()
-
-    def stopProducing(self) -> None:
-        """The connection is ending; ``notifyFinish`` fires when it has ended."""
-
-    def _last_event(self, code: int, reason: str) -> bytes:
-        return named("bye", ByePush(code=code, reason=reason, retry=code in RETRY_CLOSE_CODES))
-
-    def _write_first(self, data: bytes) -> None:
-        """Write the head, and the first bytes of the body."""
-        self._begun = True
-        self._request.write(data)
-        self.chunked = bool(self._request.chunked)
-        if self._request.method == b"HEAD":
-            self.send = self._write_some = len  # the answer has no body
-        elif self._output.has_unsent():
-            self.buffer_rest(b"")
-
-    def _end(self) -> None:
-        self._open = False
-        self._request.unregisterProducer()
+    def over(self) -> None:
+        self.reader.lost()
+        self._ended(self.reader.address)
 
 
 class StreamSession(Session):
@@ -212,12 +121,12 @@ class StreamSession(Session):
 
     __slots__ = ()
 
-    def __init__(self, core: Chat, connection: StreamConnection, user: User, address: str) -> None:
+    def __init__(self, core: Chat, connection: RoomStream, user: User, address: str) -> None:
         super().__init__(core, connection, user, address)
-        connection.session = self
+        connection.session = connection.reader = self
 
     def begin(
-        self, connection: StreamConnection, room: Room, position: int, recovered: bool | UnsetType, why: Unrecoverable | None
+        self, connection: RoomStream, room: Room, position: int, recovered: bool | UnsetType, why: Unrecoverable | None
     ) -> None:
         """Send the ``joined`` event, then the log after ``position``."""
         connection.write(named("joined", joined_reply(self, room, position + 1, recovered, why)))
@@ -254,7 +163,7 @@ class StreamSession(Session):
         return self.set_timer(interval if left is None else max(1, min(interval, int(left) + 1)))
 
 
-async def stream(
+def stream(
     core: Chat,
     request: ChatRequest,
     user: User,
@@ -262,32 +171,38 @@ async def stream(
     address: str,
     headers: Sequence[tuple[bytes, bytes]],
     *,
-    since: Cursor | None,
-    after: int | None,
-    tail: int | None,
-    ended: Callable[[], None],
+    place: Place,
+    ended: Callable[[str], None],
 ) -> None:
     """Answer the request with the stream.
 
+    :param ended: called with the address when the stream is over.
+    """
+    head = (*HEADERS, *headers)
+    write_head(request, 200, head)
+    connection = RoomStream(request, ended)
+    session = StreamSession(core, connection, user, address)
+    try:
+        core.add_session(session)
+        session.begin(connection, room, place.position, place.recovered, place.why)
+    except BaseException:
+        if connection.state is StreamState.HEAD:
+            for name, _ in head:
+                request.responseHeaders.removeHeader(name)
+        else:
+            connection.abort()  # it is too late for another answer
+        raise
+
+
+async def find_place(core: Chat, room: Room, *, since: Cursor | None, after: int | None, tail: int | None) -> Place:
+    """Where to begin to read.
+
     :param since: the cursor of a client that resumes.
     :param after: the number to read after, for a client without a cursor; ``tail``: how many of the last events to send first.
-    :param ended: called when the stream has ended.
     """
     why = await core.history.check_cursor(room.log, since) if since is not None else None
     room.check_size()
-    write_head(request, 200, (*HEADERS, *headers))
-    connection = StreamConnection(request)
-    session = StreamSession(core, connection, user, address)
-
-    def over(result: Failure | None) -> None:
-        if isinstance(result, Failure):
-            connection.gone()
-        session.lost()
-        ended()
-
-    request.notifyFinish().addBoth(over)
-    core.add_session(session)
-    session.begin(connection, room, _position(room, since, after, tail, why), UNSET if since is None else why is None, why)
+    return Place(_position(room, since, after, tail, why), UNSET if since is None else why is None, why)
 
 
 def _position(room: Room, since: Cursor | None, after: int | None, tail: int | None, why: Unrecoverable | None) -> int:

@@ -52,10 +52,10 @@ class WebSocketLink(SocketLink):
         """Send a ping, which the peer's WebSocket answers without its program."""
         self.write(_PING)
 
-    def close(self, code: int, reason: str) -> None:
+    def close(self, code: int, reason: str, last: bytes = b"") -> None:
         """Send what waits, then a close frame (RFC 6455 section 7.1.2); the connection ends when the peer has answered it."""
         if self._websocket is not None:
-            self._websocket.close(code, reason)
+            self._websocket.close(code, reason, last)
 
     def lost(self) -> None:
         super().lost()
@@ -153,17 +153,19 @@ class ChatWebSocket(WebSocketServerProtocol):
         if session is not None:
             session.lost()
 
-    def close(self, code: int, reason: str) -> None:
-        """Begin the closing handshake; does nothing if it has begun."""
+    def close(self, code: int, reason: str, last: bytes = b"") -> None:
+        """Begin the closing handshake, with ``last`` before it; does nothing if it has begun."""
         if self.state != _OPEN:
             return
         if self._awake:
+            if last:
+                self.link.write(last)
             # sendClose refuses 1001, 1011, 1012 and 1013, which a server needs.
             self.sendCloseFrame(code=int(code), reasonUtf8=_cut(reason))
             return
         # Autobahn would take 590 us: a server that ends with 20,000 connections has them all to close.
         self._write_pongs()
-        self.link.write_frame(frame(FIN_CLOSE, int(code).to_bytes(2, "big") + _cut(reason)))
+        self.link.write_frame(last + frame(FIN_CLOSE, int(code).to_bytes(2, "big") + _cut(reason)))
         self.state = _CLOSING
         self.link.end_output()
         self.factory.await_answer(self)
@@ -217,6 +219,8 @@ class ChatWebSocket(WebSocketServerProtocol):
         super().dropConnection(abort=abort and not orderly)
         if orderly:
             self.factory.await_answer(self)
+        elif abort and self.wasCloseHandshakeTimeout:
+            self.factory.unanswered += 1
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """Write Autobahn's frames as everything else is written, or one could end up inside another frame."""

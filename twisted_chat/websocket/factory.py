@@ -28,6 +28,8 @@ class ChatFactory(WebSocketServerFactory):
     :param open_session: called with the link and what was admitted when the 101 is written.
     :param ended: called with the address of each connection that has ended.
     :param compression: whether permessage-deflate (RFC 7692) is accepted.
+    :ivar sockets: the protocols whose connection is open.
+    :ivar unanswered: connections that were dropped because the peer did not answer a close frame in time.
     """
 
     def __init__(
@@ -68,6 +70,8 @@ class ChatFactory(WebSocketServerFactory):
         self.open_session = open_session
         self._ended = ended
         self._compression = compression
+        self.sockets: set[ChatWebSocket] = set()
+        self.unanswered = 0
         #: The protocols that wait for the answer to their close frame, and until when.
         self._closing: dict[ChatWebSocket, float] = {}
         self._timing = False
@@ -82,12 +86,19 @@ class ChatFactory(WebSocketServerFactory):
             accepted = accept(handshake.extensions, self._inflated_bytes)
         protocol = self.protocol_class(admission, handshake.key, accepted)
         protocol.factory = self
+        self.sockets.add(protocol)
         return protocol
 
     def ended(self, protocol: ChatWebSocket, address: str) -> None:
         """A connection has ended."""
         self._closing.pop(protocol, None)
+        self.sockets.discard(protocol)
         self._ended(address)
+
+    def abort_all(self) -> None:
+        """Drop the connections that are still open."""
+        for protocol in list(self.sockets):
+            protocol.link.abort()
 
     def await_answer(self, protocol: ChatWebSocket) -> None:
         """The protocol has sent a close frame: end its connection if the peer does not answer that in time.
@@ -108,6 +119,7 @@ class ChatFactory(WebSocketServerFactory):
                 self.reactor.callLater(until - now, self._end_unanswered)
                 return
             del self._closing[protocol]
+            self.unanswered += 1
             protocol.link.abort()
 
     def buildProtocol(self, addr: IAddress | None) -> None:
