@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from websockets.exceptions import WebSocketException
 
 from tests.harness.servers import Server, connect
-from tests.harness.serving import wait_until
+from tests.harness.waiting import wait_until
 
 #: Descriptors that the server gets; it needs some 20 for itself.
 FILES = 64

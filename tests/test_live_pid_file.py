@@ -9,7 +9,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.harness.serving import PATIENCE, TWISTD, environment, wait_until
+from tests.harness.serving import TWISTD, environment
+from tests.harness.waiting import PATIENCE, wait_until
 
 OPTIONS = ("--store=memory:", "--listen=tcp:0:interface=127.0.0.1")
 

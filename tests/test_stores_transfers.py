@@ -172,7 +172,7 @@ class MoveTests(SynchronousTestCase):
         for spoiled, words in (
             (whole.replace('"secret":"', '"secret":"AAAA'), "is not a line of an export"),
             (whole.replace(lines[marks], lines[marks].replace('"room":"lobby"', '"room":"nowhere"')), "no such room"),
-            (whole.replace(lines[marks], lines[marks] * 2), "is no log"),
+            (whole.replace(lines[marks], lines[marks] * 2), "valid log"),
             ("".join(lines[:marks]), "ends too early"),
             ("".join([*lines[:marks], *[line for line in lines if '"type":"token"' in line], *lines[marks:]]), "a second time"),
             ("".join([lines[0].replace('"version":2', '"version":3'), *lines[1:]]), "has format 3"),

@@ -282,7 +282,7 @@ def _connected(address: Address) -> Iterator[Connection]:
             )
             yield connection
     except errors.UniqueViolation as error:
-        raise StoreError(f"what is imported is no log: {error.diag.message_primary}") from error
+        raise StoreError(f"the import is not a valid log: {error.diag.message_primary}") from error
     except psycopg.Error as error:
         raise explain(address, error) from error
 
