@@ -390,21 +390,7 @@ class PromisesTests(FallbackCase):
 
     def test_lost_acknowledgements(self) -> None:
         """The server keeps the messages and its answers are lost: each is in the log once."""
-        client = self.client(transport="http")
-        room = client.room("lobby")
-        self.chat.settle()
-        sent: list[Deferred[Any]] = []
-        for round_number in range(10):
-            for wire in self.chat.wires:
-                wire.mute = True
-            sent += [room.send(f"{round_number}-{number}") for number in range(7)]
-            self.chat.settle()
-            self.chat.cut()
-            self.chat.pass_time(30)
-        texts = [f"{round_number}-{number}" for round_number in range(10) for number in range(7)]
-
-        self.assertEqual(self.chat.texts("lobby"), texts)
-        self.assertEqual([self.successResultOf(each).text for each in sent], texts)
+        self.assert_once_over_lost_answers(self.client(transport="http"))
 
     def test_restart(self) -> None:
         """A server that is about to restart says by HTTP, too, when to come back."""

@@ -286,21 +286,7 @@ class QueueTests(ClientCase):
 
     def test_lost_acknowledgements(self) -> None:
         """The server keeps the messages and its answers are lost: each is in the log once."""
-        client = self.client()
-        room = client.room("lobby")
-        self.chat.settle()
-        sent: list[Deferred[Any]] = []
-
-        for round_number in range(10):
-            self.chat.wires[0].mute = True
-            sent += [room.send(f"{round_number}-{number}") for number in range(7)]
-            self.chat.settle()
-            self.chat.cut()
-            self.chat.pass_time(30)
-        texts = [f"{round_number}-{number}" for round_number in range(10) for number in range(7)]
-
-        self.assertEqual(self.chat.texts("lobby"), texts)
-        self.assertEqual([self.successResultOf(each).text for each in sent], texts)
+        self.assert_once_over_lost_answers(self.client())
 
     def test_order_over_breaks(self) -> None:
         """Breaks at any moment: nothing lost, doubled or out of order, at the writer, in the log, and at a reader."""

@@ -22,6 +22,10 @@ With real sockets and processes, for ``test_live_*``:
 * ``certificates``: a self-signed certificate
 * ``programs``: WebSocket clients of Node and Bun, talked to by lines
 * ``browser``: server, a proxy that can fail, and Chromium by playwright; for ``test_live_page*`` and ``docs/screenshots``
+* ``listening``: connections to a port go to a function; for ``browser`` and ``injecting``
+* ``injecting``: the way to the server by which a page gets a script of the test
+* ``engines``: Firefox and WebKit by WebDriver
+* ``proxies``: nginx and HAProxy
 * ``blocking``: a proxy that lets HTTP through and no WebSocket
 * ``chromium``: one page of Chromium by its DevTools protocol; for tests that need no playwright
 * ``node_modules``: the packages of ``package-lock.json``, installed when they are wanted

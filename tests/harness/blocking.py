@@ -21,8 +21,7 @@ from twisted.python.failure import Failure
 from tests.harness.network import Network
 from tests.harness.serving import ROOT, environment
 
-#: What becomes of a WebSocket's handshake.
-BLOCKS = ("403", "502", "stripped", "hangs", "silent")
+#: The mode in which WebSockets come through; the others are 403, 502, and those of ``tests.harness.network``.
 OPEN = "open"
 #: The modes that have another name there.
 _BLOCK = {OPEN: "", "403": "403 Forbidden", "502": "502 Bad Gateway"}

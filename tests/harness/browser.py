@@ -24,6 +24,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from websockets.sync.client import connect
 
 from tests.harness.chromium import program
+from tests.harness.listening import listen, pump
 from tests.harness.node_modules import node_modules
 from tests.harness.serving import Served, free_port
 
@@ -45,9 +46,8 @@ class Way:
         self.open = True
         self.mute = False
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = listen(self._connect)
         self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
         """Reset everything that is connected."""
@@ -62,31 +62,20 @@ class Way:
         self._listener.close()
         self.cut()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            try:
-                if not self.open:
-                    raise OSError
-                server = socket.create_connection(("127.0.0.1", self.target))
-            except OSError:
-                client.close()
-                continue
-            self._pairs.append((client, server))
-            threading.Thread(target=self._pass, args=(client, server, lambda: False), daemon=True).start()
-            threading.Thread(target=self._pass, args=(server, client, lambda: self.mute), daemon=True).start()
+    def _connect(self, client: socket.socket) -> None:
+        try:
+            if not self.open:
+                raise OSError
+            server = socket.create_connection(("127.0.0.1", self.target))
+        except OSError:
+            client.close()
+            return
+        self._pairs.append((client, server))
+        threading.Thread(target=self._pass, args=(client, server, lambda: False), daemon=True).start()
+        threading.Thread(target=self._pass, args=(server, client, lambda: self.mute), daemon=True).start()
 
     def _pass(self, source: socket.socket, sink: socket.socket, loses: Callable[[], bool]) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                if not loses():
-                    sink.sendall(data)
-        for side in (source, sink):
-            with contextlib.suppress(OSError):
-                side.shutdown(socket.SHUT_RDWR)
+        pump(source, sink, loses)
         source.close()
 
 

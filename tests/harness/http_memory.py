@@ -8,9 +8,8 @@ from typing import Any
 import msgspec
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IAddress, IProtocol
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Protocol
-from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
@@ -118,6 +117,3 @@ class Recorder(Protocol):
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
         self.lost = True
-
-
-__all__ = ["HOST", "KEY", "Clock", "IProtocol", "Recorder", "Reply", "Wire", "handshake", "request_head"]

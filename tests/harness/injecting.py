@@ -7,6 +7,8 @@ import re
 import socket
 import threading
 
+from tests.harness.listening import listen, pump
+
 #: Notes what a browser's console would show.
 ERRORS = """
 globalThis.pageErrors = [];
@@ -26,21 +28,12 @@ class InjectingWay:
     def __init__(self, target: int) -> None:
         self.script = ""
         self._target = target
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = listen(lambda client: threading.Thread(target=self._serve, args=(client,), daemon=True).start())
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/"
-        threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
         self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError), client:
@@ -65,8 +58,8 @@ class InjectingWay:
                 if target == b"/":
                     self._pass_page(server, client)
                 else:
-                    threading.Thread(target=_pass, args=(client, server), daemon=True).start()
-                    _pass(server, client)
+                    threading.Thread(target=pump, args=(client, server), daemon=True).start()
+                    pump(server, client)
 
     def _pass_page(self, server: socket.socket, client: socket.socket) -> None:
         answer = b""
@@ -77,12 +70,3 @@ class InjectingWay:
         assert b"before.js" in body, answer[:500]
         head = re.sub(rb"(?i)content-length: [0-9]+", b"Content-Length: %d" % len(body), head)
         client.sendall(head + b"\r\n\r\n" + body)
-
-
-def _pass(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-    for side in (source, sink):
-        with contextlib.suppress(OSError):
-            side.shutdown(socket.SHUT_RDWR)
