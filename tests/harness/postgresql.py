@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from functools import cache
 from importlib.util import find_spec
 from itertools import count
@@ -22,9 +21,8 @@ from typing import Any
 import psycopg
 
 from tests.harness.serving import free_port
+from tests.harness.waiting import PATIENCE, wait_until
 
-#: Seconds that it may take to begin or to end.
-PATIENCE = 60
 USER, PASSWORD = "chat", "secret-of-the-tests"
 
 #: For many small databases that are soon forgotten.
@@ -100,16 +98,7 @@ class PostgreSQL:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory, start_new_session=True
             )
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                psycopg.connect(self.socket_url("postgres"), connect_timeout=5).close()
-            except psycopg.OperationalError as error:
-                said = (self.directory / "log").read_text(errors="replace")
-                assert self._process.poll() is None and time.monotonic() < deadline, f"{error}\n{said[-4000:]}"
-                time.sleep(0.05)
-            else:
-                return
+        wait_until(self._refusal, lambda refusal: not refusal)
 
     def stop(self) -> None:
         """End it as an operator does, without waiting for clients to leave."""
@@ -125,9 +114,18 @@ class PostgreSQL:
             process.send_signal(number)
             process.wait(PATIENCE)
         # A process that outlives the first one keeps the next from beginning.
-        deadline = time.monotonic() + PATIENCE
-        while self._backends() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_until(self._backends, lambda backends: not backends)
+
+    def _refusal(self) -> str:
+        """Why it does not answer; empty if it does."""
+        assert self._process is not None
+        try:
+            psycopg.connect(self.socket_url("postgres"), connect_timeout=5).close()
+        except psycopg.OperationalError as error:
+            said = f"{error}\n{(self.directory / 'log').read_text(errors='replace')[-4000:]}"
+            assert self._process.poll() is None, said
+            return said
+        return ""
 
     def _backends(self) -> list[int]:
         return [pid for pid in self._process_ids() if _cwd(pid) == str(self.directory / "data")]

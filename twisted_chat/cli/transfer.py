@@ -24,7 +24,7 @@ from twisted_chat.server.logging import visible, without_secrets
 from twisted_chat.stores.kept import Identity, KeptCursor, KeptToken, ReadMark
 from twisted_chat.stores.transfers import Incoming, Outgoing, incoming, outgoing
 
-#: What the lines of an export are.  Version 2 has everything that a store keeps, version 1 rooms only.
+#: Name and version of the format of exports.  Version 2 has everything that a store keeps, version 1 rooms only.
 FORMAT, ROOMS_ONLY, EVERYTHING = "twisted_chat.log", 1, 2
 
 

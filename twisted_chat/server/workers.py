@@ -4,8 +4,8 @@ In:   the ports that the first process has bound, and its command line.
 Out:  further processes that accept connections at the same ports, started again when they end.
 
 Each process has a socket of its own for each TCP port (``SO_REUSEPORT``, socket(7)), so that the kernel spreads connections evenly.  The
-first process opens all of them and keeps them open: what waits at the socket of a process that has ended is accepted by the one that
-takes its place.  A socket that systemd passed is shared by all.
+first process opens all of them and keeps them open: connections that wait at the socket of a process that has ended are accepted by its
+replacement.  A socket that systemd passed is shared by all.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SYSTEMD_FIRST = 3
 #: Seconds before a process that has ended is started again: at first, doubled each time up to the longest.
 FIRST_DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 30.0
-#: Seconds after which a process counts as well, so that its next end is a first one.
+#: Seconds after which a process counts as healthy, so that the delay after its next end is the shortest again.
 WELL_SECONDS = 60.0
 #: Seconds beyond the drain after which a process that has not ended is killed.
 KILL_SECONDS = 5.0
@@ -128,10 +128,10 @@ def _check_free(family: socket.AddressFamily, interface: str, port: int) -> None
 
 
 class Place:
-    """Which of the processes this one is.
+    """The place of this process among the workers.
 
     :ivar number: 1 is the first one.
-    :ivar descriptors: of the sockets that it has inherited.
+    :ivar descriptors: those of the sockets that it has inherited.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -141,7 +141,7 @@ class Place:
 
 
 class ParentWatch:
-    """Ends a process when the first one has ended, however it did: the pipe between them is at its end then."""
+    """Ends a process when the first one has ended for any reason, which closes the pipe between them."""
 
     def __init__(self, reactor: Any, ended: Callable[[], object], descriptor: int = 0) -> None:
         self._reactor = reactor
@@ -149,7 +149,7 @@ class ParentWatch:
         self._descriptor = descriptor
 
     def begin(self) -> None:
-        """Watch from now on."""
+        """Start to watch."""
         self._reactor.addReader(self)
 
     def fileno(self) -> int:
@@ -157,13 +157,13 @@ class ParentWatch:
         return self._descriptor
 
     def doRead(self) -> None:
-        """Nothing is ever written: it is the end."""
+        """The pipe has been closed, because nothing is ever written to it."""
         if not os.read(self._descriptor, 1024):
             self._reactor.removeReader(self)
             self._ended()
 
     def connectionLost(self, reason: Failure) -> None:
-        """The end as the reactor tells it, where the system reports it as such (``EPOLLHUP``) and not as something to read."""
+        """The pipe has been closed, on systems that report it as ``EPOLLHUP`` and not as readable."""
         self._reactor.removeReader(self)
         self._ended()
 
@@ -190,7 +190,7 @@ class Worker(ProcessProtocol):
             os.kill(transport.pid, number)
 
     def ask_to_end(self) -> None:
-        """Close the pipe, at which it ends as at a SIGTERM; whoever stops the service may send that as well, and twice is at once."""
+        """Close the pipe, so that it ends as at a SIGTERM; the service manager may send that too, and a second one would end it at once."""
         transport: Any = self.transport
         if transport is not None:
             transport.closeStdin()
@@ -207,7 +207,7 @@ class Workers(Service):
 
     :param command: the arguments of ``twistd`` for one of them.
     :param ports: with the sockets for them.
-    :param patience: seconds that the end of one may take.
+    :param patience: seconds that the end of a process may take.
     """
 
     log = Logger()
@@ -232,7 +232,7 @@ class Workers(Service):
             self._spawn(number)
 
     def stopService(self) -> Deferred[None]:
-        """Ask all of them to end; fires when they have ended, which a SIGKILL makes sure of."""
+        """Ask all processes to end; fires when they have ended, after a SIGKILL if necessary."""
         super().stopService()
         for call in self._waiting.values():
             call.cancel()
@@ -287,5 +287,5 @@ class Workers(Service):
         self._waiting[worker.number] = self._reactor.callLater(delay, self._spawn, worker.number)
 
 
-#: What systemd tells the first process only.
+#: Variables with which systemd addresses the first process only.
 _OF_FIRST = frozenset({"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})

@@ -1,4 +1,4 @@
-"""Small questions that come while one is under way are asked together in the next one."""
+"""Batches small queries: those that arrive while one is running are sent together in the next one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ A = TypeVar("A")
 
 
 class Gathered(Generic[K, V, A]):
-    """One question at a time.
+    """Runs one query at a time.
 
-    :param put: asks for all keys with their values, and answers by key.
-    :param merge: two values for the same key as one.
+    :param put: runs the query for all keys with their values, and returns the results by key.
+    :param merge: combines two values for the same key.
     """
 
     def __init__(self, put: Callable[[Mapping[K, V]], Deferred[dict[K, A]]], merge: Callable[[V, V], V]) -> None:

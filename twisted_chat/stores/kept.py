@@ -1,4 +1,4 @@
-"""What a store keeps beside its logs, as an export has it."""
+"""What a store has besides its logs, as it is in an export."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from twisted_chat.stores.random_ids import BATCH_LENGTH
 class Identity(Struct, frozen=True):
     """What makes a database the continuation of another one.
 
-    :ivar epoch: what cursors of clients name.
-    :ivar secret: 32 bytes; the ids of guests follow from it.
+    :ivar epoch: the epoch in the cursors of clients.
+    :ivar secret: 32 bytes, from which the ids of guests are derived.
     """
 
     epoch: Annotated[str, Meta(pattern="^[0-9A-Z]{1,32}$")]
@@ -49,7 +49,7 @@ class KeptCursor(Struct, frozen=True):
 
 
 def batch_of(event_id: str, seq: int) -> str:
-    """The batch in the id of an event that is imported; :class:`StoreError` if no server has made such an id."""
+    """The batch in the id of an imported event; :class:`StoreError` if the id does not have the form of an event's id."""
     batch = event_id.removesuffix(f"-{seq}")
     if batch == event_id or not batch or len(batch) > 4 * BATCH_LENGTH:
         raise StoreError(f"event {seq}: the id {event_id!a} does not have the form of an event's id")

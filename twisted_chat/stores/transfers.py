@@ -1,4 +1,4 @@
-"""Whole stores out to an export and in from one: what every kind of store offers for it, and the table of kinds.
+"""Export and import of whole stores: the interface that every kind of store implements for it, and the table of kinds.
 
 A log keeps its numbers, ids, times, authors and keys.  A move (``twisted-chat export --everything``) keeps the epoch, the secret, tokens,
 read marks and cursors as well, so that clients resume in the new database where they were in the old one.
@@ -45,16 +45,16 @@ class Outgoing(Protocol):
 
 
 class Incoming(Protocol):
-    """A store that is filled, all or nothing; what is wrong raises :class:`StoreError`."""
+    """An import into a store, all or nothing; an invalid import raises :class:`StoreError`."""
 
     def identity(self, identity: Identity) -> None:
-        """The store continues that one; it must be empty."""
+        """Let the store continue the exported one; it must be empty."""
 
     def room(self, record: RoomRecord) -> None:
-        """The events that follow are of this room, which must be empty."""
+        """Begin a room, which must be empty: the following events belong to it."""
 
     def event(self, event: Event) -> None:
-        """The next event of the room."""
+        """Add the next event of the room."""
 
     def token(self, token: KeptToken) -> None:
         """A token."""
@@ -99,7 +99,7 @@ def outgoing(url: str) -> AbstractContextManager[Outgoing]:
 
 
 def incoming(url: str) -> AbstractContextManager[Incoming]:
-    """Fill the store of that URL, which is made if it is not there, in one transaction; no server may use it."""
+    """Import into the store of that URL in one transaction; the store is created if it does not exist, and no server may be using it."""
     return _kind(url).incoming(url)
 
 

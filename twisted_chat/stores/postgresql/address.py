@@ -25,8 +25,8 @@ except ImportError as error:
 
 #: Seconds to connect to one host, and to wait for the answer to one statement.
 CONNECT_SECONDS = 5
-#: What a connection is opened with where neither the URL nor the environment says otherwise.  A peer that is gone without a word is
-#: noticed within 10 s, and of several hosts the one that takes writes is used.
+#: Parameters of a connection, unless the URL or the environment sets them.  A peer that has silently disappeared is noticed within
+#: 10 s, and of several hosts the one that accepts writes is used.
 DEFAULTS: dict[str, str] = {
     "application_name": "twisted_chat",
     "connect_timeout": str(CONNECT_SECONDS),
@@ -36,17 +36,17 @@ DEFAULTS: dict[str, str] = {
     "keepalives_count": "3",
     "tcp_user_timeout": "10000",
     "client_encoding": "UTF8",
-    # Kerberos is asked for by name, or each connection would first look for its tickets.
+    # Kerberos must be requested explicitly, because otherwise each connection would first look for its tickets.
     "gssencmode": "disable",
 }
-#: The variables of the environment in the place of these.
+#: The environment variables that set these parameters.
 _VARIABLES = {
     "application_name": "PGAPPNAME",
     "connect_timeout": "PGCONNECT_TIMEOUT",
     "target_session_attrs": "PGTARGETSESSIONATTRS",
     "gssencmode": "PGGSSENCMODE",
 }
-#: A password in what libpq or psycopg says of a URL.
+#: A password in a message of libpq or psycopg.
 _PASSWORD = re.compile(r"(://[^:/?#@\s]*:)[^@/?#\s]*@|((?:password|sslpassword)=)(?:'[^']*'|[^&\s]*)")
 
 
@@ -92,5 +92,5 @@ def without_password(text: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """What the error says, for a line of a log."""
+    """The text of the error in one line."""
     return without_password("; ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__)

@@ -1,6 +1,6 @@
 """Tokens, rooms and the schema for another process than the servers: the command line.
 
-Each call is a connection and a transaction of its own; servers see what it did at their next look.
+Each call has a connection and a transaction of its own; servers notice the change at their next check.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ T = TypeVar("T")
 
 
 class Shared:
-    """One database; every Deferred that this answers has fired already."""
+    """One database; every Deferred that this returns has already fired."""
 
     def __init__(self, address: Address, steps: Sequence[str] | None = None) -> None:
         self.address = address
         self._steps = schema.schema_steps() if steps is None else steps
 
     def open(self) -> Deferred[None]:
-        """Make or upgrade the schema; :class:`StoreError` as the store."""
+        """Create or upgrade the schema; raises :class:`StoreError` as the store does."""
         return self._with_connection(self._prepare).addCallback(lambda _: None)
 
     def upgrade(self) -> Deferred[int]:
-        """Likewise; answers how many steps were taken."""
+        """Create or upgrade the schema; returns the number of steps that were taken."""
         return self._with_connection(self._prepare)
 
     def _prepare(self, connection: Connection) -> int:
@@ -72,18 +72,18 @@ class SharedTokens(Shared):
 
 
 class SharedRooms(Shared):
-    """Empty rooms are made, and any is archived and opened again; what is said in them only servers write."""
+    """The rooms: creates empty ones, archives them and opens them again.  Only servers write events."""
 
     def list_rooms(self) -> Deferred[list[RoomRecord]]:
-        """All of them, by name."""
+        """All rooms, by name."""
         return self._with_connection(lambda connection: [room.record() for room in load_rooms(connection).values()])
 
     def create_room(self, name: str) -> Deferred[bool]:
-        """Whether it is new."""
+        """Create a room; returns False if there is one already."""
         return self._with_connection(lambda connection: bool(connection.execute(MAKE_ROOMS, {"rooms": texts([name])}).rowcount))
 
     def archive_room(self, name: str, archived: bool) -> Deferred[bool]:
-        """False if there is none of that name."""
+        """Archive a room, or open it again; returns False if there is none of that name."""
         return self._with_connection(lambda connection: _archived(connection, name, archived))
 
 

@@ -41,9 +41,9 @@ Put: TypeAlias = tuple[int, int, str, str]
 
 
 class Standing(Struct):
-    """A message as it stands.
+    """The present state of a message.
 
-    :ivar emoji: on it now: place among the others, and number of people.
+    :ivar emoji: the emoji on it, each with its place among the others and the number of people.
     """
 
     author: str
@@ -71,13 +71,13 @@ class NewRow(Struct):
 
 
 class Decisions:
-    """What becomes of a batch.
+    """Decides the outcome of each event of a batch.
 
     :param rooms: locked, by name.
-    :ivar first: the events that were kept with the keys of the batch.
-    :ivar messages: those that the batch amends.
-    :ivar people: who of those that react in the batch had put that emoji there, and at which number.
-    :ivar rows: what is to be written; beside it ``deleted`` messages, and emoji that came or went (``put``).
+    :ivar first: the stored events with the keys of the batch.
+    :ivar messages: the messages that the batch amends.
+    :ivar people: which of the people who react in the batch had added that emoji already, and at which number.
+    :ivar rows: the rows to write; besides them ``deleted`` messages, and emoji that were added or removed (``put``).
     :ivar grown: the rooms that have another head.
     """
 

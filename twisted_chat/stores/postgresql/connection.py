@@ -1,6 +1,6 @@
-"""Connections to the database: none waits longer than it was given, and what a lost one had under way is never guessed.
+"""Connections to the database: every wait has a limit, and the outcome of a transaction on a lost connection is never guessed.
 
-Blocking; each is used by one thread at a time.
+All calls block; each connection is used by one thread at a time.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from twisted_chat.stores.postgresql.address import Address, one_line
 T = TypeVar("T")
 Row: TypeAlias = tuple[Any, ...]
 
-#: Seconds in which a statement has to be answered: what takes longer is not a slow statement but a database that hangs.
+#: Seconds in which a statement has to be answered; after that the database counts as hanging.
 ANSWER_SECONDS = 15.0
 #: Milliseconds after which the database itself ends a statement, and one that waits for a lock.
 STATEMENT_MS = 10_000
-#: Milliseconds after which the database ends a transaction whose server says nothing: its locks must not outlive a lost connection.
+#: Milliseconds after which the database ends an idle transaction, so that its locks do not outlive a lost connection.
 IDLE_MS = 5_000
-#: Seconds between two looks whether the store is being closed.
+#: Seconds between two checks whether the store is being closed.
 _LOOK_SECONDS = 0.5
 
 _SETTINGS = (
@@ -53,7 +53,7 @@ class Patience:
         self._end: float | None = None
 
     def closing(self, seconds: float) -> None:
-        """Nothing may take longer than that from now on."""
+        """Limit every wait to that time from now on."""
         self._end = monotonic() + seconds
 
     @property
@@ -61,7 +61,7 @@ class Patience:
         return self._end is not None and monotonic() >= self._end
 
     def until(self, seconds: float) -> float:
-        """The moment after so many seconds, or the end if that comes first."""
+        """The time after so many seconds, or the end of the store if that comes first."""
         moment = monotonic() + seconds
         return moment if self._end is None else min(moment, self._end)
 
@@ -103,7 +103,7 @@ class Connection(psycopg.Connection[Row]):
 
     @property
     def usable(self) -> bool:
-        """Whether the connection is there and in no transaction."""
+        """Whether the connection is open and in no transaction."""
         return not self.closed and self.pgconn.transaction_status == TransactionStatus.IDLE
 
 
@@ -158,7 +158,7 @@ def is_lost(connection: psycopg.Connection[Any] | None, error: psycopg.Error) ->
 
 
 def explain(address: Address, error: psycopg.Error) -> StoreError:
-    """Why the database cannot be used, and what helps: one line."""
+    """The reason why the database cannot be used, and the remedy, in one line."""
     said = one_line(error)
     match error.sqlstate:
         case "3D000":
@@ -176,7 +176,7 @@ def explain(address: Address, error: psycopg.Error) -> StoreError:
 
 @contextmanager
 def transaction(connection: Connection, begin: str = "BEGIN") -> Iterator[None]:
-    """All or nothing."""
+    """A transaction, rolled back if the body raises."""
     connection.execute(begin)
     try:
         yield
@@ -189,13 +189,13 @@ def transaction(connection: Connection, begin: str = "BEGIN") -> Iterator[None]:
 
 @contextmanager
 def snapshot(connection: Connection) -> Iterator[None]:
-    """All statements in it see the same committed state."""
+    """A read transaction: all statements in it see the same committed state."""
     with transaction(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"):
         yield
 
 
 class Readers:
-    """Called by any number of threads; a connection is used by one at a time."""
+    """A pool of connections for reading, for any number of threads; each connection is used by one thread at a time."""
 
     def __init__(self, address: Address, patience: Patience) -> None:
         self._address = address

@@ -1,4 +1,4 @@
-"""How far readers that are programs have come."""
+"""Cursors of readers that are programs."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ def save(connection: Connection, reader: str, room: str, cursor: Cursor, rewind:
 
 
 def delete(connection: Connection, reader: str) -> None:
-    """Forget the reader."""
+    """Delete the reader's cursors."""
     connection.execute(_DELETE, (escape(reader),))

@@ -1,7 +1,8 @@
-"""What amended a message that is gone leaves the database a slice at a time: a message may have 1,000,000 edits or reactions.
+"""Erases the amendments of a deleted message in slices, because a message may have 1,000,000 edits or reactions.
 
-A deletion takes a message's own content; table ``erasing`` remembers those that had edits or reactions, also over a crash, and entries are
-read without the texts that it stands for (``rows.EVENT_COLUMNS``).  Each slice is a transaction of its own, for one server at a time.
+A deletion erases a message's own content.  The table ``erasing`` lists the messages that had edits or reactions, also after a crash;
+readers do not see the texts that are still to be erased (``rows.EVENT_COLUMNS``).  Each slice is a transaction of its own, and only one
+server at a time does it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from twisted_chat.stores.postgresql.connection import Connection, transaction
 from twisted_chat.stores.postgresql.escaping import numbers
 
-#: Rows of one kind in one transaction: appends wait for no more than that.
+#: Rows of one kind in one transaction; appends wait no longer than for that.
 SLICE_ROWS = 1_000
 
 _ERASE = """
@@ -44,17 +45,17 @@ DELETE FROM twisted_chat.reaction WHERE room = %(room)s AND (of, emoji, person) 
 
 
 def erase(connection: Connection, messages: Sequence[tuple[int, int]]) -> None:
-    """Take the content of messages out of the log, inside a transaction; number, author and key stay."""
+    """Erase the content of messages, inside a transaction; number, author and key stay."""
     connection.execute(_ERASE, {"rooms": numbers(room for room, _ in messages), "ofs": numbers(of for _, of in messages)})
 
 
 def pending(connection: Connection) -> bool:
-    """Whether any deletion has not been finished."""
+    """Whether any deletion is unfinished."""
     return connection.execute("SELECT FROM twisted_chat.erasing LIMIT 1").fetchone() is not None
 
 
 def go_on(connection: Connection) -> bool:
-    """One more slice; whether there may be more.  A crash may undo it, and then it is done again."""
+    """Erase one more slice; returns whether there may be more.  A crash may undo it, and then it is repeated."""
     with transaction(connection):
         connection.execute("SET LOCAL synchronous_commit = off")
         found = connection.execute(_NEXT).fetchone()

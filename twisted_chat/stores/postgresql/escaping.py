@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 #: Between the texts of a column: the control character made for that.
 SEPARATOR = "\x1f"
 _ESCAPE = "\x01"
-#: What stands for no text at all; no escaped text contains it.
+#: Represents a missing text; no escaped text contains it.
 _NULL = "\x01n"
 
 _ESCAPED = {0: "\x010", 1: "\x011", 31: "\x01s"}
@@ -19,7 +19,7 @@ _PLAIN = {"0": "\x00", "1": "\x01", "s": "\x1f"}
 
 
 def escape(text: str) -> str:
-    """The text as it is kept."""
+    """The text as it is stored."""
     if "\x00" in text or _ESCAPE in text or SEPARATOR in text:
         return text.translate(_ESCAPED)
     return text
@@ -30,7 +30,7 @@ def escape_any(text: str | None) -> str | None:
 
 
 def plain(kept: str) -> str:
-    """The text that was kept."""
+    """The original of a stored text."""
     if _ESCAPE not in kept:
         return kept
     first, *rest = kept.split(_ESCAPE)

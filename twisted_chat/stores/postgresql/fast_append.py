@@ -2,7 +2,7 @@
 
 It locks its rooms in the order of their names, so that several servers never wait for one another in a circle; numbers the messages from
 the heads that it then sees; and announces the new heads to the other servers.  It does not look for repeated keys first: the unique index
-finds them, the statement then changes nothing, and the batch goes the careful way (``careful_append.py``).
+finds them, the statement then changes nothing, and ``careful_append.py`` appends the batch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from twisted_chat.stores.random_ids import BATCH_LENGTH, RandomBytes, random_tex
 
 #: The channel of NOTIFY on which new heads are announced: ``[writer, {room: head, …}]``.
 HEADS_CHANNEL = "twisted_chat_heads"
-#: Bytes of one announcement, below PostgreSQL's 8,000; one that would be longer is empty, and says: look at all rooms.
+#: Bytes of one announcement, below PostgreSQL's 8,000; a longer one is sent empty, which means: check all rooms.
 PAYLOAD_BYTES = 7_900
 
 
@@ -76,7 +76,7 @@ class FastBatch(Struct):
     parameters: dict[str, object]
 
     def outcomes(self, heads: Sequence[int]) -> list[list[Outcome]]:
-        """What became of it, by the heads of its rooms before it."""
+        """The outcomes of the batch, from the heads of its rooms before it."""
         answer: list[list[Outcome]] = []
         place = 0
         for append in self.batch:

@@ -1,7 +1,7 @@
-"""What others write, as it happens: one connection that listens, in a thread of its own.
+"""Notices what other servers write: one connection that listens, in a thread of its own.
 
-NOTIFY tells of new heads within milliseconds and may be lost (a connection that breaks, a pooler in between).  Beneath it a slow look finds
-the rooms to which anything was appended since the last one, so that nothing depends on NOTIFY.  After each new connection it looks at once.
+NOTIFY reports new heads within milliseconds, but may be lost (a broken connection, a pooler in between).  So a slow poll also finds the
+rooms to which anything was appended since the last one.  After each reconnection it polls at once.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from twisted_chat.stores.postgresql.connection import Connection, Patience, conn
 from twisted_chat.stores.postgresql.fast_append import HEADS_CHANNEL
 from twisted_chat.stores.workers import CallInReactor
 
-#: Seconds between two looks for rooms that have grown; more when a look takes long, so that it is a twentieth of the time at most.
+#: Seconds between two polls; longer if a poll takes long, so that polls take at most a twentieth of the time.
 LOOK_SECONDS = 1.5
 LOOK_PART = 20
-#: Seconds in which the database has to answer a look: a connection that was cut in silence is noticed by it.
+#: Seconds in which the database has to answer a poll, by which a silently broken connection is noticed.
 ANSWER_SECONDS = 5.0
 #: Seconds between two tries to connect, doubled each time up to the second.
 RETRY_DELAYS = (0.1, 2.0)
@@ -34,7 +34,7 @@ RETRY_DELAYS = (0.1, 2.0)
 OnNews = Callable[[Mapping[str, int]], None]
 #: Payloads of one channel, in order; in the reactor's thread.
 OnPayloads = Callable[[list[bytes]], None]
-#: Something that is done over the connection, in the feed's thread; answers the seconds until it is due again.
+#: A task that uses the connection in the feed's thread; returns the seconds until it is due again.
 Chore = Callable[[Connection], float]
 
 # What a snapshot does not show had not been committed then, whatever its number.
@@ -75,7 +75,7 @@ class Feed:
     # In the reactor's thread
 
     def follow(self, on_news: OnNews) -> Callable[[], None]:
-        """Call ``on_news`` with rooms and heads when others have written; answers what ends it."""
+        """Call ``on_news`` with rooms and heads when others have written; returns a function that ends this."""
         key = object()
         self._followers[key] = on_news
         self.start()
@@ -95,7 +95,7 @@ class Feed:
         self._chores.append((chore, lost))
 
     def wake(self) -> None:
-        """Do all chores now."""
+        """Run all tasks now."""
         if self._started and not self._stopped:
             os.write(self._wake_write, b"!")
 
@@ -147,7 +147,7 @@ class Feed:
         if not self._failing and not self._stopped:
             self._failing = True
             self.log.error(
-                "What other servers write is not heard of: {database}: {cause}",
+                "Messages of other servers do not arrive: {database}: {cause}",
                 database=self._address.shown,
                 cause=one_line(error),
             )
@@ -161,7 +161,7 @@ class Feed:
         self._due = [monotonic()] * len(self._chores)
         if self._failing:
             self._failing = False
-            self.log.info("What other servers write is heard of again")
+            self.log.info("Messages of other servers arrive again")
 
     def _serve(self, connection: Connection) -> None:
         look_at = monotonic() + LOOK_SECONDS
@@ -187,7 +187,7 @@ class Feed:
                     self._due[index] = monotonic() + chore(connection)
 
     def _heard(self, connection: Connection) -> bool:
-        """Pass on what was notified; whether one was too long to say what it is about."""
+        """Pass on the notifications; returns whether one was too long to have contents."""
         heads: dict[str, int] = {}
         payloads: dict[str, list[bytes]] = {}
         unsaid = False
@@ -208,7 +208,7 @@ class Feed:
         return unsaid
 
     def _look(self, connection: Connection, query: str, parameters: Mapping[str, Any]) -> float:
-        """Tell of the rooms that have grown; the moment of the next look."""
+        """Report the rooms that have grown; returns the time of the next poll."""
         began = monotonic()
         row = connection.execute(query, parameters).fetchone()
         assert row is not None

@@ -13,7 +13,7 @@ from twisted_chat.stores.postgresql.rows import EVENT_COLUMNS, MESSAGE, TOPIC, e
 
 _ROOM = "(SELECT id FROM twisted_chat.room WHERE name = %(room)s)"
 
-# The length of a text is known without reading it, so that the sum costs little also when the texts are long and few of them are sent.
+# PostgreSQL knows the length of a text without reading it, so the sum is cheap even if the texts are long and few of them are sent.
 _READ = f"""
 SELECT {EVENT_COLUMNS} FROM (
     SELECT *, row_number() OVER log AS number,
@@ -27,7 +27,7 @@ _EVENT = f"SELECT {EVENT_COLUMNS} FROM twisted_chat.event e WHERE room = {_ROOM}
 
 _SHOWN = f"SELECT * FROM twisted_chat.event WHERE room = room_id AND kind IN ({MESSAGE}, {TOPIC})"
 
-# The entries around a place as they are now: each with the text of its last edit.
+# The entries around a place in their present state: each with the text of its last edit.
 _PAGE = f"""
 WITH here AS MATERIALIZED (SELECT id AS room_id, head FROM twisted_chat.room WHERE name = %(room)s),
      shown AS (

@@ -18,8 +18,8 @@ MESSAGE, EDIT, DELETE, REACTION, TOPIC = 1, 2, 3, 4, 5
 class RoomRow(Struct):
     """One room.
 
-    :ivar batch: of the event at ``head``.
-    :ivar purged: retention has taken the numbers up to this one.
+    :ivar batch: the batch of the event at ``head``.
+    :ivar purged: retention has removed the events up to this number.
     """
 
     id: int
@@ -50,8 +50,8 @@ def load_rooms(connection: Connection) -> dict[str, RoomRow]:
     return {row[1]: room_row(row) for row in rows}
 
 
-#: The columns of a row ``e`` of table ``event`` for :func:`event`.  The texts of edits of a deleted message are not read even while
-#: they wait to be erased.
+#: The columns of a row ``e`` of table ``event`` for :func:`event`.  The texts of edits of a deleted message are not read while they are
+#: still to be erased.
 EVENT_COLUMNS = f"""e.kind, e.seq, e.batch, e.at, e.author, e.name, e.key,
     CASE WHEN e.kind = {EDIT} AND EXISTS (
         SELECT FROM twisted_chat.erasing WHERE erasing.room = e.room AND erasing.of = e.of) THEN NULL ELSE e.text END,

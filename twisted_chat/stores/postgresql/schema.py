@@ -1,7 +1,7 @@
-"""The schema ``twisted_chat`` of a database: made, checked, upgraded step by step.
+"""Creates, checks and upgrades the schema ``twisted_chat`` of a database, step by step.
 
-Servers may start at the same time: one takes the steps, the others wait for it.  A user that may not create anything can run a server when
-all steps have been taken; ``twisted-chat store upgrade`` takes them.
+Servers may start at the same time: one takes the steps, the others wait for it.  A user without the right to create tables can run a server
+after all steps have been taken; ``twisted-chat store upgrade`` takes them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from twisted_chat.stores.postgresql.address import Address
 from twisted_chat.stores.postgresql.connection import Connection, transaction
 from twisted_chat.stores.random_ids import EPOCH_LENGTH, RandomBytes, random_text
 
-#: The advisory lock of who takes steps: "twch" in ASCII, and 1.
+#: The advisory lock for taking steps: "twch" in ASCII, and 1.
 _LOCK = (0x74776368, 1)
 
 _STEP_TABLE = """
@@ -47,7 +47,7 @@ def steps_taken(connection: Connection) -> int:
 
 
 def prepare(connection: Connection, address: Address, steps: Sequence[str]) -> int:
-    """Bring the database to the present schema, and answer how many steps that took; :class:`StoreError` says what is in the way."""
+    """Upgrade the database to the present schema; returns the number of steps taken.  :class:`StoreError` if that is impossible."""
     taken = steps_taken(connection)
     check_not_newer(address, taken, len(steps))
     if taken == len(steps):
@@ -79,7 +79,7 @@ def check_not_newer(address: Address, taken: int, known: int) -> None:
 
 
 def identity(connection: Connection, random_bytes: RandomBytes) -> tuple[str, bytes]:
-    """The epoch and the secret of this database, made when it is new."""
+    """The epoch and the secret of this database, created if it is new."""
     kept = _identity(connection)
     if len(kept) < 2:
         for name, value in (("epoch", random_text(random_bytes, EPOCH_LENGTH).encode()), ("secret", random_bytes(32))):
@@ -94,7 +94,7 @@ def _identity(connection: Connection) -> dict[str, bytes]:
 
 
 def explained(address: Address, work: Callable[[], None], explain: Callable[[Address, psycopg.Error], StoreError]) -> None:
-    """Do it; what the database says against it becomes a :class:`StoreError`."""
+    """Call the function; an error of the database becomes a :class:`StoreError`."""
     try:
         work()
     except psycopg.Error as error:

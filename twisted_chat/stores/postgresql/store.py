@@ -1,6 +1,7 @@
-"""The store that several servers share: one thread that writes, others that read, one that listens for what others wrote.
+"""The store that several servers share: one thread that writes, others that read, and one that listens for changes by other servers.
 
-What blocks happens in threads; answers come in the reactor's.  A database that is away costs an ``unavailable``, and comes back by itself.
+Blocking calls run in threads, and results arrive in the reactor's.  While the database cannot be reached, calls fail with ``unavailable``;
+the store reconnects by itself.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from twisted_chat.stores.workers import CallInReactor, Worker
 
 T = TypeVar("T")
 
-#: Seconds that what is under way may take once the store is being closed.
+#: Seconds that calls in progress may take once the store is being closed.
 CLOSE_SECONDS = 5.0
-#: Milliseconds after which somebody whose message could not be kept may try again.
+#: Milliseconds after which a client whose message could not be stored may try again.
 RETRY_AFTER_MS = 1000
 
 
@@ -47,18 +48,18 @@ def make_node_id() -> str:
 
 
 def _nothing() -> None:
-    """The end of what has not begun."""
+    """Ends a task that was not started."""
 
 
 class PostgreSQLStore:
-    """The store contract over one database.  It ends its workers when it is closed or cannot be opened.
+    """The store contract for one database.  The store ends its workers when it is closed or cannot be opened.
 
-    :param clock: gives events their time.
+    :param clock: the clock for the times of events.
     :param writer: a worker with one thread.
     :param readers: a worker with any number of threads.
-    :param feed: tells what other servers write; None: nobody asks.
+    :param feed: notices what other servers write; None if that is not needed.
     :param node: the id of this server, which no other has.
-    :param steps: the SQL of the schema; only tests have another than the project's own.
+    :param steps: the SQL of the schema; only tests use another one than the project's.
     """
 
     log = Logger()
@@ -94,7 +95,7 @@ class PostgreSQLStore:
         self._marks: Gathered[tuple[str, str], int, int] = Gathered(self._write_marks, max)
         self._lookups: Gathered[bytes, None, TokenRecord | None] = Gathered(self._look_up, lambda one, other: None)
 
-    # -- beginning and end
+    # -- open and close
 
     def open(self) -> Deferred[Opened]:
         return self._in_thread(self._writer_thread, self._writer.open).addCallbacks(self._opened, self._not_opened)
@@ -138,7 +139,7 @@ class PostgreSQLStore:
         return outcomes
 
     def _erase(self) -> None:
-        """Go on with what deletions have left, a slice after another; appends come in between."""
+        """Erase what deletions have left, slice by slice; appends come in between."""
         self._erasing = True
         self._writer.erasing = False
         self._write(erasing.go_on).addCallbacks(self._erased, self._not_erased)
@@ -149,7 +150,7 @@ class PostgreSQLStore:
             self._erase()
 
     def _not_erased(self, failure: Failure) -> None:
-        # It is not read, and goes on with the next append or the next start.
+        # The content is not shown to readers, and the next append or the next start continues.
         self._erasing = False
         self._writer.erasing = True
 
@@ -194,7 +195,7 @@ class PostgreSQLStore:
         return _nothing if self.feed is None else self.feed.follow(on_news)
 
     def lease(self, name: str, seconds: float) -> Deferred[bool]:
-        """Whether this server may do what only one at a time does, for so many seconds."""
+        """Ask for the right to do a task that only one server at a time does; it lasts for so many seconds."""
         return self._write(lambda connection: writing.lease(connection, name, self.node, seconds))
 
     def load_cursors(self, reader: str) -> Deferred[dict[str, Cursor]]:
@@ -229,7 +230,7 @@ class PostgreSQLStore:
         return self._lookups.ask(secret_hash, None)
 
     def _look_up(self, hashes: Mapping[bytes, None]) -> Deferred[dict[bytes, TokenRecord | None]]:
-        """All that wait in one question: in a storm of logins most of the cost is the way to the database and back."""
+        """Look up all waiting tokens in one query: with many logins at once, the round trip to the database is most of the cost."""
 
         def look_up(connection: Connection) -> dict[bytes, TokenRecord | None]:
             return {**dict.fromkeys(hashes), **tokens.find_all(connection, list(hashes))}
@@ -245,7 +246,7 @@ class PostgreSQLStore:
     def revoked_since(self, since_ms: int) -> Deferred[list[str]]:
         return self._read(lambda connection: tokens.revoked_since(connection, since_ms))
 
-    # -- there and back
+    # -- calls in the threads
 
     def _write(self, work: Callable[[Connection], T], *, again: bool = True) -> Deferred[T]:
         return self._do(lambda: self._writer.use(work, again=again))
@@ -295,7 +296,7 @@ class PostgreSQLStore:
         return Failure(Unavailable("the store cannot be read now; try again", retry_after_ms=RETRY_AFTER_MS))
 
     def _in_thread(self, worker: Worker, work: Callable[[], T]) -> Deferred[T]:
-        """Do it in the worker's thread; the answer comes in the reactor's."""
+        """Call the function in the worker's thread; the Deferred fires in the reactor's."""
         answer: Deferred[T] = Deferred()
 
         def run() -> None:

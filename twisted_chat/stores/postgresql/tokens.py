@@ -1,4 +1,4 @@
-"""The opaque tokens' table.  Servers and the command line write it, each in transactions of one statement."""
+"""The table of opaque tokens.  Servers and the command line write it, each in transactions of one statement."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def create(connection: Connection, record: TokenRecord, secret_hash: bytes) -> N
 
 
 def find_all(connection: Connection, secret_hashes: Sequence[bytes]) -> dict[bytes, TokenRecord]:
-    """Those of these hashes that there are, by hash."""
+    """The tokens with these hashes, by hash; unknown hashes are left out."""
     rows = connection.execute(_FIND, (list(secret_hashes),)).fetchall()
     return {bytes(row[0]): _record(row[1:]) for row in rows}
 
@@ -53,7 +53,7 @@ def every(connection: Connection) -> list[TokenRecord]:
 
 
 def every_with_hash(connection: Connection) -> list[tuple[bytes, TokenRecord]]:
-    """All of them, each with the hash of its secret."""
+    """All tokens, each with the hash of its secret."""
     return [(bytes(row[0]), _record(row[1:])) for row in connection.execute(_EVERY_WITH_HASH)]
 
 

@@ -1,6 +1,6 @@
-"""Whole logs out of a database and into another one, as they are: numbers, ids, times, authors and keys stay.
+"""Copies whole logs from one database to another; numbers, ids, times, authors and keys stay the same.
 
-Out: one committed state, also while servers write.  In: all or nothing, in one transaction, while no server runs.
+Reading sees one committed state, also while servers write.  Writing is all or nothing, in one transaction, while no server runs.
 """
 
 from __future__ import annotations
