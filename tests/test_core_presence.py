@@ -55,17 +55,25 @@ class PresenceTests(SynchronousTestCase):
         timers.start()
         self.here = PresenceList("lobby", Scheduler(self.clock.callLater), timers)
 
+    def enter(self, author: Author) -> None:
+        """One more connection by this node."""
+        self.here.tell(author, self.here.own(author.id) + 1)
+
+    def leave(self, user: str) -> None:
+        """One less."""
+        self.here.tell(Author(user, "?"), self.here.own(user) - 1)
+
     def test_persons_with_a_count_of_connections(self) -> None:
         """Presence counts the connections of each person, and tells what changes in one turn at once."""
         watcher = Watcher(self.here)
 
         for author in (ANN, ANN, BEA):
-            self.here.enter(author)
+            self.enter(author)
         self.clock.advance(0)
 
         self.assertEqual(watcher.people, {"u1": 2, "u2": 1})
 
-        self.here.leave("u1")
+        self.leave("u1")
         self.clock.advance(0)
 
         self.assertEqual(watcher.people, {"u1": 1, "u2": 1})
@@ -74,19 +82,19 @@ class PresenceTests(SynchronousTestCase):
 
     def test_leaving_is_told_after_the_time_of_grace(self) -> None:
         """Twenty seconds; who is back by then never left."""
-        self.here.enter(ANN)
-        self.here.enter(BEA)
+        self.enter(ANN)
+        self.enter(BEA)
         self.clock.advance(0)
         watcher = Watcher(self.here)
 
-        self.here.leave("u1")
+        self.leave("u1")
         self.clock.pump([1] * 19)
-        self.here.enter(ANN)
+        self.enter(ANN)
         self.clock.pump([1] * 10)
 
         self.assertEqual(watcher.pushes, [])
 
-        self.here.leave("u1")
+        self.leave("u1")
         self.clock.pump([1] * 19)
 
         self.assertEqual(watcher.pushes, [])
@@ -98,11 +106,11 @@ class PresenceTests(SynchronousTestCase):
 
     def test_a_new_name_is_told(self) -> None:
         """A second connection under another name is reported with the new name and the count."""
-        self.here.enter(ANN)
+        self.enter(ANN)
         self.clock.advance(0)
         watcher = Watcher(self.here)
 
-        self.here.enter(Author("u1", "Ann B."))
+        self.enter(Author("u1", "Ann B."))
         self.clock.advance(0)
         came = watcher.pushes[0].came
         assert isinstance(came, tuple)
@@ -115,7 +123,7 @@ class PresenceTests(SynchronousTestCase):
         watcher = Watcher(self.here)
 
         for number in range(10):
-            self.here.enter(Author(f"u{number}", "x"))
+            self.enter(Author(f"u{number}", "x"))
             self.clock.pump([1] * 1)
         self.clock.pump([1] * 5)
 
@@ -123,7 +131,7 @@ class PresenceTests(SynchronousTestCase):
         self.assertEqual((watcher.pushes[-1].count, watcher.pushes[-1].people, watcher.people), (10, UNSET, None))
 
         for number in range(8):
-            self.here.leave(f"u{number}")
+            self.leave(f"u{number}")
         self.clock.pump([1] * 20)
         self.clock.pump([1] * 5)
 

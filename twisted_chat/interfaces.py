@@ -181,10 +181,17 @@ class LogStore(Protocol):
     def follow(self, on_news: Callable[[Mapping[str, int]], None]) -> Callable[[], None]:
         """Call ``on_news`` with room names and heads when logs have grown by commits of others, in the reactor's thread.
 
-        Answers a function that ends it: ``on_news`` is not called after that.
+        Answers a function that ends it.  It is a hint: it may be lost, come twice, or be about the caller's own commits.  Who follows
+        reads the log on from the number that it has.  A store that one server has for itself has no news.
+        """
 
-        It is a hint: it may be lost, come twice, or be about the caller's own commits.  Who follows reads the log on from the
-        number that it has.  A store that one server has for itself has no news.
+    def record(self, room: str) -> Deferred[RoomRecord]:
+        """The room as it is now, whoever changed it; an empty one if it is not there, and it is not made."""
+
+    def lease(self, name: str, seconds: float) -> Deferred[bool]:
+        """Take the lease of that name for so long, or keep it; False: another process has it.
+
+        For work that one does for all, and two at once do no harm.  A store that one server has for itself answers True.
         """
 
     def probe(self) -> Deferred[None]:

@@ -404,6 +404,12 @@ class HeldStore:
     def archive(self, room: str, archived: bool) -> Deferred[RoomRecord]:
         return self.inner.archive(room, archived)
 
+    def record(self, room: str) -> Deferred[RoomRecord]:
+        return self._hold("record", lambda: _down() if self.deaf else self.inner.record(room))
+
+    def lease(self, name: str, seconds: float) -> Deferred[bool]:
+        return self.inner.lease(name, seconds)
+
     def probe(self) -> Deferred[None]:
         return _down() if self.down else self.inner.probe()
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from tests.store_contract.case import StoreCase, say, token
+from tests.store_contract.case import ALICE, StoreCase, say, token
 from twisted_chat.errors import Conflict, Unavailable
-from twisted_chat.events import (
-    Cursor,
-)
+from twisted_chat.events import Cursor, NewTopic
 from twisted_chat.interfaces import Append, RoomNews, RoomRecord
 
 
@@ -85,6 +83,30 @@ class RecordsContract(StoreCase):
         self.assertEqual(stopped, [])
         for each in stops:
             each()
+
+    def test_the_record_of_a_room(self) -> None:
+        """It is what the log has now; asking for one that is not there makes none."""
+        self.assertEqual(self.successResultOf(self.store.record("lobby")), RoomRecord("lobby"))
+
+        self.append("lobby", say("one"), NewTopic(ALICE, None, "weather"))
+        [head] = self.successResultOf(self.store.read("lobby", 1, 1, 1))
+
+        self.assertEqual(
+            self.successResultOf(self.store.record("lobby")), RoomRecord("lobby", head=2, head_id=head.id, topic="weather")
+        )
+
+        self.successResultOf(self.store.archive("lobby", True))
+        self.successResultOf(self.store.purge("lobby", 1, None))
+        record = self.successResultOf(self.store.record("lobby"))
+
+        self.assertEqual((record.first, record.head, record.archived), (2, 2, True))
+        self.assertEqual(self.successResultOf(self.store.record("other")).head, 0)
+        self.assertEqual(set(self.successResultOf(self.store.room_news(0, 10)).archived), {"lobby"})
+
+    def test_a_lease_is_kept(self) -> None:
+        """Who has it gets it again."""
+        self.assertTrue(self.successResultOf(self.store.lease("retention", 600)))
+        self.assertTrue(self.successResultOf(self.store.lease("retention", 600)))
 
     def test_probe(self) -> None:
         """A store that works answers its probe."""

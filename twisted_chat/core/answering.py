@@ -35,15 +35,16 @@ class AnsweringSession(Session):
     """The way out of a session that speaks ``chat.v1.json``.
 
     :ivar batch: the client takes several answers and events as one array.
-    :ivar device: the client's own name for its device.
+    :ivar device: the client's own name for its device; ``device_at``: see :class:`twisted_chat.bus.Device`.
     """
 
-    __slots__ = ("_answers", "_refused", "_said_bye", "batch", "device")
+    __slots__ = ("_answers", "_refused", "_said_bye", "batch", "device", "device_at")
 
     def __init__(self, core: Chat, connection: Connection, user: User, address: str) -> None:
         super().__init__(core, connection, user, address)
         self.batch = False
         self.device: str | None = None
+        self.device_at = 0
         self._answers: list[bytes] = []
         self._refused = 0
         self._said_bye = False

@@ -27,6 +27,7 @@ from twisted_chat.core.ephemeral import EphemeralLog
 from twisted_chat.core.follow import Deliver, Follower, Followers, OnReset
 from twisted_chat.core.history import History
 from twisted_chat.core.log import RoomLog
+from twisted_chat.core.nodes import Nodes
 from twisted_chat.core.notices import LocalBus, Notices
 from twisted_chat.core.permissions import Action, Permissions
 from twisted_chat.core.presence import PresenceList
@@ -35,6 +36,7 @@ from twisted_chat.core.retention import Retention
 from twisted_chat.core.room import Room
 from twisted_chat.core.rooms import Rooms
 from twisted_chat.core.scheduler import CallLater, Scheduler, TimingWheel
+from twisted_chat.core.spending import Spending
 from twisted_chat.core.writing import Writers
 from twisted_chat.errors import ChatError, Unauthenticated
 from twisted_chat.events import Cursor, Event, NewEvent, NewMessage
@@ -96,12 +98,12 @@ class Chat:
     :param store: open; ``opened`` is what opening it answered.
     :param clock: monotonic time and delayed calls.
     :param now_seconds: the wall clock, seconds since 1970.
-    :param run_id: random id of this server run, in the ids of events that are not kept.
+    :param run_id: random id of this server run: of this node among others, and in the ids of events that are not kept.
     :param random: a number from [0, 1) at each call, to spread reconnects.
     :param dialects: the session class of each dialect.
     :param identify: finds the user behind a credential that came in ``hello``.
     :param guest: makes the user of a guest; None: a guest stays who the admission says.
-    :param bus: what carries notices between nodes; None: there is only this one.
+    :param bus: carries what is in no log between the nodes that share the store; None: there is only this one.
     :ivar room_news: the number of the last change of rooms that was known at the start.
     """
 
@@ -143,8 +145,7 @@ class Chat:
         self.permissions = Permissions(self.configuration, self.now)
         self.sessions = Sessions(self.scheduler.at_next)
         self.rooms = Rooms(opened.rooms, self.configuration, self.permissions, self._make_room, self.now)
-        writers = Writers(self.configuration, self.scheduler, self.call_later)
-        self.notices = Notices(bus or LocalBus(), store, self.rooms, self.sessions, writers, self.now, run_id)
+        self._join_nodes(bus or LocalBus(), run_id, shared=bus is not None)
         self.announcer = Announcer(self.scheduler, self.call_later)
         self.commits = GroupCommit(store, self.announcer, self.scheduler, self.configuration, self.now)
         self.retention = Retention(
@@ -154,7 +155,7 @@ class Chat:
         self.drain = Drain(self.sessions, self.commits, self._fan_out, self.timers, random, self.scheduler, self._stop_following)
         self._each_minute: list[Callable[[], None]] = []
         self._stop_news: Callable[[], None] = lambda: None
-        self._ephemeral = EphemeralLog(self.scheduler, lambda: int(now_seconds() * 1000), run_id, self.now)
+        self._ephemeral = EphemeralLog(self.scheduler, self._now_ms, run_id, self.now)
 
     @property
     def limits(self) -> Limits:
@@ -165,6 +166,7 @@ class Chat:
         """Begin the timers, and follow what others write to the store."""
         self.timers.start()
         self.timers.schedule(TIDY_SECONDS, self)
+        self.nodes.start()
         self._stop_news = self.store.follow(self._logs_grew)
 
     def configure(self, limits: Limits, policies: RoomPolicies) -> None:
@@ -298,11 +300,24 @@ class Chat:
             if room is not None and room.durable:
                 self.announcer.hint(room, head)
 
+    def _join_nodes(self, bus: Bus, node: str, *, shared: bool) -> None:
+        writers = Writers(self.configuration, self.scheduler, self.call_later)
+        self.notices = Notices(bus, self.store, self.rooms, self.sessions, writers, self.now, node)
+        spending = Spending(self.rates, self.rooms, shared=shared)
+        self.nodes = Nodes(
+            bus, node, self.rooms, self.sessions, spending, self.scheduler, self.timers, self.now, self._now_ms, shared=shared
+        )
+
     def _make_room(self, record: RoomRecord) -> Room:
         policy = self.configuration.policy(record.name)
         epoch = self.epoch if policy.durable else self._ephemeral_epoch
         log = RoomLog(record, epoch, policy.durable, self.limits, self.history.read_for_catch_up, self._read_turns.read)
-        return Room(record, log, policy, PresenceList(record.name, self.scheduler, self.timers), self._fan_out)
+        presence = PresenceList(record.name, self.scheduler, self.timers)
+        self.nodes.fill(record.name, presence)
+        return Room(record, log, policy, presence, self._fan_out)
+
+    def _now_ms(self) -> int:
+        return int(self.now_seconds() * 1000)
 
 
 def _size(new_event: NewEvent) -> int:

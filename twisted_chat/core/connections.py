@@ -108,6 +108,8 @@ class ChatSession(Protocol):
 
     user: User
     device: str | None
+    #: When the session of the device began (:class:`twisted_chat.bus.Device`); 0: it has none.
+    device_at: int
     connection: Connection
 
     @property
@@ -198,6 +200,7 @@ class Sessions:
 
     def __init__(self, at_next: Callable[[Work], None]) -> None:
         self._at_next = at_next
+        self._changed: Callable[[User, int], None] | None = None
         self._sessions: set[ChatSession] = set()
         self._by_user: dict[str, set[ChatSession]] = {}
         #: The look-alike form of each name in use -> who has it.
@@ -205,6 +208,9 @@ class Sessions:
         #: The look-alike form of each reserved name -> the user to whom it belongs.
         self._reserved: dict[str, str] = {}
         self._reserving: Iterator[tuple[str, str]] = iter(())
+        #: As ``_names``, for users of other nodes, and the nodes of each of those users.
+        self._names_elsewhere: dict[str, Look] = {}
+        self._elsewhere: dict[str, dict[str, str]] = {}
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -257,14 +263,21 @@ class Sessions:
         finally:
             self._enter(session)
 
-    def end_older(self, session: ChatSession) -> None:
-        """End the other sessions of the same user and device: old connections that the network has not given up yet."""
-        if session.device is None:
-            return
-        for other in self.of_user(session.user.id):
-            if other is not session and other.device == session.device:
-                other.bye(CloseCode.REPLACED, "replaced", retry=False)
-                other.close(CloseCode.REPLACED, "replaced by a newer connection of the same device")
+    def end_older(self, user: str, device: str, at: int) -> list[ChatSession]:
+        """End the user's sessions with that device that began before ``at``: old connections that the network has not given up yet.
+
+        Answers those that are not older.
+        """
+        newer = []
+        for session in self.of_user(user):
+            if session.device != device:
+                continue
+            if session.device_at >= at:
+                newer.append(session)
+                continue
+            session.bye(CloseCode.REPLACED, "replaced", retry=False)
+            session.close(CloseCode.REPLACED, "replaced by a newer connection of the same device")
+        return newer
 
     def end_tokens(self, tokens: Iterable[str]) -> None:
         """End the sessions of tokens that were revoked."""
@@ -273,6 +286,30 @@ class Sessions:
             for session in self:
                 if session.user.token_id in revoked:
                     session.end(Unauthenticated("the token was revoked"))
+
+    def tell_changes(self, changed: Callable[[User, int], None]) -> None:
+        """From now on call ``changed`` with each user whose sessions have changed, and how many there are."""
+        self._changed = changed
+
+    def learn_name(self, node: str, user: str, name: str | None) -> None:
+        """A user of that name is connected to another node; None: that user is not connected to it any more."""
+        known = self._elsewhere.setdefault(user, {})
+        before = known.pop(node, None)
+        if name is not None:
+            known[node] = name
+        if not known:
+            del self._elsewhere[user]
+        if before == name:
+            return
+        if before is not None and before not in known.values():
+            for look in skeletons(before):
+                if (holders := self._names_elsewhere.get(look)) is not None:
+                    holders.discard(user)
+                    if not holders.names:
+                        del self._names_elsewhere[look]
+        for each in known.values():
+            for look in skeletons(each):
+                self._names_elsewhere.setdefault(look, Look()).add(user, each)
 
     def reserve_names(self, users: Iterable[tuple[str, str]]) -> None:
         """Names (user's id, name) that no guest may have or imitate, connected or not; they replace those of before.
@@ -305,9 +342,10 @@ class Sessions:
         for look in skeletons(user.name):
             if self._reserved.get(look, user.id) != user.id:
                 raise Conflict(f"name: {user.name} looks like the name of somebody else")
-            holders = self._names.get(look)
-            if holders is not None and holders.is_taken(user.id, user.name):
-                raise Conflict(f"name: {user.name} looks like the name of somebody else")
+            for names in (self._names, self._names_elsewhere):
+                holders = names.get(look)
+                if holders is not None and holders.is_taken(user.id, user.name):
+                    raise Conflict(f"name: {user.name} looks like the name of somebody else")
 
     def _enter(self, session: ChatSession) -> None:
         user = session.user
@@ -317,6 +355,8 @@ class Sessions:
             if holders is None:
                 holders = self._names[look] = Look()
             holders.add(user.id, user.name)
+        if self._changed is not None:
+            self._changed(user, len(self._by_user[user.id]))
 
     def _leave(self, session: ChatSession) -> None:
         user = session.user
@@ -324,6 +364,8 @@ class Sessions:
         sessions.discard(session)
         if not sessions:
             self._by_user.pop(user.id, None)
+        if self._changed is not None:
+            self._changed(user, len(sessions))
         for look in skeletons(user.name):
             if any(look in skeletons(other.user.name) for other in sessions):
                 continue

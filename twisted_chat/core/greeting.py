@@ -82,7 +82,7 @@ class Greeting:
         session.core.sessions.change_user(session, user)
         session.batch = "batch" in command.capabilities
         session.device = command.device
-        session.core.sessions.end_older(session)
+        session.core.nodes.device_connected(session)
         return session.core.notices.read_marks(user)
 
     def _welcome(self, marks: dict[str, int], command: Hello) -> None:

@@ -1,4 +1,4 @@
-"""What is said beside the log: who is writing, how far a user has read, who came and went.
+"""What is said beside the log: who is writing, how far a user has read.
 
 In:   what a session reports; it goes to the bus.
 Out:  what the bus brings, from this node or another, goes to the sessions of this node that it concerns.
@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_chat.bus import Bus, BusMessage, PresenceChanged, ReadMarkMoved, TypingNoticed
+from twisted_chat.bus import Bus, BusMessage, ReadMarkMoved, TypingNoticed
 from twisted_chat.core.connections import ChatSession, Sessions
 from twisted_chat.core.room import Room
 from twisted_chat.core.rooms import Rooms
@@ -44,7 +44,7 @@ class LocalBus:
 
 
 class Notices:
-    """Typing, read marks and presence over the bus.
+    """Typing and read marks over the bus.
 
     :param now: monotonic seconds.
     :param run_id: random id of this server run, which tells its own sessions from those of other nodes.
@@ -72,14 +72,6 @@ class Notices:
         #: When each user was last reported to be writing in a room.
         self._typed: dict[tuple[str, str], float] = {}
         bus.subscribe(self._receive)
-
-    def enter(self, user: User, room: Room) -> None:
-        """One more connection of that user is in the room."""
-        self._bus.publish(PresenceChanged(room.name, user.author, entered=True))
-
-    def leave(self, user: User, room: Room) -> None:
-        """One connection of that user has left the room."""
-        self._bus.publish(PresenceChanged(room.name, user.author, entered=False))
 
     def typing(self, user: User, room: Room) -> None:
         """Tell the room's other members that the user is writing, at most every :data:`TYPING_SECONDS`."""
@@ -118,8 +110,6 @@ class Notices:
 
     def _receive(self, message: BusMessage) -> None:
         match message:
-            case PresenceChanged():
-                self._presence_changed(message)
             case TypingNoticed():
                 self._typing_noticed(message)
             case ReadMarkMoved():
@@ -127,14 +117,6 @@ class Notices:
                 for session in self._sessions.of_user(message.user):
                     if self._origin(session) != message.origin:
                         session.see_read(push)
-
-    def _presence_changed(self, message: PresenceChanged) -> None:
-        room = self._rooms.in_memory(message.room)
-        if room is not None:
-            if message.entered:
-                room.presence.enter(message.by)
-            else:
-                room.presence.leave(message.by.id)
 
     def _typing_noticed(self, message: TypingNoticed) -> None:
         room = self._rooms.in_memory(message.room)

@@ -1,8 +1,8 @@
 """Who is in a room: users with a count of their connections, as a versioned list (``docs/protocol.rst``, presence).
 
-A user who leaves is announced only after a grace period, and coming back within it cancels that: reconnects and page reloads do not
-flicker.  In a large room the list becomes a number, sent at most every few seconds: ten thousand users who come and go would
-otherwise cost ten thousand times ten thousand frames.
+A user who leaves is announced only after a grace period, and coming back within it cancels that: reconnects, page reloads and moves
+from node to node do not flicker.  In a large room the list becomes a number, sent at most every few seconds: ten thousand users who
+come and go would otherwise cost ten thousand times ten thousand frames.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from twisted_chat.protocol.replies import PresencePush, Present
 
 #: Seconds between the end of the last connection and the announcement that the user left.
 GRACE_SECONDS = 20
+#: The same for a user whose node has died, which was noticed only after some ten seconds.
+LOST_SECONDS = 2
 #: Users above which only the number is sent.
 MAX_LISTED = 200
 #: Seconds between two numbers.
@@ -30,29 +32,46 @@ class Watcher(Protocol):
 
 
 class _Here:
-    __slots__ = ("author", "connections", "gone_at")
+    __slots__ = ("author", "connections", "elsewhere", "gone_at", "own")
 
     def __init__(self, author: Author) -> None:
         self.author = author
+        #: In all; ``own`` by this node, ``elsewhere`` by each other node that has any.
         self.connections = 0
+        self.own = 0
+        self.elsewhere: dict[str, int] | None = None
         #: The tick at which the user is gone, while there is no connection.
         self.gone_at = 0
+
+    def tell(self, connections: int, node: str | None) -> int:
+        """So many by that node; answers how many more that is."""
+        if node is None:
+            before, self.own = self.own, connections
+        else:
+            elsewhere = self.elsewhere = self.elsewhere or {}
+            before = elsewhere.pop(node, 0)
+            if connections:
+                elsewhere[node] = connections
+        self.connections += connections - before
+        return connections - before
 
 
 class PresenceList:
     """The presence of one room.
 
     :ivar version: grows by one with each push of a change, so that a client notices one that it missed.
+    :ivar elsewhere: connections in the room by other nodes.
     """
 
     def __init__(self, room: str, scheduler: Scheduler, timers: TimingWheel) -> None:
         self.version = 0
+        self.elsewhere = 0
         self._room = room
         self._scheduler = scheduler
         self._timers = timers
         self._users: dict[str, _Here] = {}
-        #: Users in their grace period, in the order in which it ends.
-        self._leaving: dict[str, None] = {}
+        #: Users in their grace period by its length, in the order in which it ends.
+        self._leaving: dict[int, dict[str, None]] = {GRACE_SECONDS: {}, LOST_SECONDS: {}}
         self._watchers: set[Watcher] = set()
         #: In the order in which they changed.
         self._changed: dict[str, None] = {}
@@ -68,27 +87,34 @@ class PresenceList:
         """Users here, those in their grace period included."""
         return len(self._users)
 
-    def enter(self, author: Author) -> None:
-        """One more connection of that user."""
-        here = self._users.get(author.id)
-        if here is None:
-            here = self._users[author.id] = _Here(author)
-        here.author = author
-        here.connections += 1
-        self._leaving.pop(author.id, None)
-        self._change(author.id)
+    def own(self, user: str) -> int:
+        """The connections of that user by this node."""
+        here = self._users.get(user)
+        return 0 if here is None else here.own
 
-    def leave(self, user: str) -> None:
-        """One connection less; the user is gone after :data:`GRACE_SECONDS` without a new one."""
-        here = self._users[user]
-        here.connections -= 1
+    def tell(self, author: Author, connections: int, node: str | None = None, *, lost: bool = False) -> None:
+        """The user has so many connections here by that node (None: by this one); what is told again changes nothing.
+
+        Without any connection the user is gone after :data:`GRACE_SECONDS`.
+
+        :param lost: the node has died: after :data:`LOST_SECONDS`.
+        """
+        user = author.id
+        here = self._users.get(user)
+        if here is None:
+            if not connections:
+                return
+            here = self._users[user] = _Here(author)
+        more = here.tell(connections, node)
+        if node is not None:
+            self.elsewhere += more
+        if connections:
+            here.author = author
         if here.connections:
+            self._stay(user)
             self._change(user)
-            return
-        here.gone_at = self._timers.tick + GRACE_SECONDS
-        if not self._leaving:
-            self._timers.schedule(GRACE_SECONDS, self)
-        self._leaving[user] = None
+        elif more:
+            self._leave(user, here, LOST_SECONDS if lost else GRACE_SECONDS)
 
     def watch(self, watcher: Watcher) -> None:
         """Send this session each change."""
@@ -107,16 +133,28 @@ class PresenceList:
 
     def on_timer(self, tick: int) -> None:
         """Remove users whose grace period has ended, and send a number that is due."""
-        for user in list(self._leaving):
-            gone_at = self._users[user].gone_at
-            if gone_at > tick:
-                self._timers.schedule(gone_at - tick, self)
-                break
-            del self._leaving[user], self._users[user]
-            self._change(user)
+        for leaving in self._leaving.values():
+            for user in list(leaving):
+                gone_at = self._users[user].gone_at
+                if gone_at > tick:
+                    self._timers.schedule(gone_at - tick, self)
+                    break
+                del leaving[user], self._users[user]
+                self._change(user)
         if self._count_at and tick >= self._count_at:
             self._count_at = 0
             self._send_changes()
+
+    def _stay(self, user: str) -> None:
+        for leaving in self._leaving.values():
+            leaving.pop(user, None)
+
+    def _leave(self, user: str, here: _Here, seconds: int) -> None:
+        leaving = self._leaving[seconds]
+        here.gone_at = self._timers.tick + seconds
+        if not leaving:
+            self._timers.schedule(seconds, self)
+        leaving[user] = None
 
     def _change(self, user: str) -> None:
         self._changed[user] = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container
+from itertools import islice
 from math import ceil
 
 from twisted_chat.core.configuration import Configuration
@@ -13,6 +14,8 @@ from twisted_chat.users import User
 
 #: Buckets in one table; beyond that the oldest is forgotten.
 MAX_BUCKETS = 65_536
+#: Burst and rate of a bucket that only counts: never empty, and in effect never filled again by itself.
+_METER = 1 << 50, 1e-300
 
 
 class TokenBucket:
@@ -53,6 +56,12 @@ class TokenBucket:
     def give_back(self, count: int) -> None:
         """Return tokens that were taken, up to the burst."""
         self._tokens = min(self._burst, self._tokens + count)
+
+    def refill(self) -> int:
+        """Be full again; answers how many tokens were missing."""
+        missing = round(self._burst - self._tokens)
+        self._tokens = self._burst
+        return missing
 
     def wait(self, count: int = 1) -> float:
         """Seconds until ``count`` tokens are there."""
@@ -110,6 +119,8 @@ class BucketTable:
         self._buckets: dict[str, TokenBucket] = {}
         #: Counts the times that buckets were forgotten, so that nobody goes on with one that is not in the table.
         self.generation = 0
+        #: What was taken by each key since it was told to other nodes; None: there are none.
+        self.spent: dict[str, int] | None = None
 
     def __len__(self) -> int:
         return len(self._buckets)
@@ -126,10 +137,45 @@ class BucketTable:
             bucket = self._buckets[key] = TokenBucket(*self._bounds(self._limits), self._now)
         return bucket
 
+    def take(self, key: str, count: int) -> None:
+        """Use tokens of a bucket that are available."""
+        self.bucket(key).take(count)
+        self.note_spent(key, count)
+
     def give_back(self, key: str, count: int) -> None:
         """Return tokens to a bucket; one that has been forgotten is full already."""
         if key in self._buckets:
             self._buckets[key].give_back(count)
+        self.note_spent(key, -count)
+
+    def count_spending(self) -> None:
+        """There are other nodes: keep in ``spent`` what is taken."""
+        self.spent = {}
+
+    def note_spent(self, key: str, count: int) -> None:
+        """So many tokens were taken (or, below 0, given back) on this node."""
+        if self.spent is not None and (len(self.spent) < MAX_BUCKETS or key in self.spent):
+            self.spent[key] = self.spent.get(key, 0) + count
+
+    def take_spent(self, limit: int) -> dict[str, int]:
+        """What was noted since the last call, of at most so many keys; the others with the next."""
+        spent = dict(islice((self.spent or {}).items(), limit))
+        if self.spent is not None:
+            for key in spent:
+                del self.spent[key]
+        return spent
+
+    def spend(self, key: str, count: int) -> None:
+        """So many tokens were taken (or given back) on another node; the bucket may then hold less than nothing."""
+        if count > 0:
+            self.bucket(key).take(count)
+        elif key in self._buckets:
+            self._buckets[key].give_back(-count)
+
+    def take_used(self) -> dict[str, int]:
+        """What of each bucket is used, as whole tokens; all of them are full after that."""
+        used = {key: bucket.refill() for key, bucket in self._buckets.items()}
+        return {key: count for key, count in used.items() if count}
 
     def prune(self, keep: Container[str] = ()) -> None:
         """Forget the buckets that are full, except those of the keys to keep."""
@@ -153,13 +199,36 @@ class SendRates:
         self.now = now
         self.users = BucketTable(configuration, lambda limits: (limits.person_burst, limits.person_per_second), now)
         self.guests = BucketTable(configuration, _guest_bounds, now)
+        #: Where there are other nodes: a bucket that only counts for each user, and for each address with guests.  So the loop that
+        #: takes tokens counts nothing else where there are none.
+        self._meters: tuple[BucketTable, BucketTable] | None = None
 
     def buckets(self, user: User, address: str | None) -> list[TokenBucket]:
         """Those that count a message of that user from that address."""
         shared = [self.users.bucket(user.id)]
         if user.guest and address is not None and self.configuration.limits.guests_per_address:
             shared.append(self.guests.bucket(address_block(address)))
+            if self._meters is not None:
+                shared.append(self._meters[1].bucket(address_block(address)))
+        if self._meters is not None:
+            shared.append(self._meters[0].bucket(user.id))
         return shared
+
+    def count_spending(self) -> None:
+        """There are other nodes: count what is taken, for :meth:`collect_spending`."""
+        self._meters = (
+            BucketTable(self.configuration, _count_only, self.now),
+            BucketTable(self.configuration, _count_only, self.now),
+        )
+        for table in (self.users, self.guests):
+            table.count_spending()
+
+    def collect_spending(self) -> None:
+        """Note in the tables what was taken since the last call."""
+        if self._meters is not None:
+            for table, meters in zip((self.users, self.guests), self._meters, strict=True):
+                for key, count in meters.take_used().items():
+                    table.note_spent(key, count)
 
     def check(self, user: User, address: str | None) -> None:
         """Count one message without a connection of its own (HTTP), or raise :class:`RateLimited`."""
@@ -171,6 +240,10 @@ class SendRates:
         """Forget what need not be remembered."""
         self.users.prune(connected)
         self.guests.prune()
+        if self._meters is not None:
+            self.collect_spending()
+            for meters in self._meters:
+                meters.prune(connected)
 
 
 class ConnectionRate:
@@ -220,6 +293,10 @@ def too_fast(buckets: list[TokenBucket]) -> RateLimited:
     """The error that says how long to wait."""
     wait = max(bucket.wait() for bucket in buckets)
     return RateLimited(f"send: too fast, wait {wait:.1f} s", retry_after_ms=ceil(wait * 1000))
+
+
+def _count_only(limits: Limits) -> tuple[int, float]:
+    return _METER
 
 
 def _guest_bounds(limits: Limits) -> tuple[int, float]:

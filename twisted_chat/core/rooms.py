@@ -85,7 +85,8 @@ class Rooms:
         self._skeletons = {look: name for name in self._records for look in skeletons(name)}
         #: All names in order, for the list.
         self._names = sorted(self._records)
-        self._made = BucketTable(configuration, lambda limits: (limits.rooms_made_burst, limits.rooms_made_per_second), now)
+        #: How many rooms were made, by user and by address.
+        self.made = BucketTable(configuration, lambda limits: (limits.rooms_made_burst, limits.rooms_made_per_second), now)
 
     def __iter__(self) -> Iterator[Room]:
         """The rooms in memory."""
@@ -188,8 +189,8 @@ class Rooms:
                         del self._skeletons[look]
                 del self._names[bisect_left(self._names, name)]
                 for key in room.charged_to:
-                    self._made.give_back(key, 1)
-        self._made.prune()
+                    self.made.give_back(key, 1)
+        self.made.prune()
 
     def shrink_caches(self) -> None:
         """If the caches of all rooms are too large together, the rooms with the fewest members lose theirs."""
@@ -229,14 +230,14 @@ class Rooms:
         return room
 
     def _charge(self, keys: Iterable[str]) -> None:
-        buckets = [self._made.bucket(key) for key in keys]
-        for bucket in buckets:
+        keys = list(keys)
+        for bucket in map(self.made.bucket, keys):
             if not bucket.available():
                 raise RateLimited(
                     f"room: too many new rooms, wait {bucket.wait():.0f} s", retry_after_ms=round(bucket.wait() * 1000)
                 )
-        for bucket in buckets:
-            bucket.take(1)
+        for key in keys:
+            self.made.take(key, 1)
 
     def _add_name(self, name: str) -> None:
         for look in skeletons(name):

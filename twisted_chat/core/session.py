@@ -51,8 +51,9 @@ class Session(Reader):
 
     log = Logger()
 
-    #: The client's own name for its device; only rich clients have one.
+    #: The client's own name for its device, and when the session with it began; only rich clients have one.
     device: str | None = None
+    device_at: int = 0
 
     __slots__ = (
         "_congested_at",
@@ -155,7 +156,7 @@ class Session(Reader):
         room.check_size()
         self.memberships[room.name] = membership
         room.members += 1
-        self.core.notices.enter(self.user, room)
+        self.core.nodes.enter(self.user, room)
 
     def leave_room(self, name: str) -> None:
         """The connection leaves the room of that name."""
@@ -163,7 +164,7 @@ class Session(Reader):
         membership.close()
         room = membership.room
         room.members -= 1
-        self.core.notices.leave(self.user, room)
+        self.core.nodes.leave(self.user, room)
         room.presence.unwatch(self)
 
     # What others do; a dialect that can show it overrides these

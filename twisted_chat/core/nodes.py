@@ -1,0 +1,266 @@
+"""What the nodes tell one another of themselves, so that presence, names, devices and rates are those of all of them.
+
+In:   who enters and leaves on this node; what the bus brings of the others.
+Out:  this node's changes, its signs of life and, where somebody missed a change, its whole state, to the bus; what others tell goes to
+      the presence of rooms, to the sessions and to the rates.
+
+A chat of a single node goes the same way, through a bus that only comes back, and says no more than its changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil
+
+from twisted_chat.bus import (
+    CONNECTED,
+    Bus,
+    BusMessage,
+    Device,
+    DeviceConnected,
+    NodeAlive,
+    NodeGone,
+    NodeState,
+    Presence,
+    PresenceChanged,
+    StateWanted,
+)
+from twisted_chat.core.connections import ChatSession, Sessions
+from twisted_chat.core.node_state import KnownNode
+from twisted_chat.core.presence import PresenceList
+from twisted_chat.core.room import Room
+from twisted_chat.core.rooms import Rooms
+from twisted_chat.core.scheduler import Scheduler, TimingWheel
+from twisted_chat.core.spending import Spending
+from twisted_chat.events import Author
+from twisted_chat.users import User
+
+#: Seconds between two signs of life: what was spent elsewhere counts within 2 s, and as soon a lost change is noticed.
+ALIVE_SECONDS = 1
+#: Seconds after which a state that did not come is asked for again.
+ASK_SECONDS = 2.0
+#: Seconds between two times that this node tells its whole state, however many ask.
+TELL_SECONDS = 1.0
+#: Users in rooms that one part of the state has, some 1 ms.
+STATE_ENTRIES = 500
+
+
+class Nodes:
+    """This node among the others.
+
+    :param node: the id of this one.
+    :param shared: there may be others; else nothing is said but changes, and nothing is kept of them.
+    :param now: monotonic seconds; ``now_ms`` the wall clock.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        node: str,
+        rooms: Rooms,
+        sessions: Sessions,
+        spending: Spending,
+        scheduler: Scheduler,
+        timers: TimingWheel,
+        now: Callable[[], float],
+        now_ms: Callable[[], int],
+        *,
+        shared: bool,
+    ) -> None:
+        self._bus = bus
+        self._node = node
+        self._rooms = rooms
+        self._sessions = sessions
+        self._spending = spending
+        self._scheduler = scheduler
+        self._timers = timers
+        self._now = now
+        self._now_ms = now_ms
+        self._shared = shared
+        self._own = KnownNode()
+        self._others: dict[str, KnownNode] = {}
+        self._number = 0
+        #: The newest version of this node's state, and the newest time of any device's session.
+        self._version = 0
+        self._at = 0
+        self._told_at = -TELL_SECONDS
+        self._telling = False
+        if shared:
+            sessions.tell_changes(lambda user, count: self._change(CONNECTED, user.author, count))
+        bus.subscribe(self._receive)
+
+    @property
+    def count(self) -> int:
+        """The nodes that are known to live, this one included."""
+        return 1 + len(self._others)
+
+    def start(self) -> None:
+        """Give signs of life from now on."""
+        if self._shared:
+            self.on_timer(self._timers.tick)
+
+    # What happens on this node
+
+    def enter(self, user: User, room: Room) -> None:
+        """One more connection of that user is in the room."""
+        self._change(room.name, user.author, room.presence.own(user.id) + 1)
+
+    def leave(self, user: User, room: Room) -> None:
+        """One connection of that user has left the room."""
+        self._change(room.name, user.author, room.presence.own(user.id) - 1)
+
+    def device_connected(self, session: ChatSession) -> None:
+        """A session has said which device it is: older ones of the same user and device end, wherever they are."""
+        if session.device is None:
+            return
+        # Later than any that is known, so that a clock that is behind does not make the new session the older one.
+        session.device_at = self._at = max(self._at + 1, self._now_ms())
+        self._tell_device(session)
+
+    def fill(self, room: str, presence: PresenceList) -> None:
+        """A room has come into memory: who is in it by other nodes."""
+        for node, known in self._others.items():
+            for entry in known.rooms.get(room, {}).values():
+                presence.tell(entry.author, entry.connections, node)
+
+    def members_elsewhere(self, room: str) -> int:
+        """Connections in the room by other nodes."""
+        return sum(entry.connections for known in self._others.values() for entry in known.rooms.get(room, {}).values())
+
+    def on_timer(self, tick: int) -> None:
+        """Each second: this node lives; and what is missing of others is asked for."""
+        self._timers.schedule(ALIVE_SECONDS, self)
+        self._number += 1
+        self._bus.publish(NodeAlive(self._node, self._number, self._version, self._at, self._spending.take()))
+        for node, known in self._others.items():
+            self._ask(node, known)
+
+    def _change(self, room: str, author: Author, connections: int) -> None:
+        self._version += 1
+        self._bus.publish(PresenceChanged(self._node, self._version, Presence(room, author, connections)))
+
+    def _tell_device(self, session: ChatSession) -> None:
+        assert session.device is not None
+        self._version += 1
+        device = Device(session.user.id, session.device, session.device_at)
+        self._bus.publish(DeviceConnected(self._node, self._version, device))
+
+    # What the bus brings
+
+    def _receive(self, message: BusMessage) -> None:
+        match message:
+            case PresenceChanged(node=self._node):
+                self._own_change(message)
+            case DeviceConnected(node=self._node):
+                self._end_older(message.device, self._node)
+            case NodeState(node=self._node) | NodeAlive(node=self._node) | NodeGone(node=self._node):
+                pass
+            case StateWanted():
+                if message.node == self._node:
+                    self._tell_state()
+            case PresenceChanged() | DeviceConnected():
+                self._other_changed(message)
+            case NodeState():
+                known = self._known(message.node)
+                for presence in known.take_state(message):
+                    self._apply(presence, message.node)
+                for device in message.devices:
+                    self._end_older(device, message.node)
+            case NodeAlive():
+                self._heard(message)
+            case NodeGone():
+                self._forget(message.node)
+
+    def _own_change(self, message: PresenceChanged) -> None:
+        presence = message.presence
+        if self._shared:
+            self._own.take_change(message.version, presence)
+        if presence.room != CONNECTED:
+            self._apply(presence, None)
+
+    def _other_changed(self, message: PresenceChanged | DeviceConnected) -> None:
+        known = self._known(message.node)
+        if not known.take_number(message.version):
+            return
+        if isinstance(message, PresenceChanged):
+            known.take_change(message.version, message.presence)
+            self._apply(message.presence, message.node)
+        else:
+            self._end_older(message.device, message.node)
+        self._ask(message.node, known)
+
+    def _heard(self, message: NodeAlive) -> None:
+        known = self._known(message.node)
+        if message.number <= known.heard:
+            return
+        known.heard = message.number
+        known.take_newest(message.version)
+        self._at = max(self._at, message.at)
+        self._spending.add(message.spent)
+        self._ask(message.node, known)
+
+    def _forget(self, node: str) -> None:
+        known = self._others.pop(node, None)
+        if known is not None:
+            for room, entry in known.presences():
+                self._apply(Presence(room, entry.author, 0), node, lost=True)
+
+    def _known(self, node: str) -> KnownNode:
+        known = self._others.get(node)
+        if known is None:
+            known = self._others[node] = KnownNode()
+        return known
+
+    def _ask(self, node: str, known: KnownNode) -> None:
+        now = self._now()
+        if known.has_hole and (known.asked_at is None or now - known.asked_at >= ASK_SECONDS):
+            known.asked_at = now
+            self._bus.publish(StateWanted(node))
+
+    def _apply(self, presence: Presence, node: str | None, *, lost: bool = False) -> None:
+        if presence.room == CONNECTED:
+            assert node is not None
+            self._sessions.learn_name(node, presence.by.id, presence.by.name if presence.connections else None)
+            return
+        room = self._rooms.in_memory(presence.room)
+        if room is not None:
+            room.presence.tell(presence.by, presence.connections, node, lost=lost)
+
+    def _end_older(self, device: Device, node: str) -> None:
+        self._at = max(self._at, device.at)
+        # Of two sessions of the same time that of the node with the greater id is the newer one.
+        newer = self._sessions.end_older(device.user, device.device, device.at + (self._node < node))
+        if newer and node != self._node:
+            # That node does not know of it, or the two crossed on their way.
+            self._tell_device(max(newer, key=lambda session: session.device_at))
+
+    # The whole state
+
+    def _tell_state(self) -> None:
+        now = self._now()
+        if self._telling or now - self._told_at < TELL_SECONDS:
+            return
+        self._telling, self._told_at = True, now
+        places = [(room, entry.author.id) for room, entry in self._own.presences()]
+        newest: dict[tuple[str, str], int] = {}
+        for session in self._sessions:
+            if session.device is not None:
+                place = session.user.id, session.device
+                newest[place] = max(session.device_at, newest.get(place, 0))
+        devices = [Device(user, device, at) for (user, device), at in newest.items()]
+        parts = max(1, ceil(max(len(places), len(devices)) / STATE_ENTRIES))
+        self._tell_part(NodeState(self._node, self._version, 1, parts), places, devices)
+
+    def _tell_part(self, part: NodeState, places: list[tuple[str, str]], devices: list[Device]) -> None:
+        """What has changed meanwhile was told with a newer version, so what is true now is right in a state of an older one."""
+        begin = (part.part - 1) * STATE_ENTRIES
+        entries = [(room, self._own.rooms.get(room, {}).get(user)) for room, user in places[begin : begin + STATE_ENTRIES]]
+        presences = [Presence(room, entry.author, entry.connections) for room, entry in entries if entry is not None]
+        self._bus.publish(
+            NodeState(part.node, part.version, part.part, part.parts, presences, devices[begin : begin + STATE_ENTRIES])
+        )
+        if part.part < part.parts:
+            following = NodeState(part.node, part.version, part.part + 1, part.parts)
+            self._scheduler.at_next(lambda: self._tell_part(following, places, devices))
+        else:
+            self._telling = False
