@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -26,6 +26,9 @@ class CountedStore(MemoryStore):
     def aged(self, before_ms: int, after: Aged | None, limit: int) -> Deferred[list[Aged]]:
         self.calls.append("aged")
         return super().aged(before_ms, after, limit).addCallback(self._seen_aged)
+
+    def lease(self, name: str, seconds: float) -> Deferred[bool]:
+        return succeed(True)
 
     def _seen_aged(self, found: list[Aged]) -> list[Aged]:
         self.calls += [f"saw {aged.room}" for aged in found]
@@ -140,7 +143,13 @@ class RetentionTests(SynchronousTestCase):
         core = chat.core
         turns: list[Callable[[], None]] = []
         retained = retention.Retention(
-            self.store, core.rooms, core.configuration, core.announcer.take_grown, self.clock.seconds, turns.append
+            self.store,
+            core.rooms,
+            core.configuration,
+            set,
+            core.rooms.events_removed,
+            self.clock.seconds,
+            turns.append,
         )
         slices = []
 

@@ -40,11 +40,20 @@ class _Gap:
 
 
 class Announcer:
-    """The only caller of :meth:`Room.announce` for durable rooms."""
+    """The only caller of :meth:`Room.announce` for durable rooms.
+
+    :param saw: called with events that were read from the log, and so are nearly always those of another node.
+    """
 
     log = Logger()
 
-    def __init__(self, scheduler: Scheduler, call_later: CallLater) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        call_later: CallLater,
+        saw: Callable[[Room, Sequence[Event]], None] = lambda room, events: None,
+    ) -> None:
+        self._saw = saw
         self._scheduler = scheduler
         self._call_later = call_later
         self._gaps: dict[Room, _Gap] = {}
@@ -101,6 +110,12 @@ class Announcer:
             work()
         else:
             gap.waiting.append((seq, work))
+
+    def announce_to(self, room: Room, seq: int, work: Callable[[], None]) -> None:
+        """Call ``work`` when the event of that number, which the log has, has been announced."""
+        if room.log.head < seq:
+            self._fill_to(room, seq, committed=True)
+        self.when_announced(room, seq, work)
 
     def hint(self, room: Room, head: int) -> None:
         """The log of the room may have grown up to that number."""
@@ -160,6 +175,7 @@ class Announcer:
         self._grown.add(room)
         try:
             room.announce(events)
+            self._saw(room, events)
         except Exception:
             self.log.failure("Announcing in {room} failed", room=room.name)
 

@@ -29,6 +29,7 @@ from twisted_chat.core.history import History
 from twisted_chat.core.log import RoomLog
 from twisted_chat.core.nodes import Nodes
 from twisted_chat.core.notices import LocalBus, Notices
+from twisted_chat.core.opening import Openings
 from twisted_chat.core.permissions import Action, Permissions
 from twisted_chat.core.presence import PresenceList
 from twisted_chat.core.ratelimit import SendRates
@@ -140,22 +141,27 @@ class Chat:
         self._fan_out = FanOut(self.scheduler)
         self.catching_up = CatchUp(self.scheduler, self.now)
         self.rates = SendRates(self.configuration, self.now)
-        self.history = History(store, self.configuration)
+        self.history = History(store, self.configuration, self._when_announced)
         self._read_turns = ReadTurns(self.history.read_for_catch_up, self.scheduler)
         self.permissions = Permissions(self.configuration, self.now)
         self.sessions = Sessions(self.scheduler.at_next)
-        self.rooms = Rooms(opened.rooms, self.configuration, self.permissions, self._make_room, self.now)
-        self._join_nodes(bus or LocalBus(), run_id, shared=bus is not None)
-        self.announcer = Announcer(self.scheduler, self.call_later)
+        self.rooms = Rooms(opened.rooms, self.configuration, self.permissions, self._make_room, self.now, self._members_elsewhere)
+        self._join_nodes(bus, run_id)
+        self.announcer = Announcer(self.scheduler, self.call_later, self._saw)
         self.commits = GroupCommit(store, self.announcer, self.scheduler, self.configuration, self.now)
         self.retention = Retention(
-            store, self.rooms, self.configuration, self.announcer.take_grown, now_seconds, self.scheduler.at_next
+            store,
+            self.rooms,
+            self.configuration,
+            self._take_grown,
+            self.notices.events_removed,
+            now_seconds,
+            self.scheduler.at_next,
         )
-        self.followers = Followers(self.history, store, self.call_later)
+        self.followers = Followers(self.history, store, self.call_later, self.openings.current)
         self.drain = Drain(self.sessions, self.commits, self._fan_out, self.timers, random, self.scheduler, self._stop_following)
         self._each_minute: list[Callable[[], None]] = []
         self._stop_news: Callable[[], None] = lambda: None
-        self._ephemeral = EphemeralLog(self.scheduler, self._now_ms, run_id, self.now)
 
     @property
     def limits(self) -> Limits:
@@ -297,16 +303,35 @@ class Chat:
     def _logs_grew(self, heads: Mapping[str, int]) -> None:
         for name, head in heads.items():
             room = self.rooms.in_memory(name)
-            if room is not None and room.durable:
+            if room is None:
+                self.rooms.grew(name, head)
+            elif room.durable:
                 self.announcer.hint(room, head)
 
-    def _join_nodes(self, bus: Bus, node: str, *, shared: bool) -> None:
+    def _take_grown(self) -> set[str]:
+        return {room.name for room in self.announcer.take_grown()} | self.rooms.take_grown()
+
+    def _when_announced(self, name: str, seq: int, work: Callable[[], None]) -> None:
+        room = self.rooms.in_memory(name)
+        if room is not None:
+            self.announcer.announce_to(room, seq, work)
+
+    def _saw(self, room: Room, events: Sequence[Event]) -> None:
+        self.permissions.saw_messages(room, events, self._now_ms())
+
+    def _members_elsewhere(self, room: str) -> int:
+        return self.nodes.members_elsewhere(room)
+
+    def _join_nodes(self, bus: Bus | None, node: str) -> None:
+        shared, all_bus = bus is not None, bus or LocalBus()
         writers = Writers(self.configuration, self.scheduler, self.call_later)
-        self.notices = Notices(bus, self.store, self.rooms, self.sessions, writers, self.now, node)
+        self.notices = Notices(all_bus, self.store, self.rooms, self.sessions, writers, self.now, node)
         spending = Spending(self.rates, self.rooms, shared=shared)
         self.nodes = Nodes(
-            bus, node, self.rooms, self.sessions, spending, self.scheduler, self.timers, self.now, self._now_ms, shared=shared
+            all_bus, node, self.rooms, self.sessions, spending, self.scheduler, self.timers, self.now, self._now_ms, shared=shared
         )
+        self.openings = Openings(self.store, self._saw, shared=shared)
+        self._ephemeral = EphemeralLog(self.scheduler, self._now_ms, node, self.now, self.rooms, bus, self._saw)
 
     def _make_room(self, record: RoomRecord) -> Room:
         policy = self.configuration.policy(record.name)
@@ -314,7 +339,9 @@ class Chat:
         log = RoomLog(record, epoch, policy.durable, self.limits, self.history.read_for_catch_up, self._read_turns.read)
         presence = PresenceList(record.name, self.scheduler, self.timers)
         self.nodes.fill(record.name, presence)
-        return Room(record, log, policy, presence, self._fan_out)
+        room = Room(record, log, policy, presence, self._fan_out)
+        self.openings.opened(room)
+        return room
 
     def _now_ms(self) -> int:
         return int(self.now_seconds() * 1000)

@@ -1,14 +1,21 @@
-"""Rooms that keep nothing: events are numbered and announced without a store."""
+"""Rooms that keep nothing: events are numbered and announced without a store.
+
+Where there are several nodes, each gives its own numbers: what is said on this one is announced here at once, and on the others when it
+arrives, in the order of each sender.  What is lost on the way is missed there, as it is by a client that reads too slowly.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from msgspec.structs import replace
 from twisted.logger import Logger
 
+from twisted_chat.bus import Bus, BusMessage, EphemeralEvents, NodeGone
 from twisted_chat.core.commit import AppendRequest, BatchDelay, Done
 from twisted_chat.core.room import Room
+from twisted_chat.core.rooms import Rooms
 from twisted_chat.core.scheduler import Scheduler
 from twisted_chat.errors import Forbidden
 from twisted_chat.events import Event, Message, NewEvent, NewMessage, NewTopic, TopicSet
@@ -22,11 +29,29 @@ class EphemeralLog:
     """Numbers what is posted to rooms that keep nothing; the same way as :class:`GroupCommit`, without a store.
 
     :param run_id: random id of this server run; with a count of the batches it makes the ids of events.
+    :param bus: carries what is said here to the other nodes; None: there are none.
     """
 
     log = Logger()
 
-    def __init__(self, scheduler: Scheduler, now_ms: Callable[[], int], run_id: str, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        now_ms: Callable[[], int],
+        run_id: str,
+        now: Callable[[], float],
+        rooms: Rooms,
+        bus: Bus | None,
+        saw: Callable[[Room, Sequence[Event]], None],
+    ) -> None:
+        self._rooms = rooms
+        self._bus = bus
+        self._saw = saw
+        self._told = 0
+        #: The number of the last events that each other node has told.
+        self._heard: dict[str, int] = {}
+        if bus is not None:
+            bus.subscribe(self._receive)
         self._delay = BatchDelay(scheduler, lambda: self._new_events, self._announce, now)
         self._new_events = 0
         self._now_ms = now_ms
@@ -68,6 +93,9 @@ class EphemeralLog:
                 )
         if events:
             room.announce(events)
+            if self._bus is not None:
+                self._told += 1
+                self._bus.publish(EphemeralEvents(self._run_id, self._told, room.name, [*map(_told, events)]))
         for done, outcomes in answers:
             done(outcomes)
 
@@ -98,8 +126,43 @@ class EphemeralLog:
         else:
             return Forbidden("this room keeps nothing, so nothing in it can be edited, deleted or reacted to")
         events.append(event)
-        if key is not None:
-            self._keys[(room.name, new_event.by.id, key)] = event
+        self._remember(room, event)
+        return Appended(event)
+
+    def _remember(self, room: Room, event: Event) -> None:
+        if event.key is not None:
+            self._keys[(room.name, event.by.id, event.key)] = event
             if len(self._keys) > REMEMBERED_KEYS:
                 self._keys.popitem(last=False)
-        return Appended(event)
+
+    def _receive(self, message: BusMessage) -> None:
+        if isinstance(message, NodeGone):
+            self._heard.pop(message.node, None)
+        elif isinstance(message, EphemeralEvents) and message.node != self._run_id:
+            # Not what came before.
+            if message.number <= self._heard.get(message.node, 0):
+                return
+            self._heard[message.node] = message.number
+            self._announce_others(message)
+
+    def _announce_others(self, message: EphemeralEvents) -> None:
+        """Announce what was said on another node, with the next numbers of this one."""
+        room = self._rooms.in_memory(message.room)
+        if room is None or room.durable:
+            return
+        events: list[Event] = []
+        for event in message.events:
+            known = None if event.key is None else self._keys.get((room.name, event.by.id, event.key))
+            if known is None:
+                numbered = replace(event, seq=room.head + len(events) + 1)
+                events.append(numbered)
+                self._remember(room, numbered)
+        if events:
+            room.announce(events)
+            self._saw(room, events)
+
+
+def _told(event: Event) -> Message | TopicSet:
+    """The event for other nodes, where the number that it replies to is another one."""
+    assert isinstance(event, Message | TopicSet), event
+    return replace(event, reply_to=None) if isinstance(event, Message) and event.reply_to is not None else event

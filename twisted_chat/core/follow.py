@@ -58,6 +58,7 @@ class Follower:
         *,
         history: History,
         cursors: CursorStore,
+        current: Callable[[Room], Deferred[None] | None],
         call_later: CallLater,
         name: str | None,
         since: Cursor | None,
@@ -70,6 +71,7 @@ class Follower:
         self._deliver = deliver
         self._history = history
         self._cursors = cursors
+        self._current = current
         self._call_later = call_later
         self._name = name
         self._on_reset = on_reset
@@ -108,9 +110,19 @@ class Follower:
         return idle
 
     def _start(self, since: Cursor | None) -> None:
-        kept: Deferred[dict[str, Cursor]] = succeed({}) if self._name is None else self._cursors.load_cursors(self._name)
-        started = kept.addCallback(lambda cursors: self._check(cursors.get(self._room.name, since)))
+        current = self._current(self._room)
+        started = (
+            self._load() if current is None else current.addCallback(lambda _: self._begin_at_head()).addCallback(self._load)
+        )
+        started.addCallback(lambda cursors: self._check(cursors.get(self._room.name, since)))
         started.addCallbacks(lambda _: self._next_batch(), lambda failure: self._retry(failure, lambda: self._start(since)))
+
+    def _begin_at_head(self) -> None:
+        # What was said before the room came into memory here is not "from now on".
+        self.position = self._room.log.head
+
+    def _load(self, _: None = None) -> Deferred[dict[str, Cursor]]:
+        return succeed({}) if self._name is None else self._cursors.load_cursors(self._name)
 
     def _check(self, cursor: Cursor | None) -> Deferred[None] | None:
         if cursor is None:
@@ -199,11 +211,21 @@ class Follower:
 
 
 class Followers:
-    """All programs that read rooms of one chat."""
+    """All programs that read rooms of one chat.
 
-    def __init__(self, history: History, cursors: CursorStore, call_later: CallLater) -> None:
+    :param current: fires when a room is what the store has; None: it is already.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        cursors: CursorStore,
+        call_later: CallLater,
+        current: Callable[[Room], Deferred[None] | None],
+    ) -> None:
         self._history = history
         self._cursors = cursors
+        self._current = current
         self._call_later = call_later
         self._running: set[Follower] = set()
 
@@ -219,6 +241,7 @@ class Followers:
             deliver,
             history=self._history,
             cursors=self._cursors,
+            current=self._current,
             call_later=self._call_later,
             name=name,
             since=since,

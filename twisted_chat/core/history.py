@@ -6,6 +6,7 @@ Out:  a Deferred of events, out of the room's cache where that has them, else of
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, succeed
@@ -31,9 +32,15 @@ class Unrecoverable(Enum):
 
 
 class History:
-    """Reads the logs of all rooms."""
+    """Reads the logs of all rooms.
 
-    def __init__(self, store: LogStore, configuration: Configuration) -> None:
+    :param announced: calls what it is given when the event of that room and number, which is in the store, has been announced.
+    """
+
+    def __init__(
+        self, store: LogStore, configuration: Configuration, announced: Callable[[str, int, Callable[[], None]], None]
+    ) -> None:
+        self._announced = announced
         self._store = store
         self._configuration = configuration
         self._reads = DeferredSemaphore(CONCURRENT_READS)
@@ -70,11 +77,17 @@ class History:
         return self._reads.run(self._store.read, room, after, CATCH_UP_EVENTS, CATCH_UP_BYTES)
 
     def check_cursor(self, log: RoomLog, since: Cursor) -> Deferred[Unrecoverable | None]:
-        """None if everything after the cursor can be delivered, else why not."""
+        """None if everything after the cursor can be delivered, else why not.
+
+        Where the cursor is ahead of what has been announced, the client may come from another node, which was faster; then this
+        waits until its event has been announced here, too.
+        """
         if since.epoch != log.epoch:
             return succeed(Unrecoverable.EPOCH)
         if since.seq > log.head:
-            return succeed(Unrecoverable.AHEAD)
+            if not log.durable or since.id is None:
+                return succeed(Unrecoverable.AHEAD)
+            return self._reads.run(self._store.event, log.name, since.seq).addCallback(self._check_ahead, log, since)
         first = log.first if log.durable else log.cache.base
         if since.seq < first - 1:
             return succeed(Unrecoverable.EXPIRED)
@@ -91,6 +104,16 @@ class History:
             return succeed(None)
         found = self._reads.run(self._store.event, log.name, since.seq)
         return found.addCallback(lambda event: Unrecoverable.EXPIRED if event is None else _check_id(since, event.id))
+
+    def _check_ahead(
+        self, event: Event | None, log: RoomLog, since: Cursor
+    ) -> Unrecoverable | Deferred[Unrecoverable | None] | None:
+        why = Unrecoverable.AHEAD if event is None else _check_id(since, event.id)
+        if why is not None:
+            return why
+        announced: Deferred[Unrecoverable | None] = Deferred()
+        self._announced(log.name, since.seq, lambda: announced.callback(None))
+        return announced
 
 
 def _check_id(since: Cursor, event_id: str) -> Unrecoverable | None:

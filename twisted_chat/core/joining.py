@@ -99,10 +99,16 @@ def _join(session: AnsweringSession, wanted: JoinRoom, found: Found) -> None:
         return
     if len(session.memberships) >= core.limits.rooms_per_connection:
         raise LimitReached(f"room: at most {core.limits.rooms_per_connection} rooms on one connection")
-    checked: Deferred[Unrecoverable | None] | None = (
-        None if wanted.since is None else core.history.check_cursor(room.log, wanted.since)
-    )
+    current = core.openings.current(room)
+    if current is None:
+        checked = _check(session, room, wanted)
+    else:
+        checked = current.addCallback(lambda _: _check(session, room, wanted))
     _Join(session, room, wanted, found).start(checked)
+
+
+def _check(session: AnsweringSession, room: Room, wanted: JoinRoom) -> Deferred[Unrecoverable | None] | None:
+    return None if wanted.since is None else session.core.history.check_cursor(room.log, wanted.since)
 
 
 class _Join:

@@ -49,7 +49,7 @@ class Nodes:
     """This node among the others.
 
     :param node: the id of this one.
-    :param shared: there may be others; else nothing is said but changes, and nothing is kept of them.
+    :ivar shared: there may be others; else nothing is said but changes, and nothing is kept of them.
     :param now: monotonic seconds; ``now_ms`` the wall clock.
     """
 
@@ -76,7 +76,7 @@ class Nodes:
         self._timers = timers
         self._now = now
         self._now_ms = now_ms
-        self._shared = shared
+        self.shared = shared
         self._own = KnownNode()
         self._others: dict[str, KnownNode] = {}
         self._number = 0
@@ -96,7 +96,7 @@ class Nodes:
 
     def start(self) -> None:
         """Give signs of life from now on."""
-        if self._shared:
+        if self.shared:
             self.on_timer(self._timers.tick)
 
     # What happens on this node
@@ -173,7 +173,7 @@ class Nodes:
 
     def _own_change(self, message: PresenceChanged) -> None:
         presence = message.presence
-        if self._shared:
+        if self.shared:
             self._own.take_change(message.version, presence)
         if presence.room != CONNECTED:
             self._apply(presence, None)

@@ -1,4 +1,4 @@
-"""What is said beside the log: who is writing, how far a user has read.
+"""What is said beside the log: who is writing, how far a user has read, what retention removed.
 
 In:   what a session reports; it goes to the bus.
 Out:  what the bus brings, from this node or another, goes to the sessions of this node that it concerns.
@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_chat.bus import Bus, BusMessage, ReadMarkMoved, TypingNoticed
+from twisted_chat.bus import Bus, BusMessage, EventsRemoved, ReadMarkMoved, TypingNoticed
 from twisted_chat.core.connections import ChatSession, Sessions
 from twisted_chat.core.room import Room
 from twisted_chat.core.rooms import Rooms
@@ -95,6 +95,10 @@ class Notices:
 
         return self._store.mark_read(user, room.name, seq).addCallback(marked)
 
+    def events_removed(self, room: str, first: int) -> None:
+        """Retention removed the events before that number from the store."""
+        self._bus.publish(EventsRemoved(room, first))
+
     def tidy(self) -> None:
         """Forget who was writing a while ago."""
         now = self._now()
@@ -112,6 +116,8 @@ class Notices:
         match message:
             case TypingNoticed():
                 self._typing_noticed(message)
+            case EventsRemoved():
+                self._rooms.events_removed(message.room, message.first)
             case ReadMarkMoved():
                 push = ReadPush(room=message.room, seq=message.seq)
                 for session in self._sessions.of_user(message.user):

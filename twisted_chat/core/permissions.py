@@ -6,7 +6,7 @@ Out:  nothing, or the error that the client is told.  Who may not see a room lea
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from fnmatch import fnmatchcase
 from math import ceil
@@ -15,6 +15,7 @@ from typing import Protocol
 from twisted_chat.core.configuration import Configuration
 from twisted_chat.core.room import Room
 from twisted_chat.errors import Forbidden, NoSuchRoom, SlowMode
+from twisted_chat.events import Event, Message
 from twisted_chat.limits import RoomPolicy
 from twisted_chat.users import User
 
@@ -105,6 +106,17 @@ class Permissions:
             raise SlowMode(f"room: {room.name} is in slow mode, wait {wait:.1f} s", retry_after_ms=ceil(wait * 1000))
         if room.policy.slow_mode:
             self._last_message[room.name, user.id] = self._now()
+
+    def saw_messages(self, room: Room, events: Sequence[Event], now_ms: int) -> None:
+        """These were said in the room on another node, or while it was not in memory here: slow mode counts them, too."""
+        if not room.policy.slow_mode:
+            return
+        now = self._now()
+        for event in events:
+            if type(event) is Message:
+                at = now - max(0, now_ms - event.at) / 1000
+                place = room.name, event.by.id
+                self._last_message[place] = max(at, self._last_message.get(place, at))
 
     def slow_mode_wait(self, user: User, room: Room) -> float:
         """Seconds until the user may send a message there again."""

@@ -13,12 +13,13 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from twisted_chat.core.configuration import Configuration
-from twisted_chat.core.room import Room
 from twisted_chat.core.rooms import Rooms
 from twisted_chat.interfaces import Aged, LogStore
 from twisted_chat.limits import RoomPolicies, RoomPolicy
 
 _DAY_MS = 86_400_000
+#: The lease of the node that does it, in seconds: two rounds, so that the same one goes on, and another one soon where it has died.
+LEASE, LEASE_SECONDS = "retention", 600.0
 #: Rooms in one slice of a round, some 2 ms; then everybody else has a turn.
 SLICE_ROOMS = 500
 
@@ -26,7 +27,8 @@ SLICE_ROOMS = 500
 class Retention:
     """Applies ``keep_events`` and ``keep_days`` of the room policies.
 
-    :param take_grown: the rooms whose logs have grown since the last call.
+    :param take_grown: the names of the rooms whose logs have grown since the last call.
+    :param removed: told of each room and the first number that it has now.
     :param now_seconds: the wall clock, seconds since 1970.
     :param at_next: calls what it is given in the next turn of the reactor.
     """
@@ -38,7 +40,8 @@ class Retention:
         store: LogStore,
         rooms: Rooms,
         configuration: Configuration,
-        take_grown: Callable[[], Set[Room]],
+        take_grown: Callable[[], Set[str]],
+        removed: Callable[[str, int], None],
         now_seconds: Callable[[], float],
         at_next: Callable[[Callable[[], None]], None],
     ) -> None:
@@ -46,6 +49,7 @@ class Retention:
         self._rooms = rooms
         self._configuration = configuration
         self._take_grown = take_grown
+        self._removed = removed
         self._now_seconds = now_seconds
         self._at_next = at_next
         self._running = False
@@ -58,14 +62,15 @@ class Retention:
         self._seen_since = 0
 
     def apply(self) -> Deferred[None]:
-        """One round; fires when it is over, at once if one is running already."""
+        """One round; fires when it is over, at once if one is running already.  Of several nodes one does it."""
         return succeed(None) if self._running else Deferred.fromCoroutine(self._apply())
 
     async def _apply(self) -> None:
         self._running = True
         try:
-            await self._apply_numbers()
-            await self._apply_ages()
+            if await self._store.lease(LEASE, LEASE_SECONDS):
+                await self._apply_numbers()
+                await self._apply_ages()
         except Exception:
             self.log.failure("Retention failed")
             self._counted_by = self._seen_by = None
@@ -79,7 +84,7 @@ class Retention:
         if not any(policy.keep_events for policy in _all(policies)):
             return
         if self._counted_by is policies:
-            await self._count([room.name for room in grown])
+            await self._count(grown)
             return
         names = self._rooms.names_after("", SLICE_ROOMS)
         while names:
@@ -122,7 +127,8 @@ class Retention:
             return
         now = int(self._now_seconds() * 1000)
         oldest = now - int(policy.keep_days * _DAY_MS) if policy.keep_days else None
-        self._rooms.events_removed(await self._store.purge(name, policy.keep_events or None, oldest))
+        record = await self._store.purge(name, policy.keep_events or None, oldest)
+        self._removed(record.name, record.first)
 
     def _pause(self) -> Deferred[None]:
         turn: Deferred[None] = Deferred()

@@ -31,6 +31,7 @@ class Room:
 
     :ivar log: its numbers and its cache of recent events.
     :ivar members: connections that are in the room.
+    :ivar stale: other nodes may have written to its log while it was not in memory here, and the store has not said so yet.
     :ivar open_to_all: every user may send at any time: the usual room, asked for each message.
     :ivar charged_to: whose rates (user, address) get the room back if it is forgotten because nothing was said in it.
     """
@@ -43,6 +44,7 @@ class Room:
         self.durable = log.durable
         self.epoch = log.epoch
         self.archived = record.archived
+        self.stale = False
         self.set_policy(policy)
         self.topic = record.topic or policy.topic
         self.presence = presence
@@ -86,8 +88,20 @@ class Room:
 
     def check_size(self) -> None:
         """:class:`LimitReached` if nobody more fits in."""
-        if self.policy.size and self.members >= self.policy.size:
+        if self.policy.size and self.members + self.presence.elsewhere >= self.policy.size:
             raise LimitReached(f"room: {self.name} is full ({self.policy.size} members)")
+
+    def refresh(self, record: RoomRecord) -> None:
+        """The store has this now; nobody reads the room yet."""
+        log = self.log
+        if record.head >= log.head:
+            self.topic = record.topic or self.policy.topic
+        if record.head > log.head:
+            self._go_on_at(record.head + 1)
+            log.head_id = record.head_id
+        log.first = max(log.first, record.first)
+        if record.archived != self.archived:
+            self.set_archived(record.archived)
 
     def announce(self, events: Sequence[Event]) -> None:
         """The log has these next events: deliver them.  Called in the order of the numbers, without holes.
@@ -113,6 +127,10 @@ class Room:
 
     def skip_to(self, seq: int) -> None:
         """Retention removed events before they were announced here: go on at number ``seq``."""
+        self._go_on_at(seq)
+        self.log.first = max(self.log.first, seq)
+
+    def _go_on_at(self, seq: int) -> None:
         for broadcast in self._broadcasts.values():
             broadcast.write_all()
             broadcast.make_all_behind()
@@ -141,9 +159,9 @@ class Room:
         """Free the memory of the recent events."""
         self._shrink_cache(self.log.cache.clear)
 
-    def events_removed(self, record: RoomRecord) -> None:
-        """Retention removed the oldest events from the store."""
-        self.log.first = record.first
+    def events_removed(self, first: int) -> None:
+        """Retention removed the events before that number from the store, perhaps some that are not announced here yet."""
+        self.log.first = max(self.log.first, min(first, self.log.head + 1))
 
     def _shrink_cache(self, shrink: Callable[[], None]) -> None:
         broadcasts = self._broadcasts.values()

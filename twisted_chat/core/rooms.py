@@ -66,6 +66,7 @@ class Rooms:
 
     :param records: what the store has at the start.
     :param now: monotonic seconds.
+    :param elsewhere: how many connections are in the room of that name by other nodes.
     """
 
     def __init__(
@@ -75,12 +76,15 @@ class Rooms:
         permissions: Permissions,
         make_room: MakeRoom,
         now: Callable[[], float],
+        elsewhere: Callable[[str], int] = lambda name: 0,
     ) -> None:
+        self._elsewhere = elsewhere
         self._configuration = configuration
         self._permissions = permissions
         self._make_room = make_room
         self._records = {record.name: record for record in records}
         self._rooms: dict[str, Room] = {}
+        self._grown: set[str] = set()
         #: Each look-alike form of each name -> the name.
         self._skeletons = {look: name for name in self._records for look in skeletons(name)}
         #: All names in order, for the list.
@@ -108,13 +112,29 @@ class Rooms:
         record = self._records.get(name)
         return 0 if record is None else record.head - record.first + 1
 
-    def events_removed(self, record: RoomRecord) -> None:
-        """Retention removed the oldest events of a room from the store."""
-        room = self._rooms.get(record.name)
+    def events_removed(self, name: str, first: int) -> None:
+        """Retention removed the events of a room before that number from the store."""
+        room = self._rooms.get(name)
         if room is not None:
-            room.events_removed(record)
-        if record.name in self._records:
-            self._records[record.name] = record
+            room.events_removed(first)
+        record = self._records.get(name)
+        if record is not None:
+            self._records[name] = replace(record, first=max(first, record.first), head=max(first - 1, record.head))
+
+    def grew(self, name: str, head: int) -> None:
+        """Another node has written to the log of a room that is not in memory here: it has this head."""
+        record = self._records.get(name)
+        if record is None:
+            self._add_name(name)
+            record = RoomRecord(name)
+        if head > record.head:
+            self._records[name] = replace(record, head=head, head_id="")
+            self._grown.add(name)
+
+    def take_grown(self) -> set[str]:
+        """The names of the rooms that :meth:`grew` told of since the last call."""
+        grown, self._grown = self._grown, set()
+        return grown
 
     def name_of(self, raw: str) -> str:
         """The one form of a room's name."""
@@ -159,10 +179,11 @@ class Rooms:
     def _listed(self, name: str) -> ListedRoom:
         room = self._rooms.get(name)
         if room is not None:
-            return ListedRoom(name, room.topic, room.first, room.head, room.members, room.durable, room.archived, room.policy)
-        record, policy = self._records[name], self._configuration.policy(name)
+            members = room.members + self._elsewhere(name)
+            return ListedRoom(name, room.topic, room.first, room.head, members, room.durable, room.archived, room.policy)
+        record, policy, members = self._records[name], self._configuration.policy(name), self._elsewhere(name)
         topic = record.topic or policy.topic
-        return ListedRoom(name, topic, record.first, record.head, 0, policy.durable, record.archived, policy)
+        return ListedRoom(name, topic, record.first, record.head, members, policy.durable, record.archived, policy)
 
     def learn(self, rooms: Mapping[str, bool]) -> None:
         """The rooms in the store by name, and whether each is archived: another process makes, archives and opens rooms."""
@@ -172,7 +193,8 @@ class Rooms:
                 room.set_archived(archived)
             record = self._records.get(name)
             if record is None:
-                # Whatever its log has was sent through this server, and then the room is in memory and stays so.
+                # Whatever its log has was sent through this server, and then the room is in memory and stays so; or through another
+                # node, and then the store tells of it (:meth:`grew`), and is asked when the room comes into memory.
                 self._records[name] = RoomRecord(name, archived=archived)
                 if room is None:
                     self._add_name(name)

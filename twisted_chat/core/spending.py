@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from twisted_chat.core.ratelimit import BucketTable, SendRates
+from twisted_chat.core.ratelimit import SendRates
 from twisted_chat.core.rooms import Rooms
 
 #: Users and addresses of one rate that are told at once; the others with the next.

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from twisted.python.failure import Failure
+
 from twisted_chat.core.chat import Chat
 from twisted_chat.core.commit import AppendRequest
 from twisted_chat.core.permissions import Action
 from twisted_chat.core.session import Membership, Session, SessionState
-from twisted_chat.errors import ChatError, TooBig
+from twisted_chat.core.subscription import SubscriptionState
+from twisted_chat.errors import ChatError, TooBig, as_chat_error
 from twisted_chat.events import NewEvent, NewMessage
 from twisted_chat.interfaces import Admission, Connection
 from twisted_chat.protocol.encoders import NamedTextEncoding, TextEncoding
@@ -37,9 +40,22 @@ class TextSession(Session):
         self.enter_room(membership)
         self._waiting: list[NewEvent] = []
         self._throttled = False
-        log = room.log
-        membership.start(log.head - min(admission.history, core.limits.history, log.head - log.first + 1))
+        history = min(admission.history, core.limits.history)
+        current = core.openings.current(room)
+        if current is None:
+            self._begin(membership, history)
+        else:
+            current.addCallbacks(lambda _: self._begin(membership, history), self._not_opened)
+
+    def _begin(self, membership: Membership, history: int) -> None:
+        if membership.state is not SubscriptionState.NEW:
+            return
+        log = membership.log
+        membership.start(log.head - min(history, log.head - log.first + 1))
         self.feed()
+
+    def _not_opened(self, failure: Failure) -> None:
+        self.end(as_chat_error(failure, self.log, "opening a room"))
 
     def received(self, texts: Sequence[bytes]) -> None:
         """Text messages, in order; each is valid UTF-8."""

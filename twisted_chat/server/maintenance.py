@@ -13,14 +13,14 @@ from twisted.logger import Logger
 from twisted_chat.core.chat import Chat
 from twisted_chat.interfaces import RoomStore, TokenRecord, TokenStore
 
-#: Seconds between two checks for revoked tokens; a connection must end within 5 s of the revocation, whatever process revoked.
-REVOCATION_SECONDS = 2.0
+#: Seconds between two checks for revoked tokens; a connection must end within 2 s of the revocation, whatever process revoked.
+REVOCATION_SECONDS = 1.0
 #: Milliseconds by which the checks overlap, for a revocation that was written during a check.
 REVOCATION_OVERLAP_MS = 5_000
 #: Seconds between two checks who has tokens: their names are reserved, and pages opened from disk are no longer accepted.
 BEARERS_SECONDS = 15.0
-#: Seconds between two checks which rooms another process has created or archived.
-ROOMS_SECONDS = 3.0
+#: Seconds between two checks which rooms another process has created or archived; an archived one must be closed within 2 s.
+ROOMS_SECONDS = 1.0
 #: Rooms in one check, some 10 ms; the next check continues.
 ROOMS_TOLD = 1_000
 #: Seconds between two rounds of retention, whose unit is days.

@@ -200,6 +200,8 @@ async def find_place(core: Chat, room: Room, *, since: Cursor | None, after: int
     :param since: the cursor of a client that resumes.
     :param after: the number to read after, for a client without a cursor; ``tail``: how many of the last events to send first.
     """
+    if (current := core.openings.current(room)) is not None:
+        await current
     why = await core.history.check_cursor(room.log, since) if since is not None else None
     room.check_size()
     return Place(_position(room, since, after, tail, why), UNSET if since is None else why is None, why)
