@@ -19,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.frames import frame_at
 from twisted_chat.auth.authenticator import GuestFactory
+from twisted_chat.bus import Bus
 from twisted_chat.core.chat import Chat, DialectSession
 from twisted_chat.core.json_session import JsonSession
 from twisted_chat.core.scheduler import CallLater, Work
@@ -421,6 +422,8 @@ def _down() -> Deferred[Any]:
 class ChatHarness:
     """A hub with everything around it.
 
+    :param bus: makes the bus of the node of that id; None: it is the only one.
+    :param clock_ahead: seconds by which its wall clock is ahead of the harness's.
     :ivar people: tokens that ``hello`` may carry, and whom they prove.
     """
 
@@ -433,6 +436,8 @@ class ChatHarness:
         create: bool = True,
         store: HeldStore | None = None,
         seed: int = 2025,
+        bus: Callable[[str], Bus] | None = None,
+        clock_ahead: float = 0.0,
     ) -> None:
         self.case = case
         self.randomness = random.Random(seed)
@@ -447,12 +452,14 @@ class ChatHarness:
         self.clock = clock = store.clock
         opened = case.successResultOf(store.open())
         log_store: FollowedStore = store
+        self.node = self.randomness.randbytes(5).hex()
         self.core = Chat(
             log_store,
             opened,
             clock,
-            now_seconds=clock.seconds,
-            run_id=self.randomness.randbytes(5).hex(),
+            now_seconds=lambda: clock.seconds() + clock_ahead,
+            run_id=self.node,
+            bus=None if bus is None else bus(self.node),
             random=self.randomness.random,
             dialects={Dialect.TEXT: TextSession, Dialect.JSON: JsonSession},
             limits=limits,

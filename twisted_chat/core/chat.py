@@ -149,15 +149,8 @@ class Chat:
         self._join_nodes(bus, run_id)
         self.announcer = Announcer(self.scheduler, self.call_later, self._saw)
         self.commits = GroupCommit(store, self.announcer, self.scheduler, self.configuration, self.now)
-        self.retention = Retention(
-            store,
-            self.rooms,
-            self.configuration,
-            self._take_grown,
-            self.notices.events_removed,
-            now_seconds,
-            self.scheduler.at_next,
-        )
+        removed, at_next = self.notices.events_removed, self.scheduler.at_next
+        self.retention = Retention(store, self.rooms, self.configuration, self._take_grown, removed, now_seconds, at_next)
         self.followers = Followers(self.history, store, self.call_later, self.openings.current)
         self.drain = Drain(self.sessions, self.commits, self._fan_out, self.timers, random, self.scheduler, self._stop_following)
         self._each_minute: list[Callable[[], None]] = []

@@ -38,7 +38,7 @@ from twisted_chat.users import User
 #: Seconds between two signs of life: what was spent elsewhere counts within 2 s, and as soon a lost change is noticed.
 ALIVE_SECONDS = 1
 #: Seconds after which a state that did not come is asked for again.
-ASK_SECONDS = 2.0
+ASK_SECONDS = 1.0
 #: Seconds between two times that this node tells its whole state, however many ask.
 TELL_SECONDS = 1.0
 #: Users in rooms that one part of the state has, some 1 ms.
@@ -85,6 +85,7 @@ class Nodes:
         self._at = 0
         self._told_at = -TELL_SECONDS
         self._telling = False
+        self._state_wanted = False
         if shared:
             sessions.tell_changes(lambda user, count: self._change(CONNECTED, user.author, count))
         bus.subscribe(self._receive)
@@ -132,6 +133,8 @@ class Nodes:
         self._timers.schedule(ALIVE_SECONDS, self)
         self._number += 1
         self._bus.publish(NodeAlive(self._node, self._number, self._version, self._at, self._spending.take()))
+        if self._state_wanted:
+            self._tell_state()
         for node, known in self._others.items():
             self._ask(node, known)
 
@@ -157,6 +160,7 @@ class Nodes:
                 pass
             case StateWanted():
                 if message.node == self._node:
+                    self._state_wanted = True
                     self._tell_state()
             case PresenceChanged() | DeviceConnected():
                 self._other_changed(message)
@@ -239,8 +243,8 @@ class Nodes:
     def _tell_state(self) -> None:
         now = self._now()
         if self._telling or now - self._told_at < TELL_SECONDS:
-            return
-        self._telling, self._told_at = True, now
+            return  # soon, by the timer: one answer for all who ask meanwhile
+        self._telling, self._told_at, self._state_wanted = True, now, False
         places = [(room, entry.author.id) for room, entry in self._own.presences()]
         newest: dict[tuple[str, str], int] = {}
         for session in self._sessions:

@@ -43,20 +43,23 @@ class Openings:
         """The room has come into memory."""
         if self._shared and room.durable:
             room.stale = True
+            self._waiting[room] = []
             self._look(room)
 
     def current(self, room: Room) -> Deferred[None] | None:
         """Fires when the room is what the store has, or fails with ``Unavailable``; None: it is already."""
-        if room.stale and room not in self._waiting:
-            self._look(room)
         if not room.stale:
             return None
         waiter: Deferred[None] = Deferred()
-        self._waiting[room].append(waiter)
+        waiting = self._waiting.get(room)
+        if waiting is None:
+            self._waiting[room] = [waiter]
+            self._look(room)
+        else:
+            waiting.append(waiter)
         return waiter
 
     def _look(self, room: Room) -> None:
-        self._waiting[room] = []
         found = self._store.record(room.name).addCallback(lambda record: self._refresh(room, record))
         found.addBoth(self._end, room)
 

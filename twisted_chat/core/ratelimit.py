@@ -39,7 +39,7 @@ class TokenBucket:
         self._tokens = max(0.0, self._burst - used)
 
     def available(self) -> int:
-        """Whole tokens there now."""
+        """Whole tokens there now; below 0 what is owed."""
         if self._per_second <= 0:
             return 1 << 30
         now = self._now()
@@ -96,7 +96,8 @@ def take_from_all(buckets: list[TokenBucket], wanted: int) -> int:
             bucket._tokens = tokens = tokens if tokens < burst else burst
         bucket._at = now
         if tokens < wanted:
-            wanted = int(tokens + 1e-9)
+            # Less than nothing: more was sent on other nodes than this one knew.
+            wanted = int(tokens + 1e-9) if tokens > 0 else 0
     for bucket in buckets:
         if bucket._per_second > 0:
             bucket._tokens -= wanted

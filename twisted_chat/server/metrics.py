@@ -21,6 +21,7 @@ class ChatCollector(Collector):
         """One sample of each metric."""
         rooms = list(self._core.rooms)
         yield GaugeMetricFamily("twisted_chat_sessions", "Connections that take part in the chat.", len(self._core.sessions))
+        yield GaugeMetricFamily("twisted_chat_nodes", "Nodes that share the rooms, this one included.", self._core.nodes.count)
         yield GaugeMetricFamily("twisted_chat_rooms", "Rooms in memory.", len(rooms))
         yield GaugeMetricFamily(
             "twisted_chat_members", "Memberships: connections times rooms.", sum(room.members for room in rooms)
