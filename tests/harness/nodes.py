@@ -37,6 +37,7 @@ class Network:
         self.sent: list[BusMessage] = []
         self.buses: dict[str, NodeBus] = {}
         self._cut: set[str] = set()
+        self._dead: list[str] = []
         self._last: dict[tuple[str, str], float] = {}
 
     def join(self, node: str) -> NodeBus:
@@ -56,7 +57,7 @@ class Network:
     def stop(self, node: str) -> None:
         """The node is killed, or leaves: the others are told when it has not been heard for a while."""
         del self.buses[node]
-        self.clock.callLater(DEAD_SECONDS, self._tell_gone, node)
+        self.clock.callLater(DEAD_SECONDS, self._tell_dead, node)
 
     def cut_off(self, node: str) -> None:
         """The node lives, and nothing comes from it or to it."""
@@ -65,8 +66,16 @@ class Network:
 
     def heal(self) -> None:
         """Nobody is cut off any more, and nothing is lost."""
-        self._cut.clear()
+        cut, self._cut = self._cut, set()
+        for name in cut & self.buses.keys():
+            # It looks who lives, and learns what the others were told meanwhile.
+            for node in self._dead:
+                self.buses[name].take(NodeGone(node))
         self.lost = self.repeated = 0.0
+
+    def _tell_dead(self, node: str) -> None:
+        self._dead.append(node)
+        self._tell_gone(node)
 
     def _tell_gone(self, node: str) -> None:
         for name, bus in list(self.buses.items()):

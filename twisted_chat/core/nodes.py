@@ -123,6 +123,8 @@ class Nodes:
         for node, known in self._others.items():
             for entry in known.rooms.get(room, {}).values():
                 presence.tell(entry.author, entry.connections, node)
+        # Now, so that who joins sees them in the list and does not see them come.
+        presence.send_changes()
 
     def members_elsewhere(self, room: str) -> int:
         """Connections in the room by other nodes."""

@@ -143,7 +143,7 @@ class PresenceList:
                 self._change(user)
         if self._count_at and tick >= self._count_at:
             self._count_at = 0
-            self._send_changes()
+            self.send_changes()
 
     def _stay(self, user: str) -> None:
         for leaving in self._leaving.values():
@@ -164,9 +164,10 @@ class PresenceList:
                 self._count_at = self._timers.tick + COUNT_SECONDS
                 self._timers.schedule(COUNT_SECONDS, self)
             else:
-                self._scheduler.at_end(self._send_changes)
+                self._scheduler.at_end(self.send_changes)
 
-    def _send_changes(self) -> None:
+    def send_changes(self) -> None:
+        """Tell the watchers what has changed since the last time."""
         self._pending = False
         changed, self._changed = self._changed, {}
         came, left = [], []
