@@ -202,7 +202,11 @@ class OpeningTests(LogsCase):
         def deliver(events: Any) -> None:
             got.extend(event.text for event in events)
 
+        self.two.store.holding = True
         self.two.core.follow(BOB, "lobby", deliver)
+        self.two.store.holding = False
+        self.two.store.release_all()
+        self.cluster.pass_time(1)
         self.two.core.post(BOB, "lobby", NewMessage(BOB.author, None, "new"))
         self.cluster.pass_time(1)
 

@@ -263,21 +263,12 @@ class Sessions:
         finally:
             self._enter(session)
 
-    def end_older(self, user: str, device: str, at: int) -> list[ChatSession]:
-        """End the user's sessions with that device that began before ``at``: old connections that the network has not given up yet.
-
-        Answers those that are not older.
-        """
-        newer = []
+    def end_older(self, user: str, device: str, at: int) -> None:
+        """End the user's sessions with that device that began before ``at``: old connections that the network has not given up yet."""
         for session in self.of_user(user):
-            if session.device != device:
-                continue
-            if session.device_at >= at:
-                newer.append(session)
-                continue
-            session.bye(CloseCode.REPLACED, "replaced", retry=False)
-            session.close(CloseCode.REPLACED, "replaced by a newer connection of the same device")
-        return newer
+            if session.device == device and session.device_at < at:
+                session.bye(CloseCode.REPLACED, "replaced", retry=False)
+                session.close(CloseCode.REPLACED, "replaced by a newer connection of the same device")
 
     def end_tokens(self, tokens: Iterable[str]) -> None:
         """End the sessions of tokens that were revoked."""

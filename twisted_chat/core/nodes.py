@@ -85,7 +85,6 @@ class Nodes:
         self._at = 0
         self._told_at = -TELL_SECONDS
         self._telling = False
-        self._state_wanted = False
         if shared:
             sessions.tell_changes(lambda user, count: self._change(CONNECTED, user.author, count))
         bus.subscribe(self._receive)
@@ -116,7 +115,9 @@ class Nodes:
             return
         # Later than any that is known, so that a clock that is behind does not make the new session the older one.
         session.device_at = self._at = max(self._at + 1, self._now_ms())
-        self._tell_device(session)
+        self._version += 1
+        device = Device(session.user.id, session.device, session.device_at)
+        self._bus.publish(DeviceConnected(self._node, self._version, device))
 
     def fill(self, room: str, presence: PresenceList) -> None:
         """A room has come into memory: who is in it by other nodes."""
@@ -135,20 +136,12 @@ class Nodes:
         self._timers.schedule(ALIVE_SECONDS, self)
         self._number += 1
         self._bus.publish(NodeAlive(self._node, self._number, self._version, self._at, self._spending.take()))
-        if self._state_wanted:
-            self._tell_state()
         for node, known in self._others.items():
             self._ask(node, known)
 
     def _change(self, room: str, author: Author, connections: int) -> None:
         self._version += 1
         self._bus.publish(PresenceChanged(self._node, self._version, Presence(room, author, connections)))
-
-    def _tell_device(self, session: ChatSession) -> None:
-        assert session.device is not None
-        self._version += 1
-        device = Device(session.user.id, session.device, session.device_at)
-        self._bus.publish(DeviceConnected(self._node, self._version, device))
 
     # What the bus brings
 
@@ -162,7 +155,6 @@ class Nodes:
                 pass
             case StateWanted():
                 if message.node == self._node:
-                    self._state_wanted = True
                     self._tell_state()
             case PresenceChanged() | DeviceConnected():
                 self._other_changed(message)
@@ -234,19 +226,17 @@ class Nodes:
 
     def _end_older(self, device: Device, node: str) -> None:
         self._at = max(self._at, device.at)
-        # Of two sessions of the same time that of the node with the greater id is the newer one.
-        newer = self._sessions.end_older(device.user, device.device, device.at + (self._node < node))
-        if newer and node != self._node:
-            # That node does not know of it, or the two crossed on their way.
-            self._tell_device(max(newer, key=lambda session: session.device_at))
+        # Of two sessions of the same time that of the node with the greater id is the newer one.  Where the one here is newer, the
+        # other node has been told of it, or will notice that it has not.
+        self._sessions.end_older(device.user, device.device, device.at + (self._node < node))
 
     # The whole state
 
     def _tell_state(self) -> None:
         now = self._now()
         if self._telling or now - self._told_at < TELL_SECONDS:
-            return  # soon, by the timer: one answer for all who ask meanwhile
-        self._telling, self._told_at, self._state_wanted = True, now, False
+            return  # who needs it asks again
+        self._telling, self._told_at = True, now
         places = [(room, entry.author.id) for room, entry in self._own.presences()]
         newest: dict[tuple[str, str], int] = {}
         for session in self._sessions:
