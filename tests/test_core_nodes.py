@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.chat import ALICE, BOB, CAROL, ChatHarness, Client, JsonClient, guest
 from tests.harness.nodes import Cluster, Node
-from twisted_chat.bus import CONNECTED, NodeAlive, NodeState, Presence, PresenceChanged, StateWanted
+from twisted_chat.bus import CONNECTED, NodeAlive, NodeGone, NodeState, Presence, PresenceChanged, StateWanted
 from twisted_chat.core import nodes
 from twisted_chat.core.presence import GRACE_SECONDS
 from twisted_chat.errors import CloseCode, Conflict, LimitReached
@@ -107,6 +107,30 @@ class PresenceTests(NodesCase):
         self.assertEqual(self.here(carol), {"u2": 1, "u3": 1})
         self.assertNotIn(("u2", 0), self.changes(carol))
         self.assertEqual(two.core.nodes.count, 1)
+
+    def test_many_who_were_on_a_node_that_died(self) -> None:
+        """They leave some in each turn; who has come back by then stays."""
+        self.patch(nodes, "STATE_ENTRIES", 4)
+        one, two = self.cluster.nodes(2)
+        people = [one.json(guest(f"p{number}", number), "lobby") for number in range(9)]
+        presence = two.core.rooms.find(CAROL, "lobby").presence
+        two.one_turn = True
+
+        self.network.buses[two.node].take(NodeGone(one.node))
+        left = [presence.elsewhere]
+        while left[-1]:
+            two.turn()
+            left.append(presence.elsewhere)
+
+        self.assertEqual(sorted(left, reverse=True), left)
+        self.assertGreater(len(set(left)), 2)
+
+        self.cluster.pass_time(2)
+        self.network.buses[two.node].take(NodeGone(one.node))
+        people[0].lose()
+        self.cluster.pass_time(4)
+
+        self.assertEqual(presence.elsewhere, 8)
 
     def test_a_node_that_only_seemed_dead(self) -> None:
         """It was stopped or cut off for a while: when it is heard again, its people are back."""

@@ -126,14 +126,14 @@ class EphemeralLog:
         else:
             return Forbidden("this room keeps nothing, so nothing in it can be edited, deleted or reacted to")
         events.append(event)
-        self._remember(room, event)
+        if key is not None:
+            self._remember((room.name, new_event.by.id, key), event)
         return Appended(event)
 
-    def _remember(self, room: Room, event: Event) -> None:
-        if event.key is not None:
-            self._keys[(room.name, event.by.id, event.key)] = event
-            if len(self._keys) > REMEMBERED_KEYS:
-                self._keys.popitem(last=False)
+    def _remember(self, place: tuple[str, str, str], event: Event) -> None:
+        self._keys[place] = event
+        if len(self._keys) > REMEMBERED_KEYS:
+            self._keys.popitem(last=False)
 
     def _receive(self, message: BusMessage) -> None:
         if isinstance(message, NodeGone):
@@ -152,11 +152,13 @@ class EphemeralLog:
             return
         events: list[Event] = []
         for event in message.events:
-            known = None if event.key is None else self._keys.get((room.name, event.by.id, event.key))
-            if known is None:
-                numbered = replace(event, seq=room.head + len(events) + 1)
-                events.append(numbered)
-                self._remember(room, numbered)
+            place = None if event.key is None else (room.name, event.by.id, event.key)
+            if place in self._keys:
+                continue
+            numbered = replace(event, seq=room.head + len(events) + 1)
+            events.append(numbered)
+            if place is not None:
+                self._remember(place, numbered)
         if events:
             room.announce(events)
             self._saw(room, events)

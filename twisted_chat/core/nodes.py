@@ -4,13 +4,16 @@ In:   who enters and leaves on this node; what the bus brings of the others.
 Out:  this node's changes, its signs of life and, where somebody missed a change, its whole state, to the bus; what others tell goes to
       the presence of rooms, to the sessions and to the rates.
 
-A chat of a single node goes the same way, through a bus that only comes back, and says no more than its changes.
+What happens on this node takes effect at once; what the bus brings of the node's own messages is nothing new.  A node that is alone
+says nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from math import ceil
+from typing import assert_never
 
 from twisted_chat.bus import (
     CONNECTED,
@@ -26,7 +29,7 @@ from twisted_chat.bus import (
     StateWanted,
 )
 from twisted_chat.core.connections import ChatSession, Sessions
-from twisted_chat.core.node_state import KnownNode
+from twisted_chat.core.node_state import Entry, KnownNode
 from twisted_chat.core.presence import PresenceList
 from twisted_chat.core.room import Room
 from twisted_chat.core.rooms import Rooms
@@ -41,15 +44,17 @@ ALIVE_SECONDS = 1
 ASK_SECONDS = 1.0
 #: Seconds between two times that this node tells its whole state, however many ask.
 TELL_SECONDS = 1.0
-#: Users in rooms that one part of the state has, some 1 ms.
+#: Users in rooms that one part of the state has, some 2 ms.
 STATE_ENTRIES = 500
+
+_OF_A_NODE = PresenceChanged | DeviceConnected | NodeState | NodeAlive | NodeGone
 
 
 class Nodes:
     """This node among the others.
 
     :param node: the id of this one.
-    :ivar shared: there may be others; else nothing is said but changes, and nothing is kept of them.
+    :ivar shared: there may be others; else nothing is said.
     :param now: monotonic seconds; ``now_ms`` the wall clock.
     """
 
@@ -87,7 +92,7 @@ class Nodes:
         self._telling = False
         if shared:
             sessions.tell_changes(lambda user, count: self._change(CONNECTED, user.author, count))
-        bus.subscribe(self._receive)
+            bus.subscribe(self._receive)
 
     @property
     def count(self) -> int:
@@ -103,11 +108,11 @@ class Nodes:
 
     def enter(self, user: User, room: Room) -> None:
         """One more connection of that user is in the room."""
-        self._change(room.name, user.author, room.presence.own(user.id) + 1)
+        self._has(user.author, room, room.presence.own(user.id) + 1)
 
     def leave(self, user: User, room: Room) -> None:
         """One connection of that user has left the room."""
-        self._change(room.name, user.author, room.presence.own(user.id) - 1)
+        self._has(user.author, room, room.presence.own(user.id) - 1)
 
     def device_connected(self, session: ChatSession) -> None:
         """A session has said which device it is: older ones of the same user and device end, wherever they are."""
@@ -115,9 +120,11 @@ class Nodes:
             return
         # Later than any that is known, so that a clock that is behind does not make the new session the older one.
         session.device_at = self._at = max(self._at + 1, self._now_ms())
-        self._version += 1
         device = Device(session.user.id, session.device, session.device_at)
-        self._bus.publish(DeviceConnected(self._node, self._version, device))
+        self._end_older(device, self._node)
+        if self.shared:
+            self._version += 1
+            self._bus.publish(DeviceConnected(self._node, self._version, device))
 
     def fill(self, room: str, presence: PresenceList) -> None:
         """A room has come into memory: who is in it by other nodes."""
@@ -139,44 +146,45 @@ class Nodes:
         for node, known in self._others.items():
             self._ask(node, known)
 
+    def _has(self, author: Author, room: Room, connections: int) -> None:
+        room.presence.tell(author, connections)
+        if self.shared:
+            self._change(room.name, author, connections)
+
     def _change(self, room: str, author: Author, connections: int) -> None:
         self._version += 1
-        self._bus.publish(PresenceChanged(self._node, self._version, Presence(room, author, connections)))
+        presence = Presence(room, author, connections)
+        self._own.take_change(self._version, presence)
+        self._bus.publish(PresenceChanged(self._node, self._version, presence))
 
     # What the bus brings
 
     def _receive(self, message: BusMessage) -> None:
+        if isinstance(message, StateWanted):
+            if message.node == self._node:
+                self._tell_state()
+        elif isinstance(message, _OF_A_NODE) and message.node != self._node:
+            self._take(message)
+
+    def _take(self, message: PresenceChanged | DeviceConnected | NodeState | NodeAlive | NodeGone) -> None:
         match message:
-            case PresenceChanged(node=self._node):
-                self._own_change(message)
-            case DeviceConnected(node=self._node):
-                self._end_older(message.device, self._node)
-            case NodeState(node=self._node) | NodeAlive(node=self._node) | NodeGone(node=self._node):
-                pass
-            case StateWanted():
-                if message.node == self._node:
-                    self._tell_state()
             case PresenceChanged() | DeviceConnected():
-                self._other_changed(message)
+                self._changed(message)
             case NodeState():
-                known = self._known(message.node)
-                for presence in known.take_state(message):
+                for presence in self._known(message.node).take_state(message):
                     self._apply(presence, message.node)
                 for device in message.devices:
                     self._end_older(device, message.node)
             case NodeAlive():
                 self._heard(message)
             case NodeGone():
-                self._forget(message.node)
+                known = self._others.pop(message.node, None)
+                if known is not None:
+                    self._forget_some(message.node, known.presences())
+            case _:
+                assert_never(message)
 
-    def _own_change(self, message: PresenceChanged) -> None:
-        presence = message.presence
-        if self.shared:
-            self._own.take_change(message.version, presence)
-        if presence.room != CONNECTED:
-            self._apply(presence, None)
-
-    def _other_changed(self, message: PresenceChanged | DeviceConnected) -> None:
+    def _changed(self, message: PresenceChanged | DeviceConnected) -> None:
         known = self._known(message.node)
         if not known.take_number(message.version):
             return
@@ -197,11 +205,16 @@ class Nodes:
         self._spending.add(message.spent)
         self._ask(message.node, known)
 
-    def _forget(self, node: str) -> None:
-        known = self._others.pop(node, None)
-        if known is not None:
-            for room, entry in known.presences():
+    def _forget_some(self, node: str, presences: Iterator[tuple[str, Entry]]) -> None:
+        """Some in each turn: with all of 10,000 at once everybody waited for 100 ms."""
+        some = list(islice(presences, STATE_ENTRIES))
+        known = self._others.get(node)
+        for room, entry in some:
+            # Unless the node is heard again meanwhile.
+            if known is None or entry.author.id not in known.rooms.get(room, {}):
                 self._apply(Presence(room, entry.author, 0), node, lost=True)
+        if some:
+            self._scheduler.at_next(lambda: self._forget_some(node, presences))
 
     def _known(self, node: str) -> KnownNode:
         known = self._others.get(node)
@@ -215,9 +228,8 @@ class Nodes:
             known.asked_at = now
             self._bus.publish(StateWanted(node))
 
-    def _apply(self, presence: Presence, node: str | None, *, lost: bool = False) -> None:
+    def _apply(self, presence: Presence, node: str, *, lost: bool = False) -> None:
         if presence.room == CONNECTED:
-            assert node is not None
             self._sessions.learn_name(node, presence.by.id, presence.by.name if presence.connections else None)
             return
         room = self._rooms.in_memory(presence.room)
