@@ -27,7 +27,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     send_burst: int = 10
     send_per_second: float = 2.0
     #: How many messages one person may send over all of their connections: at once, and per second in the long run.  With
-    #: ``person_per_second = 0`` there is no bound.
+    #: ``person_per_second = 0`` there is no bound.  Several servers that share the rooms count together, at most 2 seconds late.
     person_burst: int = 30
     person_per_second: float = 6.0
     #: All guests of one address (an IPv4 address or an IPv6 /64 network) together may send as many messages as this number of persons;
@@ -90,7 +90,7 @@ class RoomPolicy(Struct, frozen=True, kw_only=True):
     #: Whether events are stored on disk before they are delivered.  ``false``: they are kept in memory only, and a client that reads too
     #: slowly or is away misses some.
     durable: bool = True
-    #: The largest number of members at the same time; 0: no bound but the number of connections.
+    #: The largest number of members at the same time, on all servers that share the rooms; 0: no bound but the number of connections.
     size: int = 0
     #: How many events are kept, and for how many days; the server removes older ones.  0: all, or for ever.
     keep_events: int = 0

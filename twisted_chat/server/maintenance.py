@@ -15,8 +15,8 @@ from twisted_chat.interfaces import RoomStore, TokenRecord, TokenStore
 
 #: Seconds between two checks for revoked tokens; a connection must end within 2 s of the revocation, whatever process revoked.
 REVOCATION_SECONDS = 1.0
-#: Milliseconds by which the checks overlap, for a revocation that was written during a check.
-REVOCATION_OVERLAP_MS = 5_000
+#: Milliseconds by which the checks overlap, for a revocation that was written during a check, or by a machine whose clock is behind.
+REVOCATION_OVERLAP_MS = 60_000
 #: Seconds between two checks who has tokens: their names are reserved, and pages opened from disk are no longer accepted.
 BEARERS_SECONDS = 15.0
 #: Seconds between two checks which rooms another process has created or archived; an archived one must be closed within 2 s.
