@@ -10,8 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.chat import ALICE, ChatHarness, guest
 from tests.harness.counting import instructions
+from tests.harness.nodes import Cluster
 from twisted_chat.core import drain, ephemeral
-from twisted_chat.limits import RoomPolicy
+from twisted_chat.limits import Limits, RoomPolicy
 from twisted_chat.testing import UNBOUND
 
 #: How much more one more may cost among ten times as many.
@@ -71,6 +72,23 @@ class EffortTests(SynchronousTestCase):
         self.assertEqual(closed, [2, 4, 5])
         self.successResultOf(ended)
         self.assertEqual([len(client.take("bye")) for client in clients], [1] * 5)
+
+    def test_a_sign_of_life_of_a_node(self) -> None:
+        """What a node says each second costs what was sent since the last time, not what there is of users."""
+        cluster = Cluster(self, replace(Limits(), guests_per_address=0))
+
+        def cost(count: int) -> int:
+            node = cluster.node()
+            clients = [node.json(guest(f"p{number}", number), "lobby") for number in range(count)]
+            for client in clients:
+                client.ask("send", room="lobby", text="x")
+            for _ in range(70):
+                clients[0].session.heard()
+                cluster.pass_time(1)
+            clients[0].ask("send", room="lobby", text="x")
+            return instructions(lambda: node.core.nodes.on_timer(0), "twisted_chat/core")
+
+        self.assert_flat(cost(3), cost(30))
 
     def test_a_key_more_in_an_ephemeral_room(self) -> None:
         """The oldest of the remembered keys is forgotten without a look through those that were forgotten before it."""

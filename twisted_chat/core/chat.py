@@ -39,7 +39,7 @@ from twisted_chat.core.rooms import Rooms
 from twisted_chat.core.scheduler import CallLater, Scheduler, TimingWheel
 from twisted_chat.core.spending import Spending
 from twisted_chat.core.writing import Writers
-from twisted_chat.errors import ChatError, Unauthenticated
+from twisted_chat.errors import ChatError, Unauthenticated, Unavailable
 from twisted_chat.events import Cursor, Event, NewEvent, NewMessage
 from twisted_chat.interfaces import (
     Admission,
@@ -304,10 +304,13 @@ class Chat:
     def _take_grown(self) -> set[str]:
         return {room.name for room in self.announcer.take_grown()} | self.rooms.take_grown()
 
-    def _when_announced(self, name: str, seq: int, work: Callable[[], None]) -> None:
+    def _when_announced(self, name: str, seq: int) -> Deferred[None]:
         room = self.rooms.in_memory(name)
-        if room is not None:
-            self.announcer.announce_to(room, seq, work)
+        if room is None:
+            return fail(Unavailable(f"room: {name} is not in memory any more; try again"))
+        announced: Deferred[None] = Deferred()
+        self.announcer.announce_to(room, seq, lambda: announced.callback(None))
+        return announced
 
     def _saw(self, room: Room, events: Sequence[Event]) -> None:
         self.permissions.saw_messages(room, events, self._now_ms())

@@ -34,12 +34,10 @@ class Unrecoverable(Enum):
 class History:
     """Reads the logs of all rooms.
 
-    :param announced: calls what it is given when the event of that room and number, which is in the store, has been announced.
+    :param announced: fires when the event of that room and number, which is in the store, has been announced.
     """
 
-    def __init__(
-        self, store: LogStore, configuration: Configuration, announced: Callable[[str, int, Callable[[], None]], None]
-    ) -> None:
+    def __init__(self, store: LogStore, configuration: Configuration, announced: Callable[[str, int], Deferred[None]]) -> None:
         self._announced = announced
         self._store = store
         self._configuration = configuration
@@ -109,11 +107,7 @@ class History:
         self, event: Event | None, log: RoomLog, since: Cursor
     ) -> Unrecoverable | Deferred[Unrecoverable | None] | None:
         why = Unrecoverable.AHEAD if event is None else _check_id(since, event.id)
-        if why is not None:
-            return why
-        announced: Deferred[Unrecoverable | None] = Deferred()
-        self._announced(log.name, since.seq, lambda: announced.callback(None))
-        return announced
+        return why or self._announced(log.name, since.seq).addCallback(lambda _: None)
 
 
 def _check_id(since: Cursor, event_id: str) -> Unrecoverable | None:

@@ -17,8 +17,8 @@ from twisted_chat.protocol.replies import PresencePush, Present
 
 #: Seconds between the end of the last connection and the announcement that the user left.
 GRACE_SECONDS = 20
-#: The same for a user whose node has died, which was noticed only after some ten seconds.
-LOST_SECONDS = 2
+#: The same for a user whose node has died, which was noticed only after 10 to 13 s; 15 s are the bound.
+LOST_SECONDS = 1
 #: Users above which only the number is sent.
 MAX_LISTED = 200
 #: Seconds between two numbers.

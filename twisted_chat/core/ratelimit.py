@@ -175,8 +175,7 @@ class BucketTable:
 
     def take_used(self) -> dict[str, int]:
         """What of each bucket is used, as whole tokens; all of them are full after that."""
-        used = {key: bucket.refill() for key, bucket in self._buckets.items()}
-        return {key: count for key, count in used.items() if count}
+        return {key: bucket.refill() for key, bucket in self._buckets.items() if bucket._tokens < bucket._burst}
 
     def prune(self, keep: Container[str] = ()) -> None:
         """Forget the buckets that are full, except those of the keys to keep."""
@@ -244,7 +243,7 @@ class SendRates:
         if self._meters is not None:
             self.collect_spending()
             for meters in self._meters:
-                meters.prune(connected)
+                meters.prune()
 
 
 class ConnectionRate:
