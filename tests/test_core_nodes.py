@@ -326,6 +326,19 @@ class DeviceTests(NodesCase):
 
         self.assertEqual(self.ended(new, newest), [True, False])
 
+    def test_a_client_that_had_gone_on(self) -> None:
+        """A node that was stopped reads the hello of a client that is on another node by now: the connection there stays."""
+        one, two = self.cluster.nodes(2)
+        now = self.device(two)
+        gone = one.stranger(ALICE)
+        one.one_turn = True
+
+        gone.say({"type": "hello", "device": "device-of-alice"})
+        gone.lose()
+        self.cluster.pass_time(3)
+
+        self.assertEqual(self.ended(now), [False])
+
     def test_both_at_once(self) -> None:
         """When neither node knows of the other session, exactly one of them ends."""
         for seed in range(20):

@@ -248,6 +248,24 @@ class RatesTests(LogsCase):
         self.assertLessEqual(count, 3 * 10 + 60 * 2.0 + 3)
         self.assertGreaterEqual(count, 60 * 2.0)
 
+    def test_of_a_person_who_moves_at_random(self) -> None:
+        """However the messages are spread over the nodes: in no ten seconds more than the bursts of all and the rate."""
+        for seed in range(10):
+            self.cluster = Cluster(self, replace(UNBOUND, person_burst=10, person_per_second=2.0, refusals=10_000), seed=seed)
+            self.cluster.network.delay = 0.5
+            dice, nodes = self.cluster.dice, self.cluster.nodes(3)
+            clients = [node.json(ALICE, "lobby") for node in nodes]
+            counts = []
+            for _ in range(80):
+                client = dice.choice(clients)
+                counts.append(self.sent(*[client] * dice.choice([0, 1, 2, 5, 20])))
+                self.cluster.pass_time(0.5)
+
+            windows = [sum(counts[begin : begin + 20]) for begin in range(len(counts) - 20)]
+            self.assertLessEqual(max(windows), 3 * 10 + 10 * 2)
+            # What is owed of the beginning, and of what was sent before the others knew, is paid back meanwhile.
+            self.assertLessEqual(sum(counts), 3 * 10 + 40 * 2.0 + 10)
+
     def test_it_is_known_within_two_seconds(self) -> None:
         self.cluster.limits = replace(UNBOUND, person_burst=10, person_per_second=0.01)
         one, two = self.cluster.nodes(2)

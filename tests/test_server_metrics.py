@@ -34,6 +34,7 @@ class MetricsTests(SynchronousTestCase):
 
         for line in (
             "twisted_chat_sessions 0.0",
+            "twisted_chat_nodes 1.0",
             "twisted_chat_rooms 1.0",
             "twisted_chat_members 0.0",
             "twisted_chat_uncommitted 0.0",

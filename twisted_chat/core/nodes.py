@@ -123,8 +123,10 @@ class Nodes:
         device = Device(session.user.id, session.device, session.device_at)
         self._end_older(device, self._node)
         if self.shared:
-            self._version += 1
-            self._bus.publish(DeviceConnected(self._node, self._version, device))
+            # A node that was stopped for a while reads hellos of clients that have gone to another one meanwhile.  Their connections
+            # end in the next turn; to say that they are the newest would end those that the clients have now.
+            at_next = self._scheduler.at_next
+            at_next(lambda: at_next(lambda: self._tell_device(session, device)))
 
     def fill(self, room: str, presence: PresenceList) -> None:
         """A room has come into memory: who is in it by other nodes."""
@@ -156,6 +158,11 @@ class Nodes:
         presence = Presence(room, author, connections)
         self._own.take_change(self._version, presence)
         self._bus.publish(PresenceChanged(self._node, self._version, presence))
+
+    def _tell_device(self, session: ChatSession, device: Device) -> None:
+        if session in self._sessions.of_user(device.user):
+            self._version += 1
+            self._bus.publish(DeviceConnected(self._node, self._version, device))
 
     # What the bus brings
 
