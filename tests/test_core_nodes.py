@@ -217,6 +217,23 @@ class PresenceTests(NodesCase):
         self.assertEqual(len(asked), 6, "every second")
         self.assertEqual(two.core.nodes.count, 2)
 
+    def test_something_late_of_a_node_that_is_gone(self) -> None:
+        """It is asked for a minute, and then it is forgotten again."""
+        [one] = self.cluster.nodes(1)
+        self.network.buses[one.node].take(PresenceChanged("gone", 7, Presence("lobby", ALICE.author, 1)))
+        carol = self.watcher(one)
+
+        for _ in range(50):
+            carol.session.heard()
+            self.cluster.pass_time(1)
+
+        self.assertEqual((one.core.nodes.count, self.here(carol)), (2, {"u1": 1, "u3": 1}))
+
+        self.cluster.pass_time(15)
+
+        self.assertEqual((one.core.nodes.count, self.here(carol)), (1, {"u3": 1}))
+        self.assertNotIn(StateWanted("gone"), self.network.sent[-3:])
+
     def test_the_size_of_a_room(self) -> None:
         """It bounds the connections of all nodes, and lists count them."""
         self.cluster.rooms = {"small": RoomPolicy(size=2)}

@@ -34,6 +34,7 @@ class KnownNode:
     :ivar version: the newest change that is known to be.
     :ivar heard: the number of its last sign of life.
     :ivar asked_at: when its whole state was last asked for, in seconds; None: never.
+    :ivar asked: how often since its last sign of life.
     """
 
     def __init__(self) -> None:
@@ -41,6 +42,7 @@ class KnownNode:
         self.version = 0
         self.heard = 0
         self.asked_at: float | None = None
+        self.asked = 0
         #: Up to this version everything is known for certain; a whole state makes it so.
         self._whole = 0
         #: The newest version that is missing, or behind something that is; a whole state of this version or a later one fills the hole.

@@ -42,6 +42,8 @@ from twisted_chat.users import User
 ALIVE_SECONDS = 1
 #: Seconds after which a state that did not come is asked for again.
 ASK_SECONDS = 1.0
+#: How often a node is asked that gives no sign of life: something late came of one that is gone.
+ASKED_MOST = 60
 #: Seconds between two times that this node tells its whole state, however many ask.
 TELL_SECONDS = 1.0
 #: Users in rooms that one part of the state has, some 2 ms.
@@ -145,8 +147,11 @@ class Nodes:
         self._timers.schedule(ALIVE_SECONDS, self)
         self._number += 1
         self._bus.publish(NodeAlive(self._node, self._number, self._version, self._at, self._spending.take()))
-        for node, known in self._others.items():
-            self._ask(node, known)
+        for node, known in list(self._others.items()):
+            if known.asked < ASKED_MOST:
+                self._ask(node, known)
+            else:
+                self._take(NodeGone(node))
 
     def _has(self, author: Author, room: Room, connections: int) -> None:
         room.presence.tell(author, connections)
@@ -206,7 +211,7 @@ class Nodes:
         known = self._known(message.node)
         if message.number <= known.heard:
             return
-        known.heard = message.number
+        known.heard, known.asked = message.number, 0
         known.take_newest(message.version)
         self._at = max(self._at, message.at)
         self._spending.add(message.spent)
@@ -232,7 +237,7 @@ class Nodes:
     def _ask(self, node: str, known: KnownNode) -> None:
         now = self._now()
         if known.has_hole and (known.asked_at is None or now - known.asked_at >= ASK_SECONDS):
-            known.asked_at = now
+            known.asked_at, known.asked = now, known.asked + 1
             self._bus.publish(StateWanted(node))
 
     def _apply(self, presence: Presence, node: str, *, lost: bool = False) -> None:
