@@ -73,7 +73,7 @@ class EffortTests(SynchronousTestCase):
         self.successResultOf(ended)
         self.assertEqual([len(client.take("bye")) for client in clients], [1] * 5)
 
-    def test_a_sign_of_life_of_a_node(self) -> None:
+    def test_a_heartbeat_of_a_node(self) -> None:
         """What a node says each second costs what was sent since the last time, not what there is of users."""
         cluster = Cluster(self, replace(Limits(), guests_per_address=0))
 

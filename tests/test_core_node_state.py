@@ -38,58 +38,58 @@ class KnownNodeTests(SynchronousTestCase):
         change(self.known, 4, Presence("lobby", BEA, 0))
 
         self.assertEqual(places(self.known), {("lobby", "u1"): ("ann", 2)})
-        self.assertFalse(self.known.has_hole)
+        self.assertFalse(self.known.has_gap)
 
     def test_a_change_that_comes_again(self) -> None:
         change(self.known, 1, Presence("lobby", ANN, 1))
         change(self.known, 2, Presence("lobby", ANN, 0))
 
         self.assertFalse(change(self.known, 1, Presence("lobby", ANN, 1)))
-        self.assertEqual((self.known.rooms, self.known.has_hole), ({}, False))
+        self.assertEqual((self.known.rooms, self.known.has_gap), ({}, False))
 
-    def test_a_hole_is_filled_by_the_whole_state(self) -> None:
+    def test_a_gap_is_filled_by_the_full_state(self) -> None:
         """What it has not got is no more, but for what a newer change has told."""
         change(self.known, 1, Presence("lobby", ANN, 1))
         change(self.known, 3, Presence("lobby", BEA, 1))
 
-        self.assertTrue(self.known.has_hole)
+        self.assertTrue(self.known.has_gap)
 
         changed = self.known.take_state(NodeState("n", 2, 1, 1))
 
         self.assertEqual(changed, [Presence("lobby", ANN, 0)])
         self.assertEqual(places(self.known), {("lobby", "u2"): ("bea", 1)})
-        self.assertFalse(self.known.has_hole)
+        self.assertFalse(self.known.has_gap)
 
     def test_the_last_change_is_missing(self) -> None:
-        """Its version is known from the sign of life; an older state does not fill the hole."""
+        """Its version is known from the heartbeat; an older state does not fill the gap."""
         change(self.known, 1, Presence("lobby", ANN, 1))
         self.known.take_newest(3)
         self.known.take_state(NodeState("n", 2, 1, 1))
 
-        self.assertTrue(self.known.has_hole)
+        self.assertTrue(self.known.has_gap)
 
         self.known.take_state(NodeState("n", 3, 1, 1))
 
-        self.assertFalse(self.known.has_hole)
+        self.assertFalse(self.known.has_gap)
 
         self.known.take_newest(3)
         self.known.take_newest(2)
 
-        self.assertFalse(self.known.has_hole)
+        self.assertFalse(self.known.has_gap)
 
     def test_a_part_that_is_missing(self) -> None:
-        """The parts behind it are of no use, and the hole stays."""
+        """The parts behind it are of no use, and the gap stays."""
         self.known.take_newest(5)
         parts = [NodeState("n", 5, number, 3, [Presence(f"r{number}", ANN, 1)]) for number in (1, 2, 3)]
         self.known.take_state(parts[0])
         self.known.take_state(parts[2])
 
-        self.assertTrue(self.known.has_hole)
+        self.assertTrue(self.known.has_gap)
 
         for part in parts:
             self.known.take_state(part)
 
-        self.assertEqual((sorted(self.known.rooms), self.known.has_hole), (["r1", "r2", "r3"], False))
+        self.assertEqual((sorted(self.known.rooms), self.known.has_gap), (["r1", "r2", "r3"], False))
 
     def test_who_left_while_the_state_was_told_does_not_come_back(self) -> None:
         """Not even when the part that has them comes twice."""
@@ -100,7 +100,7 @@ class KnownNodeTests(SynchronousTestCase):
         self.known.take_state(first)
         self.known.take_state(second)
 
-        self.assertEqual((self.known.rooms, self.known.has_hole), ({}, False))
+        self.assertEqual((self.known.rooms, self.known.has_gap), ({}, False))
 
     def test_an_older_state_that_comes_again(self) -> None:
         """It neither begins again nor takes anything away."""
@@ -142,7 +142,7 @@ class RandomTests(SynchronousTestCase):
             else:
                 following = next(state, None)
                 if following is None:
-                    state = whole(truth, version, dice.randrange(1, 4))
+                    state = full_state(truth, version, dice.randrange(1, 4))
                     continue
                 message = following
             sent.append(message)
@@ -154,13 +154,13 @@ class RandomTests(SynchronousTestCase):
             if dice.random() < 0.1 and dice.random() >= lost:
                 known.take_newest(version)
         known.take_newest(version)
-        for part in state if not known.has_hole else ():
+        for part in state if not known.has_gap else ():
             self.take(known, part, told)
         for _ in range(2):
-            if known.has_hole:
-                for part in whole(truth, version, 3):
+            if known.has_gap:
+                for part in full_state(truth, version, 3):
                     self.take(known, part, told)
-        self.assertFalse(known.has_hole)
+        self.assertFalse(known.has_gap)
         self.assertEqual(places(known), truth)
         self.assertEqual(told, truth, "what was answered as changed")
 
@@ -180,7 +180,7 @@ def put(found: Places, presence: Presence) -> None:
         found.pop(place, None)
 
 
-def whole(truth: Places, version: int, parts: int) -> Iterator[NodeState]:
+def full_state(truth: Places, version: int, parts: int) -> Iterator[NodeState]:
     """The state in parts, each as it is when it is told."""
     keys = list(truth)
     for part in range(parts):

@@ -247,7 +247,7 @@ class PresenceTests(NodesCase):
         self.assertEqual((members["small"], members["tea"]), (2, 1))
 
     def test_one_node_says_no_more_than_it_has_to(self) -> None:
-        """Without others there are no signs of life, nothing is counted for them, and a message that is sent costs nothing here."""
+        """Without others there are no heartbeats, nothing is counted for them, and a message that is sent costs nothing here."""
         chat = self.cluster.node()
         said = [type(message) for message in self.network.sent]
         self.assertEqual(said, [NodeAlive])

@@ -1,14 +1,13 @@
-"""What goes between nodes and is in no log.
+"""Messages between nodes that stand in no log.
 
-A node is one run of a server; its id is the ``run_id`` of its chat.  Several nodes share the rooms through one store; what must not be
-lost is in the logs, and the store's ``follow`` tells of it.  Everything here may be lost, late or doubled on its way to other nodes, and
-the rules of each message say why that does no harm:
+A node is one run of a server; its id is the ``run_id`` of its chat.  Several nodes share the rooms through one store.  Data that must
+not be lost is in the logs, and the store's ``follow`` announces it.  The messages here may be lost, delayed or repeated on the way to
+other nodes:
 
-* The state of a node (who is connected to it, in which rooms, with which devices) is told in absolute values.  Each change has the next
-  ``version`` of its node, and :class:`NodeAlive` names the newest one each second, so a hole is noticed; who has one asks for the whole
-  state (:class:`StateWanted`), which comes as :class:`NodeState`.
-* Of what is only added up or shown once (:class:`NodeAlive`, :class:`EphemeralEvents`), each message has a ``number``; one that came
-  before is ignored, one that is lost is missed.
+* The state of a node (connected users, their rooms and devices) is sent as absolute values.  Each change has the next ``version`` of its
+  node, and each second :class:`NodeAlive` contains the newest one, so that a gap is detected.  A node that detects a gap requests the
+  full state (:class:`StateWanted`), which is sent as :class:`NodeState`.
+* :class:`NodeAlive` and :class:`EphemeralEvents` have a ``number``; repetitions are ignored, and lost ones are not sent again.
 
 See ``docs/decisions/12-nodes-tell-their-state.rst``.
 """
@@ -23,12 +22,12 @@ from msgspec import Struct
 
 from twisted_chat.events import Author, Message, TopicSet
 
-#: The place of the server itself among the rooms of a node's state: who is connected, in a room or in none.
+#: In the place of a room's name: the node itself, for users who are connected to it, in a room or not.
 CONNECTED = ""
 
 
 class Presence(Struct, frozen=True, array_like=True, gc=False):
-    """How many connections a user has in a room (or :data:`CONNECTED`) by one node; 0: none any more."""
+    """The number of connections of a user in a room (or :data:`CONNECTED`) on one node; 0: the user has left."""
 
     room: str
     by: Author
@@ -47,7 +46,7 @@ class Device(Struct, frozen=True, array_like=True, gc=False):
 
 
 class PresenceChanged(Struct, frozen=True, gc=False, tag=True):
-    """A part of a node's state: connections of a user."""
+    """A change of a node's state: connections of a user."""
 
     node: str
     version: int
@@ -55,7 +54,7 @@ class PresenceChanged(Struct, frozen=True, gc=False, tag=True):
 
 
 class DeviceConnected(Struct, frozen=True, gc=False, tag=True):
-    """A part of a node's state: a device has a new session, and older ones of the same user and device end on whatever node."""
+    """A change of a node's state: a new session of a device.  Older sessions of the same user and device end, on any node."""
 
     node: str
     version: int
@@ -63,9 +62,9 @@ class DeviceConnected(Struct, frozen=True, gc=False, tag=True):
 
 
 class NodeState(Struct, frozen=True, tag=True):
-    """A part of the whole state of a node.  What no part has is no more.
+    """A part of the full state of a node.  Entries that are in no part are removed.
 
-    :ivar version: the whole has all changes up to this one.
+    :ivar version: the state contains all changes up to this one.
     :ivar part: 1 to ``parts``.
     """
 
@@ -78,18 +77,18 @@ class NodeState(Struct, frozen=True, tag=True):
 
 
 class StateWanted(Struct, frozen=True, gc=False, tag=True):
-    """Somebody has a hole in the state of that node, which answers with :class:`NodeState`."""
+    """A request for the full state of that node."""
 
     node: str
 
 
 class NodeAlive(Struct, frozen=True, tag=True):
-    """What a node says each second.
+    """The heartbeat of a node, each second.
 
     :ivar number: one more each time.
-    :ivar version: the newest one of its state.
-    :ivar at: the newest time that it gave to, or knows of, a device's session; milliseconds, never falling.
-    :ivar spent: what was taken on that node since its last one: name of the rate -> user or address -> count.
+    :ivar version: the newest version of its state.
+    :ivar at: the latest time of a device's session that it knows; milliseconds, never decreases.
+    :ivar spent: tokens taken on that node since its last heartbeat: name of the rate -> user or address -> count.
     """
 
     node: str
@@ -100,7 +99,7 @@ class NodeAlive(Struct, frozen=True, tag=True):
 
 
 class NodeGone(Struct, frozen=True, gc=False, tag=True):
-    """The node has ended, or is not heard any more: nobody is connected to it."""
+    """The node has ended or is dead: no user is connected to it."""
 
     node: str
 
@@ -131,9 +130,9 @@ class EventsRemoved(Struct, frozen=True, gc=False, tag=True):
 
 
 class EphemeralEvents(Struct, frozen=True, tag=True):
-    """What was said in a room that keeps nothing, with the numbers of the node on which it was said; each node gives its own.
+    """Events of a room that keeps nothing, with the numbers of the node on which they were sent; each node has its own numbers.
 
-    :ivar number: one more with each of that node.
+    :ivar number: increases by one with each such message of the node.
     """
 
     node: str
@@ -159,13 +158,13 @@ BusMessage: TypeAlias = Union[
 class Bus(Protocol):
     """Carries messages between nodes.
 
-    On its own node a message is never lost.  On the way to others it may be lost, late or doubled; what comes of one node comes in the
-    order in which it was published there, holes apart (otherwise the state of that node is told again and again).  A bus that cannot
-    deliver drops the oldest messages and goes on: its memory is bounded, and ``publish`` neither waits nor raises.
+    On its own node a message is never lost.  On the way to others it may be lost, delayed or repeated.  Messages of one node arrive in
+    the order in which they were published (a different order is treated as loss, and the full state is requested each time).  A bus that
+    cannot deliver drops the oldest messages: its memory is bounded, and ``publish`` neither waits nor raises.
 
-    The bus finds out which nodes live.  When a node has not been heard for 10 s of the common clock (the database's, not this machine's),
-    it gives :class:`NodeGone` to the handlers of this node, and after that nothing of the node until it is alive again.  While the bus
-    itself is cut off it says nothing of the kind.
+    The bus detects dead nodes.  When a node has given no sign of life to the transport for 10 s of the common clock (the database's, not
+    this machine's), or has ended, the bus passes :class:`NodeGone` to the handlers of this node, and then no message of that node until
+    it is alive again.  While the bus itself is disconnected it declares no node dead.
     """
 
     def publish(self, message: BusMessage) -> None:
@@ -186,7 +185,7 @@ def encode_messages(messages: Iterable[BusMessage]) -> bytes:
 
 
 def decode_messages(encoded: bytes) -> list[BusMessage]:
-    """The messages in the array; those that this version does not know are left out, because nodes are upgraded one by one.
+    """The messages in the array; unknown ones are skipped, because nodes are upgraded one by one.
 
     :class:`msgspec.DecodeError` if it is not an array of anything.
     """

@@ -189,10 +189,7 @@ class LogStore(Protocol):
         """The room as it is now, whoever changed it; an empty one if it is not there, and it is not made."""
 
     def lease(self, name: str, seconds: float) -> Deferred[bool]:
-        """Take the lease of that name for so long, or keep it; False: another process has it.
-
-        For work that one does for all, and two at once do no harm.  A store that one server has for itself answers True.
-        """
+        """Take or renew the lease of that name; False: another process has it.  A store with a single server always answers True."""
 
     def probe(self) -> Deferred[None]:
         """Commit something small: fails with ``Unavailable`` when a message could not be kept now."""

@@ -1,10 +1,10 @@
-"""The state of one node as another one knows it: who is connected to it, in which rooms.
+"""A replica of the state of another node: which users are connected to it, in which rooms.
 
-In:   changes, parts of the whole state, and the newest version, as the bus brings them.
-Out:  what is different now; whether something is missing.
+In:   changes, parts of the full state, and the node's newest version, as they arrive over the bus.
+Out:  what has changed; whether changes are missing.
 
-It decides without touching anything else.  The rules: a change holds if it is newer than what is known of the same user and room; the
-whole state has everything up to its version, so what it does not have, and what no newer change has told, is no more.
+A change is applied if its version is newer than that of the entry for the same user and room.  The full state of version *n* contains
+all changes up to *n*: entries that it does not contain, and that no newer change has set, are removed.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ class Entry:
     def __init__(self, author: Author, connections: int, version: int) -> None:
         self.author = author
         self.connections = connections
-        #: That of the change or the whole state that told it.
+        #: The version of the change or the full state that set the entry.
         self.version = version
 
 
 class KnownNode:
-    """What is known of a node.
+    """The replica of one node.
 
-    :ivar rooms: users by id in each room where it has any.
-    :ivar version: the newest change that is known to be.
-    :ivar heard: the number of its last sign of life.
-    :ivar asked_at: when its whole state was last asked for, in seconds; None: never.
-    :ivar asked: how often since its last sign of life.
+    :ivar rooms: room -> user's id -> entry; rooms without users are absent.
+    :ivar version: the version of the newest change that is known to exist.
+    :ivar heard: the number of its last heartbeat.
+    :ivar asked_at: when its full state was last requested, in seconds; None: never.
+    :ivar asked: requests since its last heartbeat.
     """
 
     def __init__(self) -> None:
@@ -43,65 +43,65 @@ class KnownNode:
         self.heard = 0
         self.asked_at: float | None = None
         self.asked = 0
-        #: Up to this version everything is known for certain; a whole state makes it so.
-        self._whole = 0
-        #: The newest version that is missing, or behind something that is; a whole state of this version or a later one fills the hole.
-        self._hole = 0
-        #: The whole state that is being told: its version, and the part that came last.
-        self._telling = 0
+        #: The version of the last full state that was received completely.
+        self._complete = 0
+        #: The version of the newest missing change; a full state of this version or a later one closes the gap.
+        self._gap = 0
+        #: The full state that is being received: its version, and the number of the last part.
+        self._receiving = 0
         self._part = 0
-        #: Who is no more since it began, so that a part that comes twice does not bring them back.
-        self._gone: set[tuple[str, str]] = set()
+        #: Entries removed by changes since it began, so that a repeated part does not restore them.
+        self._removed: set[tuple[str, str]] = set()
 
     @property
-    def has_hole(self) -> bool:
-        """Whether something was lost that no whole state has told since."""
-        return self._hole > self._whole
+    def has_gap(self) -> bool:
+        """Whether changes were lost that no full state has replaced yet."""
+        return self._gap > self._complete
 
     def take_number(self, version: int) -> bool:
-        """A change of that version came; whether it is new.  Those between it and the last one were lost."""
+        """A change of that version arrived; False if it is a repetition.  A skipped version makes a gap."""
         if version <= self.version:
             return False
         if version > self.version + 1:
-            self._hole = version - 1
+            self._gap = version - 1
         self.version = version
         return True
 
     def take_newest(self, version: int) -> None:
-        """The node says that this is its newest version."""
+        """The newest version of the node, from its heartbeat."""
         if version > self.version:
-            self._hole = self.version = version
+            self._gap = self.version = version
 
     def take_change(self, version: int, presence: Presence) -> None:
-        """A user's connections in a room, by a change that :meth:`take_number` found new."""
+        """Apply a change that :meth:`take_number` found to be new."""
         self._set(presence.room, presence.by, presence.connections, version)
-        if self._telling > self._whole:
+        if self._receiving > self._complete:
             place = presence.room, presence.by.id
-            (self._gone.discard if presence.connections else self._gone.add)(place)
+            (self._removed.discard if presence.connections else self._removed.add)(place)
 
     def take_state(self, state: NodeState) -> list[Presence]:
-        """A part of the whole state; answers what it changes.  A part behind one that was lost is of no use, nor is an old state."""
-        if state.part == 1 and state.version > self._whole and state.version >= self._telling:
-            self._telling, self._part = state.version, 0
-        if state.version != self._telling or state.part != self._part + 1:
+        """Apply a part of the full state; answers what it changed.  Parts behind a lost one, and old states, are ignored."""
+        if state.part == 1 and state.version > self._complete and state.version >= self._receiving:
+            self._receiving, self._part = state.version, 0
+        if state.version != self._receiving or state.part != self._part + 1:
             return []
         self._part = state.part
         self.take_newest(state.version)
         changed = [presence for presence in state.presences if self._take_entry(presence, state.version)]
         if state.part == state.parts:
-            self._whole = state.version
-            self._gone.clear()
+            self._complete = state.version
+            self._removed.clear()
             changed += self._sweep(state.version)
         return changed
 
     def presences(self) -> Iterator[tuple[str, Entry]]:
-        """Everything that is known, with the names of the rooms."""
+        """All entries, with the names of their rooms."""
         for room, users in self.rooms.items():
             for entry in users.values():
                 yield room, entry
 
     def _take_entry(self, presence: Presence, version: int) -> bool:
-        if (presence.room, presence.by.id) in self._gone:
+        if (presence.room, presence.by.id) in self._removed:
             return False
         entry = self.rooms.get(presence.room, {}).get(presence.by.id)
         if entry is None or entry.version < version:

@@ -1,11 +1,10 @@
-"""What the nodes tell one another of themselves, so that presence, names, devices and rates are those of all of them.
+"""Exchange of the nodes' states, so that presence, names, devices and rates cover all nodes.
 
-In:   who enters and leaves on this node; what the bus brings of the others.
-Out:  this node's changes, its signs of life and, where somebody missed a change, its whole state, to the bus; what others tell goes to
-      the presence of rooms, to the sessions and to the rates.
+In:   users that enter and leave rooms on this node; messages of other nodes from the bus.
+Out:  changes, heartbeats and, on request, the full state of this node, to the bus; the states of other nodes are applied to the
+      presence of rooms, the sessions and the rates.
 
-What happens on this node takes effect at once; what the bus brings of the node's own messages is nothing new.  A node that is alone
-says nothing.
+Events of this node are applied directly, not through the bus.  A single node publishes nothing.
 """
 
 from __future__ import annotations
@@ -38,25 +37,25 @@ from twisted_chat.core.spending import Spending
 from twisted_chat.events import Author
 from twisted_chat.users import User
 
-#: Seconds between two signs of life: what was spent elsewhere counts within 2 s, and as soon a lost change is noticed.
+#: Seconds between two heartbeats: rates used on other nodes count within 2 s, and lost changes are detected within that time.
 ALIVE_SECONDS = 1
-#: Seconds after which a state that did not come is asked for again.
+#: Seconds between two requests for the same full state.
 ASK_SECONDS = 1.0
-#: How often a node is asked that gives no sign of life: something late came of one that is gone.
+#: Requests without a heartbeat after which a node is removed: a late message of a node that has ended.
 ASKED_MOST = 60
-#: Seconds between two times that this node tells its whole state, however many ask.
+#: Seconds between two transmissions of the full state of this node, however many nodes request it.
 TELL_SECONDS = 1.0
-#: Users in rooms that one part of the state has, some 2 ms.
+#: Entries in one part of the full state, some 2 ms.
 STATE_ENTRIES = 500
 
 _OF_A_NODE = PresenceChanged | DeviceConnected | NodeState | NodeAlive | NodeGone
 
 
 class Nodes:
-    """This node among the others.
+    """This node and its replicas of the others.
 
     :param node: the id of this one.
-    :ivar shared: there may be others; else nothing is said.
+    :ivar shared: there may be other nodes; if not, nothing is published.
     :param now: monotonic seconds; ``now_ms`` the wall clock.
     """
 
@@ -98,11 +97,11 @@ class Nodes:
 
     @property
     def count(self) -> int:
-        """The nodes that are known to live, this one included."""
+        """The number of live nodes, this one included."""
         return 1 + len(self._others)
 
     def start(self) -> None:
-        """Give signs of life from now on."""
+        """Begin to publish heartbeats."""
         if self.shared:
             self.on_timer(self._timers.tick)
 
@@ -120,18 +119,18 @@ class Nodes:
         """A session has said which device it is: older ones of the same user and device end, wherever they are."""
         if session.device is None:
             return
-        # Later than any that is known, so that a clock that is behind does not make the new session the older one.
+        # Later than all known times, so that the new session is the newer one even if this clock is behind.
         session.device_at = self._at = max(self._at + 1, self._now_ms())
         device = Device(session.user.id, session.device, session.device_at)
         self._end_older(device, self._node)
         if self.shared:
-            # A node that was stopped for a while reads hellos of clients that have gone to another one meanwhile.  Their connections
-            # end in the next turn; to say that they are the newest would end those that the clients have now.
+            # A node that was stopped for a while reads hellos of clients that have connected to another node meanwhile.  Those
+            # connections end in the next turn; publishing them as the newest would end the clients' present ones.
             at_next = self._scheduler.at_next
             at_next(lambda: at_next(lambda: self._tell_device(session, device)))
 
     def fill(self, room: str, presence: PresenceList) -> None:
-        """A room has come into memory: who is in it by other nodes."""
+        """A room was loaded into memory: add the users of other nodes to its presence."""
         for node, known in self._others.items():
             for entry in known.rooms.get(room, {}).values():
                 presence.tell(entry.author, entry.connections, node)
@@ -143,7 +142,7 @@ class Nodes:
         return sum(entry.connections for known in self._others.values() for entry in known.rooms.get(room, {}).values())
 
     def on_timer(self, tick: int) -> None:
-        """Each second: this node lives; and what is missing of others is asked for."""
+        """Each second: publish a heartbeat, and request the states in which changes are missing."""
         self._timers.schedule(ALIVE_SECONDS, self)
         self._number += 1
         self._bus.publish(NodeAlive(self._node, self._number, self._version, self._at, self._spending.take()))
@@ -169,7 +168,7 @@ class Nodes:
             self._version += 1
             self._bus.publish(DeviceConnected(self._node, self._version, device))
 
-    # What the bus brings
+    # Messages of the bus
 
     def _receive(self, message: BusMessage) -> None:
         if isinstance(message, StateWanted):
@@ -218,11 +217,11 @@ class Nodes:
         self._ask(message.node, known)
 
     def _forget_some(self, node: str, presences: Iterator[tuple[str, Entry]]) -> None:
-        """Some in each turn: with all of 10,000 at once everybody waited for 100 ms."""
+        """Remove users of a dead node, some in each turn: 10,000 at once blocked the reactor for 100 ms."""
         some = list(islice(presences, STATE_ENTRIES))
         known = self._others.get(node)
         for room, entry in some:
-            # Unless the node is heard again meanwhile.
+            # Unless the node is live again and has the user.
             if known is None or entry.author.id not in known.rooms.get(room, {}):
                 self._apply(Presence(room, entry.author, 0), node, lost=True)
         if some:
@@ -236,7 +235,7 @@ class Nodes:
 
     def _ask(self, node: str, known: KnownNode) -> None:
         now = self._now()
-        if known.has_hole and (known.asked_at is None or now - known.asked_at >= ASK_SECONDS):
+        if known.has_gap and (known.asked_at is None or now - known.asked_at >= ASK_SECONDS):
             known.asked_at, known.asked = now, known.asked + 1
             self._bus.publish(StateWanted(node))
 
@@ -250,16 +249,16 @@ class Nodes:
 
     def _end_older(self, device: Device, node: str) -> None:
         self._at = max(self._at, device.at)
-        # Of two sessions of the same time that of the node with the greater id is the newer one.  Where the one here is newer, the
-        # other node has been told of it, or will notice that it has not.
+        # At the same time, the session on the node with the greater id is the newer one.  If the session here is newer, the other node
+        # has received it, or will detect the gap.
         self._sessions.end_older(device.user, device.device, device.at + (self._node < node))
 
-    # The whole state
+    # The full state
 
     def _tell_state(self) -> None:
         now = self._now()
         if self._telling or now - self._told_at < TELL_SECONDS:
-            return  # who needs it asks again
+            return  # who still needs it will request it again
         self._telling, self._told_at = True, now
         places = [(room, entry.author.id) for room, entry in self._own.presences()]
         newest: dict[tuple[str, str], int] = {}
@@ -272,7 +271,7 @@ class Nodes:
         self._tell_part(NodeState(self._node, self._version, 1, parts), places, devices)
 
     def _tell_part(self, part: NodeState, places: list[tuple[str, str]], devices: list[Device]) -> None:
-        """What has changed meanwhile was told with a newer version, so what is true now is right in a state of an older one."""
+        """Changes meanwhile were published with newer versions, so the present values may be sent in this state."""
         begin = (part.part - 1) * STATE_ENTRIES
         entries = [(room, self._own.rooms.get(room, {}).get(user)) for room, user in places[begin : begin + STATE_ENTRIES]]
         presences = [Presence(room, entry.author, entry.connections) for room, entry in entries if entry is not None]
