@@ -72,9 +72,40 @@ class ShapeTests(SiteCase):
         self.assertFalse(wire.disconnecting)
 
     def test_pipelined(self) -> None:
-        """Requests sent together are all answered."""
-        answers = self.wire().deliver(request_head(target=b"/one") + request_head(target=b"/two"))
-        self.assertEqual(answers.count(b"HTTP/1.1 200 OK"), 2)
+        """Requests that came with another one are answered in later turns of the reactor, in their order."""
+        wire = self.wire()
+
+        first = wire.deliver(b"".join(request_head(target=b"/%d" % number) for number in range(3)))
+        self.clock.advance(0)
+        later = wire.taken()
+
+        self.assertEqual((first.count(b"HTTP/1.1 200 OK"), first[-2:]), (1, b"/0"))
+        self.assertEqual((later.count(b"HTTP/1.1 200 OK"), later[-2:]), (2, b"/2"))
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)  # the look for late requests
+
+    def test_pipelined_and_not_read(self) -> None:
+        """While a peer does not take an answer the next request is not answered, nor is anything read from it."""
+        wire = self.wire()
+        wire.deliver(request_head(target=b"/one"))
+        wire.producer.pauseProducing()
+
+        wire.deliver(request_head(target=b"/two") + request_head(target=b"/three"))
+        self.clock.advance(1)
+        held = len(self.bodies)
+        wire.producer.resumeProducing()
+        self.clock.advance(0)
+
+        self.assertEqual((held, len(self.bodies), wire.producerState), (2, 3, "producing"))
+
+    def test_pipelined_behind_a_body(self) -> None:
+        """What comes behind a body that is answered at once is answered in its order."""
+        wire = self.wire()
+
+        wire.deliver(request_head(b"POST", b"/one", [(b"Content-Length", b"2")]) + b"xx" + request_head(target=b"/two"))
+        self.clock.advance(0)
+        wire.deliver(request_head(target=b"/three"))
+
+        self.assertEqual([path for _, path, _, _ in self.seen], [b"/one", b"/two", b"/three"])
 
     def test_close(self) -> None:
         """``Connection: close`` closes after the answer."""
