@@ -87,12 +87,13 @@ class ShapeTests(SiteCase):
         """While a peer does not take an answer the next request is not answered, nor is anything read from it."""
         wire = self.wire()
         wire.deliver(request_head(target=b"/one"))
-        wire.producer.pauseProducing()
+        transport: Any = wire
+        transport.producer.pauseProducing()
 
         wire.deliver(request_head(target=b"/two") + request_head(target=b"/three"))
         self.clock.advance(1)
         held = len(self.bodies)
-        wire.producer.resumeProducing()
+        transport.producer.resumeProducing()
         self.clock.advance(0)
 
         self.assertEqual((held, len(self.bodies), wire.producerState), (2, 3, "producing"))

@@ -91,13 +91,13 @@ class AnsweringSession(Session):
         """A command was not refused."""
         self._refused = 0
 
-    def answer_later(self, command_id: Id | None, later: Deferred[T], answer: Callable[[T], None]) -> None:
-        """Answer when ``later`` fires, with an error if it fails."""
+    def answer_later(self, command_id: Id | None, later: Deferred[T], answer: Callable[[T], None]) -> Deferred[None]:
+        """Answer when ``later`` fires, with an error if it fails; fires when that is done."""
 
         def failed(failure: Failure) -> None:
             self.error(command_id, as_chat_error(failure, self.log, "answering a command"))
 
-        later.addCallback(answer).addErrback(failed)
+        return later.addCallback(answer).addErrback(failed)
 
     def membership(self, room: str) -> Membership:
         """The room of a command; :class:`NotJoined` if the connection is not in it."""

@@ -7,11 +7,13 @@ later without holding up the ones behind it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from math import ceil
 from typing import assert_never
 
 from msgspec import UNSET
 from msgspec.structs import asdict
+from twisted.internet.defer import Deferred
 
 from twisted_chat.core.answering import AnsweringSession
 from twisted_chat.core.chat import Chat
@@ -19,6 +21,7 @@ from twisted_chat.core.greeting import Greeting, GreetingState
 from twisted_chat.core.joining import join_all, join_one
 from twisted_chat.core.permissions import Action
 from twisted_chat.core.posting import Posting
+from twisted_chat.core.questions import Questions
 from twisted_chat.core.ratelimit import TokenBucket
 from twisted_chat.core.session import SessionState
 from twisted_chat.core.subscription import Subscription
@@ -31,6 +34,7 @@ from twisted_chat.protocol.commands import (
     Edit,
     Hello,
     History,
+    Id,
     Join,
     JoinRoom,
     Leave,
@@ -66,7 +70,7 @@ ROOMS_A_QUERY = 16
 class JsonSession(AnsweringSession):
     """A rich client."""
 
-    __slots__ = ("_limits", "_posting", "_queries", "_waiting", "greeting")
+    __slots__ = ("_limits", "_posting", "_queries", "_questions", "_waiting", "greeting")
 
     def __init__(self, core: Chat, connection: Connection, admission: Admission) -> None:
         super().__init__(core, connection, admission.user, admission.address)
@@ -75,6 +79,7 @@ class JsonSession(AnsweringSession):
         #: Those that the bucket of queries was made for.
         self._limits = core.limits
         self._queries = TokenBucket(core.limits.query_burst, core.limits.query_per_second, core.now)
+        self._questions = Questions(connection, core.scheduler.at_next)
         #: Commands behind a hello that is in progress.
         self._waiting: list[Decoded] = []
 
@@ -178,21 +183,26 @@ class JsonSession(AnsweringSession):
     def _list_rooms(self, command: Rooms) -> None:
         self._count_query()
         if command.id is not None:
-            page = self.core.rooms.visible(self.user, command.prefix, command.after, command.limit)
-            briefs = tuple(
-                RoomBrief(room=room.name, head=room.head, topic=room.topic, members=room.members) for room in page.rooms
-            )
-            self.push(RoomsOk(id=command.id, rooms=briefs, next=page.next or UNSET))
+            self._questions.ask(partial(self._send_rooms, command, command.id))
+
+    def _send_rooms(self, command: Rooms, command_id: Id) -> None:
+        page = self.core.rooms.visible(self.user, command.prefix, command.after, command.limit)
+        briefs = tuple(RoomBrief(room=room.name, head=room.head, topic=room.topic, members=room.members) for room in page.rooms)
+        self.push(RoomsOk(id=command_id, rooms=briefs, next=page.next or UNSET))
 
     def _read_history(self, command: History) -> None:
         if sum(place is not None for place in (command.before, command.after, command.around)) > 1:
             raise BadRequest("before: give only one of before, after and around")
         self._count_query()
         room = self.core.rooms.find(self.user, command.room, self.address)
-        page = self.core.history.page(
-            room.log, command.limit, before=command.before, after=command.after, around=command.around, reader=self.user.id
-        )
-        self.answer_later(command.id, page, lambda found: self._send_page(command, room.name, found))
+
+        def find() -> Deferred[None]:
+            page = self.core.history.page(
+                room.log, command.limit, before=command.before, after=command.after, around=command.around, reader=self.user.id
+            )
+            return self.answer_later(command.id, page, lambda found: self._send_page(command, room.name, found))
+
+        self._questions.ask(find)
 
     def _send_page(self, command: History, room: str, page: Page) -> None:
         if command.id is not None:
@@ -212,8 +222,9 @@ class JsonSession(AnsweringSession):
         self._count_query()
         if command.on is not None:
             (presence.watch if command.on else presence.unwatch)(self)
-        if command.id is not None:
-            self.push(PresenceOk(id=command.id, **asdict(presence.snapshot())))
+        command_id = command.id
+        if command_id is not None:
+            self._questions.ask(lambda: self.push(PresenceOk(id=command_id, **asdict(presence.snapshot()))))
 
     def _report_typing(self, command: Typing) -> None:
         room = self.membership(command.room).room
@@ -244,7 +255,15 @@ class JsonSession(AnsweringSession):
             raise RateLimited(f"too many queries, wait {wait:.1f} s", retry_after_ms=ceil(wait * 1000))
         self._queries.take(cost)
 
-    # What subscriptions and others tell
+    # What the connection, subscriptions and others tell
+
+    def drained(self) -> None:
+        super().drained()
+        self._questions.go_on()
+
+    def lost(self) -> None:
+        self._questions.forget()
+        super().lost()
 
     def caught_up(self, subscription: Subscription) -> None:
         self.push(LivePush(room=subscription.log.name, seq=subscription.log.head))
