@@ -11,7 +11,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -176,7 +176,11 @@ async def build(
     """
     log_fallbacks(RunningChat.log)
     keys = read_keys(settings.jwt_keys)
-    store = make_store(store_url, reactor, reactor.callFromThread) if isinstance(store_url, str) else store_url
+    store = (
+        make_store(store_url, cast(IReactorTime, WallClock(reactor)), reactor.callFromThread)
+        if isinstance(store_url, str)
+        else store_url
+    )
     opened = await store.open()
     tokens = await store.list_tokens()
     authentication = AuthenticatorChain(
@@ -198,6 +202,20 @@ async def build(
     chat = RunningChat(store, core, limiter, request_auth, site, sockets, settings, only_guests=only_guests)
     chat.tokens_seen(tokens)
     return chat
+
+
+class WallClock:
+    """The reactor's timers, and the time of the day, which the reactor's own clock need not be: the store dates events by it."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def seconds(self) -> float:
+        """Seconds since 1970."""
+        return time.time()
 
 
 def reloaded(running: Settings, read: Settings) -> tuple[Settings, list[str]]:
