@@ -250,10 +250,12 @@ class JsonSession(AnsweringSession):
             self._limits = limits
             self._queries.configure(limits.query_burst, limits.query_per_second)
         cost = min(cost, limits.query_burst)
-        if self._queries.available() < cost:
-            wait = self._queries.wait(cost)
+        buckets = self._queries, self.core.rates.asking(self.user, self.address)
+        if any(bucket.available() < cost for bucket in buckets):
+            wait = max(bucket.wait(cost) for bucket in buckets)
             raise RateLimited(f"too many queries, wait {wait:.1f} s", retry_after_ms=ceil(wait * 1000))
-        self._queries.take(cost)
+        for bucket in buckets:
+            bucket.take(cost)
 
     # What the connection, subscriptions and others tell
 
