@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import alsoProvides
 
 from tests.harness.http_memory import Reply, Wire, request_head
 from twisted_chat.core.connections import ConnectionLimiter
@@ -316,6 +318,24 @@ class TimeTests(SiteCase):
 
         self.clock.pump([1] * 61)
         self.assertTrue(wire.aborted)
+
+    def test_silence_over_tls(self) -> None:
+        """Who has asked nothing over TLS is dropped, and need not say that it goes."""
+        wire = self.wire()
+        alsoProvides(wire, ISSLTransport)
+
+        self.clock.pump([1] * 12)
+
+        self.assertTrue(wire.aborted)
+
+    def test_many_peers_that_do_not_go(self) -> None:
+        """Of peers that do not close their ends there are no more than may be connecting; the oldest are cut off."""
+        wires = [self.wire() for _ in range(5)]
+
+        for wire in wires:
+            wire.deliver(request_head(headers=[(b"Connection", b"close")]))
+
+        self.assertEqual([wire.aborted for wire in wires], [True, True, False, False, False])
 
     def test_nothing_ticks_when_nobody_is_there(self) -> None:
         """Without connections the site has no delayed call."""

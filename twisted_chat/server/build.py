@@ -124,7 +124,7 @@ class RunningChat:
         """Apply the settings for requests that a reload may change."""
         auth, settings = self.request_auth, self.settings
         auth.origins = Origins(frozenset(map(parse_origin, settings.allowed_origins)), lambda: self.null_origin)
-        auth.proxies = TrustedProxies(settings.trusted_proxies)
+        auth.trust(TrustedProxies(settings.trusted_proxies))
         if auth.hosts is not None:
             auth.hosts = known_hosts(settings)
 

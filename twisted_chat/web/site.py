@@ -203,6 +203,9 @@ class ChatChannel(HTTPChannel):
         """End the connection because it did not send a request in time; the error is sent if a request had begun."""
         if self._receivedHeaderSize or self._buffer:
             self.refuse(error)
+        elif self._fresh and self.isSecure():
+            # TLS would wait for the peer to close its side, too.  The peer has been sent nothing that an abort could take from it.
+            self.abort()
         else:
             self.end()
 
@@ -236,6 +239,7 @@ class ChatChannel(HTTPChannel):
         """Drop the connection if the peer does not take the last bytes in time."""
         if self._abortingCall is None:
             self._abortingCall = self.callLater(self.abortTimeout, self.forceAbortClient)
+            self.site.closing(self)
 
     def forceAbortClient(self) -> None:
         """The peer did not take the last bytes in time."""
@@ -287,6 +291,8 @@ class ChatSite(Site):
         self._limiter = limiter
         self._observe = observe
         self._expected: dict[ChatChannel, float] = {}
+        #: Connections that have been closed here and not by the peer, the oldest first.
+        self._closing: dict[ChatChannel, None] = {}
         self._sweep: IDelayedCall | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> ChatChannel:  # type: ignore[override]
@@ -343,6 +349,18 @@ class ChatSite(Site):
         """The connection has ended, or another protocol has taken it over."""
         self.expect_no_more(channel)
         self.connections.discard(channel)
+        self._closing.pop(channel, None)
+
+    def closing(self, channel: ChatChannel) -> None:
+        """The connection is closed here, and the peer still has to take the last bytes or, over TLS, to close it.
+
+        Of too many the oldest is dropped: each is an open file, and no limit of connections counts it.
+        """
+        if len(self._closing) >= self._limiter.limits.handshakes_pending:
+            oldest = next(iter(self._closing))
+            del self._closing[oldest]
+            oldest.abort()
+        self._closing[channel] = None
 
     def abort_all(self) -> None:
         """Drop the connections that are still open."""
