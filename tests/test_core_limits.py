@@ -181,6 +181,52 @@ class ReconnectingTests(SynchronousTestCase):
         self.assertEqual(len(chat.log("lobby")), 5)
 
 
+class UnratedTests(SynchronousTestCase):
+    """Commands that cost little and that no rate counts are bounded for each connection."""
+
+    def test_commands(self) -> None:
+        """Far too many end the connection, in one frame or in many."""
+        for command in ("ping", "pong", "typing"):
+            with self.subTest(command):
+                client = ChatHarness(self).json(ALICE, "lobby")
+
+                client.say([{"type": command, "room": "lobby"}] * 450)
+                before = client.closed
+                client.say(*[{"type": command, "room": "lobby"}] * 100)
+
+                self.assertEqual((before, client.closed), (None, 4429))
+
+    def test_refused_between_accepted(self) -> None:
+        """Refused commands count also when others between them are accepted."""
+        client = ChatHarness(self).json(ALICE, "lobby")
+
+        for _ in range(4):
+            client.say([{"type": "send", "room": "den", "text": "x"}, {"type": "rooms"}] * 200)
+
+        self.assertEqual(client.closed, 4429)
+
+    def test_usual(self) -> None:
+        """A client that types, pings and changes rooms all day stays."""
+        chat = ChatHarness(self)
+        client = chat.json(ALICE)
+
+        for _ in range(200):
+            client.say([{"type": "join", "room": "lobby"}, {"type": "ping"}, {"type": "typing", "room": "lobby"}] * 5)
+            client.say({"type": "leave", "room": "lobby"})
+            chat.pass_time(1)
+
+        self.assertIsNone(client.closed)
+
+    def test_empty_messages(self) -> None:
+        client = ChatHarness(self).plain(ALICE)
+
+        client.say(*[""] * 400)
+        before = client.closed
+        client.say(*[""] * 400)
+
+        self.assertEqual((before, client.closed), (None, 4429))
+
+
 class NewRoomTests(SynchronousTestCase):
     """Making rooms is rated by user and by address, and an empty room is given back."""
 

@@ -93,6 +93,8 @@ class OpeningTests(ProtocolTests):
         page = b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n"
 
         sent = wire.deliver(page + handshake() + client_frame(TEXT, b"early") + client_frame(PING, b"p"))
+        self.reactor.advance(0)
+        sent += wire.taken()
 
         self.assertEqual(self.session.messages, [(False, b"early")])
 

@@ -83,6 +83,7 @@ class AnsweringSession(Session):
     def refuse(self, command_id: Id | UnsetType | None, error: ChatError) -> None:
         """The command was refused at once; too many refusals in a row end the connection."""
         self.error(command_id, error)
+        self.count_unrated()
         self._refused += 1
         if self._refused >= self.core.limits.refusals and self.state is SessionState.OPEN:
             self.end(RateLimited(f"{self._refused} commands in a row could not be done"))

@@ -7,7 +7,6 @@ later without holding up the ones behind it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from math import ceil
 from typing import assert_never
 
@@ -21,7 +20,7 @@ from twisted_chat.core.greeting import Greeting, GreetingState
 from twisted_chat.core.joining import join_all, join_one
 from twisted_chat.core.permissions import Action
 from twisted_chat.core.posting import Posting
-from twisted_chat.core.questions import Questions
+from twisted_chat.core.questions import Question, Questions
 from twisted_chat.core.ratelimit import TokenBucket
 from twisted_chat.core.session import SessionState
 from twisted_chat.core.subscription import Subscription
@@ -34,7 +33,6 @@ from twisted_chat.protocol.commands import (
     Edit,
     Hello,
     History,
-    Id,
     Join,
     JoinRoom,
     Leave,
@@ -79,7 +77,7 @@ class JsonSession(AnsweringSession):
         #: Those that the bucket of queries was made for.
         self._limits = core.limits
         self._queries = TokenBucket(core.limits.query_burst, core.limits.query_per_second, core.now)
-        self._questions = Questions(connection, core.scheduler.at_next)
+        self._questions: Questions | None = None
         #: Commands behind a hello that is in progress.
         self._waiting: list[Decoded] = []
 
@@ -128,6 +126,8 @@ class JsonSession(AnsweringSession):
     def _run_other(self, command: AnyCommand) -> None:
         if self.greeting.state is GreetingState.NONE and not isinstance(command, Hello | Ping | Pong | Bye):
             raise BadRequest("type: say hello first")
+        if isinstance(command, Leave | Typing | Ping | Pong):
+            self.count_unrated()
         match command:
             case Hello():
                 self.greeting.begin(command)
@@ -182,13 +182,18 @@ class JsonSession(AnsweringSession):
 
     def _list_rooms(self, command: Rooms) -> None:
         self._count_query()
-        if command.id is not None:
-            self._questions.ask(partial(self._send_rooms, command, command.id))
+        command_id = command.id
+        if command_id is None:
+            return
 
-    def _send_rooms(self, command: Rooms, command_id: Id) -> None:
-        page = self.core.rooms.visible(self.user, command.prefix, command.after, command.limit)
-        briefs = tuple(RoomBrief(room=room.name, head=room.head, topic=room.topic, members=room.members) for room in page.rooms)
-        self.push(RoomsOk(id=command_id, rooms=briefs, next=page.next or UNSET))
+        def answer() -> None:
+            page = self.core.rooms.visible(self.user, command.prefix, command.after, command.limit)
+            briefs = tuple(
+                RoomBrief(room=room.name, head=room.head, topic=room.topic, members=room.members) for room in page.rooms
+            )
+            self.push(RoomsOk(id=command_id, rooms=briefs, next=page.next or UNSET))
+
+        self._ask(answer)
 
     def _read_history(self, command: History) -> None:
         if sum(place is not None for place in (command.before, command.after, command.around)) > 1:
@@ -202,7 +207,7 @@ class JsonSession(AnsweringSession):
             )
             return self.answer_later(command.id, page, lambda found: self._send_page(command, room.name, found))
 
-        self._questions.ask(find)
+        self._ask(find)
 
     def _send_page(self, command: History, room: str, page: Page) -> None:
         if command.id is not None:
@@ -224,7 +229,7 @@ class JsonSession(AnsweringSession):
             (presence.watch if command.on else presence.unwatch)(self)
         command_id = command.id
         if command_id is not None:
-            self._questions.ask(lambda: self.push(PresenceOk(id=command_id, **asdict(presence.snapshot()))))
+            self._ask(lambda: self.push(PresenceOk(id=command_id, **asdict(presence.snapshot()))))
 
     def _report_typing(self, command: Typing) -> None:
         room = self.membership(command.room).room
@@ -238,11 +243,17 @@ class JsonSession(AnsweringSession):
             raise BadRequest(f"seq: {command.seq} is beyond the head, {room.head}")
         self._count_query()
         marked = self.core.notices.mark_read(self, room, command.seq)
-        self.answer_later(command.id, marked, lambda seq: self._confirm_read(command, room.name, seq))
 
-    def _confirm_read(self, command: Read, room: str, seq: int) -> None:
-        if command.id is not None:
-            self.push(ReadOk(id=command.id, room=room, seq=seq))
+        def confirm(seq: int) -> None:
+            if command.id is not None:
+                self.push(ReadOk(id=command.id, room=room.name, seq=seq))
+
+        self.answer_later(command.id, marked, confirm)
+
+    def _ask(self, question: Question) -> None:
+        if self._questions is None:
+            self._questions = Questions(self.connection, self.core.scheduler.at_next)
+        self._questions.ask(question)
 
     def _count_query(self, cost: int = 1) -> None:
         limits = self.core.limits
@@ -261,10 +272,12 @@ class JsonSession(AnsweringSession):
 
     def drained(self) -> None:
         super().drained()
-        self._questions.go_on()
+        if self._questions is not None:
+            self._questions.go_on()
 
     def lost(self) -> None:
-        self._questions.forget()
+        if self._questions is not None:
+            self._questions.forget()
         super().lost()
 
     def caught_up(self, subscription: Subscription) -> None:

@@ -56,6 +56,8 @@ class TextSession(Session):
             if length:
                 size += length
                 new_events.append(NewMessage(by, None, text.decode()))
+        if len(new_events) < len(texts):
+            self.count_unrated(len(texts) - len(new_events))
         if self._throttled or configuration.metered or not self._room.open_to_all:
             self._post(new_events, size)
         elif new_events:

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
-from twisted_chat.server.config_checks import CHECKS, limit_check
+from twisted_chat.server.config_checks import CHECKS, check_size, limit_check
 
 #: Prefix of the environment variables.
 PREFIX = "TWISTED_CHAT_"
@@ -217,11 +217,12 @@ def _assemble(found: dict[str, Given]) -> Settings:
     values: dict[str, Any] = {name: _convert(given, types[name]) for name, given in found.items()}
     for name, value in values.items():
         check = CHECKS.get(name, limit_check(name))
-        if check is not None:
-            try:
+        try:
+            if check is not None:
                 check(value)
-            except ValueError as error:
-                raise SettingsError(f"{found[name].source}: {error}") from None
+            check_size(value)
+        except ValueError as error:
+            raise SettingsError(f"{found[name].source}: {error}") from None
     limits = {name.partition(".")[2]: values.pop(name) for name in list(values) if name.startswith("limits.")}
     settings = Settings(**values, limits=Limits(**limits))
     if settings.workers > 1 and settings.store.startswith(("sqlite:", "memory:")):
