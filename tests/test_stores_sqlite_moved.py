@@ -75,7 +75,7 @@ class MovedTests(SQLiteCase):
         """Also what SQLite keeps beside the database must stay: the newest commits are only there."""
         for suffix in ("-wal", "-shm"):
             with self.subTest(suffix):
-                store, logged = self.moved(lambda path, suffix=suffix: os.unlink(path + suffix))
+                store, logged = self.moved(lambda path: os.unlink(path + suffix))  # noqa: B023
 
                 self.assert_refused(store)
 
