@@ -124,6 +124,7 @@ class SettingsTests(SynchronousTestCase):
             'allowed_origins = ["https://a.example/path"]': "is not scheme://host",
             'trusted_proxies = ["10.0.0.0/99"]': "is not an address or network",
             'public_url = "example.org"': "is not the URL of a site",
+            'public_url = "https://example.org:99999"': "is not the URL of a site",
             'jwt_keys = ["none:key"]': "is not ALGORITHM:FILE",
             'token_cookie = "a b"': "is not the name of a cookie",
             "drain_seconds = -1": "must be 0 or more",
@@ -152,6 +153,8 @@ class SettingsTests(SynchronousTestCase):
     def test_broken_file(self) -> None:
         """A file that is not TOML or cannot be read is named in the error."""
         self.assertIn("FILE: is not TOML: ", self.refused("listen = "))
+        self.assertEqual(self.refused("a = " + "[" * 10_000 + "]" * 10_000), "FILE: is not TOML: nested too deeply")
+        self.assertEqual(self.refused("#" * 1_048_577), "FILE: is not TOML: larger than 1,048,576 bytes")
         error = self.assertRaises(SettingsError, load, (), {}, "/nowhere")
         self.assertEqual(str(error), "/nowhere: cannot be read: No such file or directory")
 

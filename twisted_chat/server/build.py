@@ -51,6 +51,9 @@ from twisted_chat.websocket.factory import ChatFactory
 #: Seconds between two checks whether all connections are closed.
 _DRAIN_LOOK_SECONDS = 0.02
 
+#: Characters of a key's file; a larger one is some other file.
+KEY_CHARS = 65_536
+
 
 #: The settings that a reload may change; all others are fixed at the start.
 _RELOADABLE = frozenset({"limits", "rooms", "create_rooms", "allowed_origins", "allowed_hosts", "trusted_proxies"})
@@ -293,7 +296,12 @@ def read_keys(entries: Sequence[str]) -> list[JwtKey]:
         file = key_file(entry)
         try:
             with open(file.path, encoding="utf-8") as opened:
-                keys.append(read_key(file.algorithm, opened.read().rstrip("\r\n"), file.kid))
+                text = opened.read(KEY_CHARS + 1)
+            if len(text) > KEY_CHARS:
+                raise SetUpError(
+                    f"jwt_keys: {file.path}: is neither PEM nor a secret in text: larger than {KEY_CHARS:,} characters"
+                )
+            keys.append(read_key(file.algorithm, text.rstrip("\r\n"), file.kid))
         except OSError as error:
             raise SetUpError(f"jwt_keys: {file.path}: cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:

@@ -25,6 +25,9 @@ PREFIX = "TWISTED_CHAT_"
 #: Variables of the command ``twisted-chat``, which are not settings of the server but may be in the same environment.
 OF_CLIENTS = frozenset({f"{PREFIX}URL", f"{PREFIX}TOKEN"})
 
+#: Bytes of a configuration file; a larger one is some other file.
+FILE_BYTES = 1_048_576
+
 
 class Settings(Struct, frozen=True, kw_only=True):
     """Everything an operator decides."""
@@ -127,13 +130,18 @@ def from_file(path: str) -> list[Given]:
     """The values in a TOML file."""
     try:
         with open(path, "rb") as file:
-            document = tomllib.load(file)
+            text = file.read(FILE_BYTES + 1)
+        if len(text) > FILE_BYTES:
+            raise SettingsError(f"{path}: is not TOML: larger than {FILE_BYTES:,} bytes")
+        document = tomllib.loads(text.decode())
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path}: is not TOML: byte {error.start} is not UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: is not TOML: {error}") from None
+    except RecursionError:
+        raise SettingsError(f"{path}: is not TOML: nested too deeply") from None
     return list(_file_values(path, document))
 
 

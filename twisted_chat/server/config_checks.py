@@ -105,7 +105,11 @@ def _jwt_keys(value: tuple[str, ...]) -> None:
 
 def _public_url(value: str) -> None:
     parts = urlsplit(value)
-    if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment):
+    try:
+        port_is_wrong = parts.port == 0
+    except ValueError:
+        port_is_wrong = True
+    if value and (parts.scheme not in ("http", "https") or not parts.hostname or port_is_wrong or parts.query or parts.fragment):
         raise ValueError(f"{value!a} is not the URL of a site, such as https://example.org/chat")
 
 
