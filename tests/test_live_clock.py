@@ -8,7 +8,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.harness.serving import PATIENCE, ROOT, Served, wait_until
+from tests.harness.serving import ROOT, Served
+from tests.harness.waiting import PATIENCE
 
 #: In place of ``sitecustomize``, which Python imports first of all: the time of the day is off by what the file says.
 SETTABLE = """
@@ -62,4 +63,4 @@ def _ask(server: Served, request: bytes) -> bytes:
     """The whole answer to one request."""
     with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
         connection.sendall(request)
-        return wait_until(lambda: connection.recv(65_536, socket.MSG_WAITALL), bool)
+        return connection.recv(65_536, socket.MSG_WAITALL)
