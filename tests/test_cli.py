@@ -295,7 +295,10 @@ class EndTests(SynchronousTestCase):
         for arguments, said in (
             (["tail"], "see twisted-chat tail --help"),
             (["tail", "no such/room"], "may not be in a room's name"),
-            (["tail", "lobby", "--since", "-1"], "--since"),
+            (["tail", "lobby", "--since", "-1"], "--since: '-1' is not a whole number from 0 on"),
+            (["tail", "lobby", "--lines", "x"], "--lines: 'x' is not a whole number from 0 on"),
+            (["tail", "lobby", "--wait", "nan"], "--wait: 'nan' is not a number of seconds from 0 on"),
+            (["tail", "lobby", "--wait", "-1"], "--wait: '-1' is not a number of seconds from 0 on"),
             (["sned", "lobby"], "sned"),
         ):
             err = io.StringIO()

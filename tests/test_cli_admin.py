@@ -113,7 +113,9 @@ class RestoreTests(VerbCase):
             with self.subTest(name):
                 self.assertEqual(run(parser().parse_args(["restore", name]), self.context), Status.STORE)
                 self.assertEqual((sorted(os.listdir()), Path("chat.db").read_bytes()), before)
-                self.assertEqual(self.errors().count("\n"), 1)
+                said = self.errors()
+                self.assertEqual(said.count("\n"), 1)
+                self.assertEqual("is not a SQLite database" in said, name == "text.db", said)
 
 
 class ExportTests(VerbCase):

@@ -11,6 +11,7 @@ from twisted_chat.core.commit import AppendRequest
 from twisted_chat.errors import Conflict, RateLimited, Unavailable
 from twisted_chat.events import NewEvent, NewMessage
 from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
+from twisted_chat.users import User
 
 #: Rates as an operator has them who changes nothing.
 DEFAULT = Limits()
@@ -120,6 +121,110 @@ class ReloadTests(SynchronousTestCase):
         alice.say("x")
 
         self.assertLessEqual(len(cache.events), 10)
+
+
+class ReconnectingTests(SynchronousTestCase):
+    """What is bounded for a person is bounded for guests who come back as other persons, and for users with many connections."""
+
+    limits = replace(UNBOUND, query_burst=4, query_per_second=1.0, guests_per_address=2)
+
+    def asked(self, chat: ChatHarness, user: User, address: str) -> int:
+        """How many of four questions a new connection of that user gets answers to."""
+        client = chat.json(user, address=address)
+        answers = [client.ask("rooms")["type"] for _ in range(4)]
+        client.lose()
+        return answers.count("ok")
+
+    def test_guests_ask(self) -> None:
+        """Guests of one address ask as much as two persons, however often they come back; of another address not less for it."""
+        chat = ChatHarness(self, self.limits)
+
+        asked = [self.asked(chat, guest("guest", number), "192.0.2.1") for number in range(4)]
+        elsewhere = self.asked(chat, guest("guest", 9), "192.0.2.2")
+        chat.pass_time(2)
+        later = self.asked(chat, guest("guest", 10), "192.0.2.1")
+
+        self.assertEqual((asked, elsewhere, later), ([4, 4, 0, 0], 4, 4))
+
+    def test_user_asks(self) -> None:
+        """A user with a token asks as much as five connections, from whatever addresses."""
+        chat = ChatHarness(self, self.limits)
+
+        asked = [self.asked(chat, ALICE, f"192.0.2.{number}") for number in range(6)]
+
+        self.assertEqual(asked, [4, 4, 4, 4, 4, 0])
+
+    def test_slow_mode(self) -> None:
+        """In slow mode guests of one address say as much as two persons, in each dialect."""
+        chat = ChatHarness(self, self.limits, {"lobby": RoomPolicy(slow_mode=60.0)})
+
+        for number in range(4):
+            client = chat.json(guest("guest", number), "lobby")
+            client.say({"type": "send", "room": "lobby", "text": str(number)})
+            client.lose()
+        plain = chat.plain(guest("guest", 9))
+        plain.say("plain")
+        before = [event.text for event in chat.log("lobby")]  # type: ignore[union-attr]
+        chat.pass_time(61)
+        after = [event.text for event in chat.log("lobby")]  # type: ignore[union-attr]
+
+        self.assertEqual((before, after), (["0", "1"], ["0", "1", "plain"]))
+
+    def test_slow_mode_of_users(self) -> None:
+        """Users with a token are counted one by one."""
+        chat = ChatHarness(self, self.limits, {"lobby": RoomPolicy(slow_mode=60.0)})
+
+        for number in range(5):
+            client = chat.json(User(id=f"u{number}", name=f"user{number}"), "lobby")
+            client.say({"type": "send", "room": "lobby", "text": str(number)})
+
+        self.assertEqual(len(chat.log("lobby")), 5)
+
+
+class UnratedTests(SynchronousTestCase):
+    """Commands that cost little and that no rate counts are bounded for each connection."""
+
+    def test_commands(self) -> None:
+        """Far too many end the connection, in one frame or in many."""
+        for command in ("ping", "pong", "typing"):
+            with self.subTest(command):
+                client = ChatHarness(self).json(ALICE, "lobby")
+
+                client.say([{"type": command, "room": "lobby"}] * 450)
+                before = client.closed
+                client.say(*[{"type": command, "room": "lobby"}] * 100)
+
+                self.assertEqual((before, client.closed), (None, 4429))
+
+    def test_refused_between_accepted(self) -> None:
+        """Refused commands count also when others between them are accepted."""
+        client = ChatHarness(self).json(ALICE, "lobby")
+
+        for _ in range(4):
+            client.say([{"type": "send", "room": "den", "text": "x"}, {"type": "rooms"}] * 200)
+
+        self.assertEqual(client.closed, 4429)
+
+    def test_usual(self) -> None:
+        """A client that types, pings and changes rooms all day stays."""
+        chat = ChatHarness(self)
+        client = chat.json(ALICE)
+
+        for _ in range(200):
+            client.say([{"type": "join", "room": "lobby"}, {"type": "ping"}, {"type": "typing", "room": "lobby"}] * 5)
+            client.say({"type": "leave", "room": "lobby"})
+            chat.pass_time(1)
+
+        self.assertIsNone(client.closed)
+
+    def test_empty_messages(self) -> None:
+        client = ChatHarness(self).plain(ALICE)
+
+        client.say(*[""] * 400)
+        before = client.closed
+        client.say(*[""] * 400)
+
+        self.assertEqual((before, client.closed), (None, 4429))
 
 
 class NewRoomTests(SynchronousTestCase):

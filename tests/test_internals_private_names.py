@@ -33,10 +33,11 @@ INHERITED: dict[str, dict[str, str]] = {
     "twisted_chat.web.site": {
         "_abortingCall": "the timer that drops a connection whose last bytes are not taken",
         "_buffer": "bytes of a request that is not whole",
-        "_handlingRequest": "whether a request is being answered, so that no other is awaited",
+        "_networkProducer": "the transport, not read while it does not take an answer",
         "_receivedHeaderCount": "which limit of the head was passed",
         "_receivedHeaderSize": "whether a request has begun",
         "_respondToBadRequestAndDisconnect": "replaced: Twisted's answer has neither body nor headers",
+        "_waitingForTransport": "whether an answer waits in the transport, so that no other is begun",
     },
     "twisted_chat.websocket.connection": {
         "_connectionLost": "ends Autobahn's timers",

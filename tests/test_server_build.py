@@ -195,3 +195,5 @@ class KeyTests(SynchronousTestCase):
 
         (directory / "binary").write_bytes(bytes(range(128, 256)))
         self.assertIn("neither PEM nor a secret in text", self.refused(f"HS256:{directory}/binary"))
+        (directory / "large").write_text("x" * 65_537)
+        self.assertIn("larger than 65,536 characters", self.refused(f"HS256:{directory}/large"))

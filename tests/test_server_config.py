@@ -124,9 +124,18 @@ class SettingsTests(SynchronousTestCase):
             'allowed_origins = ["https://a.example/path"]': "is not scheme://host",
             'trusted_proxies = ["10.0.0.0/99"]': "is not an address or network",
             'public_url = "example.org"': "is not the URL of a site",
+            'public_url = "https://example.org:99999"': "is not the URL of a site",
             'jwt_keys = ["none:key"]': "is not ALGORITHM:FILE",
             'token_cookie = "a b"': "is not the name of a cookie",
             "drain_seconds = -1": "must be 0 or more",
+            "drain_seconds = inf": "drain_seconds: must be at most 1,000,000,000, is inf",
+            "[limits]\nping_seconds = inf": "limits.ping_seconds: must be at most",
+            "[limits]\nping_seconds = 1e300": "limits.ping_seconds: must be at most",
+            "[limits]\nsend_per_second = inf": "limits.send_per_second: must be at most",
+            "[limits]\nsend_burst = 9999999999999999": "limits.send_burst: must be at most 9,007,199,254,740,991",
+            "[rooms.a]\nslow_mode = inf": '"a".slow_mode: must be at most',
+            "[rooms.a]\nkeep_days = nan": '"a".keep_days: must be 0 or more',
+            "[rooms.a]\nkeep_days = 1e300": '"a".keep_days: must be at most',
             "[limits]\nsend_burst = 0": "limits.send_burst: must be more than 0, is 0",
             "[limits]\ntext_bytes = 70_000": "must not be larger than limits.frame_bytes",
             '[rooms."a b"]': '"a b" is not the name of a room',
@@ -136,13 +145,16 @@ class SettingsTests(SynchronousTestCase):
             self.assertIn(part, self.refused(text))
 
     def test_no_bound(self) -> None:
-        """A rate of 0 is no bound."""
+        """A rate of 0 is no bound; with 0 members nobody is told who is typing."""
+        self.assertEqual(load((), {"TWISTED_CHAT_LIMITS_TYPING_MEMBERS": "0"}).limits.typing_members, 0)
         self.assertEqual(load((), {"TWISTED_CHAT_LIMITS_SEND_PER_SECOND": "0"}).limits.send_per_second, 0)
         self.assertEqual(load((), {"TWISTED_CHAT_LIMITS_GUESTS_PER_ADDRESS": "0"}).limits.guests_per_address, 0)
 
     def test_broken_file(self) -> None:
         """A file that is not TOML or cannot be read is named in the error."""
         self.assertIn("FILE: is not TOML: ", self.refused("listen = "))
+        self.assertEqual(self.refused("a = " + "[" * 10_000 + "]" * 10_000), "FILE: is not TOML: nested too deeply")
+        self.assertEqual(self.refused("#" * 1_048_577), "FILE: is not TOML: larger than 1,048,576 bytes")
         error = self.assertRaises(SettingsError, load, (), {}, "/nowhere")
         self.assertEqual(str(error), "/nowhere: cannot be read: No such file or directory")
 

@@ -210,6 +210,25 @@ class CertificateTests(SynchronousTestCase):
 
         self.assertTrue(transport.disconnecting)
 
+    def test_malformed_header(self) -> None:
+        """Whatever is wrong with a header, its sender is turned away, and nothing is raised."""
+        begin = b"\r\n\r\n\0\r\nQUIT\n"
+        texts = (b"TCP4 \xff \xfe 1 1", b"TCP4 1.2.3.4 1.2.3.4 a b", b"TCP6", b"TCP4 1.2.3.4 1.2.3.4 1", b"", b"UNKNOWN \xff")
+        binary = [begin + bytes([0x21, family, 0, size]) + bytes(size) for family in range(256) for size in (0, 3, 12, 36)]
+        for header in [b"PROXY " + text + b"\r\n" for text in texts] + binary + [b"PROXY " + b"x" * 200]:
+            with self.subTest(header=header):
+                reactor = MemoryReactorClock()
+                factory = Remembering()
+                self.successResultOf(listen(reactor, ["haproxy:tcp:1"], factory))
+                served: Any = reactor.tcpServers[0][1].buildProtocol(IPv4Address("TCP", "192.0.2.3", 3))
+                transport = StringTransport()
+                served.makeConnection(transport)
+
+                served.dataReceived(header + b"GET")
+
+                refused = transport.disconnecting and factory.made[0].data == b""
+                self.assertTrue(refused or factory.made[0].data == b"GET", factory.made[0].data)
+
     def test_options_of_the_endpoint(self) -> None:
         """Backlog and interface reach the port."""
         description, _, _ = self.endpoint()

@@ -71,6 +71,32 @@ class MovedTests(SQLiteCase):
         self.assert_refused(store)
         self.assertIn("another file", logged[0]["cause"])
 
+    def test_files_beside_it(self) -> None:
+        """Also what SQLite keeps beside the database must stay: the newest commits are only there."""
+        for suffix in ("-wal", "-shm"):
+            with self.subTest(suffix):
+                store, logged = self.moved(lambda path: os.unlink(path + suffix))  # noqa: B023
+
+                self.assert_refused(store)
+
+                self.assertIn(f"{self.path}{suffix}, which belongs to it, is not there", logged[0]["cause"])
+                self.successResultOf(store.close())
+                os.unlink(self.path)
+
+    def test_newest_commits(self) -> None:
+        """What was acknowledged before the write-ahead log was deleted is in the database, also if the server is killed then."""
+        store, _ = self.moved(lambda path: os.unlink(path + "-wal"))
+
+        # Nobody sends anything; the server itself looks for revoked tokens every two seconds.
+        self.failureResultOf(store.revoked_since(0), Unavailable)
+        copy = self.path + ".copy"
+        shutil.copy(self.path, copy)
+        killed = self.store(copy)
+        self.successResultOf(killed.open())
+        self.addCleanup(killed.close)
+
+        self.assertEqual(self.texts(killed), ["kept"])
+
     def test_moved_back(self) -> None:
         """The same file under its name again: the server goes on, and nothing is missing or doubled."""
         store, logged = self.moved(lambda path: os.rename(path, path + ".away"))

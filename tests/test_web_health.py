@@ -127,6 +127,28 @@ class MetricsTests(HttpCase):
         self.assertEqual([event["log_format"].count("trusted_proxies") for event in logged], [1])
         self.assertEqual(self.reads(peer=HERE), 403)
 
+    def test_header_of_a_neighbour(self) -> None:
+        """A header from another machine of the network does not take the metrics from this machine: no request of it comes from here."""
+        neighbour = IPv4Address("TCP", "192.168.1.7", 5)
+        logged = LoggedEvents()
+        self.request_auth.log = Logger("auth", observer=logged)
+
+        for _ in range(2):
+            self.reads(("X-Forwarded-For", "203.0.113.5"), peer=neighbour)
+
+        self.assertEqual(self.reads(peer=HERE), 200)
+        self.assertEqual(len(logged), 1)
+
+    def test_proxy_that_is_trusted_later(self) -> None:
+        """When a reload has named the proxy, this machine may read the metrics again, and the proxy still may not."""
+        self.reads(("X-Forwarded-For", "203.0.113.5"), peer=HERE)
+        before = self.reads(peer=HERE)
+
+        self.request_auth.trust(TrustedProxies(["127.0.0.1"]))
+
+        self.assertEqual((before, self.reads(peer=HERE)), (403, 200))
+        self.assertEqual(self.reads(("X-Forwarded-For", "203.0.113.5"), peer=HERE), 403)
+
     def test_page_of_another_site(self) -> None:
         """A page that runs in a browser on this machine is not this machine."""
         self.assertEqual(self.reads(("Origin", "http://evil.test"), peer=HERE), 403)
@@ -149,6 +171,7 @@ class MetricsForAllTests(MetricsTests):
         self.assertEqual(self.reads(), 200)
 
     test_proxy_on_this_machine = test_silent_proxy_on_this_machine = test_unknown_proxy_is_said_once = test_others
+    test_proxy_that_is_trusted_later = test_others
 
 
 class MetricsByRightTests(HttpCase):

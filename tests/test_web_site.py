@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import alsoProvides
 
 from tests.harness.http_memory import Reply, Wire, request_head
 from twisted_chat.core.connections import ConnectionLimiter
@@ -72,9 +74,41 @@ class ShapeTests(SiteCase):
         self.assertFalse(wire.disconnecting)
 
     def test_pipelined(self) -> None:
-        """Requests sent together are all answered."""
-        answers = self.wire().deliver(request_head(target=b"/one") + request_head(target=b"/two"))
-        self.assertEqual(answers.count(b"HTTP/1.1 200 OK"), 2)
+        """Requests that came with another one are answered in later turns of the reactor, in their order."""
+        wire = self.wire()
+
+        first = wire.deliver(b"".join(request_head(target=b"/%d" % number) for number in range(3)))
+        self.clock.advance(0)
+        later = wire.taken()
+
+        self.assertEqual((first.count(b"HTTP/1.1 200 OK"), first[-2:]), (1, b"/0"))
+        self.assertEqual((later.count(b"HTTP/1.1 200 OK"), later[-2:]), (2, b"/2"))
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)  # the look for late requests
+
+    def test_pipelined_and_not_read(self) -> None:
+        """While a peer does not take an answer the next request is not answered, nor is anything read from it."""
+        wire = self.wire()
+        wire.deliver(request_head(target=b"/one"))
+        transport: Any = wire
+        transport.producer.pauseProducing()
+
+        wire.deliver(request_head(target=b"/two") + request_head(target=b"/three"))
+        self.clock.advance(1)
+        held = len(self.bodies)
+        transport.producer.resumeProducing()
+        self.clock.advance(0)
+
+        self.assertEqual((held, len(self.bodies), wire.producerState), (2, 3, "producing"))
+
+    def test_pipelined_behind_a_body(self) -> None:
+        """What comes behind a body that is answered at once is answered in its order."""
+        wire = self.wire()
+
+        wire.deliver(request_head(b"POST", b"/one", [(b"Content-Length", b"2")]) + b"xx" + request_head(target=b"/two"))
+        self.clock.advance(0)
+        wire.deliver(request_head(target=b"/three"))
+
+        self.assertEqual([path for _, path, _, _ in self.seen], [b"/one", b"/two", b"/three"])
 
     def test_close(self) -> None:
         """``Connection: close`` closes after the answer."""
@@ -284,6 +318,24 @@ class TimeTests(SiteCase):
 
         self.clock.pump([1] * 61)
         self.assertTrue(wire.aborted)
+
+    def test_silence_over_tls(self) -> None:
+        """Who has asked nothing over TLS is dropped, and need not say that it goes."""
+        wire = self.wire()
+        alsoProvides(wire, ISSLTransport)
+
+        self.clock.pump([1] * 12)
+
+        self.assertTrue(wire.aborted)
+
+    def test_many_peers_that_do_not_go(self) -> None:
+        """Of peers that do not close their ends there are no more than may be connecting; the oldest are cut off."""
+        wires = [self.wire() for _ in range(5)]
+
+        for wire in wires:
+            wire.deliver(request_head(headers=[(b"Connection", b"close")]))
+
+        self.assertEqual([wire.aborted for wire in wires], [True, True, False, False, False])
 
     def test_nothing_ticks_when_nobody_is_there(self) -> None:
         """Without connections the site has no delayed call."""

@@ -7,9 +7,11 @@ from typing import Any
 
 from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet.error import ConnectionDone
+from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.http_memory import KEY, Wire, handshake
+from tests.harness.logs import LoggedEvents
 from tests.harness.ws_memory import (
     ADMISSION,
     BINARY,
@@ -93,6 +95,8 @@ class OpeningTests(ProtocolTests):
         page = b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n"
 
         sent = wire.deliver(page + handshake() + client_frame(TEXT, b"early") + client_frame(PING, b"p"))
+        self.reactor.advance(0)
+        sent += wire.taken()
 
         self.assertEqual(self.session.messages, [(False, b"early")])
 
@@ -383,3 +387,28 @@ class FactoryTests(SynchronousTestCase):
         self.assertIs(type(one), type(two))
         self.assertEqual(one.maxFramePayloadSize, Limits().frame_bytes)
         self.assertNotIn("maxFramePayloadSize", vars(one))
+
+
+class LogTests(ProtocolTests):
+    def test_faults_of_the_peer(self) -> None:
+        """Nothing that a peer sends is logged above ``info``."""
+        logged = LoggedEvents()
+        globalLogPublisher.addObserver(logged)
+        self.addCleanup(globalLogPublisher.removeObserver, logged)
+        for data in (
+            client_frame(TEXT, b"\xff"),
+            b"\x81\x01x",
+            client_frame(3, b"x"),
+            client_frame(0, b"x"),
+            client_frame(PING, b"x" * 126),
+            client_frame(8, b"x"),
+            client_frame(8, b"\x03\xe8\xff"),
+            client_frame(TEXT, b"x" * 70_000),
+            b"\xc1" + client_frame(TEXT, b"x")[1:],
+        ):
+            connection = Connection(self.reactor)
+            connection.open()
+            connection.protocol.dataReceived(data)
+
+        self.assertIn("failing WebSocket connection", str(logged))
+        self.assertEqual(logged.at_least(LogLevel.warn), [])

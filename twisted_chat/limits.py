@@ -30,11 +30,12 @@ class Limits(Struct, frozen=True, kw_only=True):
     #: ``person_per_second = 0`` there is no bound.  Several servers that share the rooms count together, at most 2 seconds late.
     person_burst: int = 30
     person_per_second: float = 6.0
-    #: All guests of one address (an IPv4 address or an IPv6 /64 network) together may send as many messages as this number of persons;
-    #: 0: no such bound.  It is needed because a guest who reconnects without a device is a new person each time.
+    #: All guests of one address (an IPv4 address or an IPv6 /64 network) together may send as many messages, also in slow mode, and ask
+    #: as many queries as this number of persons; 0: no such bound.  It is needed because a guest who reconnects without a device is a new
+    #: person each time.
     guests_per_address: int = 5
     #: How many commands that read from the store (history, join, read) one connection may send at once, and how many per second in
-    #: the long run.  With ``query_per_second = 0`` there is no bound.
+    #: the long run; all connections of a user together five times as many.  With ``query_per_second = 0`` there is no bound.
     query_burst: int = 40
     query_per_second: float = 10.0
     #: The largest number of connections from one address (an IPv4 address or an IPv6 /64 network).  The default is high enough for a

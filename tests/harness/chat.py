@@ -506,10 +506,12 @@ class ChatHarness:
         self._open(client, admission)
         return client
 
-    def stranger(self, user: User = ALICE, *, connection: MemoryConnection | None = None) -> JsonClient:
+    def stranger(
+        self, user: User = ALICE, *, connection: MemoryConnection | None = None, address: str = "127.0.0.1"
+    ) -> JsonClient:
         """A JSON client that has not said hello."""
         client = JsonClient(self, connection or MemoryConnection())
-        self._open(client, Admission(user=user, dialect=Dialect.JSON, room="lobby", address="127.0.0.1"))
+        self._open(client, Admission(user=user, dialect=Dialect.JSON, room="lobby", address=address))
         return client
 
     def json(
@@ -519,9 +521,10 @@ class ChatHarness:
         connection: MemoryConnection | None = None,
         capabilities: Sequence[str] = (),
         device: str | None = None,
+        address: str = "127.0.0.1",
     ) -> JsonClient:
         """A JSON client that has said hello and joined rooms, with nothing left to look at."""
-        client = self.stranger(user, connection=connection)
+        client = self.stranger(user, connection=connection, address=address)
         welcome = client.ask("hello", capabilities=list(capabilities), device=device)
         self.case.assertEqual(welcome["type"], "welcome", welcome)
         for room in rooms:

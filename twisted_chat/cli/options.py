@@ -252,9 +252,19 @@ def _room(raw: str) -> str:
 
 
 def _count(raw: str) -> int:
-    value = int(raw)
+    value = int(raw) if raw.isascii() and raw.isdigit() else -1
     if not 0 <= value < 2**53:
-        raise ValueError
+        raise ArgumentTypeError(f"{raw!a} is not a whole number from 0 on")
+    return value
+
+
+def _seconds(raw: str) -> float:
+    try:
+        value = float(raw)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1e9:
+        raise ArgumentTypeError(f"{raw!a} is not a number of seconds from 0 on")
     return value
 
 
@@ -277,7 +287,7 @@ def _of_client(parser: ArgumentParser) -> None:
     group.add_argument(
         "--wait",
         metavar="SECONDS",
-        type=float,
+        type=_seconds,
         default=WAIT_SECONDS,
         help=f"give up after this time without a connection; 0: never [{WAIT_SECONDS:g}]",
     )

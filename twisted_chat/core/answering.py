@@ -84,6 +84,7 @@ class AnsweringSession(Session):
     def refuse(self, command_id: Id | UnsetType | None, error: ChatError) -> None:
         """The command was refused at once; too many refusals in a row end the connection."""
         self.error(command_id, error)
+        self.count_unrated()
         self._refused += 1
         if self._refused >= self.core.limits.refusals and self.state is SessionState.OPEN:
             self.end(RateLimited(f"{self._refused} commands in a row could not be done"))
@@ -92,13 +93,13 @@ class AnsweringSession(Session):
         """A command was not refused."""
         self._refused = 0
 
-    def answer_later(self, command_id: Id | None, later: Deferred[T], answer: Callable[[T], None]) -> None:
-        """Answer when ``later`` fires, with an error if it fails."""
+    def answer_later(self, command_id: Id | None, later: Deferred[T], answer: Callable[[T], None]) -> Deferred[None]:
+        """Answer when ``later`` fires, with an error if it fails; fires when that is done."""
 
         def failed(failure: Failure) -> None:
             self.error(command_id, as_chat_error(failure, self.log, "answering a command"))
 
-        later.addCallback(answer).addErrback(failed)
+        return later.addCallback(answer).addErrback(failed)
 
     def membership(self, room: str) -> Membership:
         """The room of a command; :class:`NotJoined` if the connection is not in it."""

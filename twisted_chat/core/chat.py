@@ -32,7 +32,7 @@ from twisted_chat.core.notices import LocalBus, Notices
 from twisted_chat.core.opening import Openings
 from twisted_chat.core.permissions import Action, Permissions
 from twisted_chat.core.presence import PresenceList
-from twisted_chat.core.ratelimit import SendRates
+from twisted_chat.core.ratelimit import SharedRates
 from twisted_chat.core.retention import Retention
 from twisted_chat.core.room import Room
 from twisted_chat.core.rooms import Rooms
@@ -140,7 +140,7 @@ class Chat:
         self.timers = TimingWheel(self.call_later)
         self._fan_out = FanOut(self.scheduler)
         self.catching_up = CatchUp(self.scheduler, self.now)
-        self.rates = SendRates(self.configuration, self.now)
+        self.rates = SharedRates(self.configuration, self.now)
         self.history = History(store, self.configuration, self._when_announced)
         self._read_turns = ReadTurns(self.history.read_for_catch_up, self.scheduler)
         self.permissions = Permissions(self.configuration, self.now)
@@ -228,7 +228,7 @@ class Chat:
         room = self.rooms.find(user, raw_room, address)
         self.permissions.check(user, Action.SEND, room)
         if type(new_event) is NewMessage:
-            self.permissions.check_slow_mode(user, room)
+            self.permissions.check_slow_mode(user, room, address)
         self.submit(AppendRequest(room, [new_event], done, result.errback, _size(new_event)))
         return result
 

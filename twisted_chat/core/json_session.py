@@ -12,6 +12,7 @@ from typing import assert_never
 
 from msgspec import UNSET
 from msgspec.structs import asdict
+from twisted.internet.defer import Deferred
 
 from twisted_chat.core.answering import AnsweringSession
 from twisted_chat.core.chat import Chat
@@ -19,6 +20,7 @@ from twisted_chat.core.greeting import Greeting, GreetingState
 from twisted_chat.core.joining import join_all, join_one
 from twisted_chat.core.permissions import Action
 from twisted_chat.core.posting import Posting
+from twisted_chat.core.questions import Question, Questions
 from twisted_chat.core.ratelimit import TokenBucket
 from twisted_chat.core.session import SessionState
 from twisted_chat.core.subscription import Subscription
@@ -66,7 +68,7 @@ ROOMS_A_QUERY = 16
 class JsonSession(AnsweringSession):
     """A rich client."""
 
-    __slots__ = ("_limits", "_posting", "_queries", "_waiting", "greeting")
+    __slots__ = ("_limits", "_posting", "_queries", "_questions", "_waiting", "greeting")
 
     def __init__(self, core: Chat, connection: Connection, admission: Admission) -> None:
         super().__init__(core, connection, admission.user, admission.address)
@@ -75,6 +77,7 @@ class JsonSession(AnsweringSession):
         #: Those that the bucket of queries was made for.
         self._limits = core.limits
         self._queries = TokenBucket(core.limits.query_burst, core.limits.query_per_second, core.now)
+        self._questions: Questions | None = None
         #: Commands behind a hello that is in progress.
         self._waiting: list[Decoded] = []
 
@@ -123,6 +126,8 @@ class JsonSession(AnsweringSession):
     def _run_other(self, command: AnyCommand) -> None:
         if self.greeting.state is GreetingState.NONE and not isinstance(command, Hello | Ping | Pong | Bye):
             raise BadRequest("type: say hello first")
+        if isinstance(command, Leave | Typing | Ping | Pong):
+            self.count_unrated()
         match command:
             case Hello():
                 self.greeting.begin(command)
@@ -177,22 +182,32 @@ class JsonSession(AnsweringSession):
 
     def _list_rooms(self, command: Rooms) -> None:
         self._count_query()
-        if command.id is not None:
+        command_id = command.id
+        if command_id is None:
+            return
+
+        def answer() -> None:
             page = self.core.rooms.visible(self.user, command.prefix, command.after, command.limit)
             briefs = tuple(
                 RoomBrief(room=room.name, head=room.head, topic=room.topic, members=room.members) for room in page.rooms
             )
-            self.push(RoomsOk(id=command.id, rooms=briefs, next=page.next or UNSET))
+            self.push(RoomsOk(id=command_id, rooms=briefs, next=page.next or UNSET))
+
+        self._ask(answer)
 
     def _read_history(self, command: History) -> None:
         if sum(place is not None for place in (command.before, command.after, command.around)) > 1:
             raise BadRequest("before: give only one of before, after and around")
         self._count_query()
         room = self.core.rooms.find(self.user, command.room, self.address)
-        page = self.core.history.page(
-            room.log, command.limit, before=command.before, after=command.after, around=command.around, reader=self.user.id
-        )
-        self.answer_later(command.id, page, lambda found: self._send_page(command, room.name, found))
+
+        def find() -> Deferred[None]:
+            page = self.core.history.page(
+                room.log, command.limit, before=command.before, after=command.after, around=command.around, reader=self.user.id
+            )
+            return self.answer_later(command.id, page, lambda found: self._send_page(command, room.name, found))
+
+        self._ask(find)
 
     def _send_page(self, command: History, room: str, page: Page) -> None:
         if command.id is not None:
@@ -212,8 +227,9 @@ class JsonSession(AnsweringSession):
         self._count_query()
         if command.on is not None:
             (presence.watch if command.on else presence.unwatch)(self)
-        if command.id is not None:
-            self.push(PresenceOk(id=command.id, **asdict(presence.snapshot())))
+        command_id = command.id
+        if command_id is not None:
+            self._ask(lambda: self.push(PresenceOk(id=command_id, **asdict(presence.snapshot()))))
 
     def _report_typing(self, command: Typing) -> None:
         room = self.membership(command.room).room
@@ -228,11 +244,17 @@ class JsonSession(AnsweringSession):
             raise BadRequest(f"seq: {command.seq} is beyond the head, {room.head}")
         self._count_query()
         marked = self.core.notices.mark_read(self, room, command.seq)
-        self.answer_later(command.id, marked, lambda seq: self._confirm_read(command, room.name, seq))
 
-    def _confirm_read(self, command: Read, room: str, seq: int) -> None:
-        if command.id is not None:
-            self.push(ReadOk(id=command.id, room=room, seq=seq))
+        def confirm(seq: int) -> None:
+            if command.id is not None:
+                self.push(ReadOk(id=command.id, room=room.name, seq=seq))
+
+        self.answer_later(command.id, marked, confirm)
+
+    def _ask(self, question: Question) -> None:
+        if self._questions is None:
+            self._questions = Questions(self.connection, self.core.scheduler.at_next)
+        self._questions.ask(question)
 
     def _count_query(self, cost: int = 1) -> None:
         limits = self.core.limits
@@ -240,12 +262,24 @@ class JsonSession(AnsweringSession):
             self._limits = limits
             self._queries.configure(limits.query_burst, limits.query_per_second)
         cost = min(cost, limits.query_burst)
-        if self._queries.available() < cost:
-            wait = self._queries.wait(cost)
+        buckets = self._queries, self.core.rates.asking(self.user, self.address)
+        if any(bucket.available() < cost for bucket in buckets):
+            wait = max(bucket.wait(cost) for bucket in buckets)
             raise RateLimited(f"too many queries, wait {wait:.1f} s", retry_after_ms=ceil(wait * 1000))
-        self._queries.take(cost)
+        for bucket in buckets:
+            bucket.take(cost)
 
-    # What subscriptions and others tell
+    # What the connection, subscriptions and others tell
+
+    def drained(self) -> None:
+        super().drained()
+        if self._questions is not None:
+            self._questions.go_on()
+
+    def lost(self) -> None:
+        if self._questions is not None:
+            self._questions.forget()
+        super().lost()
 
     def caught_up(self, subscription: Subscription) -> None:
         self.push(LivePush(room=subscription.log.name, seq=subscription.log.head))

@@ -13,6 +13,7 @@ from math import ceil
 from typing import Protocol
 
 from twisted_chat.core.configuration import Configuration
+from twisted_chat.core.connections import address_block
 from twisted_chat.core.room import Room
 from twisted_chat.errors import Forbidden, NoSuchRoom, SlowMode
 from twisted_chat.events import Event, Message
@@ -59,6 +60,8 @@ class Permissions:
         self._now = now
         #: When each user last said something in a room with slow mode.
         self._last_message: dict[tuple[str, str], float] = {}
+        #: When guests of each address last did: a guest who comes back without a device is another user.
+        self._of_guests: dict[tuple[str, str], list[float]] = {}
 
     def may_see(self, user: User, room: str) -> bool:
         """Whether the room exists for this user."""
@@ -99,13 +102,22 @@ class Permissions:
         """Everything that the user may do there, for the ``can`` of a join."""
         return tuple(action.value for action in Action if self.allowed(user, action, room))
 
-    def check_slow_mode(self, user: User, room: Room) -> None:
-        """The user sends a message there: :class:`SlowMode` if it is too early for that."""
-        wait = self.slow_mode_wait(user, room)
+    def check_slow_mode(self, user: User, room: Room, address: str | None = None) -> None:
+        """The user sends a message there: :class:`SlowMode` if it is too early for that.
+
+        :param address: from where, so that guests are also counted by address; None: the program itself sends it.
+        """
+        wait = self.slow_mode_wait(user, room, address)
         if wait > 0:
             raise SlowMode(f"room: {room.name} is in slow mode, wait {wait:.1f} s", retry_after_ms=ceil(wait * 1000))
-        if room.policy.slow_mode:
-            self._last_message[room.name, user.id] = self._now()
+        if not room.policy.slow_mode:
+            return
+        now = self._last_message[room.name, user.id] = self._now()
+        most = self._configuration.limits.guests_per_address
+        if user.guest and address is not None and most:
+            times = self._of_guests.setdefault((room.name, address_block(address)), [])
+            times.append(now)
+            del times[:-most]
 
     def saw_messages(self, room: Room, events: Sequence[Event], now_ms: int) -> None:
         """These were said in the room on another node, or while it was not in memory here: slow mode counts them, too."""
@@ -118,12 +130,19 @@ class Permissions:
                 place = room.name, event.by.id
                 self._last_message[place] = max(at, self._last_message.get(place, at))
 
-    def slow_mode_wait(self, user: User, room: Room) -> float:
+    def slow_mode_wait(self, user: User, room: Room, address: str | None = None) -> float:
         """Seconds until the user may send a message there again."""
-        at = self._last_message.get((room.name, user.id))
-        if at is None or not self.has_slow_mode(user, room):
+        if not self.has_slow_mode(user, room):
             return 0.0
-        return at + room.policy.slow_mode - self._now()
+        period, now = room.policy.slow_mode, self._now()
+        at = self._last_message.get((room.name, user.id))
+        wait = 0.0 if at is None else at + period - now
+        most = self._configuration.limits.guests_per_address
+        if user.guest and address is not None and most:
+            times = self._of_guests.get((room.name, address_block(address)), ())
+            if len(times) >= most:
+                wait = max(wait, times[-most] + period - now)
+        return wait
 
     def has_slow_mode(self, user: User, room: Room) -> bool:
         """Whether slow mode concerns the user there; moderators are exempt."""
@@ -133,6 +152,7 @@ class Permissions:
         """Forget times that slow mode does not need any more."""
         now, policy = self._now(), self._configuration.policy
         self._last_message = {place: at for place, at in self._last_message.items() if now - at <= policy(place[0]).slow_mode}
+        self._of_guests = {place: at for place, at in self._of_guests.items() if now - at[-1] <= policy(place[0]).slow_mode}
 
 
 def _moderates(user: User) -> bool:

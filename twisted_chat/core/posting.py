@@ -65,7 +65,7 @@ class Posting:
         if configuration.metered:
             session.rate.check(session.user, session.address)
         if is_send and not room.open_to_all:
-            permissions.check_slow_mode(session.user, room)
+            permissions.check_slow_mode(session.user, room, session.address)
         if self._room is not room:
             self.submit()
             self._room = room

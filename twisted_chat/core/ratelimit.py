@@ -16,6 +16,8 @@ from twisted_chat.users import User
 MAX_BUCKETS = 65_536
 #: Burst and rate of a bucket that only counts: never empty, and in effect never filled again by itself.
 _METER = 1 << 50, 1e-300
+#: A user may ask as much as so many connections: with as many as the user likes, each new one would bring a full bucket.
+ASKING_CONNECTIONS = 5
 
 
 class TokenBucket:
@@ -188,10 +190,10 @@ class BucketTable:
             bucket.configure(*self._bounds(self._limits))
 
 
-class SendRates:
-    """How fast may be sent: by each user over all connections, and by all guests of one address together.
+class SharedRates:
+    """How fast may be sent and asked: by each user over all connections, and by all guests of one address together.
 
-    A guest without a device is a new user at each connection, so only the address bounds what reconnecting guests send.
+    A guest without a device is a new user at each connection, so only the address bounds what reconnecting guests do.
     """
 
     def __init__(self, configuration: Configuration, now: Callable[[], float]) -> None:
@@ -202,6 +204,8 @@ class SendRates:
         #: Where there are other nodes: a bucket that only counts for each user, and for each address with guests.  So the loop that
         #: takes tokens counts nothing else where there are none.
         self._meters: tuple[BucketTable, BucketTable] | None = None
+        self._asking_users = BucketTable(configuration, _asking_user_bounds, now)
+        self._asking_guests = BucketTable(configuration, _asking_guest_bounds, now)
 
     def buckets(self, user: User, address: str | None) -> list[TokenBucket]:
         """Those that count a message of that user from that address."""
@@ -236,10 +240,15 @@ class SendRates:
         if take_from_all(buckets, 1) == 0:
             raise too_fast(buckets)
 
+    def asking(self, user: User, address: str) -> TokenBucket:
+        """The bucket of what the connections of that user, or of all guests of the address, ask together."""
+        return self._asking_guests.bucket(address_block(address)) if user.guest else self._asking_users.bucket(user.id)
+
     def prune(self, connected: Container[str]) -> None:
         """Forget what need not be remembered."""
         self.users.prune(connected)
-        self.guests.prune()
+        for table in (self.guests, self._asking_users, self._asking_guests):
+            table.prune()
         if self._meters is not None:
             self.collect_spending()
             for meters in self._meters:
@@ -251,7 +260,7 @@ class ConnectionRate:
 
     __slots__ = ("_buckets", "_generation", "_limits", "_own", "_rates", "_user")
 
-    def __init__(self, rates: SendRates) -> None:
+    def __init__(self, rates: SharedRates) -> None:
         self._rates = rates
         self._own: TokenBucket | None = None
         #: Those with a bound that count a message of ``_user`` under ``_limits``; looked up again when anything of it has changed.
@@ -297,6 +306,14 @@ def too_fast(buckets: list[TokenBucket]) -> RateLimited:
 
 def _count_only(limits: Limits) -> tuple[int, float]:
     return _METER
+
+
+def _asking_user_bounds(limits: Limits) -> tuple[int, float]:
+    return ASKING_CONNECTIONS * limits.query_burst, ASKING_CONNECTIONS * limits.query_per_second
+
+
+def _asking_guest_bounds(limits: Limits) -> tuple[int, float]:
+    return limits.guests_per_address * limits.query_burst, limits.guests_per_address * limits.query_per_second
 
 
 def _guest_bounds(limits: Limits) -> tuple[int, float]:

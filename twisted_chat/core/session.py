@@ -15,13 +15,18 @@ from twisted.logger import Logger
 from twisted_chat.core.broadcast import Broadcast
 from twisted_chat.core.catching_up import Reader
 from twisted_chat.core.chat import Chat
-from twisted_chat.core.ratelimit import ConnectionRate
+from twisted_chat.core.ratelimit import ConnectionRate, TokenBucket
 from twisted_chat.core.room import Room
 from twisted_chat.core.subscription import Subscription
-from twisted_chat.errors import ChatError, CloseCode, TokenExpired
+from twisted_chat.errors import ChatError, CloseCode, RateLimited, TokenExpired
 from twisted_chat.interfaces import Connection
 from twisted_chat.protocol.replies import PresencePush, ReadPush
 from twisted_chat.users import User
+
+#: Pings, notes of typing, refused commands and the like of one connection: at once, and per second.  A program at work sends a few; as many
+#: as fit into a connection took all of the server's time.
+UNRATED_BURST = 500
+UNRATED_PER_SECOND = 50.0
 
 
 class SessionState(Enum):
@@ -60,6 +65,7 @@ class Session(Reader):
         "_pinged_at",
         "_rate",
         "_timer_slot",
+        "_unrated",
         "address",
         "author",
         "core",
@@ -83,6 +89,7 @@ class Session(Reader):
         #: The tick of the last ping; not after ``heard_at``: nothing is asked that has not been answered.
         self._pinged_at = 0
         self._timer_slot = -1
+        self._unrated: TokenBucket | None = None
 
     def become(self, user: User) -> None:
         """The session belongs to that user."""
@@ -95,6 +102,15 @@ class Session(Reader):
         if self._rate is None:
             self._rate = ConnectionRate(self.core.rates)
         return self._rate
+
+    def count_unrated(self, count: int = 1) -> None:
+        """Count messages that no other rate counts, because each costs little; the connection ends if they are far too many."""
+        if self._unrated is None:
+            self._unrated = TokenBucket(UNRATED_BURST, UNRATED_PER_SECOND, self.core.now)
+        if self._unrated.available() >= count:
+            self._unrated.take(count)
+        elif self.state is SessionState.OPEN:
+            self.end(RateLimited("too many commands that do nothing"))
 
     # What the connection calls
 

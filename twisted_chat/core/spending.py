@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from twisted_chat.core.ratelimit import SendRates
+from twisted_chat.core.ratelimit import SharedRates
 from twisted_chat.core.rooms import Rooms
 
 #: Users and addresses of one rate that are told at once; the others with the next.
@@ -22,7 +22,7 @@ class Spending:
     :param shared: there may be other nodes; else nothing is counted.
     """
 
-    def __init__(self, rates: SendRates, rooms: Rooms, *, shared: bool) -> None:
+    def __init__(self, rates: SharedRates, rooms: Rooms, *, shared: bool) -> None:
         self._tables = {"person": rates.users, "guests": rates.guests, "rooms": rooms.made}
         if shared:
             rates.count_spending()

@@ -72,6 +72,8 @@ class TextSession(Session):
             if length:
                 size += length
                 new_events.append(NewMessage(by, None, text.decode()))
+        if len(new_events) < len(texts):
+            self.count_unrated(len(texts) - len(new_events))
         if self._throttled or configuration.metered or not self._room.open_to_all:
             self._post(new_events, size)
         elif new_events:
@@ -116,16 +118,19 @@ class TextSession(Session):
     def _allowed_now(self, wanted: int) -> int:
         permissions = self.core.permissions
         if wanted and not self._room.open_to_all and permissions.has_slow_mode(self.user, self._room):
-            if permissions.slow_mode_wait(self.user, self._room) > 0 or not self.rate.take(self.user, self.address, 1):
+            if permissions.slow_mode_wait(self.user, self._room, self.address) > 0 or not self.rate.take(
+                self.user, self.address, 1
+            ):
                 return 0
-            permissions.check_slow_mode(self.user, self._room)
+            permissions.check_slow_mode(self.user, self._room, self.address)
             return 1
         return self.rate.take(self.user, self.address, wanted)
 
     def _throttle(self) -> None:
         self._throttled = True
         self.connection.pause()
-        wait = max(self.rate.wait(self.user, self.address), self.core.permissions.slow_mode_wait(self.user, self._room))
+        slow_mode = self.core.permissions.slow_mode_wait(self.user, self._room, self.address)
+        wait = max(self.rate.wait(self.user, self.address), slow_mode)
         self.core.call_later(max(0.05, wait), self._unthrottle)
 
     def _unthrottle(self) -> None:

@@ -11,7 +11,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -50,6 +50,9 @@ from twisted_chat.websocket.factory import ChatFactory
 
 #: Seconds between two checks whether all connections are closed.
 _DRAIN_LOOK_SECONDS = 0.02
+
+#: Characters of a key's file; a larger one is some other file.
+KEY_CHARS = 65_536
 
 
 #: The settings that a reload may change; all others are fixed at the start.
@@ -124,7 +127,7 @@ class RunningChat:
         """Apply the settings for requests that a reload may change."""
         auth, settings = self.request_auth, self.settings
         auth.origins = Origins(frozenset(map(parse_origin, settings.allowed_origins)), lambda: self.null_origin)
-        auth.proxies = TrustedProxies(settings.trusted_proxies)
+        auth.trust(TrustedProxies(settings.trusted_proxies))
         if auth.hosts is not None:
             auth.hosts = known_hosts(settings)
 
@@ -176,7 +179,11 @@ async def build(
     """
     log_fallbacks(RunningChat.log)
     keys = read_keys(settings.jwt_keys)
-    store = make_store(store_url, reactor, reactor.callFromThread) if isinstance(store_url, str) else store_url
+    store = (
+        make_store(store_url, cast(IReactorTime, WallClock(reactor)), reactor.callFromThread)
+        if isinstance(store_url, str)
+        else store_url
+    )
     opened = await store.open()
     tokens = await store.list_tokens()
     authentication = AuthenticatorChain(
@@ -198,6 +205,20 @@ async def build(
     chat = RunningChat(store, core, limiter, request_auth, site, sockets, settings, only_guests=only_guests)
     chat.tokens_seen(tokens)
     return chat
+
+
+class WallClock:
+    """The reactor's timers, and the time of the day, which the reactor's own clock need not be: the store dates events by it."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def seconds(self) -> float:
+        """Seconds since 1970."""
+        return time.time()
 
 
 def reloaded(running: Settings, read: Settings) -> tuple[Settings, list[str]]:
@@ -275,7 +296,12 @@ def read_keys(entries: Sequence[str]) -> list[JwtKey]:
         file = key_file(entry)
         try:
             with open(file.path, encoding="utf-8") as opened:
-                keys.append(read_key(file.algorithm, opened.read().rstrip("\r\n"), file.kid))
+                text = opened.read(KEY_CHARS + 1)
+            if len(text) > KEY_CHARS:
+                raise SetUpError(
+                    f"jwt_keys: {file.path}: is neither PEM nor a secret in text: larger than {KEY_CHARS:,} characters"
+                )
+            keys.append(read_key(file.algorithm, text.rstrip("\r\n"), file.kid))
         except OSError as error:
             raise SetUpError(f"jwt_keys: {file.path}: cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:

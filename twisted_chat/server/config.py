@@ -18,12 +18,15 @@ import msgspec
 from msgspec import Struct
 
 from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
-from twisted_chat.server.config_checks import CHECKS, limit_check
+from twisted_chat.server.config_checks import CHECKS, check_size, limit_check
 
 #: Prefix of the environment variables.
 PREFIX = "TWISTED_CHAT_"
 #: Variables of the command ``twisted-chat``, which are not settings of the server but may be in the same environment.
 OF_CLIENTS = frozenset({f"{PREFIX}URL", f"{PREFIX}TOKEN"})
+
+#: Bytes of a configuration file; a larger one is some other file.
+FILE_BYTES = 1_048_576
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -127,13 +130,18 @@ def from_file(path: str) -> list[Given]:
     """The values in a TOML file."""
     try:
         with open(path, "rb") as file:
-            document = tomllib.load(file)
+            text = file.read(FILE_BYTES + 1)
+        if len(text) > FILE_BYTES:
+            raise SettingsError(f"{path}: is not TOML: larger than {FILE_BYTES:,} bytes")
+        document = tomllib.loads(text.decode())
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path}: is not TOML: byte {error.start} is not UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: is not TOML: {error}") from None
+    except RecursionError:
+        raise SettingsError(f"{path}: is not TOML: nested too deeply") from None
     return list(_file_values(path, document))
 
 
@@ -217,11 +225,12 @@ def _assemble(found: dict[str, Given]) -> Settings:
     values: dict[str, Any] = {name: _convert(given, types[name]) for name, given in found.items()}
     for name, value in values.items():
         check = CHECKS.get(name, limit_check(name))
-        if check is not None:
-            try:
+        try:
+            if check is not None:
                 check(value)
-            except ValueError as error:
-                raise SettingsError(f"{found[name].source}: {error}") from None
+            check_size(value)
+        except ValueError as error:
+            raise SettingsError(f"{found[name].source}: {error}") from None
     limits = {name.partition(".")[2]: values.pop(name) for name in list(values) if name.startswith("limits.")}
     settings = Settings(**values, limits=Limits(**limits))
     if settings.workers > 1 and settings.store.startswith(("sqlite:", "memory:")):

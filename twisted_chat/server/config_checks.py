@@ -35,12 +35,26 @@ def key_file(entry: str) -> KeyFile:
 
 
 def limit_check(name: str) -> Callable[[Any], None] | None:
-    """A limit must be more than 0, unless 0 means that there is no limit."""
+    """A limit must be more than 0, unless 0 has a meaning."""
     if name == "limits.ping_seconds":
         return _whole_second
     if name.startswith("limits."):
-        return _not_negative if name.endswith(("_per_second", ".guests_per_address")) else _positive
+        return _not_negative if name.endswith(_MAY_BE_0) else _positive
     return None
+
+
+_MAY_BE_0 = ("_per_second", ".guests_per_address", ".typing_members")
+
+#: The largest number of a setting: whole numbers that JSON has exactly; of fractions (seconds, days, a second) what fits into a timer and a
+#: date in milliseconds.
+_MOST = {int: 2**53 - 1, float: 1e9}
+
+
+def check_size(value: object) -> None:
+    """Refuse what no timer, date or JSON number can hold: infinity, what is not a number, and what is absurdly large."""
+    most = _MOST.get(type(value))
+    if most is not None and not abs(value) <= most:  # type: ignore[arg-type]
+        raise ValueError(f"must be at most {most:,.0f}, is {value}")
 
 
 def _positive(value: float) -> None:
@@ -91,7 +105,11 @@ def _jwt_keys(value: tuple[str, ...]) -> None:
 
 def _public_url(value: str) -> None:
     parts = urlsplit(value)
-    if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment):
+    try:
+        port_is_wrong = parts.port == 0
+    except ValueError:
+        port_is_wrong = True
+    if value and (parts.scheme not in ("http", "https") or not parts.hostname or port_is_wrong or parts.query or parts.fragment):
         raise ValueError(f"{value!a} is not the URL of a site, such as https://example.org/chat")
 
 
@@ -117,8 +135,11 @@ def _room_policies(value: dict[str, RoomPolicy]) -> None:
         if policy.writers not in ("all", "users", "moderators"):
             raise ValueError(f'"{room}".writers: {policy.writers!a} is none of all, users, moderators')
         for field in ("size", "keep_events", "keep_days", "slow_mode"):
-            if getattr(policy, field) < 0:
-                raise ValueError(f'"{room}".{field}: must be 0 or more, is {getattr(policy, field)}')
+            try:
+                _not_negative(getattr(policy, field))
+                check_size(getattr(policy, field))
+            except ValueError as error:
+                raise ValueError(f'"{room}".{field}: {error}') from None
 
 
 #: By field: raises ``ValueError`` if the value cannot be used.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -92,31 +93,55 @@ class TlsReactor:
 
 
 class UnknownPeer(Protocol):
-    """Reads the beginning of a PROXY header for Twisted, and then passes all data on unchanged.
+    """Collects a PROXY header for Twisted, and then passes all data on unchanged.
 
     Twisted refuses ``PROXY UNKNOWN`` without addresses (PROXY protocol, section 2.1), which health checks send, and a header whose
-    first segment has less than 16 bytes.
+    first segment has less than 16 bytes; and it raises for some that are malformed, which would be logged as a bug.
     """
 
     _SHORT = b"PROXY UNKNOWN\r\n"
     _SIGNATURES = (b"PROXY", b"\r\n\r\n\0\r\nQUIT\n")
-    _ENOUGH = 16
+    #: Bytes of a header in text with its end (section 2.1), and of the fixed part of a binary one (section 2.2).
+    _TEXT_MAX = 107
+    _BINARY_MIN = 16
 
     def __init__(self, behind: IProtocol) -> None:
         self._behind = behind
         self._begin = b""
+        self._transport: Any = None
 
     def makeConnection(self, transport: ITransport) -> None:
+        self._transport = transport
         self._behind.makeConnection(transport)
 
     def dataReceived(self, data: bytes) -> None:
         self._begin += data
-        proxied = any(each.startswith(self._begin[: len(each)]) for each in self._SIGNATURES)
-        if proxied and len(self._begin) < self._ENOUGH and not self._begin.endswith(b"\r\n", 5):
+        end = self._header_end()
+        if end is None:
             return
+        header, rest, self._begin = self._begin[:end], self._begin[end:], b""
         self.dataReceived = self._behind.dataReceived  # type: ignore[method-assign]
-        begin, self._begin = self._begin, b""
-        self._behind.dataReceived(begin.replace(b"\r\n", b" \r\n", 1) if begin.startswith(self._SHORT) else begin)
+        try:
+            self._behind.dataReceived(header.replace(b"\r\n", b" \r\n", 1) if header == self._SHORT else header)
+        except (ValueError, IndexError, struct.error):
+            # What Twisted's readers of addresses raise; UnicodeDecodeError is a ValueError.
+            self._transport.loseConnection()
+            return
+        if rest and not getattr(self._transport, "disconnecting", False):
+            self._behind.dataReceived(rest)
+
+    def _header_end(self) -> int | None:
+        """Where the header ends; the end of the data if it is none; None if more has to come."""
+        begin = self._begin
+        if not any(each.startswith(begin[: len(each)]) for each in self._SIGNATURES):
+            return len(begin)
+        if begin.startswith(b"PROXY"):
+            end = begin.find(b"\r\n", 0, self._TEXT_MAX)
+            return end + 2 if end >= 0 else None if len(begin) < self._TEXT_MAX else len(begin)
+        if len(begin) < self._BINARY_MIN:
+            return None
+        end = self._BINARY_MIN + int.from_bytes(begin[14:16], "big")
+        return end if end <= len(begin) else None
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._behind.connectionLost(reason)

@@ -24,6 +24,7 @@ from twisted.web.server import Site
 from zope.interface import implementer
 
 from twisted_chat.interfaces import StoreError
+from twisted_chat.internals.clock import use_monotonic_time
 from twisted_chat.internals.reactor import read_without_log_context
 from twisted_chat.server.build import RunningChat, SetUpError, build, reloaded
 from twisted_chat.server.config import Settings, SettingsError, store_path
@@ -113,6 +114,7 @@ class Server(MultiService):
 
     def privilegedStartService(self) -> None:
         super().privilegedStartService()
+        use_monotonic_time(self._reactor)
         self._files = tune()
         count = self.settings.workers
         if count > 1:

@@ -223,7 +223,7 @@ class Api:
         message = self._read_message(call)
         self._check_rate(call.client.address, user)
         new_event = NewMessage(user.author, key, message.text, message.data, message.reply_to)
-        outcome = await core.post(user, room.name, new_event)
+        outcome = await core.post(user, room.name, new_event, call.client.address)
         duplicate = isinstance(outcome, Duplicate)
         event = outcome.event
         answer = SendResult(room=room.name, seq=event.seq, event=event.id, key=key or UNSET, duplicate=duplicate)

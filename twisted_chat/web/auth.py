@@ -21,7 +21,7 @@ from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.errors import BadRequest, Forbidden, LimitReached, Unauthenticated, Unavailable
 from twisted_chat.interfaces import Authentication
 from twisted_chat.users import Credential, Source, User
-from twisted_chat.web.origins import UNIX, Hosts, Origins, TrustedProxies, is_private, peer_name
+from twisted_chat.web.origins import UNIX, Hosts, Origins, TrustedProxies, is_loopback, is_private, peer_name
 from twisted_chat.web.site import ChatRequest
 
 #: Canonical names (``Sec-Websocket-Key``) to values, as ``Headers.getAllRawHeaders`` has them.
@@ -155,9 +155,10 @@ def sent_by_page(headers: Headers) -> bool:
 class RequestAuth:
     """Authenticates each request: is its host known, is its origin allowed, who is the user.
 
-    :ivar origins: may be replaced while running, likewise ``proxies`` and ``hosts``.
+    :ivar origins: may be replaced while running, likewise ``hosts`` and, by :meth:`trust`, ``proxies``.
     :ivar hosts: the names under which pages may reach this server; None: any, because the embedding program decides.
-    :ivar unknown_proxy: a peer on a private network has sent the headers of a proxy, and ``trusted_proxies`` does not name it.
+    :ivar unknown_proxy: a peer on this machine has sent the headers of a proxy, and ``trusted_proxies`` does not name it; so a peer on
+        this machine may be anybody.
     :param cookie: the name of the cookie that may carry a token.
     """
 
@@ -184,6 +185,7 @@ class RequestAuth:
         #: Checks of credentials that have not ended.
         self._in_progress = 0
         self.unknown_proxy = False
+        self._proxy_said = False
         self._refused_at: float | None = None
         self._refused_unsaid = 0
 
@@ -200,11 +202,19 @@ class RequestAuth:
             self._look_at_proxy(peer_name(peer))
         return client
 
+    def trust(self, proxies: TrustedProxies) -> None:
+        """Believe these proxies from now on; what was found out about others counts no more."""
+        self.proxies = proxies
+        self.unknown_proxy = self._proxy_said = False
+
     def _look_at_proxy(self, peer: str) -> None:
         """Say once that a proxy is not trusted: all of its clients share one address, and with it the limits of one address."""
         if self.proxies.trusts(peer) or not is_private(peer):
             return
-        self.unknown_proxy = True
+        self.unknown_proxy = peer == UNIX or is_loopback(peer)
+        if self._proxy_said:
+            return
+        self._proxy_said = True
         self.log.warn(
             "{peer} sends the headers of a proxy (X-Forwarded-For), which are ignored, so all of its clients count as one address; "
             'set trusted_proxies = ["{peer}"]',

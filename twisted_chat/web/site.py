@@ -4,6 +4,8 @@ In:   the bytes of connections.
 Out:  whole requests, to the injected ``answer``.  What is not a request is refused here, in the shape of every other refusal, and the
       connection ends, because after a malformed head it is unknown where the next request begins.
 
+Requests that come behind another one are answered one in each turn of the reactor, and only while the transport takes the answers.
+
 Time: each connection has one deadline for its next whole request, however often it sends a byte.  Twisted's own timers are not used:
 they cost two calls to the reactor per connection and a reset per read.  All deadlines are equally long, so connections expire in
 the order in which they were accepted, and one dict and one call per second check all of them.
@@ -147,16 +149,33 @@ class ChatChannel(HTTPChannel):
                 self.refuse(BadRequest("this is not a well-formed HTTP request"))
 
     def requestDone(self, request: HTTPRequest) -> None:
+        # Twisted would go on with what has been received behind the request: 64 KiB of requests for the page's script are 80 MB of
+        # answers, from one read.
+        self.paused = True
         super().requestDone(request)
         if not self.persistent:
             self._abort_later()
-        elif self.site.ending:
+            return
+        if self.site.ending:
             self.end()
-        elif not self._handlingRequest:
-            self.site.expect(self)
+            return
+        self.site.expect(self)
+        if self._waitingForTransport:
+            self._networkProducer.pauseProducing()
+        elif self._buffer:
+            self._pause_pipeline()
+        else:
+            self.paused = False
+
+    def resumeProducing(self) -> None:
+        """The transport has sent what was written."""
+        super().resumeProducing()
+        if self.paused:
+            self._pause_pipeline()
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         self.site.release(self)
+        self.paused = False
         if self._held is not None:
             self._held = None
             self._lost()
@@ -184,6 +203,9 @@ class ChatChannel(HTTPChannel):
         """End the connection because it did not send a request in time; the error is sent if a request had begun."""
         if self._receivedHeaderSize or self._buffer:
             self.refuse(error)
+        elif self._fresh and self.isSecure():
+            # TLS would wait for the peer to close its side, too.  The peer has been sent nothing that an abort could take from it.
+            self.abort()
         else:
             self.end()
 
@@ -203,10 +225,21 @@ class ChatChannel(HTTPChannel):
             self._abortingCall = None
         self.transport.abortConnection()
 
+    def _pause_pipeline(self) -> None:
+        """Read the request behind the one that has been answered in the next turn of the reactor, so that others have theirs."""
+        self.paused = True
+        self.callLater(0, self._go_on)
+
+    def _go_on(self) -> None:
+        if self.paused and not (self.refused or self._waitingForTransport):
+            self.paused = False
+            self.dataReceived(b"")
+
     def _abort_later(self) -> None:
         """Drop the connection if the peer does not take the last bytes in time."""
         if self._abortingCall is None:
             self._abortingCall = self.callLater(self.abortTimeout, self.forceAbortClient)
+            self.site.closing(self)
 
     def forceAbortClient(self) -> None:
         """The peer did not take the last bytes in time."""
@@ -258,6 +291,8 @@ class ChatSite(Site):
         self._limiter = limiter
         self._observe = observe
         self._expected: dict[ChatChannel, float] = {}
+        #: Connections that have been closed here and not by the peer, the oldest first.
+        self._closing: dict[ChatChannel, None] = {}
         self._sweep: IDelayedCall | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> ChatChannel:  # type: ignore[override]
@@ -314,6 +349,18 @@ class ChatSite(Site):
         """The connection has ended, or another protocol has taken it over."""
         self.expect_no_more(channel)
         self.connections.discard(channel)
+        self._closing.pop(channel, None)
+
+    def closing(self, channel: ChatChannel) -> None:
+        """The connection is closed here, and the peer still has to take the last bytes or, over TLS, to close it.
+
+        Of too many the oldest is dropped: each is an open file, and no limit of connections counts it.
+        """
+        if len(self._closing) >= self._limiter.limits.handshakes_pending:
+            oldest = next(iter(self._closing))
+            del self._closing[oldest]
+            oldest.abort()
+        self._closing[channel] = None
 
     def abort_all(self) -> None:
         """Drop the connections that are still open."""

@@ -65,6 +65,13 @@ class WebSocketLink(SocketLink):
 OpenSession = Callable[[WebSocketLink, Admission], SocketSession]
 
 
+class PeerLog(Logger):
+    """The log of a connection.  Autobahn warns of each fault of a peer, who could fill the log with that; it is for information only."""
+
+    def warn(self, format: str | None = None, **fields: object) -> None:
+        self.info(format, **fields)
+
+
 class ChatWebSocket(WebSocketServerProtocol):
     """Autobahn's protocol, with a fast path in front of it.
 
@@ -73,7 +80,7 @@ class ChatWebSocket(WebSocketServerProtocol):
     :ivar link: the way out, from ``connectionMade`` on.
     """
 
-    log = Logger()
+    log = PeerLog()
     link: WebSocketLink
 
     CONFIG_ATTRS: list[str] = []

@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing, suppress
 
 from twisted_chat.interfaces import StoreError
-from twisted_chat.stores.sqlite.connection import connect, describe
+from twisted_chat.stores.sqlite.connection import connect, describe, primary_code
 
 
 def backup(source_path: str, target_path: str) -> None:
@@ -23,6 +23,8 @@ def backup(source_path: str, target_path: str) -> None:
         os.link(partial, target_path)  # unlike a rename, it fails if another process took the name meanwhile
         sync_directory(target_path)
     except sqlite3.Error as error:
+        if primary_code(error) == sqlite3.SQLITE_NOTADB:
+            raise StoreError(f"{source_path} is not a SQLite database; name another file") from error
         raise StoreError(
             f"{source_path} could not be copied to {target_path}: {describe(error)}; free space or check the disk"
         ) from error

@@ -147,8 +147,12 @@ class Replaced(sqlite3.OperationalError):
     """The path of the database names no file, or another file than the server has open."""
 
 
+#: Files beside the database that belong to it while it is open: the newest commits, and the locks of all processes.
+_BESIDE = ("-wal", "-shm")
+
+
 class OpenedFile:
-    """The file at a path when it was opened, identified by device and inode.
+    """The files at a path when it was opened, identified by device and inode: the database, and those that SQLite keeps beside it.
 
     A deleted file can be written as long as it is open, but its contents are lost when the process ends.
 
@@ -160,9 +164,10 @@ class OpenedFile:
         self._path = path
         self._look_at = 0.0
         self._identity = _identity_of(path)
+        self._beside = {path + suffix: _identity_of(path + suffix) for suffix in _BESIDE if os.path.exists(path + suffix)}
 
     def check(self) -> None:
-        """Raise :class:`Replaced` unless the path still names that file, or did at a check within :data:`LOOK_SECONDS`."""
+        """Raise :class:`Replaced` unless the path still names these files, or did at a check within :data:`LOOK_SECONDS`."""
         now = monotonic()
         if now < self._look_at:
             return
@@ -172,10 +177,18 @@ class OpenedFile:
             raise Replaced(f"the file is no longer under this name: {error.strerror}; {_CURE_REPLACED}") from None
         if found != self._identity:
             raise Replaced(f"another file was put under this name; {_CURE_REPLACED}")
+        for path, identity in self._beside.items():
+            try:
+                found = _identity_of(path)
+            except OSError as error:
+                raise Replaced(f"{path}, which belongs to it, is not there: {error.strerror}; {_CURE_BESIDE}") from None
+            if found != identity:
+                raise Replaced(f"another file was put in the place of {path}, which belongs to it; {_CURE_BESIDE}")
         self._look_at = now + LOOK_SECONDS
 
 
 _CURE_REPLACED = "move it back, or stop the server, put a backup there with twisted-chat restore, and start it again"
+_CURE_BESIDE = "move it back, or stop the server with SIGTERM and start it again; messages that were acknowledged are kept"
 
 
 def _identity_of(path: str) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from twisted_chat.stores.sqlite.backup import backup
 from twisted_chat.stores.sqlite.connection import (
     FileLock,
     OpenedFile,
+    Replaced,
     check_version,
     connect_writer,
     damaged,
@@ -100,6 +102,7 @@ class Database:
         self._lock: FileLock | None = None
         self._connected: tuple[sqlite3.Connection, Log] | None = None
         self._suspect = False
+        self._saved = False
         #: The open file; None before :meth:`open`.
         self.opened: OpenedFile | None = None
 
@@ -110,9 +113,9 @@ class Database:
             self._lock = FileLock(self.path)
             prepare(self.path, self._steps)
             connection, log = self._connected = self._connect()
-            self.opened = OpenedFile(self.path)
             make_durable(connection, self.path)
             epoch, secret = _identity(connection, self._random_bytes)
+            self.opened = OpenedFile(self.path)
         except StoreError:
             self.close()
             raise
@@ -132,7 +135,12 @@ class Database:
     def use(self, work: Callable[[sqlite3.Connection, Log], T]) -> T:
         """Call the function with the log, over a new connection if an error may have damaged the last one."""
         if self.opened is not None:
-            self.opened.check()
+            try:
+                self.opened.check()
+            except Replaced:
+                self._save()
+                raise
+            self._saved = False
         if self._suspect:
             self._replace()
         assert self._connected is not None
@@ -141,6 +149,13 @@ class Database:
         except sqlite3.Error as error:
             self._suspect = not leaves_connection_usable(error)
             raise
+
+    def _save(self) -> None:
+        """Copy what is only in the write-ahead log into the database, once: if that log was deleted, it is gone with the process."""
+        if self._connected is not None and not self._saved:
+            self._saved = True
+            with suppress(sqlite3.Error):
+                self._connected[0].execute("PRAGMA wal_checkpoint(FULL)")
 
     def _replace(self) -> None:
         """Open another connection, and read the heads from the file.

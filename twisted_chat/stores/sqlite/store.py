@@ -21,7 +21,7 @@ from twisted_chat.interfaces import Aged, Append, Opened, Outcome, Page, RoomNew
 from twisted_chat.stores import pages
 from twisted_chat.stores.random_ids import RandomBytes
 from twisted_chat.stores.sqlite import cursors, queries, tokens
-from twisted_chat.stores.sqlite.connection import Readers, describe
+from twisted_chat.stores.sqlite.connection import Readers, Replaced, describe
 from twisted_chat.stores.sqlite.database import Database, schema_steps
 from twisted_chat.stores.sqlite.writer import Log
 from twisted_chat.stores.workers import CallInReactor, Worker
@@ -299,6 +299,9 @@ class SQLiteStore:
         if self._readable:
             self._readable = False
             self.log.error("{path} cannot be read: {cause}", path=self._database.path, cause=describe(error))
+            if isinstance(error, Replaced):
+                # The writer sees it, too, and saves what only it has, even if nobody sends anything.
+                self.probe().addErrback(lambda _: None)
         return Failure(Unavailable("the store cannot be read now; try again"))
 
     def _in_thread(self, worker: Worker, work: Callable[[], T]) -> Deferred[T]:
