@@ -11,17 +11,26 @@ import os
 import shutil
 import signal
 import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from tempfile import mkdtemp
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.serving import free_port
-from tests.harness.waiting import PATIENCE, wait_until
+from twisted_chat.stores.postgresql import address, connection, schema
+
+T = TypeVar("T")
 
 USER, PASSWORD = "chat", "secret-of-the-tests"
 
@@ -170,7 +179,7 @@ class PostgreSQL:
         """One statement as the owner; its rows."""
         with psycopg.connect(self.socket_url(database), autocommit=True) as connection:
             cursor = connection.execute(statement.encode(), parameters or None)
-            return cursor.fetchall() if cursor.description else []
+            return cursor.fetchall() if cursor.description is not None else []
 
 
 def _cwd(pid: int) -> str:
@@ -180,7 +189,64 @@ def _cwd(pid: int) -> str:
         return ""
 
 
+class Pump:
+    """The reactor's thread for stores with threads: what they call is done while the test waits."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[tuple[Callable[..., object], tuple[object, ...]]] = SimpleQueue()
+
+    def __call__(self, callable: Callable[..., object], /, *args: object) -> None:
+        self._calls.put((callable, args))
+
+    def until(self, done: Callable[[], object], patience: float = PATIENCE) -> None:
+        """Do what comes until ``done()``."""
+        deadline = time.monotonic() + patience
+        while not done():
+            left = deadline - time.monotonic()
+            assert left > 0, f"not within {patience:g} s"
+            with suppress(Empty):
+                callable, args = self._calls.get(timeout=min(left, 0.05))
+                callable(*args)
+
+    def answer(self, deferred: Deferred[T], patience: float = PATIENCE) -> T:
+        """What it fires with."""
+        results: list[T | Failure] = []
+        deferred.addBoth(results.append)
+        self.until(lambda: results, patience)
+        [result] = results
+        if isinstance(result, Failure):
+            result.raiseException()
+        return result
+
+
 @cache
 def shared() -> PostgreSQL:
     """The one of this process for tests that need no disk."""
     return PostgreSQL(fsync=False)
+
+
+@cache
+def template() -> str:
+    """A database of it with the schema and nothing else, to be copied."""
+    name = shared().new_database()
+    where = address.parse(shared().url(name))
+    with connection.connect(where, connection.Patience()) as opened:
+        schema.prepare(opened, where, schema.schema_steps())
+    return name
+
+
+class DatabaseCase(SynchronousTestCase):
+    """A database with the schema.
+
+    :ivar url: of it.
+    """
+
+    def setUp(self) -> None:
+        self.database = shared().new_database(template())
+        self.addCleanup(shared().drop_database, self.database)
+        self.url = shared().url(self.database)
+        super().setUp()
+
+    def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Somebody else's hand on the database."""
+        return shared().execute(statement, *parameters, database=self.database)

@@ -30,11 +30,16 @@ ANSWER_SECONDS = 15.0
 STATEMENT_MS = 10_000
 #: Milliseconds after which the database ends an idle transaction, so that its locks do not outlive a lost connection.
 IDLE_MS = 5_000
-#: Seconds between two checks whether the store is being closed.
+#: Milliseconds after which the database ends a transaction in any case, from PostgreSQL 17 on: also one that got a part of its statements.
+TRANSACTION_MS = 12_000
+#: Seconds between two looks whether the store is being closed.
 _LOOK_SECONDS = 0.5
 
 _SETTINGS = (
     "SELECT set_config('statement_timeout', %s, false), set_config('idle_in_transaction_session_timeout', %s, false),"
+    " CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL THEN set_config('transaction_timeout', %s, false) END,"
+    " set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '2', false),"
+    " set_config('tcp_keepalives_count', '3', false),"
     " set_config('client_min_messages', 'warning', false), set_config('timezone', 'UTC', false),"
     " current_setting('server_encoding'), current_setting('server_version_num')::int, pg_is_in_recovery()"
 )
@@ -102,6 +107,15 @@ class Connection(psycopg.Connection[Row]):
             return value
 
     @property
+    def ended(self) -> bool:
+        """Whether an idle connection is one no more: the database has something to say, which is that it has ended it."""
+        if self.closed:
+            return True
+        poll = select.poll()
+        poll.register(self.pgconn.socket, select.POLLIN)
+        return bool(poll.poll(0))
+
+    @property
     def usable(self) -> bool:
         """Whether the connection is open and in no transaction."""
         return not self.closed and self.pgconn.transaction_status == TransactionStatus.IDLE
@@ -125,7 +139,7 @@ def connect(address: Address, patience: Patience) -> Connection:
     connection = Connection.connect(address.conninfo, autocommit=True, prepare_threshold=2)
     connection.patience = patience
     try:
-        settings = connection.execute(_SETTINGS, (str(STATEMENT_MS), str(IDLE_MS))).fetchone()
+        settings = connection.execute(_SETTINGS, (str(STATEMENT_MS), str(IDLE_MS), str(TRANSACTION_MS))).fetchone()
         assert settings is not None
         _check(address, *settings[-3:])
     except BaseException:
@@ -181,10 +195,15 @@ def transaction(connection: Connection, begin: str = "BEGIN") -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if not connection.closed and connection.pgconn.transaction_status != TransactionStatus.IDLE:
-            connection.execute("ROLLBACK")
+        rollback(connection)
         raise
     connection.execute("COMMIT")
+
+
+def rollback(connection: Connection) -> None:
+    """End a transaction that failed, where there is still one to be ended."""
+    if not connection.closed and connection.pgconn.transaction_status != TransactionStatus.IDLE:
+        connection.execute("ROLLBACK")
 
 
 @contextmanager
@@ -226,7 +245,12 @@ class Readers:
 
     def _take(self) -> Connection | None:
         with self._lock:
-            return self._idle.pop() if self._idle else None
+            while self._idle:
+                connection = self._idle.pop()
+                if not connection.ended:
+                    return connection
+                connection.close()
+            return None
 
     def _give_back(self, connection: Connection) -> None:
         with self._lock:

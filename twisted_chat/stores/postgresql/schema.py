@@ -20,6 +20,14 @@ from twisted_chat.stores.random_ids import EPOCH_LENGTH, RandomBytes, random_tex
 #: The advisory lock for taking steps: "twch" in ASCII, and 1.
 _LOCK = (0x74776368, 1)
 
+#: Seconds that steps may take, and waiting for another server that takes them.
+UPGRADE_SECONDS = 3600.0
+
+_UNLIMITED = (
+    "SELECT set_config(name, '0', false) FROM pg_settings"
+    " WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')"
+)
+
 _STEP_TABLE = """
 CREATE SCHEMA IF NOT EXISTS twisted_chat;
 CREATE TABLE IF NOT EXISTS twisted_chat.step (number integer PRIMARY KEY, taken timestamptz NOT NULL DEFAULT now());
@@ -52,9 +60,10 @@ def prepare(connection: Connection, address: Address, steps: Sequence[str]) -> i
     check_not_newer(address, taken, len(steps))
     if taken == len(steps):
         return 0
+    connection.answer_seconds = UPGRADE_SECONDS
+    connection.execute(_UNLIMITED)
     try:
         with transaction(connection):
-            connection.execute("SET LOCAL statement_timeout = 0")
             connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", _LOCK)
             before = steps_taken(connection)
             check_not_newer(address, before, len(steps))
