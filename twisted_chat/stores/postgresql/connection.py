@@ -171,20 +171,34 @@ def is_lost(connection: psycopg.Connection[Any] | None, error: psycopg.Error) ->
     return error.sqlstate is None or error.sqlstate.startswith(("57P", "08"))
 
 
+_CREATE = "create the database, or name another in --store"
+_LOGIN = "check the user in --store, the password (PGPASSFILE or ~/.pgpass), and pg_hba.conf"
+_FULL = "raise max_connections of the database, or run fewer servers"
+#: What helps against an error, by its code or by words in it.
+_CURES = {
+    "3D000": _CREATE,
+    "does not exist": _CREATE,
+    "28000": _LOGIN,
+    "28P01": _LOGIN,
+    "authentication": _LOGIN,
+    "no password supplied": _LOGIN,
+    "pg_hba.conf": _LOGIN,
+    "53300": _FULL,
+    "too many clients": _FULL,
+    "remaining connection slots": _FULL,
+    "42501": "give the user of --store the rights on schema twisted_chat, or run twisted-chat store upgrade as its owner",
+    "42601": "report it: a step of the schema is wrong",
+}
+_CURE = "start the database, or check host and port in --store"
+
+
 def explain(address: Address, error: psycopg.Error) -> StoreError:
     """The reason why the database cannot be used, and the remedy, in one line."""
     said = one_line(error)
-    match error.sqlstate:
-        case "3D000":
-            cure = "create the database, or name another in --store"
-        case "28000" | "28P01":
-            cure = "check the user in --store, pg_hba.conf, and the password (PGPASSFILE or ~/.pgpass)"
-        case "42501":
-            cure = "give the user of --store the rights on schema twisted_chat, or run twisted-chat store upgrade as its owner"
-        case "53300":
-            cure = "raise max_connections of the database, or run fewer servers"
-        case _:
-            cure = "start the database, or check host and port in --store"
+    cure = _CURES.get(error.sqlstate or "")
+    if cure is None:
+        # What is said while connecting has no code, and is in the language of the database.
+        cure = next((cure for words, cure in _CURES.items() if words in said), _CURE)
     return StoreError(f"{address.shown} cannot be used: {said}; {cure}")
 
 

@@ -6,10 +6,9 @@ after all steps have been taken; ``twisted-chat store upgrade`` takes them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 
-import psycopg
 from psycopg import errors
 
 from twisted_chat.interfaces import StoreError
@@ -33,6 +32,9 @@ CREATE SCHEMA IF NOT EXISTS twisted_chat;
 CREATE TABLE IF NOT EXISTS twisted_chat.step (number integer PRIMARY KEY, taken timestamptz NOT NULL DEFAULT now());
 """
 
+# Not to_regclass: in a transaction that has waited for another one it may answer what was true before.
+_STEP_TABLE_THERE = "SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = 'twisted_chat' AND tablename = 'step'"
+
 _KEEP = "INSERT INTO twisted_chat.meta (name, value) VALUES (%s, %s) ON CONFLICT DO NOTHING"
 
 
@@ -47,8 +49,7 @@ def schema_steps() -> list[str]:
 
 def steps_taken(connection: Connection) -> int:
     """How many steps the database has taken, 0 if it is new."""
-    found = connection.execute("SELECT to_regclass('twisted_chat.step') IS NOT NULL").fetchone()
-    if found is None or not found[0]:
+    if connection.execute(_STEP_TABLE_THERE).fetchone() is None:
         return 0
     taken = connection.execute("SELECT coalesce(max(number), 0) FROM twisted_chat.step").fetchone()
     return 0 if taken is None else int(taken[0])
@@ -100,11 +101,3 @@ def identity(connection: Connection, random_bytes: RandomBytes) -> tuple[str, by
 def _identity(connection: Connection) -> dict[str, bytes]:
     rows = connection.execute("SELECT name, value FROM twisted_chat.meta WHERE name IN ('epoch', 'secret')").fetchall()
     return {name: bytes(value) for name, value in rows}
-
-
-def explained(address: Address, work: Callable[[], None], explain: Callable[[Address, psycopg.Error], StoreError]) -> None:
-    """Call the function; an error of the database becomes a :class:`StoreError`."""
-    try:
-        work()
-    except psycopg.Error as error:
-        raise explain(address, error) from None
