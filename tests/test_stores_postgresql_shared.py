@@ -67,12 +67,18 @@ class WritersTests(SharedCase):
         """Whatever they do at the same time; and neither waits for the other for ever."""
         stores = [self.opened(), self.opened()]
         seen: list[list[tuple[str, int, str]]] = [[], []]
-        threads = [threading.Thread(target=self.write, args=(store, number, seen[number])) for number, store in enumerate(stores)]
+        finished: list[int] = []
+
+        def write(number: int) -> None:
+            self.write(stores[number], number, seen[number])
+            finished.append(number)
+
+        threads = [threading.Thread(target=write, args=(number,)) for number in range(2)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(120)
-            self.assertFalse(thread.is_alive())
+        self.assertEqual(sorted(finished), [0, 1])
 
         for room in self.ROOMS:
             log = self.log(stores[0], room)

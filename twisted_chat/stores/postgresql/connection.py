@@ -43,6 +43,10 @@ _SETTINGS = (
     " set_config('client_min_messages', 'warning', false), set_config('timezone', 'UTC', false),"
     " current_setting('server_encoding'), current_setting('server_version_num')::int, pg_is_in_recovery()"
 )
+_UNLIMITED = (
+    "SELECT set_config(name, '0', false) FROM pg_settings"
+    " WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')"
+)
 #: The oldest PostgreSQL that is tried, as ``server_version_num``.
 OLDEST = 150_000
 
@@ -146,6 +150,12 @@ def connect(address: Address, patience: Patience) -> Connection:
         connection.close()
         raise
     return connection
+
+
+def unlimit(connection: Connection) -> None:
+    """Let its statements and transactions take as long as they take: for the command line, and for steps of the schema."""
+    connection.answer_seconds = float("inf")
+    connection.execute(_UNLIMITED)
 
 
 def _check(address: Address, encoding: str, version: int, standby: bool) -> None:

@@ -13,19 +13,11 @@ from psycopg import errors
 
 from twisted_chat.interfaces import StoreError
 from twisted_chat.stores.postgresql.address import Address
-from twisted_chat.stores.postgresql.connection import Connection, transaction
+from twisted_chat.stores.postgresql.connection import Connection, transaction, unlimit
 from twisted_chat.stores.random_ids import EPOCH_LENGTH, RandomBytes, random_text
 
 #: The advisory lock for taking steps: "twch" in ASCII, and 1.
 _LOCK = (0x74776368, 1)
-
-#: Seconds that steps may take, and waiting for another server that takes them.
-UPGRADE_SECONDS = 3600.0
-
-_UNLIMITED = (
-    "SELECT set_config(name, '0', false) FROM pg_settings"
-    " WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')"
-)
 
 _STEP_TABLE = """
 CREATE SCHEMA IF NOT EXISTS twisted_chat;
@@ -61,8 +53,7 @@ def prepare(connection: Connection, address: Address, steps: Sequence[str]) -> i
     check_not_newer(address, taken, len(steps))
     if taken == len(steps):
         return 0
-    connection.answer_seconds = UPGRADE_SECONDS
-    connection.execute(_UNLIMITED)
+    unlimit(connection)
     try:
         with transaction(connection):
             connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", _LOCK)
