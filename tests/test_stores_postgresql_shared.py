@@ -184,8 +184,7 @@ class SchemaTests(SharedCase):
         stores = [self.store() for _ in range(4)]
         opened: list[Opened] = []
         threads = [
-            threading.Thread(target=lambda store=store: opened.append(self.successResultOf(store.open())))
-            for store in stores
+            threading.Thread(target=lambda store=store: opened.append(self.successResultOf(store.open()))) for store in stores
         ]
         for thread in threads:
             thread.start()

@@ -54,9 +54,10 @@ class PostgreSQL:
     """One cluster of databases.
 
     :param fsync: False: what it commits does not survive a crash of the machine, and is quick.
+    :param primary: what this is a standby of, which follows without holding it up.
     """
 
-    def __init__(self, *, fsync: bool = True, **settings: str) -> None:
+    def __init__(self, *, fsync: bool = True, primary: PostgreSQL | None = None, **settings: str) -> None:
         self.directory = Path(mkdtemp(prefix="postgresql-"))
         self.port = free_port()
         self._settings = {
@@ -73,7 +74,10 @@ class PostgreSQL:
         if os.geteuid() == 0:
             self._run_as_nobody()
         atexit.register(self.remove)
-        self._initialize()
+        if primary is None:
+            self._initialize()
+        else:
+            self._copy(primary)
         self.start()
 
     def _run_as_nobody(self) -> None:
@@ -94,13 +98,25 @@ class PostgreSQL:
         command = [*self._as_user, str(self._programs / "initdb"), f"--pgdata={self.directory}/data", f"--username={USER}"]
         command += [f"--pwfile={password}", "--auth-local=trust", "--auth-host=scram-sha-256"]
         command += ["--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"]
+        self._run(command)
+
+    def _copy(self, primary: PostgreSQL) -> None:
+        command = [
+            *self._as_user,
+            str(self._programs / "pg_basebackup"),
+            f"--pgdata={self.directory}/data",
+            "--write-recovery-conf",
+        ]
+        self._run([*command, "--checkpoint=fast", "--no-sync", f"--dbname={primary.socket_url('postgres')}"])
+
+    def _run(self, command: list[str]) -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=self.directory, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
     # Beginning and end
 
     def start(self) -> None:
-        """Begin, and wait until it answers."""
+        """Begin, and wait until it answers.  It ends with the thread that calls this."""
         command = [*self._as_user, str(self._programs / "postgres"), "-D", f"{self.directory}/data"]
         command += [f"--{name}={value}" for name, value in self._settings.items()]
         with open(self.directory / "log", "ab") as log:
@@ -145,15 +161,28 @@ class PostgreSQL:
 
     def suspend(self) -> None:
         """All its processes stand still: nobody is refused, and nobody gets an answer."""
-        for pid in self._backends():
-            os.kill(pid, signal.SIGSTOP)
+        self._signal_all(signal.SIGSTOP)
 
     def resume(self) -> None:
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: signal.Signals) -> None:
         for pid in self._backends():
-            os.kill(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def set(self, name: str, value: str) -> None:
+        """Change a setting while it runs."""
+        self.execute(f"ALTER SYSTEM SET {name} = '{value}'", database="postgres")
+        self.execute("SELECT pg_reload_conf()", database="postgres")
+
+    def promote(self) -> None:
+        """A standby becomes a primary."""
+        self.execute("SELECT pg_promote()", database="postgres")
 
     def remove(self) -> None:
-        self.stop()
+        self._signal_all(signal.SIGKILL)
+        self._end(signal.SIGKILL)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     # Databases

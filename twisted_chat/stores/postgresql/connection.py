@@ -20,6 +20,7 @@ from psycopg.waiting import Ready, Wait
 
 from twisted_chat.interfaces import StoreError
 from twisted_chat.stores.postgresql.address import Address, one_line
+from twisted_chat.stores.postgresql.lineage import Lineage
 
 T = TypeVar("T")
 Row: TypeAlias = tuple[Any, ...]
@@ -41,6 +42,8 @@ _SETTINGS = (
     " set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '2', false),"
     " set_config('tcp_keepalives_count', '3', false),"
     " set_config('client_min_messages', 'warning', false), set_config('timezone', 'UTC', false),"
+    " CASE WHEN NOT pg_is_in_recovery() THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END"
+    " || (SELECT '/' || oid FROM pg_database WHERE datname = current_database()),"
     " current_setting('server_encoding'), current_setting('server_version_num')::int, pg_is_in_recovery()"
 )
 _UNLIMITED = (
@@ -138,14 +141,19 @@ def _ready(events: int) -> Ready:
     return Ready.RW if events & select.POLLIN and events & select.POLLOUT else Ready.R if events & select.POLLIN else Ready.W
 
 
-def connect(address: Address, patience: Patience) -> Connection:
-    """A connection in autocommit; :class:`psycopg.Error` if there is none to be had, :class:`StoreError` for a wrong database."""
+def connect(address: Address, patience: Patience, lineage: Lineage | None = None) -> Connection:
+    """A connection in autocommit; :class:`psycopg.Error` if there is none to be had, :class:`StoreError` for a wrong database.
+
+    :param lineage: checks that it is the database of before.
+    """
     connection = Connection.connect(address.conninfo, autocommit=True, prepare_threshold=2)
     connection.patience = patience
     try:
         settings = connection.execute(_SETTINGS, (str(STATEMENT_MS), str(IDLE_MS), str(TRANSACTION_MS))).fetchone()
         assert settings is not None
         _check(address, *settings[-3:])
+        if lineage is not None:
+            lineage.check(connection, settings[-4])
     except BaseException:
         connection.close()
         raise
@@ -240,9 +248,10 @@ def snapshot(connection: Connection) -> Iterator[None]:
 class Readers:
     """A pool of connections for reading, for any number of threads; each connection is used by one thread at a time."""
 
-    def __init__(self, address: Address, patience: Patience) -> None:
+    def __init__(self, address: Address, patience: Patience, lineage: Lineage) -> None:
         self._address = address
         self._patience = patience
+        self._lineage = lineage
         self._lock = Lock()
         self._idle: list[Connection] = []
         self._closed = False
@@ -253,13 +262,13 @@ class Readers:
         connection = self._take()
         try:
             if connection is None:
-                return self._ask(question, connect(self._address, self._patience))
+                return self._ask(question, connect(self._address, self._patience, self._lineage))
             return self._ask(question, connection)
         except psycopg.Error as error:
             if connection is None or isinstance(error, NoAnswer) or not is_lost(connection, error):
                 raise
         self._forget_idle()
-        return self._ask(question, connect(self._address, self._patience))
+        return self._ask(question, connect(self._address, self._patience, self._lineage))
 
     def _ask(self, question: Callable[[Connection], T], connection: Connection) -> T:
         try:

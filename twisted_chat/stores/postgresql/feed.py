@@ -23,6 +23,7 @@ from twisted_chat.interfaces import StoreError
 from twisted_chat.stores.postgresql.address import Address, one_line
 from twisted_chat.stores.postgresql.connection import Connection, Patience, connect
 from twisted_chat.stores.postgresql.fast_append import HEADS_CHANNEL
+from twisted_chat.stores.postgresql.lineage import Lineage
 from twisted_chat.stores.workers import CallInReactor
 
 #: Seconds between two polls; longer if a poll takes long, so that polls take at most a twentieth of the time.
@@ -81,6 +82,8 @@ class Feed:
         self._node = node
         self._call_in_reactor = call_in_reactor
         self._patience = Patience()
+        #: Set by the store whose feed it is.
+        self.lineage: Lineage | None = None
         self._followers: dict[object, OnNews] = {}
         self._passenger: Passenger | None = None
         self._started = False
@@ -139,7 +142,7 @@ class Feed:
         delay = RETRY_DELAYS[0]
         while not self._stopped:
             try:
-                connection = connect(self._address, self._patience)
+                connection = connect(self._address, self._patience, self.lineage)
                 try:
                     self._begin(connection)
                     delay = RETRY_DELAYS[0]

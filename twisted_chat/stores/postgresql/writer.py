@@ -19,6 +19,7 @@ from typing import TypeVar
 import psycopg
 from msgspec import Struct
 from psycopg import errors
+from psycopg.errors import Diagnostic
 from twisted.logger import Logger
 
 from twisted_chat.errors import Unavailable
@@ -29,6 +30,7 @@ from twisted_chat.stores.postgresql.careful_append import Decisions
 from twisted_chat.stores.postgresql.careful_statements import NOTE, lock_rooms, look_up, write
 from twisted_chat.stores.postgresql.connection import Connection, Patience, connect, explain, is_lost, rollback
 from twisted_chat.stores.postgresql.fast_append import append_fast, fast_batch
+from twisted_chat.stores.postgresql.lineage import Diverged, Lineage
 from twisted_chat.stores.postgresql.rows import load_rooms
 from twisted_chat.stores.random_ids import RandomBytes, random_text
 
@@ -43,6 +45,8 @@ RESOLVE_SECONDS = 20.0
 RETRY_DELAYS = (0.05, 1.0)
 #: Attempts at a transaction that the database ended in favour of another one.
 ATTEMPTS = 5
+#: Milliseconds after which somebody whose message could not be kept may try again.
+RETRY_AFTER_MS = 1000
 #: Random characters of the id of a connection, behind that of its server.
 WRITER_LENGTH = 12
 
@@ -75,8 +79,17 @@ class Writer:
 
     log = Logger()
 
-    def __init__(self, address: Address, patience: Patience, node: str, random_bytes: RandomBytes, steps: Sequence[str]) -> None:
+    def __init__(
+        self,
+        address: Address,
+        patience: Patience,
+        lineage: Lineage,
+        node: str,
+        random_bytes: RandomBytes,
+        steps: Sequence[str],
+    ) -> None:
         self._address = address
+        self._lineage = lineage
         self._node = node
         self._patience = patience
         self._random_bytes = random_bytes
@@ -87,6 +100,8 @@ class Writer:
         self._id = ""
         self._lost: list[str] = []
         self._under_way: _UnderWay | None = None
+        #: What the database has said against the commit of the present batch.
+        self._warning = ""
         #: What lost connections had committed last: number of the batch, and heads.
         self._found: dict[str, tuple[int, list[int]]] = {}
         self._was_there = True
@@ -95,7 +110,7 @@ class Writer:
     def open(self) -> Opened:
         """Everything that must hold before the first append; :class:`StoreError` says what does not."""
         try:
-            connection = connect(self._address, self._patience)
+            connection = connect(self._address, self._patience, self._lineage)
             try:
                 schema.prepare(connection, self._address, self._steps)
                 epoch, secret = schema.identity(connection, self._random_bytes)
@@ -146,9 +161,12 @@ class Writer:
         began = monotonic()
         delay, attempts = RETRY_DELAYS[0], 0
         while True:
+            self._warning = ""
             try:
                 answer = self._try(batch, at)
                 self._was_there = True
+                if self._warning:
+                    raise unknown_outcome(self._warning)
                 return answer
             except (_Closed, errors.DeadlockDetected, errors.SerializationFailure) as error:
                 # The database has undone it, or never began.
@@ -163,7 +181,7 @@ class Writer:
                     self._under_way = None
                     raise
                 self._drop()
-                if self._too_late(began):
+                if isinstance(error, Diverged) or self._too_late(began):
                     self._give_up(error)
                     raise
             time.sleep(delay)
@@ -189,11 +207,7 @@ class Writer:
         self._was_there = False
         under_way, self._under_way = self._under_way, None
         if under_way is not None:
-            raise Unavailable(
-                "the database went away while this was being committed, and whether it is kept is not known yet; "
-                "send it again with the same key",
-                retry_after_ms=1000,
-            ) from error
+            raise unknown_outcome("the database went away while this was being committed") from error
 
     def _connected(self) -> Connection:
         """The connection; a new one takes the place of those that were lost, and finds out what they committed last."""
@@ -201,7 +215,8 @@ class Writer:
             if not self._connection.ended:
                 return self._connection
             self._drop()
-        connection = connect(self._address, self._patience)
+        connection = connect(self._address, self._patience, self._lineage)
+        connection.add_notice_handler(self._noticed)
         try:
             if self._lost:
                 # It may be done again when the answer is lost: the rows stay until somebody has the answer.
@@ -214,6 +229,11 @@ class Writer:
             raise
         self._connection, self._id, self._number, self._lost = connection, mine, 0, []
         return connection
+
+    def _noticed(self, notice: Diagnostic) -> None:
+        """Somebody has ended the wait for a synchronous standby: the commit is there now, and may not survive a fail-over."""
+        if notice.sqlstate == "01000" and notice.severity_nonlocalized == "WARNING":
+            self._warning = notice.message_primary or "the database has warned"
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
@@ -260,3 +280,10 @@ class Writer:
         self._under_way = None
         self.erasing = self.erasing or bool(decisions.deleted)
         return answer
+
+
+def unknown_outcome(cause: str) -> Unavailable:
+    """Some of it may be kept; the key tells."""
+    return Unavailable(
+        f"{cause}, and whether it is kept is not known yet; send it again with the same key", retry_after_ms=RETRY_AFTER_MS
+    )
