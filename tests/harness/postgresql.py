@@ -11,17 +11,26 @@ import os
 import shutil
 import signal
 import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from tempfile import mkdtemp
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.serving import free_port
-from tests.harness.waiting import PATIENCE, wait_until
+from twisted_chat.stores.postgresql import address, connection, schema
+
+T = TypeVar("T")
 
 USER, PASSWORD = "chat", "secret-of-the-tests"
 
@@ -45,9 +54,10 @@ class PostgreSQL:
     """One cluster of databases.
 
     :param fsync: False: what it commits does not survive a crash of the machine, and is quick.
+    :param primary: what this is a standby of, which follows without holding it up.
     """
 
-    def __init__(self, *, fsync: bool = True, **settings: str) -> None:
+    def __init__(self, *, fsync: bool = True, primary: PostgreSQL | None = None, **settings: str) -> None:
         self.directory = Path(mkdtemp(prefix="postgresql-"))
         self.port = free_port()
         self._settings = {
@@ -64,7 +74,10 @@ class PostgreSQL:
         if os.geteuid() == 0:
             self._run_as_nobody()
         atexit.register(self.remove)
-        self._initialize()
+        if primary is None:
+            self._initialize()
+        else:
+            self._copy(primary)
         self.start()
 
     def _run_as_nobody(self) -> None:
@@ -85,13 +98,25 @@ class PostgreSQL:
         command = [*self._as_user, str(self._programs / "initdb"), f"--pgdata={self.directory}/data", f"--username={USER}"]
         command += [f"--pwfile={password}", "--auth-local=trust", "--auth-host=scram-sha-256"]
         command += ["--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"]
+        self._run(command)
+
+    def _copy(self, primary: PostgreSQL) -> None:
+        command = [
+            *self._as_user,
+            str(self._programs / "pg_basebackup"),
+            f"--pgdata={self.directory}/data",
+            "--write-recovery-conf",
+        ]
+        self._run([*command, "--checkpoint=fast", "--no-sync", f"--dbname={primary.socket_url('postgres')}"])
+
+    def _run(self, command: list[str]) -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=self.directory, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
     # Beginning and end
 
     def start(self) -> None:
-        """Begin, and wait until it answers."""
+        """Begin, and wait until it answers.  It ends with the thread that calls this."""
         command = [*self._as_user, str(self._programs / "postgres"), "-D", f"{self.directory}/data"]
         command += [f"--{name}={value}" for name, value in self._settings.items()]
         with open(self.directory / "log", "ab") as log:
@@ -136,15 +161,28 @@ class PostgreSQL:
 
     def suspend(self) -> None:
         """All its processes stand still: nobody is refused, and nobody gets an answer."""
-        for pid in self._backends():
-            os.kill(pid, signal.SIGSTOP)
+        self._signal_all(signal.SIGSTOP)
 
     def resume(self) -> None:
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: signal.Signals) -> None:
         for pid in self._backends():
-            os.kill(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def set(self, name: str, value: str) -> None:
+        """Change a setting while it runs."""
+        self.execute(f"ALTER SYSTEM SET {name} = '{value}'", database="postgres")
+        self.execute("SELECT pg_reload_conf()", database="postgres")
+
+    def promote(self) -> None:
+        """A standby becomes a primary."""
+        self.execute("SELECT pg_promote()", database="postgres")
 
     def remove(self) -> None:
-        self.stop()
+        self._signal_all(signal.SIGKILL)
+        self._end(signal.SIGKILL)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     # Databases
@@ -170,7 +208,7 @@ class PostgreSQL:
         """One statement as the owner; its rows."""
         with psycopg.connect(self.socket_url(database), autocommit=True) as connection:
             cursor = connection.execute(statement.encode(), parameters or None)
-            return cursor.fetchall() if cursor.description else []
+            return cursor.fetchall() if cursor.description is not None else []
 
 
 def _cwd(pid: int) -> str:
@@ -180,7 +218,64 @@ def _cwd(pid: int) -> str:
         return ""
 
 
+class Pump:
+    """The reactor's thread for stores with threads: what they call is done while the test waits."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[tuple[Callable[..., object], tuple[object, ...]]] = SimpleQueue()
+
+    def __call__(self, callable: Callable[..., object], /, *args: object) -> None:
+        self._calls.put((callable, args))
+
+    def until(self, done: Callable[[], object], patience: float = PATIENCE) -> None:
+        """Do what comes until ``done()``."""
+        deadline = time.monotonic() + patience
+        while not done():
+            left = deadline - time.monotonic()
+            assert left > 0, f"not within {patience:g} s"
+            with suppress(Empty):
+                callable, args = self._calls.get(timeout=min(left, 0.05))
+                callable(*args)
+
+    def answer(self, deferred: Deferred[T], patience: float = PATIENCE) -> T:
+        """What it fires with."""
+        results: list[T | Failure] = []
+        deferred.addBoth(results.append)
+        self.until(lambda: results, patience)
+        [result] = results
+        if isinstance(result, Failure):
+            result.raiseException()
+        return result
+
+
 @cache
 def shared() -> PostgreSQL:
     """The one of this process for tests that need no disk."""
     return PostgreSQL(fsync=False)
+
+
+@cache
+def template() -> str:
+    """A database of it with the schema and nothing else, to be copied."""
+    name = shared().new_database()
+    where = address.parse(shared().url(name))
+    with connection.connect(where, connection.Patience()) as opened:
+        schema.prepare(opened, where, schema.schema_steps())
+    return name
+
+
+class DatabaseCase(SynchronousTestCase):
+    """A database with the schema.
+
+    :ivar url: of it.
+    """
+
+    def setUp(self) -> None:
+        self.database = shared().new_database(template())
+        self.addCleanup(shared().drop_database, self.database)
+        self.url = shared().url(self.database)
+        super().setUp()
+
+    def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Somebody else's hand on the database."""
+        return shared().execute(statement, *parameters, database=self.database)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from psycopg import Cursor
 
@@ -29,7 +30,7 @@ ON CONFLICT (name) DO NOTHING"""
 
 LOCK_ROOMS = f"SELECT {ROOM_COLUMNS} FROM twisted_chat.room WHERE name = ANY({text_array('rooms')}) ORDER BY name FOR UPDATE"
 
-NOTE = "UPDATE twisted_chat.writer SET batch = %s WHERE id = %s RETURNING batch"
+NOTE = "UPDATE twisted_chat.writer SET used = now(), batch = %s WHERE id = %s AND NOT closed RETURNING batch"
 
 REPEATED = f"""
 SELECT wanted.number, {EVENT_COLUMNS}
@@ -111,13 +112,18 @@ def look_up(connection: Connection, batch: Sequence[Append], decisions: Decision
                 amended[room.id, new_event.of] = None
                 if isinstance(new_event, NewReaction):
                     people[room.id, new_event.of, new_event.emoji, new_event.by.id] = None
-    if not keyed and not amended:
-        return
-    with connection.pipeline():
-        repeated = _ask_repeated(connection, keyed) if keyed else None
-        standing = connection.execute(_STANDING, _places(list(amended)), binary=True) if amended else None
-        reacted = connection.execute(_REACTED, _places(list(amended)), binary=True) if people else None
-        put = _ask_people(connection, list(people)) if people else None
+    repeated = standing = reacted = put = None
+    # The last question is asked behind the pipeline: what psycopg sends at its end would stop the clock of idle transactions.
+    with connection.pipeline() if (keyed and amended) or people else nullcontext():
+        if keyed and amended:
+            repeated = _ask_repeated(connection, keyed)
+        if people:
+            reacted = connection.execute(_REACTED, _places(list(amended)), binary=True)
+            put = connection.execute(_PEOPLE, _puts(list(people)), binary=True)
+    if amended:
+        standing = connection.execute(_STANDING, _places(list(amended)), binary=True)
+    elif keyed:
+        repeated = _ask_repeated(connection, keyed)
     for number, *row in repeated or ():
         decisions.first[keyed[number - 1]] = event(tuple(row))
     for number, seq, author, revision, binary, gone in standing or ():
@@ -135,10 +141,6 @@ def _ask_repeated(connection: Connection, keys: Sequence[tuple[int, str, str]]) 
         "keys": texts([key for _, _, key in keys]),
     }
     return connection.execute(REPEATED, asked, binary=True)
-
-
-def _ask_people(connection: Connection, people: Sequence[Put]) -> Cursor[Row]:
-    return connection.execute(_PEOPLE, _puts(people), binary=True)
 
 
 def _places(places: Sequence[Place]) -> dict[str, object]:

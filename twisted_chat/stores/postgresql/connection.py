@@ -20,6 +20,7 @@ from psycopg.waiting import Ready, Wait
 
 from twisted_chat.interfaces import StoreError
 from twisted_chat.stores.postgresql.address import Address, one_line
+from twisted_chat.stores.postgresql.lineage import Lineage
 
 T = TypeVar("T")
 Row: TypeAlias = tuple[Any, ...]
@@ -30,13 +31,24 @@ ANSWER_SECONDS = 15.0
 STATEMENT_MS = 10_000
 #: Milliseconds after which the database ends an idle transaction, so that its locks do not outlive a lost connection.
 IDLE_MS = 5_000
-#: Seconds between two checks whether the store is being closed.
+#: Milliseconds after which the database ends a transaction in any case, from PostgreSQL 17 on: also one that got a part of its statements.
+TRANSACTION_MS = 12_000
+#: Seconds between two looks whether the store is being closed.
 _LOOK_SECONDS = 0.5
 
 _SETTINGS = (
     "SELECT set_config('statement_timeout', %s, false), set_config('idle_in_transaction_session_timeout', %s, false),"
+    " CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL THEN set_config('transaction_timeout', %s, false) END,"
+    " set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '2', false),"
+    " set_config('tcp_keepalives_count', '3', false),"
     " set_config('client_min_messages', 'warning', false), set_config('timezone', 'UTC', false),"
+    " CASE WHEN NOT pg_is_in_recovery() THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END"
+    " || (SELECT '/' || oid FROM pg_database WHERE datname = current_database()),"
     " current_setting('server_encoding'), current_setting('server_version_num')::int, pg_is_in_recovery()"
+)
+_UNLIMITED = (
+    "SELECT set_config(name, '0', false) FROM pg_settings"
+    " WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')"
 )
 #: The oldest PostgreSQL that is tried, as ``server_version_num``.
 OLDEST = 150_000
@@ -102,6 +114,15 @@ class Connection(psycopg.Connection[Row]):
             return value
 
     @property
+    def ended(self) -> bool:
+        """Whether an idle connection is one no more: the database has something to say, which is that it has ended it."""
+        if self.closed:
+            return True
+        poll = select.poll()
+        poll.register(self.pgconn.socket, select.POLLIN)
+        return bool(poll.poll(0))
+
+    @property
     def usable(self) -> bool:
         """Whether the connection is open and in no transaction."""
         return not self.closed and self.pgconn.transaction_status == TransactionStatus.IDLE
@@ -120,18 +141,29 @@ def _ready(events: int) -> Ready:
     return Ready.RW if events & select.POLLIN and events & select.POLLOUT else Ready.R if events & select.POLLIN else Ready.W
 
 
-def connect(address: Address, patience: Patience) -> Connection:
-    """A connection in autocommit; :class:`psycopg.Error` if there is none to be had, :class:`StoreError` for a wrong database."""
+def connect(address: Address, patience: Patience, lineage: Lineage | None = None) -> Connection:
+    """A connection in autocommit; :class:`psycopg.Error` if there is none to be had, :class:`StoreError` for a wrong database.
+
+    :param lineage: checks that it is the database of before.
+    """
     connection = Connection.connect(address.conninfo, autocommit=True, prepare_threshold=2)
     connection.patience = patience
     try:
-        settings = connection.execute(_SETTINGS, (str(STATEMENT_MS), str(IDLE_MS))).fetchone()
+        settings = connection.execute(_SETTINGS, (str(STATEMENT_MS), str(IDLE_MS), str(TRANSACTION_MS))).fetchone()
         assert settings is not None
         _check(address, *settings[-3:])
+        if lineage is not None:
+            lineage.check(connection, settings[-4])
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def unlimit(connection: Connection) -> None:
+    """Let its statements and transactions take as long as they take: for the command line, and for steps of the schema."""
+    connection.answer_seconds = float("inf")
+    connection.execute(_UNLIMITED)
 
 
 def _check(address: Address, encoding: str, version: int, standby: bool) -> None:
@@ -157,20 +189,34 @@ def is_lost(connection: psycopg.Connection[Any] | None, error: psycopg.Error) ->
     return error.sqlstate is None or error.sqlstate.startswith(("57P", "08"))
 
 
+_CREATE = "create the database, or name another in --store"
+_LOGIN = "check the user in --store, the password (PGPASSFILE or ~/.pgpass), and pg_hba.conf"
+_FULL = "raise max_connections of the database, or run fewer servers"
+#: What helps against an error, by its code or by words in it.
+_CURES = {
+    "3D000": _CREATE,
+    "does not exist": _CREATE,
+    "28000": _LOGIN,
+    "28P01": _LOGIN,
+    "authentication": _LOGIN,
+    "no password supplied": _LOGIN,
+    "pg_hba.conf": _LOGIN,
+    "53300": _FULL,
+    "too many clients": _FULL,
+    "remaining connection slots": _FULL,
+    "42501": "give the user of --store the rights on schema twisted_chat, or run twisted-chat store upgrade as its owner",
+    "42601": "report it: a step of the schema is wrong",
+}
+_CURE = "start the database, or check host and port in --store"
+
+
 def explain(address: Address, error: psycopg.Error) -> StoreError:
     """The reason why the database cannot be used, and the remedy, in one line."""
     said = one_line(error)
-    match error.sqlstate:
-        case "3D000":
-            cure = "create the database, or name another in --store"
-        case "28000" | "28P01":
-            cure = "check the user in --store, pg_hba.conf, and the password (PGPASSFILE or ~/.pgpass)"
-        case "42501":
-            cure = "give the user of --store the rights on schema twisted_chat, or run twisted-chat store upgrade as its owner"
-        case "53300":
-            cure = "raise max_connections of the database, or run fewer servers"
-        case _:
-            cure = "start the database, or check host and port in --store"
+    cure = _CURES.get(error.sqlstate or "")
+    if cure is None:
+        # What is said while connecting has no code, and is in the language of the database.
+        cure = next((cure for words, cure in _CURES.items() if words in said), _CURE)
     return StoreError(f"{address.shown} cannot be used: {said}; {cure}")
 
 
@@ -181,10 +227,15 @@ def transaction(connection: Connection, begin: str = "BEGIN") -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if not connection.closed and connection.pgconn.transaction_status != TransactionStatus.IDLE:
-            connection.execute("ROLLBACK")
+        rollback(connection)
         raise
     connection.execute("COMMIT")
+
+
+def rollback(connection: Connection) -> None:
+    """End a transaction that failed, where there is still one to be ended."""
+    if not connection.closed and connection.pgconn.transaction_status != TransactionStatus.IDLE:
+        connection.execute("ROLLBACK")
 
 
 @contextmanager
@@ -197,9 +248,10 @@ def snapshot(connection: Connection) -> Iterator[None]:
 class Readers:
     """A pool of connections for reading, for any number of threads; each connection is used by one thread at a time."""
 
-    def __init__(self, address: Address, patience: Patience) -> None:
+    def __init__(self, address: Address, patience: Patience, lineage: Lineage) -> None:
         self._address = address
         self._patience = patience
+        self._lineage = lineage
         self._lock = Lock()
         self._idle: list[Connection] = []
         self._closed = False
@@ -210,13 +262,13 @@ class Readers:
         connection = self._take()
         try:
             if connection is None:
-                return self._ask(question, connect(self._address, self._patience))
+                return self._ask(question, connect(self._address, self._patience, self._lineage))
             return self._ask(question, connection)
         except psycopg.Error as error:
             if connection is None or isinstance(error, NoAnswer) or not is_lost(connection, error):
                 raise
         self._forget_idle()
-        return self._ask(question, connect(self._address, self._patience))
+        return self._ask(question, connect(self._address, self._patience, self._lineage))
 
     def _ask(self, question: Callable[[Connection], T], connection: Connection) -> T:
         try:
@@ -226,7 +278,12 @@ class Readers:
 
     def _take(self) -> Connection | None:
         with self._lock:
-            return self._idle.pop() if self._idle else None
+            while self._idle:
+                connection = self._idle.pop()
+                if not connection.ended:
+                    return connection
+                connection.close()
+            return None
 
     def _give_back(self, connection: Connection) -> None:
         with self._lock:

@@ -50,8 +50,8 @@ def erase(connection: Connection, messages: Sequence[tuple[int, int]]) -> None:
 
 
 def pending(connection: Connection) -> bool:
-    """Whether any deletion is unfinished."""
-    return connection.execute("SELECT FROM twisted_chat.erasing LIMIT 1").fetchone() is not None
+    """Whether any deletion has not been finished."""
+    return connection.execute("SELECT 1 FROM twisted_chat.erasing LIMIT 1").fetchone() is not None
 
 
 def go_on(connection: Connection) -> bool:

@@ -33,15 +33,15 @@ def notify_heads(table: str, head: str) -> str:
     )
 
 
-# FOR UPDATE sees what was committed while it waited, so the heads are those that the last transaction left.  A writer whose row is gone
-# writes nothing: somebody has found out what became of its last batch, and counts on nothing being added to it (resolving.py).
+# FOR UPDATE sees what was committed while it waited, so the heads are those that the last transaction left.  A writer whose row is closed
+# writes nothing: somebody has found out what became of its last batch, and counts on nothing being added to it (writer.py).
 STATEMENT = f"""
 WITH wanted AS MATERIALIZED (
     SELECT name, batch, count, place, sum(count) OVER (ORDER BY place) - count AS skipped
     FROM unnest({text_array("rooms")}, {text_array("batches")}, %(counts)s::bigint[])
         WITH ORDINALITY AS room (name, batch, count, place)
 ), mine AS MATERIALIZED (
-    SELECT id FROM twisted_chat.writer WHERE id = %(writer)s FOR UPDATE
+    SELECT id FROM twisted_chat.writer WHERE id = %(writer)s AND NOT closed FOR UPDATE
 ), locked AS MATERIALIZED (
     SELECT id, name, head, purged FROM twisted_chat.room
     WHERE name = ANY({text_array("rooms")}) AND EXISTS (SELECT FROM mine) ORDER BY name FOR UPDATE
@@ -58,7 +58,7 @@ WITH wanted AS MATERIALIZED (
         oldest = CASE WHEN target.head = target.purged THEN %(at)s ELSE oldest END
     FROM target WHERE room.id = target.id
 ), noted AS (
-    UPDATE twisted_chat.writer SET batch = %(number)s, heads = ARRAY(SELECT head FROM target ORDER BY place)
+    UPDATE twisted_chat.writer SET used = now(), batch = %(number)s, heads = ARRAY(SELECT head FROM target ORDER BY place)
     WHERE id = %(writer)s AND EXISTS (SELECT FROM target) RETURNING heads
 )
 SELECT heads, {notify_heads("target", "head + count")} FROM noted"""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from threading import Thread
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import psycopg
@@ -21,6 +23,7 @@ from twisted_chat.interfaces import StoreError
 from twisted_chat.stores.postgresql.address import Address, one_line
 from twisted_chat.stores.postgresql.connection import Connection, Patience, connect
 from twisted_chat.stores.postgresql.fast_append import HEADS_CHANNEL
+from twisted_chat.stores.postgresql.lineage import Lineage
 from twisted_chat.stores.workers import CallInReactor
 
 #: Seconds between two polls; longer if a poll takes long, so that polls take at most a twentieth of the time.
@@ -28,14 +31,32 @@ LOOK_SECONDS = 1.5
 LOOK_PART = 20
 #: Seconds in which the database has to answer a poll, by which a silently broken connection is noticed.
 ANSWER_SECONDS = 5.0
+#: Seconds for the good-bye.
+LEAVE_SECONDS = 1.0
 #: Seconds between two tries to connect, doubled each time up to the second.
 RETRY_DELAYS = (0.1, 2.0)
 
 OnNews = Callable[[Mapping[str, int]], None]
-#: Payloads of one channel, in order; in the reactor's thread.
-OnPayloads = Callable[[list[bytes]], None]
-#: A task that uses the connection in the feed's thread; returns the seconds until it is due again.
-Chore = Callable[[Connection], float]
+
+
+class Passenger(Protocol):
+    """Somebody else who uses the connection; everything but :meth:`heard` is called in the feed's thread."""
+
+    #: What is notified on this channel is for it.
+    channel: str
+
+    def connected(self, connection: Connection) -> None:
+        """There is a new connection; what was notified before may have been lost."""
+
+    def work(self, connection: Connection) -> float:
+        """Do what is due; the moment (monotonic) of the next time.  Called then, and after :meth:`Feed.wake`."""
+
+    def leave(self, connection: Connection) -> None:
+        """It is the end."""
+
+    def heard(self, payloads: list[bytes]) -> None:
+        """These were notified, in this order; in the reactor's thread."""
+
 
 # What a snapshot does not show had not been committed then, whatever its number.
 _ALL = "SELECT pg_current_snapshot()::text, (SELECT json_object_agg(name, head)::text FROM twisted_chat.room WHERE head > 0)"
@@ -61,11 +82,10 @@ class Feed:
         self._node = node
         self._call_in_reactor = call_in_reactor
         self._patience = Patience()
+        #: Set by the store whose feed it is.
+        self.lineage: Lineage | None = None
         self._followers: dict[object, OnNews] = {}
-        self._channels: dict[str, OnPayloads] = {}
-        self._chores: list[tuple[Chore, Callable[[], None]]] = []
-        self._due: list[float] = []
-
+        self._passenger: Passenger | None = None
         self._started = False
         self._stopped = False
         self._failing = False
@@ -85,19 +105,16 @@ class Feed:
 
         return stop
 
-    def listen(self, channel: str, on_payloads: OnPayloads) -> None:
-        """Call ``on_payloads`` with what is notified on the channel; before :meth:`start`."""
-        self._channels[channel] = on_payloads
-
-    def repeat(self, chore: Chore, lost: Callable[[], None]) -> None:
-        """Do ``chore`` over the connection again and again; ``lost`` is called in its thread when notifications may have been lost.
-        Before :meth:`start`."""
-        self._chores.append((chore, lost))
+    def carry(self, passenger: Passenger) -> None:
+        """Let the passenger use the connection; before :meth:`start`."""
+        assert not self._started, "the feed has begun"
+        self._passenger = passenger
 
     def wake(self) -> None:
-        """Run all tasks now."""
+        """Let the passenger work now."""
         if self._started and not self._stopped:
-            os.write(self._wake_write, b"!")
+            with suppress(BlockingIOError):
+                os.write(self._wake_write, b"!")
 
     def start(self) -> None:
         if self._started:
@@ -108,11 +125,12 @@ class Feed:
         Thread(target=self._run, name="chat-feed", daemon=True).start()
 
     def stop(self) -> None:
-        """End the thread, at the latest when the database has answered or the time for it is over."""
+        """End the thread, at the latest when the time to say good-bye to the database is over."""
         self._followers.clear()
-        self._patience.closing(0)
-        self.wake()
-        self._stopped = True
+        if self._started and not self._stopped:
+            self._patience.closing(LEAVE_SECONDS)
+            self.wake()
+            self._stopped = True
 
     def _tell(self, heads: Mapping[str, int]) -> None:
         for on_news in list(self._followers.values()):
@@ -124,7 +142,7 @@ class Feed:
         delay = RETRY_DELAYS[0]
         while not self._stopped:
             try:
-                connection = connect(self._address, self._patience)
+                connection = connect(self._address, self._patience, self.lineage)
                 try:
                     self._begin(connection)
                     delay = RETRY_DELAYS[0]
@@ -133,15 +151,17 @@ class Feed:
                     connection.close()
             except (psycopg.Error, StoreError) as error:
                 self._failed(error)
-                for _, lost in self._chores:
-                    lost()
-                select.select([self._wake_read], [], [], delay)
+                self._pause(delay)
                 delay = min(2 * delay, RETRY_DELAYS[1])
             except Exception:
                 self.log.failure("Bug in the feed")
-                select.select([self._wake_read], [], [], RETRY_DELAYS[1])
+                self._pause(RETRY_DELAYS[1])
         os.close(self._wake_read)
         os.close(self._wake_write)
+
+    def _pause(self, seconds: float) -> None:
+        if not self._stopped:
+            time.sleep(seconds)
 
     def _failed(self, error: Exception) -> None:
         if not self._failing and not self._stopped:
@@ -154,47 +174,47 @@ class Feed:
 
     def _begin(self, connection: Connection) -> None:
         connection.answer_seconds = ANSWER_SECONDS
+        # What it writes need not survive a crash of the database, and no other transaction waits for the disk behind it.
         connection.execute("SET synchronous_commit = off")
-        for channel in (HEADS_CHANNEL, *self._channels):
-            connection.execute(f'LISTEN "{channel}"')
+        connection.execute(f'LISTEN "{HEADS_CHANNEL}"')
+        if self._passenger is not None:
+            connection.execute(f'LISTEN "{self._passenger.channel}"')
+            self._passenger.connected(connection)
         self._look(connection, _ALL, {})
-        self._due = [monotonic()] * len(self._chores)
         if self._failing:
             self._failing = False
             self.log.info("Messages of other servers arrive again")
 
     def _serve(self, connection: Connection) -> None:
-        look_at = monotonic() + LOOK_SECONDS
+        look_at, work_at = monotonic() + LOOK_SECONDS, 0.0
         poll = select.poll()
         poll.register(connection.fileno(), select.POLLIN)
         poll.register(self._wake_read, select.POLLIN)
         while not self._stopped:
-            due = min([look_at, *self._due])
-            for fileno, _ in poll.poll(max(due - monotonic(), 0) * 1000):
+            wait = min(look_at, work_at if self._passenger is not None else look_at) - monotonic()
+            for fileno, _ in poll.poll(max(wait, 0) * 1000):
                 if fileno == self._wake_read:
                     os.read(self._wake_read, 4096)
-                    self._due = [0.0] * len(self._chores)
+                    work_at = 0
                 else:
                     connection.pgconn.consume_input()
-            if self._stopped:
-                return
             if self._heard(connection):
                 look_at = 0
+            if self._passenger is not None and monotonic() >= work_at:
+                work_at = self._passenger.work(connection)
             if monotonic() >= look_at:
                 look_at = self._look(connection, _GROWN, {"before": self._snapshot})
-            for index, (chore, _) in enumerate(self._chores):
-                if monotonic() >= self._due[index]:
-                    self._due[index] = monotonic() + chore(connection)
+        if self._passenger is not None:
+            self._passenger.leave(connection)
 
     def _heard(self, connection: Connection) -> bool:
-        """Pass on the notifications; returns whether one was too long to have contents."""
+        """Pass on what was notified; whether there was too much to say what it is about."""
         heads: dict[str, int] = {}
-        payloads: dict[str, list[bytes]] = {}
+        payloads: list[bytes] = []
         unsaid = False
         while (notify := connection.pgconn.notifies()) is not None:
-            channel = notify.relname.decode()
-            if channel != HEADS_CHANNEL:
-                payloads.setdefault(channel, []).append(notify.extra)
+            if notify.relname.decode() != HEADS_CHANNEL:
+                payloads.append(notify.extra)
             elif not notify.extra:
                 unsaid = True
             else:
@@ -203,8 +223,8 @@ class Feed:
                     heads.update(grown)
         if heads:
             self._call_in_reactor(self._tell, heads)
-        for channel, found in payloads.items():
-            self._call_in_reactor(self._channels[channel], found)
+        if payloads and self._passenger is not None:
+            self._call_in_reactor(self._passenger.heard, payloads)
         return unsaid
 
     def _look(self, connection: Connection, query: str, parameters: Mapping[str, Any]) -> float:

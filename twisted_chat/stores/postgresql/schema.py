@@ -6,15 +6,14 @@ after all steps have been taken; ``twisted-chat store upgrade`` takes them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 
-import psycopg
 from psycopg import errors
 
 from twisted_chat.interfaces import StoreError
 from twisted_chat.stores.postgresql.address import Address
-from twisted_chat.stores.postgresql.connection import Connection, transaction
+from twisted_chat.stores.postgresql.connection import Connection, transaction, unlimit
 from twisted_chat.stores.random_ids import EPOCH_LENGTH, RandomBytes, random_text
 
 #: The advisory lock for taking steps: "twch" in ASCII, and 1.
@@ -24,6 +23,9 @@ _STEP_TABLE = """
 CREATE SCHEMA IF NOT EXISTS twisted_chat;
 CREATE TABLE IF NOT EXISTS twisted_chat.step (number integer PRIMARY KEY, taken timestamptz NOT NULL DEFAULT now());
 """
+
+# Not to_regclass: in a transaction that has waited for another one it may answer what was true before.
+_STEP_TABLE_THERE = "SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = 'twisted_chat' AND tablename = 'step'"
 
 _KEEP = "INSERT INTO twisted_chat.meta (name, value) VALUES (%s, %s) ON CONFLICT DO NOTHING"
 
@@ -39,8 +41,7 @@ def schema_steps() -> list[str]:
 
 def steps_taken(connection: Connection) -> int:
     """How many steps the database has taken, 0 if it is new."""
-    found = connection.execute("SELECT to_regclass('twisted_chat.step') IS NOT NULL").fetchone()
-    if found is None or not found[0]:
+    if connection.execute(_STEP_TABLE_THERE).fetchone() is None:
         return 0
     taken = connection.execute("SELECT coalesce(max(number), 0) FROM twisted_chat.step").fetchone()
     return 0 if taken is None else int(taken[0])
@@ -52,9 +53,9 @@ def prepare(connection: Connection, address: Address, steps: Sequence[str]) -> i
     check_not_newer(address, taken, len(steps))
     if taken == len(steps):
         return 0
+    unlimit(connection)
     try:
         with transaction(connection):
-            connection.execute("SET LOCAL statement_timeout = 0")
             connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", _LOCK)
             before = steps_taken(connection)
             check_not_newer(address, before, len(steps))
@@ -91,11 +92,3 @@ def identity(connection: Connection, random_bytes: RandomBytes) -> tuple[str, by
 def _identity(connection: Connection) -> dict[str, bytes]:
     rows = connection.execute("SELECT name, value FROM twisted_chat.meta WHERE name IN ('epoch', 'secret')").fetchall()
     return {name: bytes(value) for name, value in rows}
-
-
-def explained(address: Address, work: Callable[[], None], explain: Callable[[Address, psycopg.Error], StoreError]) -> None:
-    """Call the function; an error of the database becomes a :class:`StoreError`."""
-    try:
-        work()
-    except psycopg.Error as error:
-        raise explain(address, error) from None

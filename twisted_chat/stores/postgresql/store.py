@@ -18,15 +18,16 @@ from twisted.python.failure import Failure
 
 from twisted_chat.errors import Unavailable
 from twisted_chat.events import Cursor, Event
-from twisted_chat.interfaces import Aged, Append, Opened, Outcome, Page, RoomNews, RoomRecord, TokenRecord
+from twisted_chat.interfaces import Aged, Append, Appended, Opened, Outcome, Page, RoomNews, RoomRecord, TokenRecord
 from twisted_chat.stores import pages
 from twisted_chat.stores.gathering import Gathered
 from twisted_chat.stores.postgresql import cursors, erasing, queries, tokens, writing
 from twisted_chat.stores.postgresql.address import Address, one_line
 from twisted_chat.stores.postgresql.connection import Connection, Patience, Readers
 from twisted_chat.stores.postgresql.feed import Feed
+from twisted_chat.stores.postgresql.lineage import Lineage
 from twisted_chat.stores.postgresql.schema import schema_steps
-from twisted_chat.stores.postgresql.writer import Writer
+from twisted_chat.stores.postgresql.writer import RETRY_AFTER_MS, Writer
 from twisted_chat.stores.random_ids import RandomBytes, random_text
 from twisted_chat.stores.workers import CallInReactor, Worker
 
@@ -34,10 +35,6 @@ T = TypeVar("T")
 
 #: Seconds that calls in progress may take once the store is being closed.
 CLOSE_SECONDS = 5.0
-#: Milliseconds after which a client whose message could not be stored may try again.
-RETRY_AFTER_MS = 1000
-
-
 #: Characters of the id of a server.
 NODE_LENGTH = 12
 
@@ -83,11 +80,15 @@ class PostgreSQLStore:
         self._call_in_reactor = call_in_reactor
         self._address = address
         self._patience = Patience()
-        self._connections = Readers(address, self._patience)
+        self._lineage = Lineage(lambda reason: call_in_reactor(self._end, reason))
+        self._connections = Readers(address, self._patience, self._lineage)
         steps = schema_steps() if steps is None else steps
         self.node = node or make_node_id()
-        self._writer = Writer(address, self._patience, self.node, random_bytes, steps)
+        self._writer = Writer(address, self._patience, self._lineage, self.node, random_bytes, steps)
         self.feed = feed
+        if feed is not None:
+            feed.lineage = self._lineage
+        self._ended: Callable[[str], None] | None = None
         self._open = False
         self._keeping = True
         self._readable = True
@@ -102,6 +103,9 @@ class PostgreSQLStore:
 
     def _opened(self, opened: Opened) -> Opened:
         self._open = True
+        for room in opened.rooms:
+            if room.head:
+                self._lineage.note(room.name, room.head, room.head_id)
         if self._writer.erasing:
             self._erase()
         return opened
@@ -109,6 +113,14 @@ class PostgreSQLStore:
     def _not_opened(self, failure: Failure) -> Failure:
         self._finish_workers(None)
         return failure
+
+    def when_ended(self, ended: Callable[[str], None]) -> None:
+        """Call ``ended`` with a sentence if the database turns out to be another one than before, so that nothing more can be done."""
+        self._ended = ended
+
+    def _end(self, reason: str) -> None:
+        if self._ended is not None:
+            self._ended(f"{self._address.shown}: {reason}")
 
     def close(self) -> Deferred[None]:
         if not self._open:
@@ -131,9 +143,13 @@ class PostgreSQLStore:
 
     def append(self, batch: Sequence[Append]) -> Deferred[list[list[Outcome]]]:
         at = int(self._clock.seconds() * 1000)
-        return self._do(lambda: self._writer.append(batch, at)).addCallback(self._appended)
+        return self._do(lambda: self._writer.append(batch, at)).addCallback(self._appended, batch)
 
-    def _appended(self, outcomes: list[list[Outcome]]) -> list[list[Outcome]]:
+    def _appended(self, outcomes: list[list[Outcome]], batch: Sequence[Append]) -> list[list[Outcome]]:
+        for append, results in zip(batch, outcomes, strict=True):
+            last = next((result.event for result in reversed(results) if type(result) is Appended), None)
+            if last is not None:
+                self._lineage.note(append.room, last.seq, last.id)
         if self._writer.erasing and not self._erasing:
             self._erase()
         return outcomes
@@ -155,7 +171,13 @@ class PostgreSQLStore:
         self._writer.erasing = True
 
     def read(self, room: str, after: int, limit: int, max_bytes: int) -> Deferred[list[Event]]:
-        return self._read(lambda connection: queries.read(connection, room, after, limit, max_bytes))
+        reading = self._read(lambda connection: queries.read(connection, room, after, limit, max_bytes))
+        return reading.addCallback(self._note_read, room)
+
+    def _note_read(self, events: list[Event], room: str) -> list[Event]:
+        if events:
+            self._lineage.note(room, events[-1].seq, events[-1].id)
+        return events
 
     def page(
         self,
@@ -193,6 +215,9 @@ class PostgreSQLStore:
 
     def follow(self, on_news: Callable[[Mapping[str, int]], None]) -> Callable[[], None]:
         return _nothing if self.feed is None else self.feed.follow(on_news)
+
+    def record(self, room: str) -> Deferred[RoomRecord]:
+        return self._read(lambda connection: writing.record(connection, room))
 
     def lease(self, name: str, seconds: float) -> Deferred[bool]:
         """Ask for the right to do a task that only one server at a time does; it lasts for so many seconds."""

@@ -19,7 +19,7 @@ from twisted_chat.stores.kept import Identity, KeptCursor, KeptToken, ReadMark, 
 from twisted_chat.stores.postgresql import cursors, schema, tokens
 from twisted_chat.stores.postgresql.address import Address, parse
 from twisted_chat.stores.postgresql.careful_statements import MAKE_ROOMS
-from twisted_chat.stores.postgresql.connection import Connection, Patience, Row, connect, explain, snapshot, transaction
+from twisted_chat.stores.postgresql.connection import Connection, Patience, Row, connect, explain, snapshot, transaction, unlimit
 from twisted_chat.stores.postgresql.escaping import escape, escape_any, plain, texts
 from twisted_chat.stores.postgresql.rows import DELETE, EDIT, EVENT_COLUMNS, MESSAGE, REACTION, TOPIC, event, load_rooms
 
@@ -276,10 +276,7 @@ def _connected(address: Address) -> Iterator[Connection]:
     """A connection that may take its time."""
     try:
         with closing(connect(address, Patience())) as connection:
-            connection.answer_seconds = float("inf")
-            connection.execute(
-                "SELECT set_config('statement_timeout', '0', false), set_config('idle_in_transaction_session_timeout', '0', false)"
-            )
+            unlimit(connection)
             yield connection
     except errors.UniqueViolation as error:
         raise StoreError(f"the import is not a valid log: {error.diag.message_primary}") from error

@@ -88,7 +88,7 @@ def set_archived(connection: Connection, name: str, archived: bool) -> bool:
     """False if there is no room of that name; in a transaction."""
     # The number of the news first, then the room: the order in which appends take them.
     connection.execute("SELECT FROM twisted_chat.news FOR UPDATE")
-    found = connection.execute("SELECT FROM twisted_chat.room WHERE name = %s FOR UPDATE", (name,)).fetchone()
+    found = connection.execute("SELECT 1 FROM twisted_chat.room WHERE name = %s FOR UPDATE", (name,)).fetchone()
     connection.execute(_ARCHIVE, {"room": name, "archived": archived})
     return found is not None
 

@@ -119,13 +119,14 @@ CREATE TABLE twisted_chat.cursor (  -- how far readers that are programs have co
 );
 
 -- One row for each connection that appends.  An append updates the row of its connection in its own transaction, so the row tells
--- what was committed last; who deletes it has waited for the transaction in progress, and none that comes later over that connection
--- finds the row.
+-- what was committed last.  Who closes it has waited for the transaction in progress, and one that comes later over that connection
+-- writes nothing.
 CREATE TABLE twisted_chat.writer (
-    id    text PRIMARY KEY,
-    since timestamptz NOT NULL DEFAULT now(),
-    batch bigint NOT NULL DEFAULT 0,         -- the number of the last batch of this connection
-    heads bigint[] NOT NULL DEFAULT '{}'     -- of its rooms, before it
+    id     text PRIMARY KEY,
+    used   timestamptz NOT NULL DEFAULT now(),
+    closed boolean NOT NULL DEFAULT false,
+    batch  bigint NOT NULL DEFAULT 0,         -- the number of the last batch of this connection
+    heads  bigint[] NOT NULL DEFAULT '{}'     -- of its rooms, before it
 ) WITH (fillfactor = 50);
 
 CREATE TABLE twisted_chat.lease (  -- what one server at a time does
@@ -138,14 +139,4 @@ CREATE TABLE twisted_chat.node (  -- the servers that are running
     id        text PRIMARY KEY,
     since     timestamptz NOT NULL DEFAULT now(),
     heartbeat timestamptz NOT NULL DEFAULT now()
-);
-
--- Who is connected to which server, for those that missed an announcement of it.  It need not survive a crash.
-CREATE UNLOGGED TABLE twisted_chat.presence (
-    node        text NOT NULL,
-    room        text COLLATE "C" NOT NULL,
-    person      text COLLATE "C" NOT NULL,
-    name        text NOT NULL,
-    connections integer NOT NULL,
-    PRIMARY KEY (node, room, person)
 );
