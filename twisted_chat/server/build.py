@@ -11,7 +11,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 from urllib.parse import urlsplit
 
 import msgspec
@@ -25,6 +25,7 @@ from twisted.logger import Logger
 from twisted_chat.auth.authenticator import AuthenticatorChain, GuestFactory
 from twisted_chat.auth.jwt import JsonWebTokens, JwtKey, read_key
 from twisted_chat.auth.tokens import OpaqueTokens
+from twisted_chat.bus import Bus
 from twisted_chat.core.chat import Chat, OpenSession
 from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.core.json_session import JsonSession
@@ -241,19 +242,38 @@ def known_hosts(settings: Settings) -> Hosts:
     return Hosts(frozenset({own, f"{own}.local", *named, *map(parse_host, settings.allowed_hosts)}))
 
 
+@runtime_checkable
+class SharedStore(Protocol):
+    """What a store has besides that several servers (nodes) share.
+
+    :ivar node: the id of this node.
+    """
+
+    node: str
+
+    def make_bus(self) -> Bus | None:
+        """What carries messages between the nodes."""
+
+    def when_ended(self, ended: Callable[[str], None]) -> None:
+        """Call ``ended`` with a sentence if the store turns out to be another one than before, so that this node must end."""
+
+
 def _build_core(reactor: Any, settings: Settings, store: Store, opened: Opened, authentication: AuthenticatorChain) -> Chat:
+    shared = store if isinstance(store, SharedStore) else None
+    node = secrets.token_hex(6) if shared is None else shared.node
     core = Chat(
         store,
         opened,
         reactor,
         now_seconds=time.time,
-        run_id=secrets.token_hex(6),
+        run_id=node,
         random=random.random,
         dialects=DIALECTS,
         limits=settings.limits,
         policies=settings.policies(),
         identify=authentication.identify,
         guest=authentication.guest,
+        bus=None if shared is None else shared.make_bus(),
     )
     core.start()
     return core

@@ -26,7 +26,7 @@ from zope.interface import implementer
 from twisted_chat.interfaces import StoreError
 from twisted_chat.internals.clock import use_monotonic_time
 from twisted_chat.internals.reactor import read_without_log_context
-from twisted_chat.server.build import RunningChat, SetUpError, build, reloaded
+from twisted_chat.server.build import RunningChat, SetUpError, SharedStore, build, reloaded
 from twisted_chat.server.config import Settings, SettingsError, store_path
 from twisted_chat.server.listeners import Listener, ListenError, listen
 from twisted_chat.server.maintenance import bearers, retention, revocation, rooms
@@ -165,6 +165,8 @@ class Server(MultiService):
         chat.site.doStart()
         for listener in self.listeners:
             listener.let_in()
+        if isinstance(chat.store, SharedStore):
+            chat.store.when_ended(self._give_up)
         self._start_workers()
         self._say_where(chat, url)
         self._notify("READY=1", f"STATUS=Serving {self._page()}")
@@ -193,7 +195,7 @@ class Server(MultiService):
             raise OSError(line)
 
     def _give_up(self, line: str) -> None:
-        """Report a failed start: one line, exit status 1."""
+        """Report why the server cannot start, or cannot go on: one line, exit status 1."""
         self._failed = True
         self._notify(f"STATUS=Failed: {line}")
         if self._daemon or (self._options.lines is not None and self._options.lines.path):

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_chat.bus import Bus, NodeGone, decode_messages, encode_messages
 from twisted_chat.errors import Unavailable
 from twisted_chat.events import Cursor, Event
 from twisted_chat.interfaces import Aged, Append, Appended, Opened, Outcome, Page, RoomNews, RoomRecord, TokenRecord
@@ -23,6 +24,7 @@ from twisted_chat.stores import pages
 from twisted_chat.stores.gathering import Gathered
 from twisted_chat.stores.postgresql import cursors, erasing, queries, tokens, writing
 from twisted_chat.stores.postgresql.address import Address, one_line
+from twisted_chat.stores.postgresql.bus import PostgreSQLBus
 from twisted_chat.stores.postgresql.connection import Connection, Patience, Readers
 from twisted_chat.stores.postgresql.feed import Feed
 from twisted_chat.stores.postgresql.lineage import Lineage
@@ -117,6 +119,14 @@ class PostgreSQLStore:
     def when_ended(self, ended: Callable[[str], None]) -> None:
         """Call ``ended`` with a sentence if the database turns out to be another one than before, so that nothing more can be done."""
         self._ended = ended
+
+    def make_bus(self) -> Bus | None:
+        """What carries messages between the servers on this database; None if it hears nothing of the others."""
+        if self.feed is None:
+            return None
+        return PostgreSQLBus(
+            self.feed, self.node, self._call_in_reactor, encode=encode_messages, decode=decode_messages, gone=NodeGone
+        )
 
     def _end(self, reason: str) -> None:
         if self._ended is not None:
