@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.postgresql import PASSWORD, USER, PostgreSQL, Pump
-from tests.harness.serving import wait_until
+from tests.harness.waiting import wait_until
 from tests.store_contract.case import say
 from twisted_chat.errors import Unavailable
 from twisted_chat.interfaces import Append, Appended, Duplicate, Outcome

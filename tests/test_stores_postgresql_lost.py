@@ -8,8 +8,8 @@ from collections.abc import Callable
 from twisted.internet.task import Clock
 
 from tests.harness.postgresql import PASSWORD, USER, DatabaseCase, shared
-from tests.harness.serving import wait_until
 from tests.harness.tcp_proxy import TcpProxy
+from tests.harness.waiting import wait_until
 from tests.store_contract.case import edit, raw, say
 from twisted_chat.errors import Unavailable
 from twisted_chat.events import NewEvent

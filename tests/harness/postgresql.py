@@ -28,6 +28,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.serving import free_port
+from tests.harness.waiting import PATIENCE, wait_until
 from twisted_chat.stores.postgresql import address, connection, schema
 
 T = TypeVar("T")
