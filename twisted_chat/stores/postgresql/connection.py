@@ -33,7 +33,7 @@ STATEMENT_MS = 10_000
 IDLE_MS = 5_000
 #: Milliseconds after which the database ends a transaction in any case, from PostgreSQL 17 on: also one that got a part of its statements.
 TRANSACTION_MS = 12_000
-#: Seconds between two looks whether the store is being closed.
+#: Seconds between two checks whether the store is being closed.
 _LOOK_SECONDS = 0.5
 
 _SETTINGS = (

@@ -50,7 +50,7 @@ def erase(connection: Connection, messages: Sequence[tuple[int, int]]) -> None:
 
 
 def pending(connection: Connection) -> bool:
-    """Whether any deletion has not been finished."""
+    """Whether any deletion is unfinished."""
     return connection.execute("SELECT 1 FROM twisted_chat.erasing LIMIT 1").fetchone() is not None
 
 

@@ -31,7 +31,7 @@ LOOK_SECONDS = 1.5
 LOOK_PART = 20
 #: Seconds in which the database has to answer a poll, by which a silently broken connection is noticed.
 ANSWER_SECONDS = 5.0
-#: Seconds for the good-bye.
+#: Seconds in which the feed signs off from the database at its end.
 LEAVE_SECONDS = 1.0
 #: Seconds between two tries to connect, doubled each time up to the second.
 RETRY_DELAYS = (0.1, 2.0)
@@ -39,23 +39,23 @@ RETRY_DELAYS = (0.1, 2.0)
 OnNews = Callable[[Mapping[str, int]], None]
 
 
-class Passenger(Protocol):
-    """Somebody else who uses the connection; everything but :meth:`heard` is called in the feed's thread."""
+class FeedClient(Protocol):
+    """Another user of the connection: the bus.  All but :meth:`heard` is called in the feed's thread."""
 
-    #: What is notified on this channel is for it.
+    #: The channel of NOTIFY that it listens to.
     channel: str
 
     def connected(self, connection: Connection) -> None:
-        """There is a new connection; what was notified before may have been lost."""
+        """There is a new connection; earlier notifications may have been lost."""
 
     def work(self, connection: Connection) -> float:
-        """Do what is due; the moment (monotonic) of the next time.  Called then, and after :meth:`Feed.wake`."""
+        """Do what is due; returns the time (monotonic) of the next call, which :meth:`Feed.wake` brings forward."""
 
     def leave(self, connection: Connection) -> None:
-        """It is the end."""
+        """The feed ends."""
 
     def heard(self, payloads: list[bytes]) -> None:
-        """These were notified, in this order; in the reactor's thread."""
+        """Take the payloads of notifications, in their order; called in the reactor's thread."""
 
 
 # What a snapshot does not show had not been committed then, whatever its number.
@@ -85,7 +85,7 @@ class Feed:
         #: Set by the store whose feed it is.
         self.lineage: Lineage | None = None
         self._followers: dict[object, OnNews] = {}
-        self._passenger: Passenger | None = None
+        self._client: FeedClient | None = None
         self._started = False
         self._stopped = False
         self._failing = False
@@ -105,13 +105,13 @@ class Feed:
 
         return stop
 
-    def carry(self, passenger: Passenger) -> None:
-        """Let the passenger use the connection; before :meth:`start`."""
+    def carry(self, client: FeedClient) -> None:
+        """Let the client use the connection; to be called before :meth:`start`."""
         assert not self._started, "the feed has begun"
-        self._passenger = passenger
+        self._client = client
 
     def wake(self) -> None:
-        """Let the passenger work now."""
+        """Call the client's ``work`` now."""
         if self._started and not self._stopped:
             with suppress(BlockingIOError):
                 os.write(self._wake_write, b"!")
@@ -125,7 +125,7 @@ class Feed:
         Thread(target=self._run, name="chat-feed", daemon=True).start()
 
     def stop(self) -> None:
-        """End the thread, at the latest when the time to say good-bye to the database is over."""
+        """End the thread within :data:`LEAVE_SECONDS`."""
         self._followers.clear()
         if self._started and not self._stopped:
             self._patience.closing(LEAVE_SECONDS)
@@ -174,12 +174,12 @@ class Feed:
 
     def _begin(self, connection: Connection) -> None:
         connection.answer_seconds = ANSWER_SECONDS
-        # What it writes need not survive a crash of the database, and no other transaction waits for the disk behind it.
+        # What the feed writes need not survive a crash of the database, so it does not wait for the disk.
         connection.execute("SET synchronous_commit = off")
         connection.execute(f'LISTEN "{HEADS_CHANNEL}"')
-        if self._passenger is not None:
-            connection.execute(f'LISTEN "{self._passenger.channel}"')
-            self._passenger.connected(connection)
+        if self._client is not None:
+            connection.execute(f'LISTEN "{self._client.channel}"')
+            self._client.connected(connection)
         self._look(connection, _ALL, {})
         if self._failing:
             self._failing = False
@@ -191,7 +191,7 @@ class Feed:
         poll.register(connection.fileno(), select.POLLIN)
         poll.register(self._wake_read, select.POLLIN)
         while not self._stopped:
-            wait = min(look_at, work_at if self._passenger is not None else look_at) - monotonic()
+            wait = min(look_at, work_at if self._client is not None else look_at) - monotonic()
             for fileno, _ in poll.poll(max(wait, 0) * 1000):
                 if fileno == self._wake_read:
                     os.read(self._wake_read, 4096)
@@ -200,15 +200,15 @@ class Feed:
                     connection.pgconn.consume_input()
             if self._heard(connection):
                 look_at = 0
-            if self._passenger is not None and monotonic() >= work_at:
-                work_at = self._passenger.work(connection)
+            if self._client is not None and monotonic() >= work_at:
+                work_at = self._client.work(connection)
             if monotonic() >= look_at:
                 look_at = self._look(connection, _GROWN, {"before": self._snapshot})
-        if self._passenger is not None:
-            self._passenger.leave(connection)
+        if self._client is not None:
+            self._client.leave(connection)
 
     def _heard(self, connection: Connection) -> bool:
-        """Pass on what was notified; whether there was too much to say what it is about."""
+        """Pass on the notifications; returns whether one was too long to have contents."""
         heads: dict[str, int] = {}
         payloads: list[bytes] = []
         unsaid = False
@@ -223,8 +223,8 @@ class Feed:
                     heads.update(grown)
         if heads:
             self._call_in_reactor(self._tell, heads)
-        if payloads and self._passenger is not None:
-            self._call_in_reactor(self._passenger.heard, payloads)
+        if payloads and self._client is not None:
+            self._call_in_reactor(self._client.heard, payloads)
         return unsaid
 
     def _look(self, connection: Connection, query: str, parameters: Mapping[str, Any]) -> float:
