@@ -182,7 +182,7 @@ class ServerTests(SynchronousTestCase):
         """Pages under the address that is in force until the next start are answered as before."""
         server = self.start("--public-url=https://chat.example.org/")
         # The command line comes first, so the address of the next start is given there.
-        server._options.give("public_url", "https://new.example.org/", "--public-url")
+        server._options.set_value("public_url", "https://new.example.org/", "--public-url")
 
         server.reload()
 

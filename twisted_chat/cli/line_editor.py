@@ -118,9 +118,9 @@ class LineEditor:
             case "[C" | "OC":
                 self.place = min(len(self.text), self.place + 1)
             case "[A" | "OA":
-                self._look(-1)
+                self._recall(-1)
             case "[B" | "OB":
-                self._look(1)
+                self._recall(1)
             case "[H" | "OH" | "[1~":
                 self.place = 0
             case "[F" | "OF" | "[4~":
@@ -136,7 +136,7 @@ class LineEditor:
         self.text = self.text[:begin] + self.text[end:]
         self.place = begin
 
-    def _look(self, step: int) -> None:
+    def _recall(self, step: int) -> None:
         looking = self._looking + step
         if 0 <= looking <= len(self._earlier):
             self._looking = looking

@@ -94,11 +94,11 @@ class Printing:
         if self.over.called:
             return
         try:
-            self._tell(said)
+            self._print_change(said)
         except Exception as error:
             self.over.errback(error)
 
-    def _tell(self, said: object) -> None:
+    def _print_change(self, said: object) -> None:
         match said:
             case LivePush():
                 if not self._follow:

@@ -31,16 +31,16 @@ class EventStream:
         for part in rest:
             yield from self._end_line(first)
             first = part
-        self._take(first)
+        self._add_part(first)
 
-    def _take(self, part: bytes) -> None:
+    def _add_part(self, part: bytes) -> None:
         self._size += len(part)
         if self._size > self._most:
             raise TooLong
         self._line.append(part)
 
     def _end_line(self, last: bytes) -> Iterator[tuple[str, bytes]]:
-        self._take(last)
+        self._add_part(last)
         line = b"".join(self._line).removesuffix(b"\r")
         self._line = []
         if line:

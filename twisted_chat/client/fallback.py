@@ -96,7 +96,7 @@ class Ways:
         if self.transport == "websocket" or self._choice != "auto":
             return await connection.when_ended(), None
         found: list[ClientConnection] = []
-        looking = Deferred.fromCoroutine(self._look(connection, token, found))
+        looking = Deferred.fromCoroutine(self._try_websockets(connection, token, found))
         looking.addErrback(lambda failure: failure.trap(CancelledError, ConnectionProblem))
         looking.addErrback(lambda failure: self.log.failure("Bug while a WebSocket was tried", failure))
         try:
@@ -161,7 +161,7 @@ class Ways:
         self._proven = True
         self._blocked_until = self._next_trial = 0.0
 
-    async def _look(self, connection: ClientConnection, token: str | None, found: list[ClientConnection]) -> None:
+    async def _try_websockets(self, connection: ClientConnection, token: str | None, found: list[ClientConnection]) -> None:
         """Try WebSockets beside the session by HTTP until one comes through; then say goodbye to the session."""
         while True:
             await self._pause.wait(self._next_trial)

@@ -62,7 +62,7 @@ class Options(usage.Options):
         print(f"twisted_chat {__version__} ({parts}, Python {sys.version.split()[0]})")
         sys.exit(0)
 
-    def give(self, name: str, value: object, option: str) -> None:
+    def set_value(self, name: str, value: object, option: str) -> None:
         """Add a value; each option's method calls this."""
         earlier = self._given.get(name)
         if isinstance(value, list) and earlier is not None and isinstance(earlier.value, list):
@@ -164,14 +164,14 @@ def _add_options() -> None:
 
 def _switch(name: str, on: bool, option: str) -> Callable[[Options], None]:
     def switch(self: Options) -> None:
-        self.give(name, on, option)
+        self.set_value(name, on, option)
 
     return switch
 
 
 def _with_value(name: str, option: str, wrap: Callable[[str], object]) -> Callable[[Options, str], None]:
     def take(self: Options, value: str) -> None:
-        self.give(name, wrap(value), option)
+        self.set_value(name, wrap(value), option)
 
     return take
 

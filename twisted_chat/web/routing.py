@@ -241,7 +241,7 @@ class Router:
             refuse_controls(headers)
             if sent_by_page(headers):
                 self._request_auth.check_host(headers, request.client, request.channel.isSecure())
-            answer = self._ask(request, headers, path)
+            answer = self._call_endpoint(request, headers, path)
         except ChatError as error:
             answer = error_answer(error)
         if isinstance(answer, Awaitable):
@@ -260,7 +260,7 @@ class Router:
                 return
         self._open.append((segments, {route.method: route}))
 
-    def _ask(self, request: ChatRequest, headers: Headers, path: bytes) -> Any:
+    def _call_endpoint(self, request: ChatRequest, headers: Headers, path: bytes) -> Any:
         if path == b"*" and request.method == b"OPTIONS":
             return Response(204, [(b"Allow", b"GET, HEAD, POST, OPTIONS"), (b"Cache-Control", b"no-store")])
         methods, segments = self._find(path)

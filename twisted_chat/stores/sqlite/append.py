@@ -148,7 +148,7 @@ class AppendAny:
         if key is not None and key in self._first:
             return Duplicate(self._keyed[room.id, self._first[key]])
         try:
-            event = self._keep(room, new_event, batch)
+            event = self._insert_event(room, new_event, batch)
         except ChatError as error:
             return error
         if key is not None:
@@ -157,7 +157,7 @@ class AppendAny:
         self._changed[room.name] = replace(room, head=event.seq, batch=batch, topic=topic)
         return Appended(event)
 
-    def _keep(self, room: RoomRow, new_event: NewEvent, batch: str) -> Event:
+    def _insert_event(self, room: RoomRow, new_event: NewEvent, batch: str) -> Event:
         seq = room.head + 1
         head = (seq, f"{batch}-{seq}", self._at, new_event.by, new_event.key)
         match new_event:

@@ -58,7 +58,7 @@ def upgrade(connection: sqlite3.Connection, path: str, steps: Sequence[str]) -> 
     if 0 < taken < len(steps):
         _keep_copy(path, f"{path}.before-{taken + 1:04}")
     for number in range(taken + 1, len(steps) + 1):
-        _take(connection, number, steps[number - 1])
+        _apply_step(connection, number, steps[number - 1])
 
 
 def steps_taken(connection: sqlite3.Connection, path: str) -> int:
@@ -77,7 +77,7 @@ def _keep_copy(path: str, copy: str) -> None:
     os.replace(copy + ".new", copy)
 
 
-def _take(connection: sqlite3.Connection, number: int, sql: str) -> None:
+def _apply_step(connection: sqlite3.Connection, number: int, sql: str) -> None:
     try:
         connection.executescript(
             f"BEGIN IMMEDIATE;\n{sql}\nPRAGMA user_version = {number};\nPRAGMA application_id = {APPLICATION_ID};\nCOMMIT;"

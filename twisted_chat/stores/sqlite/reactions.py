@@ -36,10 +36,10 @@ _decode = Decoder(list[tuple[int, str, int, list[str], int]]).decode
 def react(connection: sqlite3.Connection, room: int, reacted: Reacted) -> None:
     """Add or remove the person's emoji; nothing happens if that is done already."""
     here = {"room": room, "of": reacted.of, "emoji": reacted.emoji, "person": reacted.by.id, "seq": reacted.seq}
-    (_put if reacted.on else _take)(connection, here)
+    (_add if reacted.on else _remove)(connection, here)
 
 
-def _put(connection: sqlite3.Connection, here: Mapping[str, object]) -> None:
+def _add(connection: sqlite3.Connection, here: Mapping[str, object]) -> None:
     put = connection.execute(
         "INSERT INTO reaction (room, of, emoji, person, seq) VALUES (:room, :of, :emoji, :person, :seq) ON CONFLICT DO NOTHING",
         here,
@@ -52,7 +52,7 @@ def _put(connection: sqlite3.Connection, here: Mapping[str, object]) -> None:
         )
 
 
-def _take(connection: sqlite3.Connection, here: Mapping[str, object]) -> None:
+def _remove(connection: sqlite3.Connection, here: Mapping[str, object]) -> None:
     taken = connection.execute(
         "DELETE FROM reaction WHERE room = :room AND of = :of AND emoji = :emoji AND person = :person", here
     )
