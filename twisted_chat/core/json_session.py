@@ -312,5 +312,11 @@ class JsonSession(AnsweringSession):
             return self.set_timer(self.greeting.deadline - tick)
         return super().on_timer(tick)
 
+    def lost(self) -> None:
+        if self.state is not SessionState.LOST:
+            super().lost()
+            self.greeting.end()
+            self._posting.end()
+
     def ping(self) -> None:
         self.push(PingPush())

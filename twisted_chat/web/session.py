@@ -179,7 +179,10 @@ class HttpLink(StreamConnection):
         self._sessions.forget(self, self._address)
         self._go_on()
         if self.session is not None:
-            self.listener.lost()
+            listener, self.session = self.listener, None
+            # Either would keep the other until the garbage collector comes.
+            del self.listener
+            listener.lost()
 
     async def _wait(self) -> None:
         """Wait for a reason to look again.  Of the same post sent twice the later one waits."""

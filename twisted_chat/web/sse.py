@@ -112,8 +112,11 @@ class RoomStream(StreamConnection):
         self.end(named("bye", ByePush(code=code, reason=reason, retry=code in RETRY_CLOSE_CODES)))
 
     def over(self) -> None:
-        self.reader.lost()
-        self._ended(self.reader.address)
+        reader, self.session = self.reader, None
+        # Either would keep the other until the garbage collector comes.
+        del self.reader
+        reader.lost()
+        self._ended(reader.address)
 
 
 class StreamSession(Session):
