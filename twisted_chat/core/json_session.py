@@ -277,9 +277,13 @@ class JsonSession(AnsweringSession):
             self._questions.go_on()
 
     def lost(self) -> None:
+        if self.state is SessionState.LOST:
+            return
         if self._questions is not None:
             self._questions.forget()
         super().lost()
+        self.greeting.end()
+        self._posting.end()
 
     def caught_up(self, subscription: Subscription) -> None:
         self.push(LivePush(room=subscription.log.name, seq=subscription.log.head))
@@ -311,12 +315,6 @@ class JsonSession(AnsweringSession):
                 return 0
             return self.set_timer(self.greeting.deadline - tick)
         return super().on_timer(tick)
-
-    def lost(self) -> None:
-        if self.state is not SessionState.LOST:
-            super().lost()
-            self.greeting.end()
-            self._posting.end()
 
     def ping(self) -> None:
         self.push(PingPush())
