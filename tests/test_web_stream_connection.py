@@ -9,10 +9,13 @@ from typing import Any
 
 from twisted.internet import tcp
 from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IAddress
 from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
 
 from tests.harness.chat import UNBOUND
+from tests.harness.counting import garbage
 from tests.harness.http_chat import HttpCase
 from tests.harness.http_memory import KEY, Reply, Wire, request_head
 from tests.harness.ws_memory import FakeSocket
@@ -63,15 +66,15 @@ class EffortTests(HttpCase):
         protocol.makeConnection(transport)
         return transport
 
-    def read_room(self) -> Transport:
-        """A reader of the room by HTTP."""
+    def read_room(self, path: bytes = PATH, last: bytes = b"event: live") -> Transport:
+        """A reader of the room by HTTP, or a session by HTTP."""
         transport = self.connect(self.site.buildProtocol(None))
-        transport.protocol.dataReceived(request_head(target=PATH, headers=HEADERS))
+        transport.protocol.dataReceived(request_head(target=path, headers=HEADERS))
         self.turn()
         if transport in self.reactor.writers:
             transport.doWrite()
         loose: Any = transport.socket
-        self.assertIn(b"event: live", loose.take())
+        self.assertIn(last, loose.take())
         return transport
 
     def open_socket(self) -> Transport:
@@ -104,6 +107,27 @@ class EffortTests(HttpCase):
         socket = self.heap(self.open_socket)
 
         self.assertLess(stream / socket, TIMES_A_SOCKET, f"{stream:.0f} and {socket:.0f} bytes")
+
+    def test_freed_at_once(self) -> None:
+        """Nothing of a stream that has ended waits for the garbage collector, whoever ended it."""
+        session_path = b"/api/v1/session"
+        self.read_room()
+        self.read_room(session_path, b"event: open")
+
+        for closed in (False, True):
+            with garbage() as left:
+                transports = [self.read_room(), self.read_room(), self.read_room(session_path, b"event: open")]
+                if closed:
+                    for session in self.core.sessions:
+                        session.close(1012, "restart")
+                    del session
+                for transport in transports:
+                    transport.connectionLost(Failure(ConnectionDone()))
+                self.turn()
+                del transport
+                transports.clear()
+
+            self.assertEqual(left, [])
 
 
 class StreamTests(HttpCase):

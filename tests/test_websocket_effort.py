@@ -9,10 +9,12 @@ from types import FrameType
 from typing import Any
 
 from twisted.internet import tcp
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.chat import UNBOUND, ChatHarness, guest
-from tests.harness.counting import instructions
+from tests.harness.counting import garbage, instructions
 from tests.harness.http_memory import KEY
 from tests.harness.ws_memory import CLOSE, TEXT, FakeSocket, client_frame, server_frames, use_clock
 from twisted_chat.interfaces import Admission, Dialect, Handshake
@@ -139,6 +141,31 @@ class EffortTests(SynchronousTestCase):
     def test_heap_of_awakened_connections(self) -> None:
         """The bound above would notice if every connection made Autobahn's state."""
         self.assertGreater(self.heap(Dialect.TEXT, client_frame(TEXT, b"x", fin=False) + client_frame(0, b"y")), PLAIN_BYTES)
+
+    def test_freed_at_once(self) -> None:
+        """Nothing of a connection that has ended waits for the garbage collector, which comes after a million objects or more."""
+        said = (
+            b'{"type":"hello","id":1}',
+            b'{"type":"join","id":2,"room":"den"}',
+            b'{"type":"send","id":3,"room":"den","text":"x"}',
+        )
+        for dialect in Dialect:
+            with garbage() as left:
+                connections = [self.connect(number, dialect) for number in range(3)]
+                for connection in connections:
+                    for command in said:
+                        connection.dataReceived(client_frame(TEXT, command))
+                        self.chat.turn()
+                connections[0].transport.connectionLost(Failure(ConnectionDone()))
+                connections[1].link.session.close(1012, "restart")
+                connections[1].dataReceived(client_frame(CLOSE, b"\x03\xf4"))
+                for connection in connections[1:]:
+                    connection.transport.connectionLost(Failure(ConnectionDone()))
+                self.chat.turn()
+                del connection
+                connections.clear()
+
+            self.assertEqual(left, [])
 
     def heap(self, dialect: Dialect, data: bytes = b"") -> float:
         """Bytes for one more connection that has received ``data``."""

@@ -5,8 +5,10 @@ A loop over everything that there is shows in this number also where it calls no
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import CodeType, FrameType
 from typing import Any
 
@@ -65,3 +67,20 @@ def _traced(work: Callable[[], object], package: str) -> int:
     finally:
         sys.settrace(before)
     return count
+
+
+@contextmanager
+def garbage() -> Iterator[list[str]]:
+    """The types of what was made or dropped inside and only the garbage collector frees; filled at the end."""
+    found: list[str] = []
+    gc.collect()
+    gc.disable()
+    try:
+        yield found
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        found += sorted(type(each).__name__ for each in gc.garbage)
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()

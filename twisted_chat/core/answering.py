@@ -64,7 +64,9 @@ class AnsweringSession(Session):
 
     def flush(self) -> None:
         if self._answers and self.state is SessionState.OPEN:
-            self.connection.write(self.take_answers())
+            # Not by take_answers: each acknowledgement of a client that sends one message after another comes here.
+            answers, self._answers = self._answers, []
+            self.connection.write(text_frame(answers[0]) if len(answers) == 1 else self._frames(answers))
 
     def take_answers(self) -> bytes:
         answers, self._answers = self._answers, []

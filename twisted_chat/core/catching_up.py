@@ -51,6 +51,13 @@ class Reader:
             self.behind = {}
         self.behind[subscription] = None
 
+    def forget(self, subscription: Subscription) -> None:
+        """That subscription is closed."""
+        if self.behind is not None:
+            self.behind.pop(subscription, None)
+            if not self.behind:
+                self.behind = None
+
     def feed_part(self) -> bool:
         """Give every subscription that is behind its next parts, in turns; whether there is more to give."""
         given = 0

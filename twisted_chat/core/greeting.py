@@ -63,6 +63,11 @@ class Greeting:
             session.connection.pause()
             greeted.addBoth(lambda _: session.connection.resume())
 
+    def end(self) -> None:
+        """The session is over: let go of it, so that both are freed at once; not while its user is being found out."""
+        if self.state is not GreetingState.IN_PROGRESS:
+            del self._session, self._answered
+
     def _guest_user(self, name: str | None, device: str | None) -> User:
         """Who a session without a token is: guests choose a name, others keep theirs."""
         user, make_guest = self._session.user, self._session.core.make_guest

@@ -277,9 +277,13 @@ class JsonSession(AnsweringSession):
             self._questions.go_on()
 
     def lost(self) -> None:
+        if self.state is SessionState.LOST:
+            return
         if self._questions is not None:
             self._questions.forget()
         super().lost()
+        self.greeting.end()
+        self._posting.end()
 
     def caught_up(self, subscription: Subscription) -> None:
         self.push(LivePush(room=subscription.log.name, seq=subscription.log.head))

@@ -81,28 +81,34 @@ class Posting:
             return
         commands, new_events, size = self._commands, self._new_events, self._size
         self._room, self._commands, self._new_events, self._size = None, [], [], 0
+        session = self._session
         request = AppendRequest(
             room,
             new_events,
-            lambda outcomes: self._answer(room.name, commands, outcomes),
-            lambda error: self._answer(room.name, commands, [error] * len(commands)),
+            lambda outcomes: _answer(session, room.name, commands, outcomes),
+            lambda error: _answer(session, room.name, commands, [error] * len(commands)),
             size,
         )
         try:
-            self._session.core.submit(request)
+            session.core.submit(request)
         except ChatError as error:
             for command in commands:
-                self._session.refuse(command.id, error)
+                session.refuse(command.id, error)
 
-    def _answer(self, room: str, commands: Sequence[PostCommand], outcomes: Sequence[Outcome]) -> None:
-        session = self._session
-        for command, outcome in zip(commands, outcomes, strict=True):
-            command_id = command.id
-            if isinstance(outcome, ChatError):
-                session.error(command_id, outcome)
-            elif command_id is not None:
-                event, key = outcome.event, UNSET if command.key is None else command.key
-                session.reply(encode(PostOk(command_id, room, event.seq, event.id, type(outcome) is Duplicate, key, event.at)))
+    def end(self) -> None:
+        """The session is over: let go of it, so that both are freed at once."""
+        if self._room is None:
+            del self._session
+
+
+def _answer(session: AnsweringSession, room: str, commands: Sequence[PostCommand], outcomes: Sequence[Outcome]) -> None:
+    for command, outcome in zip(commands, outcomes, strict=True):
+        command_id = command.id
+        if isinstance(outcome, ChatError):
+            session.error(command_id, outcome)
+        elif command_id is not None:
+            event, key = outcome.event, UNSET if command.key is None else command.key
+            session.reply(encode(PostOk(command_id, room, event.seq, event.id, type(outcome) is Duplicate, key, event.at)))
 
 
 def new_event_of(command: PostCommand, by: Author, text_bytes: int, *, any_author: bool = False) -> NewEvent:

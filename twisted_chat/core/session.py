@@ -137,7 +137,6 @@ class Session(Reader):
         if self.state is SessionState.LOST:
             return
         self.state = SessionState.LOST
-        self.behind = None
         for room in list(self.memberships):
             self.leave_room(room)
         self.core.sessions.remove(self)
@@ -178,6 +177,7 @@ class Session(Reader):
         """The connection leaves the room of that name."""
         membership = self.memberships.pop(name)
         membership.close()
+        self.forget(membership)
         room = membership.room
         room.members -= 1
         self.core.nodes.leave(self.user, room)

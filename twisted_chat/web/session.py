@@ -116,7 +116,6 @@ class HttpLink(StreamConnection):
         self.token = token
         self.taken = 0
         self.paused = False
-        self.send = self._take_all
         self._sessions = sessions
         self._address = address
         self._posts = TokenBucket(POSTS_BURST, POSTS_PER_SECOND, now)
@@ -149,7 +148,8 @@ class HttpLink(StreamConnection):
         if self.is_open:
             self.write_event(b"".join([b"data: %b\n\n" % payload for payload in payloads(data)]))
 
-    def _take_all(self, frames: bytes) -> int:
+    def send(self, frames: bytes) -> int:
+        """Take all of them."""
         self.write(frames)
         return len(frames)
 
@@ -179,7 +179,10 @@ class HttpLink(StreamConnection):
         self._sessions.forget(self, self._address)
         self._go_on()
         if self.session is not None:
-            self.listener.lost()
+            listener, self.session = self.listener, None
+            # Either would keep the other until the garbage collector comes.
+            del self.listener
+            listener.lost()
 
     async def _wait(self) -> None:
         """Wait for a reason to look again.  Of the same post sent twice the later one waits."""

@@ -94,14 +94,16 @@ class RoomStream(StreamConnection):
     """The connection of a reader of a room.
 
     :param ended: called with the reader's address when the stream is over.
+    :ivar send: takes whole chunks.
     """
 
-    __slots__ = ("_ended", "reader")
+    __slots__ = ("_ended", "reader", "send")
 
     reader: StreamSession
 
     def __init__(self, request: ChatRequest, ended: Callable[[str], None]) -> None:
         super().__init__(request)
+        self.send = self._output.send
         self._ended = ended
 
     def ping(self) -> None:
@@ -112,8 +114,11 @@ class RoomStream(StreamConnection):
         self.end(named("bye", ByePush(code=code, reason=reason, retry=code in RETRY_CLOSE_CODES)))
 
     def over(self) -> None:
-        self.reader.lost()
-        self._ended(self.reader.address)
+        reader, self.session = self.reader, None
+        # Either would keep the other until the garbage collector comes.
+        del self.reader
+        reader.lost()
+        self._ended(reader.address)
 
 
 class StreamSession(Session):

@@ -15,7 +15,6 @@ channel (7 kB) are freed.  In the site of another program, whose channels may be
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
 
@@ -49,9 +48,11 @@ def chunk(data: bytes) -> bytes:
 
 @implementer(IPushProducer, IProtocol)
 class StreamConnection:
-    """The connection of a stream (:class:`twisted_chat.interfaces.Connection`); subclasses say what is done at its end.
+    """The connection of a stream (:class:`twisted_chat.interfaces.Connection`).
 
-    :ivar chunked: ``send`` takes chunks, whole ones.
+    Subclasses have ``send``, and say what is done at the end.
+
+    :ivar chunked: the body is sent in chunks.
     """
 
     __slots__ = (
@@ -64,7 +65,6 @@ class StreamConnection:
         "_transport",
         "chunked",
         "congested",
-        "send",
         "session",
         "state",
     )
@@ -81,7 +81,6 @@ class StreamConnection:
         self._request: ChatRequest | None = request
         self._transport: Any = request.channel.transport
         self._output = open_output(self._transport)
-        self.send: Callable[[bytes], int] = self._output.send
         #: The site whose connection has been taken over, and what its log is told in the end: path, bytes and address.
         self._site: ChatSite | None = None
         self._log: tuple[bytes, int, str] = (b"", 0, "")
