@@ -38,6 +38,8 @@ TIMES = 3
 ENOUGH = 5_000
 #: Seconds for everything to come to rest at the end; the longest wait that a client is asked for is 10.5.
 REST = 45.0
+#: Seconds after which whoever is not there is not shown any more, also where a server was killed.
+GONE_SECONDS = 40.0
 #: Seconds until all workers are there.
 BEGINNING = 60.0
 
@@ -110,7 +112,8 @@ async def run(options: Options) -> dict[str, Any]:
         await world.calm()
         (directory / "quiet").touch()
         records, logs = await rest(world, options)
-        wrong = list(world.complaints())
+        world.heal()
+        wrong = [*world.complaints(), *await strangers(world)]
         for worker in world.workers.values():
             worker.send_signal(signal.SIGTERM)
     finally:
@@ -199,6 +202,34 @@ def at_rest(records: Records) -> bool:
     return not waiting and len({len(record.seen) for record in readers.values()}) == 1
 
 
+async def strangers(world: World) -> list[str]:
+    """Where somebody is shown to be there who is not, or not shown who is; after time enough for the servers to notice."""
+    deadline = time.monotonic() + GONE_SECONDS
+    while True:
+        found: list[str] = []
+        for number, port in enumerate(world.ports(), 1):
+            people = await deferToThread(lambda port=port: asyncio.run(present(port)))  # type: ignore[misc]
+            if people != dict.fromkeys(WORKERS, 1):
+                found.append(f"presence: server {number} shows {people}")
+        if not found or time.monotonic() > deadline:
+            return found
+        await world.wait(1.0)
+
+
+async def present(port: int) -> dict[str, int]:
+    """Who is in the room, with how many connections; without those who only looked at the log."""
+    async with connect(f"ws://127.0.0.1:{port}/ws", subprotocols=["chat.v1.json"]) as socket:  # type: ignore[list-item]
+        await socket.send('{"type":"hello","id":1,"name":"looks"}')
+        await socket.send(json.dumps({"type": "join", "id": 2, "room": ROOM}))
+        await socket.send(json.dumps({"type": "presence", "id": 3, "room": ROOM}))
+        while True:
+            said = json.loads(await asyncio.wait_for(socket.recv(), 20))
+            if said["type"] == "error":
+                raise AssertionError(said)
+            if said.get("id") == 3:
+                return {one["name"]: one["connections"] for one in said["people"] if not one["name"].startswith("looks")}
+
+
 async def whole_log(port: int) -> list[Seen]:
     """The log from its beginning, read by somebody who was not there."""
     log: list[Seen] = []
@@ -210,7 +241,7 @@ async def whole_log(port: int) -> list[Seen]:
                 await socket.send('{"type":"pong"}')
                 await asyncio.sleep(0.5)
 
-        await socket.send('{"type":"hello","id":1}')
+        await socket.send('{"type":"hello","id":1,"name":"looks"}')
         await socket.send(json.dumps({"type": "join", "id": 2, "room": ROOM, "tail": 2**53 - 1}))
         alive = asyncio.create_task(keep_alive())
         while True:

@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.threads import deferToThread
 
 from tests.harness.postgresql import PostgreSQL
-from tests.harness.serving import Served, free_port
+from tests.harness.serving import Served, lasting_port
 from tests.jepsen import bugs
 from tests.jepsen.database import DatabaseProxy
 from tests.jepsen.proxy import Front, Pair, Proxy, Way
@@ -69,7 +69,7 @@ class Node:
 
     def __init__(self, world: Nodes, name: str) -> None:
         self.name = name
-        self.port = free_port()
+        self.port = lasting_port()
         self.database = DatabaseProxy(world.reactor, world.postgres.port)
         self.up = True
         self._world = world
@@ -164,6 +164,10 @@ class Nodes(World):
         for pair in self._pairs():
             pair.cut()
         await self.wait(3.0)
+
+    def heal(self) -> None:
+        for node in self.nodes:
+            node.database.deaf = False
 
     def complaints(self) -> Iterable[str]:
         for node in self.nodes:

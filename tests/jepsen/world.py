@@ -75,6 +75,9 @@ class World:
     async def calm(self) -> None:
         """No more faults come, and everybody is to come to rest."""
 
+    def heal(self) -> None:
+        """Nothing is broken any more."""
+
     def environ(self) -> dict[str, str]:
         """More for the environment of the workers."""
         return {}
