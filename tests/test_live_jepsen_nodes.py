@@ -43,7 +43,7 @@ def nodes(*arguments: str) -> LongRun:
 
 def with_bug(name: str, faults: Sequence[str], times: int) -> LongRun:
     """A short run with a bug and the faults that bring it to light."""
-    return nodes(f"--bug={name}", f"--faults={','.join(faults)}", f"--times={times}", "--enough=1", "--rest=10", "3")
+    return nodes(f"--bug={name}", f"--faults={','.join(faults)}", f"--times={times}", "--enough=1", "--rest=5", "3")
 
 
 _RUN = nodes("--times=1", "--enough=1000", str(SECONDS))
