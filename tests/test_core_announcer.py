@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import random
 
+from twisted.logger import Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.chat import ALICE, BOB, UNBOUND, ChatHarness, JsonClient
+from tests.harness.logs import LoggedEvents
 from twisted_chat.core import announcer
+from twisted_chat.core.announcer import Announcer
+from twisted_chat.core.session import Session
 from twisted_chat.events import NewMessage
 from twisted_chat.limits import RoomPolicy
 
@@ -46,6 +50,25 @@ class AnnouncerTests(SynchronousTestCase):
         self.assertEqual([one["text"] for one in came if one["type"] == "event"], ["one", "two", "three"])
         self.assertEqual([one["type"] for one in came][-1], "ok")
         self.assertEqual(bob.chat.core.rooms.find(BOB, "lobby").head, 3)
+
+    def test_the_store_is_away(self) -> None:
+        """What others wrote is read when the store is back, and the log is not filled meanwhile: the store says it itself, once."""
+        logged = LoggedEvents()
+        for who in (Announcer, Session):
+            self.patch(who, "log", Logger(observer=logged))
+        bob = self.another().json(BOB, "lobby")
+        self.store.deaf = True
+        self.one.json(ALICE, "lobby").ask("send", room="lobby", text="hello")
+        self.one.turn()
+        self.one.pass_time(10)
+
+        self.assertEqual(bob.texts(), [])
+
+        self.store.deaf = False
+        self.one.pass_time(2)
+
+        self.assertEqual(bob.texts(), ["hello"])
+        self.assertEqual([formatEvent(event) for event in logged], [])
 
     def test_a_hint_about_the_own_commit_reads_nothing(self) -> None:
         """The store's hint about a commit of our own may come before its answer, and causes no read."""

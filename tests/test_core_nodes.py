@@ -68,6 +68,28 @@ class PresenceTests(NodesCase):
         self.assertIsNone(two.core.rooms.in_memory("tea"))
         self.assertEqual(self.here(two.json(BOB, "tea"), "tea"), {"u1": 1, "u2": 1})
 
+    def test_a_node_that_ends(self) -> None:
+        """Its clients are asked to come back within a second, because other nodes are there; the last one's wait until it is back."""
+        one, two = self.cluster.nodes(2)
+        clients = [one.json(guest(f"p{number}", number), "lobby") for number in range(50)]
+        self.cluster.pass_time(1)
+
+        one.core.drain.begin()
+        one.turn()
+        delays = [bye["retry_after_ms"] for client in clients for bye in client.take("bye")]
+
+        self.assertEqual(len(delays), 50)
+        self.assertLess(max(delays), 1_000)
+        self.assertGreater(max(delays) - min(delays), 500)
+
+        one.kill()
+        last = [two.json(guest(f"q{number}", number), "lobby") for number in range(50)]
+        self.cluster.pass_time(11)
+        two.core.drain.begin()
+        two.turn()
+
+        self.assertGreater(max(bye["retry_after_ms"] for client in last for bye in client.take("bye")), 5_000)
+
     def test_a_node_that_comes_later(self) -> None:
         one, _ = self.cluster.nodes(2)
         one.json(ALICE, "lobby")

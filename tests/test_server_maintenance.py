@@ -6,8 +6,10 @@ from typing import cast
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
+from twisted.logger import Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.harness.logs import LoggedEvents
 from twisted_chat.core.chat import Chat
 from twisted_chat.errors import Unavailable
 from twisted_chat.interfaces import RoomNews, RoomStore, TokenStore
@@ -96,13 +98,15 @@ class ChoreTests(SynchronousTestCase):
         clock, core, tokens = Clock(), FakeChat(), FakeTokens()
         clock.advance(1000)
         chore = revocation(cast(TokenStore, tokens), cast(Chat, core), clock, clock.seconds)
+        logged = LoggedEvents()
+        self.patch(PeriodicTask, "log", Logger(observer=logged))
         chore.startService()
         self.addCleanup(chore.stopService)
         tokens.broken = True
 
         clock.pump([0.5] * 20)
 
-        self.assertEqual(len(self.flushLoggedErrors(Unavailable)), 1)
+        self.assertEqual([formatEvent(event) for event in logged], ["revocation: waits for the store: the disk is full"])
 
         tokens.revoked = {"t1": 1_004_000}
         clock.pump([0.5] * 40)

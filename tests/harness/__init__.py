@@ -19,6 +19,7 @@ With real sockets and processes, for ``test_live_*``:
 * ``serving``: a server in a process of its own, with its ready line and its end; ``ServedCase``: one for all tests of a class
 * ``servers``: the same to be killed, traced and started again, and a small blocking JSON client
 * ``waiting``: waits with a deadline for a condition in another process
+* ``postgresql``: a real PostgreSQL; ``cluster``: three servers on one behind HAProxy or nginx
 * ``certificates``: a self-signed certificate
 * ``programs``: WebSocket clients of Node and Bun, talked to by lines
 * ``browser``: server, a proxy that can fail, and Chromium by playwright; for ``test_live_page*`` and ``docs/screenshots``

@@ -118,13 +118,28 @@ class PostgreSQL:
 
     def start(self) -> None:
         """Begin, and wait until it answers.  It ends with the thread that calls this."""
+        self.begin()
+        wait_until(self.refusal, lambda refusal: not refusal)
+
+    def begin(self) -> None:
+        """Only begin.  It ends with the thread that calls this."""
         command = [*self._as_user, str(self._programs / "postgres"), "-D", f"{self.directory}/data"]
         command += [f"--{name}={value}" for name, value in self._settings.items()]
         with open(self.directory / "log", "ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory, start_new_session=True
             )
-        wait_until(self._refusal, lambda refusal: not refusal)
+
+    def refusal(self) -> str:
+        """Why it does not answer; empty if it does."""
+        assert self._process is not None
+        try:
+            psycopg.connect(self.socket_url("postgres"), connect_timeout=5).close()
+        except psycopg.OperationalError as error:
+            said = f"{error}\n{(self.directory / 'log').read_text(errors='replace')[-4000:]}"
+            assert self._process.poll() is None, said
+            return said
+        return ""
 
     def stop(self) -> None:
         """End it as an operator does, without waiting for clients to leave."""
@@ -141,17 +156,6 @@ class PostgreSQL:
             process.wait(PATIENCE)
         # A process that outlives the first one keeps the next from beginning.
         wait_until(self._backends, lambda backends: not backends)
-
-    def _refusal(self) -> str:
-        """Why it does not answer; empty if it does."""
-        assert self._process is not None
-        try:
-            psycopg.connect(self.socket_url("postgres"), connect_timeout=5).close()
-        except psycopg.OperationalError as error:
-            said = f"{error}\n{(self.directory / 'log').read_text(errors='replace')[-4000:]}"
-            assert self._process.poll() is None, said
-            return said
-        return ""
 
     def _backends(self) -> list[int]:
         return [pid for pid in self._process_ids() if _cwd(pid) == str(self.directory / "data")]

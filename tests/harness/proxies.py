@@ -19,7 +19,7 @@ user root;
 worker_processes 1;
 pid {directory}/nginx.pid;
 error_log {directory}/error.log;
-events {{ worker_connections 64; }}
+events {{ worker_connections 1024; }}
 http {{
     access_log off;
     client_body_temp_path {directory}/body;
@@ -27,11 +27,14 @@ http {{
     fastcgi_temp_path {directory}/fastcgi;
     uwsgi_temp_path {directory}/uwsgi;
     scgi_temp_path {directory}/scgi;
+{servers}
+}}
+"""
+NGINX_SERVER = """
     server {{
         listen 127.0.0.1:{port}{tls};
 {rules}
     }}
-}}
 """
 HAPROXY = """
 defaults
@@ -66,12 +69,20 @@ class Proxy:
         """
         if tls is not None:
             rules += f"\nssl_certificate_key {tls[0]};\nssl_certificate {tls[1]};"
-        text = NGINX.format(directory=self.directory, port=self.port, rules=rules, tls="" if tls is None else " ssl")
+        return self.nginx_of(NGINX_SERVER.format(port=self.port, rules=rules, tls="" if tls is None else " ssl"))
+
+    def nginx_of(self, servers: str) -> Proxy:
+        """nginx with this in its ``http``; something in it listens at :attr:`port`."""
+        text = NGINX.format(directory=self.directory, servers=servers)
         return self._begin("nginx", text, "-p", str(self.directory), "-e", f"{self.directory}/error.log", "-c")
 
     def haproxy(self, rules: str, *, mode: str = "http", idle: str = "60s") -> Proxy:
         """HAProxy with these rules in its ``backend``."""
-        return self._begin("haproxy", HAPROXY.format(port=self.port, rules=rules, mode=mode, idle=idle), "-db", "-f")
+        return self.haproxy_of(HAPROXY.format(port=self.port, rules=rules, mode=mode, idle=idle))
+
+    def haproxy_of(self, config: str) -> Proxy:
+        """HAProxy with this configuration; something in it listens at :attr:`port`."""
+        return self._begin("haproxy", config, "-db", "-f")
 
     def _begin(self, program: str, text: str, *arguments: str) -> Proxy:
         path = shutil.which(program, path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/bin")

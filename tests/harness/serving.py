@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import re
 import select
 import signal
@@ -28,6 +30,17 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def lasting_port() -> int:
+    """A free port that no outgoing connection takes meanwhile; for servers that are away for some seconds."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as taken:
+        end = int(taken.read().split()[0])
+    while True:
+        port = random.randrange(max(1024, end - 12_000), end)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class NotReady(AssertionError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Coroutine
@@ -51,7 +52,8 @@ def reported(running: Coroutine[Deferred[Any], Any, dict[str, Any]]) -> dict[str
     reactor.run()
     (result,) = results
     if not isinstance(result, dict):
-        result.printTraceback()
+        # Nothing else reads what Twisted logs.
+        result.printTraceback(sys.stderr)
         return None
     print(json.dumps(result, indent=1))
     return result

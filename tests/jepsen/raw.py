@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
+from tests.jepsen import bugs
 from tests.jepsen.record import Record
 from tests.jepsen.worker import ROOM
 
 #: Seconds without any frame, or without an acknowledgement, after which the connection is given up.
 SILENCE = 3.0
+#: Seconds from an acknowledgement to the next message: a log of more than 100,000 takes long to compare.
+PACE = 0.005
+#: What is said again has the same key, so that it is not kept twice.
+KEEPS_KEYS = os.environ.get(bugs.VARIABLE) != bugs.RETRY_WITHOUT_KEY
 
 
 class Raw:
@@ -38,6 +45,8 @@ class Raw:
         unacknowledged = sorted(set(self.record.accepted) - set(self.record.acknowledged))
         self.number = unacknowledged[0] if unacknowledged else max(self.record.accepted, default=0) + 1
         self.waiting: int | None = None
+        self.tries = 0
+        self.started = time.time_ns()
 
     async def live(self) -> None:
         while True:
@@ -90,10 +99,13 @@ class Raw:
                 self.record.acknowledge(number, seq)
                 self.number = number + 1
                 self.waiting = None
+                await asyncio.sleep(PACE)
                 await self.send_next(socket)
                 return True
             case {"type": "ping"}:
                 await self.say(socket, type="pong")
+            case {"type": "error", "id": -1, "retry": True}:
+                raise ConnectionError("not joined now")
             case {"type": "error", "retry": True}:
                 await asyncio.sleep(0.1)
                 self.waiting = None
@@ -113,9 +125,9 @@ class Raw:
             self.record.accepted.append(self.number)
             self.record.accept(self.number)
         self.waiting = self.number
-        await self.say(
-            socket, type="send", id=self.number, room=ROOM, key=f"{self.name}-{self.number}", text=f"{self.name}:{self.number}"
-        )
+        self.tries += 1
+        key = f"{self.name}-{self.number}" if KEEPS_KEYS else f"{self.name}-{self.tries}-{self.started}"
+        await self.say(socket, type="send", id=self.number, room=ROOM, key=key, text=f"{self.name}:{self.number}")
 
     async def say(self, socket: ClientConnection, **fields: object) -> None:
         await socket.send(json.dumps({name: value for name, value in fields.items() if value is not None}))

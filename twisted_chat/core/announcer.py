@@ -14,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from twisted_chat.core.room import Room
 from twisted_chat.core.scheduler import CallLater, Scheduler
+from twisted_chat.errors import Unavailable
 from twisted_chat.events import Event
 
 #: Seconds between two tries to read a log that could not be read.
@@ -167,8 +169,10 @@ class Announcer:
             del self._gaps[room]
             self._call_announced(gap.waiting, room)
 
-    def _store_failed(self, failure: object, room: Room) -> None:
-        self.log.error("Could not read room {room}: {reason}", room=room.name, reason=str(failure))
+    def _store_failed(self, failure: Failure, room: Room) -> None:
+        # A store that is away says so itself, once for all rooms.
+        if not failure.check(Unavailable):
+            self.log.error("Could not read room {room}: {reason}", room=room.name, reason=failure.getErrorMessage())
         self._call_later(RETRY_SECONDS, lambda: self._read(room))
 
     def _announce(self, room: Room, events: Sequence[Event]) -> None:

@@ -152,7 +152,10 @@ class Chat:
         removed, at_next = self.notices.events_removed, self.scheduler.at_next
         self.retention = Retention(store, self.rooms, self.configuration, self._take_grown, removed, now_seconds, at_next)
         self.followers = Followers(self.history, store, self.call_later, self.openings.current)
-        self.drain = Drain(self.sessions, self.commits, self._fan_out, self.timers, random, self.scheduler, self._stop_following)
+        nodes, stop = self.nodes, self._stop_following
+        self.drain = Drain(
+            self.sessions, self.commits, self._fan_out, self.timers, random, self.scheduler, lambda: nodes.count, stop
+        )
         self._each_minute: list[Callable[[], None]] = []
         self._stop_news: Callable[[], None] = lambda: None
 

@@ -17,12 +17,15 @@ CLOSED_IN_TURN = 200
 #: Seconds over which clients are asked to come back after a restart, at least; and the rate that the spread aims at.
 RETURN_SECONDS = 10.0
 RETURNS_PER_SECOND = 200.0
+#: The same where other nodes are there to take them at once: a writer waits for no more than 2 s in all.
+MOVE_SECONDS = 1.0
 
 
 class Drain:
     """Ends the sessions of a server.
 
     :param random: a number from [0, 1) at each call, to spread reconnects.
+    :param nodes: those that are known to live, this one included.
     :param stop_following: stops the programs that follow rooms; fires when their deliveries in progress have ended.
     :ivar began: nothing new is accepted any more.
     """
@@ -35,6 +38,7 @@ class Drain:
         timers: TimingWheel,
         random: Callable[[], float],
         scheduler: Scheduler,
+        nodes: Callable[[], int],
         stop_following: Callable[[], Deferred[None]],
     ) -> None:
         self.began = False
@@ -44,6 +48,7 @@ class Drain:
         self._timers = timers
         self._random = random
         self._scheduler = scheduler
+        self._nodes = nodes
         self._stop_following = stop_following
 
     def check(self) -> None:
@@ -79,5 +84,10 @@ class Drain:
         return self._stop_following()
 
     def _return_ms(self) -> int:
-        spread = max(RETURN_SECONDS, len(self._sessions) / RETURNS_PER_SECOND)
-        return 500 + int(self._random() * spread * 1000)
+        others = self._nodes() - 1
+        if others:
+            first, least = 0, MOVE_SECONDS
+        else:
+            first, least = 500, RETURN_SECONDS
+        spread = max(least, len(self._sessions) / (RETURNS_PER_SECOND * max(1, others)))
+        return first + int(self._random() * spread * 1000)

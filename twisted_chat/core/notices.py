@@ -19,6 +19,7 @@ from twisted_chat.core.connections import ChatSession, Sessions
 from twisted_chat.core.room import Room
 from twisted_chat.core.rooms import Rooms
 from twisted_chat.core.writing import Writers
+from twisted_chat.errors import Unavailable
 from twisted_chat.interfaces import LogStore
 from twisted_chat.protocol.replies import Me, ReadPush
 from twisted_chat.users import User
@@ -109,7 +110,8 @@ class Notices:
 
     def _no_marks(self, failure: Failure) -> dict[str, int]:
         # A store that cannot be read now keeps nobody from saying hello.
-        self.log.failure("Could not read marks", failure)
+        if not failure.check(Unavailable):
+            self.log.failure("Could not read marks", failure)
         return {}
 
     def _receive(self, message: BusMessage) -> None:

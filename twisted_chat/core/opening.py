@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_chat.core.room import Room
+from twisted_chat.errors import Unavailable
 from twisted_chat.events import Event
 from twisted_chat.interfaces import LogStore, RoomRecord
 
@@ -72,10 +73,10 @@ class Openings:
 
     def _end(self, result: Failure | None, room: Room) -> None:
         waiters = self._waiting.pop(room)
-        if isinstance(result, Failure):
-            self.log.error("Room {room} could not be looked up: {reason}", room=room.name, reason=result.getErrorMessage())
-        else:
+        if not isinstance(result, Failure):
             room.stale = False
+        elif not result.check(Unavailable):
+            self.log.error("Room {room} could not be looked up: {reason}", room=room.name, reason=result.getErrorMessage())
         for waiter in waiters:
             if isinstance(result, Failure):
                 waiter.errback(result)

@@ -11,6 +11,7 @@ from enum import Enum, auto
 from math import ceil
 
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from twisted_chat.core.broadcast import Broadcast
 from twisted_chat.core.catching_up import Reader
@@ -18,7 +19,7 @@ from twisted_chat.core.chat import Chat
 from twisted_chat.core.ratelimit import ConnectionRate, TokenBucket
 from twisted_chat.core.room import Room
 from twisted_chat.core.subscription import Subscription
-from twisted_chat.errors import ChatError, CloseCode, RateLimited, TokenExpired
+from twisted_chat.errors import ChatError, CloseCode, RateLimited, TokenExpired, Unavailable
 from twisted_chat.interfaces import Connection
 from twisted_chat.protocol.replies import PresencePush, ReadPush
 from twisted_chat.users import User
@@ -158,9 +159,11 @@ class Session(Reader):
         if self.state is SessionState.OPEN:
             self.core.catching_up.later(self)
 
-    def read_failed(self, subscription: Subscription, reason: object) -> None:
+    def read_failed(self, subscription: Subscription, failure: Failure) -> None:
         """The log could not be read: try again in a second; the position is where it was."""
-        self.log.error("Could not read room {room}: {reason}", room=subscription.log.name, reason=str(reason))
+        # A store that is away says so itself, once for all subscriptions.
+        if not failure.check(Unavailable):
+            self.log.error("Could not read room {room}: {reason}", room=subscription.log.name, reason=failure.getErrorMessage())
         self.core.call_later(1.0, subscription.retry)
 
     # Rooms

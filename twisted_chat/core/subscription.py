@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import Protocol
 
+from twisted.python.failure import Failure
+
 from twisted_chat.core.log import RoomLog
 from twisted_chat.events import Event
 from twisted_chat.interfaces import Connection, Send
@@ -96,7 +98,7 @@ class Subscriber(Protocol):
     def feed_soon(self) -> None:
         """There is more to feed."""
 
-    def read_failed(self, subscription: Subscription, reason: object) -> None:
+    def read_failed(self, subscription: Subscription, failure: Failure) -> None:
         """The store could not be read: call ``subscription.retry()`` after a pause."""
 
 
@@ -226,10 +228,10 @@ class Subscription:
             self._give(self.source.encoding.items(events), lambda count: events[count - 1].seq)
         self.subscriber.feed_soon()
 
-    def _store_failed(self, reason: object) -> None:
+    def _store_failed(self, failure: Failure) -> None:
         # It stays READING, so that nothing feeds it before the pause is over: a store that fails at once would be asked for ever.
         if self.state is SubscriptionState.READING:
-            self.subscriber.read_failed(self, reason)
+            self.subscriber.read_failed(self, failure)
 
     def _give(self, items: list[bytes], position_after: Callable[[int], int]) -> int:
         encoding = self.source.encoding

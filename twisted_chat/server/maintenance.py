@@ -11,6 +11,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from twisted_chat.core.chat import Chat
+from twisted_chat.errors import Unavailable
 from twisted_chat.interfaces import RoomStore, TokenRecord, TokenStore
 
 #: Seconds between two checks for revoked tokens; a connection must end within 2 s of the revocation, whatever process revoked.
@@ -53,6 +54,10 @@ class PeriodicTask(Service):
         try:
             await (self._work() or _nothing())
             self._failing = False
+        except Unavailable as error:
+            if not self._failing:
+                self.log.warn("{chore}: waits for the store: {reason}", chore=self.name, reason=error.message)
+            self._failing = True
         except Exception:
             if not self._failing:
                 self.log.failure("{chore}: the periodic task failed; it is tried again", chore=self.name)
