@@ -40,6 +40,16 @@ class SettingsTests(SynchronousTestCase):
         self.assertNotIn("\n", line)
         return line.replace(config, "FILE")
 
+    def test_where_to_listen_is_for_postgresql(self) -> None:
+        """The second URL makes no sense without the first."""
+        self.assertEqual(
+            self.refused('store_listen = "postgresql://db/chat"'),
+            "FILE: store_listen: must be a postgresql: URL, and is for a postgresql: store only",
+        )
+        self.refused('store = "postgresql://pooler/chat"\nstore_listen = "memory:"')
+        settings = load((), {}, self.config('store = "postgresql://pooler/chat"\nstore_listen = "postgres://db/chat"'))
+        self.assertEqual(settings.store_listen, "postgres://db/chat")
+
     def test_nothing_given(self) -> None:
         """Without anything it is a chat for this machine, with guests."""
         settings = load()

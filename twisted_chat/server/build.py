@@ -180,11 +180,10 @@ async def build(
     """
     log_fallbacks(RunningChat.log)
     keys = read_keys(settings.jwt_keys)
-    store = (
-        make_store(store_url, cast(IReactorTime, WallClock(reactor)), reactor.callFromThread)
-        if isinstance(store_url, str)
-        else store_url
-    )
+    if isinstance(store_url, str):
+        store = make_store(store_url, cast(IReactorTime, WallClock(reactor)), reactor.callFromThread, settings.store_listen)
+    else:
+        store = store_url
     opened = await store.open()
     tokens = await store.list_tokens()
     authentication = AuthenticatorChain(

@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
 from twisted_chat.server.config_checks import CHECKS, check_size, limit_check
+from twisted_chat.stores.urls import is_postgresql
 
 #: Prefix of the environment variables.
 PREFIX = "TWISTED_CHAT_"
@@ -36,9 +37,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     #: ``ssl:8443:privateKey=key.pem:certKey=cert.pem`` or ``systemd:domain=INET6:name=chat``.  The default is the loopback
     #: interface, so that a chat that accepts guests is not public by accident.
     listen: tuple[str, ...] = ("tcp:8080:interface=127.0.0.1",)
-    #: Where the server stores rooms and messages: ``sqlite:PATH``, or ``memory:``, which keeps nothing after the server ends.  A
-    #: relative path is relative to ``$STATE_DIRECTORY``, which systemd sets, otherwise to the working directory.
+    #: Where the server stores rooms and messages: ``sqlite:PATH``; ``postgresql://USER@HOST/DATABASE``, which several servers share; or
+    #: ``memory:``, which keeps nothing after the server ends.  A relative path begins in ``$STATE_DIRECTORY``, which systemd sets,
+    #: otherwise in the working directory.  A URL may have all parameters of libpq, and a password belongs into the file
+    #: ``$PGPASSFILE``.
     store: str = "sqlite:chat.db"
+    #: With a pooler (PgBouncer) between the servers and PostgreSQL, ``store`` is the URL of the pooler, and this one leads to PostgreSQL
+    #: itself, because a pooler does not pass notifications on.  Empty: the servers listen at ``store``.
+    store_listen: str = ""
     #: How many processes serve at the same ports, 1 to 64, each of them a node.  More than one needs a ``postgresql:`` store and
     #: endpoints with addresses (``tcp``, ``ssl``, ``systemd``).
     workers: int = 1
@@ -233,6 +239,9 @@ def _assemble(found: dict[str, Given]) -> Settings:
             raise SettingsError(f"{found[name].source}: {error}") from None
     limits = {name.partition(".")[2]: values.pop(name) for name in list(values) if name.startswith("limits.")}
     settings = Settings(**values, limits=Limits(**limits))
+    if settings.store_listen and not (is_postgresql(settings.store) and is_postgresql(settings.store_listen)):
+        source = found["store_listen"].source
+        raise SettingsError(f"{source}: must be a postgresql: URL, and is for a postgresql: store only")
     if settings.workers > 1 and settings.store.startswith(("sqlite:", "memory:")):
         kind = settings.store.partition(":")[0]
         raise SettingsError(f"workers: {settings.workers} processes cannot share a {kind}: store; use --store postgresql://…")

@@ -18,12 +18,15 @@ from twisted_chat.stores.workers import CallInReactor, Threads
 READERS = 2
 
 
-def make_store(url: str, clock: IReactorTime, call_in_reactor: CallInReactor) -> Store:
+def make_store(url: str, clock: IReactorTime, call_in_reactor: CallInReactor, listen: str = "") -> Store:
     """The store that the URL names, not open yet; :class:`StoreError` if it names none.
 
     :param clock: the reactor, whose clock gives the times of events.
     :param call_in_reactor: ``reactor.callFromThread``.
+    :param listen: the URL by which PostgreSQL's notifications come, if ``url`` leads to a pooler.
     """
+    if is_postgresql(url):
+        return _postgresql(url, clock, call_in_reactor, listen)
     scheme, rest = _split(url)
     return STORES[scheme](rest, clock, call_in_reactor)
 
@@ -120,14 +123,15 @@ def _memory(rest: str, clock: IReactorTime, call_in_reactor: CallInReactor) -> S
     return MemoryStore(clock)
 
 
-def _postgresql(url: str, clock: IReactorTime, call_in_reactor: CallInReactor) -> Store:
+def _postgresql(url: str, clock: IReactorTime, call_in_reactor: CallInReactor, listen: str) -> Store:
     from twisted_chat.stores.postgresql.address import parse
     from twisted_chat.stores.postgresql.feed import Feed
     from twisted_chat.stores.postgresql.store import PostgreSQLStore, make_node_id
 
-    address = parse(url)
+    # A pooler gives each transaction another connection, on which a statement need not be prepared.
+    address = parse(url, prepare=not listen)
     node = make_node_id()
-    feed = Feed(address, node, call_in_reactor)
+    feed = Feed(parse(listen) if listen else address, node, call_in_reactor)
     writer, readers = Threads("chat-writer"), Threads("chat-reader", READERS)
     return PostgreSQLStore(address, clock, writer, readers, call_in_reactor, node=node, feed=feed)
 
@@ -135,14 +139,12 @@ def _postgresql(url: str, clock: IReactorTime, call_in_reactor: CallInReactor) -
 STORES: dict[str, Callable[[str, IReactorTime, CallInReactor], Store]] = {
     "sqlite": _sqlite,
     "memory": _memory,
-    "postgresql": lambda rest, *others: _postgresql(f"postgresql:{rest}", *others),
-    "postgres": lambda rest, *others: _postgresql(f"postgres:{rest}", *others),
 }
 
 
 def _split(url: str) -> tuple[str, str]:
     scheme, colon, rest = url.partition(":")
-    if not colon or scheme not in STORES:
+    if not colon or (scheme not in STORES and not is_postgresql(url)):
         raise StoreError(f"--store {url}: no such kind of store; there are sqlite:PATH, postgresql://… and memory:")
     return scheme, rest
 

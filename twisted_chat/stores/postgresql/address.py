@@ -55,23 +55,25 @@ class Address(Struct, frozen=True):
 
     :ivar conninfo: for :func:`psycopg.connect`.
     :ivar shown: for logs and errors.
+    :ivar prepare: statements are prepared on each connection.
     """
 
     conninfo: str
     shown: str
+    prepare: bool = True
 
     def __repr__(self) -> str:
         return self.shown
 
 
-def parse(url: str) -> Address:
+def parse(url: str, *, prepare: bool = True) -> Address:
     """The database that the URL names; :class:`StoreError` if libpq does not understand it."""
     try:
         given = {name: str(value) for name, value in conninfo.conninfo_to_dict(url).items() if value is not None}
     except psycopg.Error as error:
         raise StoreError(f"--store {without_password(url)}: {without_password(one_line(error))}") from None
     added = {name: value for name, value in DEFAULTS.items() if os.environ.get(_VARIABLES.get(name, "")) is None}
-    return Address(conninfo.make_conninfo("", **{**added, **given}), _shown({**_environment(), **given}))
+    return Address(conninfo.make_conninfo("", **{**added, **given}), _shown({**_environment(), **given}), prepare)
 
 
 def _environment() -> dict[str, str]:

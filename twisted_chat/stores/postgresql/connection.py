@@ -146,7 +146,7 @@ def connect(address: Address, patience: Patience, lineage: Lineage | None = None
 
     :param lineage: checks that it is the database of before.
     """
-    connection = Connection.connect(address.conninfo, autocommit=True, prepare_threshold=2)
+    connection = Connection.connect(address.conninfo, autocommit=True, prepare_threshold=2 if address.prepare else None)
     connection.patience = patience
     try:
         settings = connection.execute(_SETTINGS, (str(STATEMENT_MS), str(IDLE_MS), str(TRANSACTION_MS))).fetchone()
