@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import chart, growth, report
+from bench import chart, growth, nodes, report
 from bench.bars import CALIBRATION, judge
 from bench.calibration import rows_per_second
 from bench.installing import cache_directory
@@ -23,6 +23,10 @@ def main(words: list[str] | None = None) -> int:
         outcomes = [growth.measure(each) for each in growth.GROWTHS]
         print(growth.table(outcomes), end="")
         return 0 if all(each.met for each in outcomes) else 1
+    if options.nodes:
+        pace = _pace(options)
+        print(nodes.table(list(nodes.measure(pace.seconds, pace.rounds))), end="")
+        return 0
     if options.list:
         print("\n".join(f"{scenario.name:18} {scenario.title}" for scenario in SCENARIOS))
         return 0
@@ -69,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--list", action="store_true", help="name the scenarios and do nothing")
     parser.add_argument("--growth", action="store_true", help="what one more costs among 1, 10 and 100 times as many; no servers")
+    parser.add_argument("--nodes", action="store_true", help="one and two servers on a PostgreSQL of this machine")
     parser.add_argument("--only", action="append", default=[], metavar="SCENARIO[,…]", help="these, or those that begin so")
     parser.add_argument("--contenders", action="append", default=[], metavar="NAME[,…]", help="the same for contenders")
     parser.add_argument("--rounds", type=int, help="how often everything is measured (3)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -15,7 +16,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from bench import loading
+from bench import loading, nodes
 from bench.loading import LoadFailed
 from bench.measuring import Bench, Pace, check
 from bench.scenarios import AUTOBAHN, Scenario
@@ -161,3 +162,13 @@ class LoadGeneratorTests(SynchronousTestCase):
 
 if shutil.which("cc") is None:
     LoadGeneratorTests.skip = "no C compiler (cc)"
+
+
+class NodesTests(SynchronousTestCase):
+    def test_it_measures_servers_on_one_postgresql(self) -> None:
+        """Each row has a figure, and every message was acknowledged and came to the other server, or there would be an error."""
+        rows = list(nodes.measure(0.3, 1))
+        self.assertEqual(len(rows), 7)
+        for _, figure, _ in rows[1:]:
+            self.assertGreater(float(re.sub("[^0-9.]", "", figure)), 0)
+        self.assertIn("bare batches", nodes.table(rows))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -45,6 +47,24 @@ class TwoServersTests(SynchronousTestCase):
                 told = [next(events) for _ in range(20)]
                 self.assertEqual([event["seq"] for event in told], list(range(1, 21)))
                 self.assertEqual([event["text"] for event in told], [f"text {number}" for number in range(20)])
+
+    def test_who_is_at_another_server_is_seen_and_gone_soon_after_it_dies(self) -> None:
+        one, two = self.server("one"), self.server("two")
+        with JsonClient(one.websocket, "alice") as alice, JsonClient(two.websocket, "bob") as bob:
+            alice.ask({"type": "join", "room": "lobby", "presence": True})
+            bob.ask({"type": "join", "room": "lobby", "presence": True})
+            self.heard(bob, "presence", "alice")
+            one.kill()
+            began = time.monotonic()
+            self.heard(bob, "presence", alice.welcome["user"]["id"])
+            self.assertLess(time.monotonic() - began, 15)
+
+    def heard(self, client: JsonClient, kind: str, what: str) -> None:
+        """Wait for a push of that kind with that in it."""
+        while True:
+            push = client.next()
+            if push["type"] == kind and what in json.dumps(push):
+                return
 
     def test_the_password_is_shown_nowhere(self) -> None:
         server = self.server("one")

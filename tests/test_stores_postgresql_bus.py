@@ -85,7 +85,7 @@ class Node:
 
     def __init__(self, url: str, name: str, pump: Pump) -> None:
         self.name = name
-        self.feed = Feed(address.parse(url), name, pump)
+        self.feed = Feed(address.parse(f"{url}?application_name={name}"), name, pump)
         self.bus = PostgreSQLBus[Told](self.feed, name, pump, encode=encode, decode=_decoder.decode, gone=Gone)
         self.told: list[Told] = []
         self.news: list[Mapping[str, int]] = []
@@ -134,9 +134,7 @@ class BusTests(DatabaseCase):
         one.bus.publish(Said("before"))
         self.pump.until(lambda: len(two.told) == 1)
 
-        self.sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
+        self.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'one'")
         for number in range(50):
             one.bus.publish(Said(f"after {number}"))
 
