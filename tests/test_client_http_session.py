@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_chat.client.address import find
 from twisted_chat.client.errors import Closed, ConnectionProblem, HandshakeRefused
-from twisted_chat.client.http_session import JOINED_BYTES, POST_SECONDS, HttpTransport
+from twisted_chat.client.http_session import ELSEWHERE_POSTS, JOINED_BYTES, POST_SECONDS, HttpTransport
 from twisted_chat.client.transport import MESSAGE_BYTES, Socket
 from twisted_chat.testing import TestClock
 from twisted_chat.testing.transports import Endpoint
@@ -61,19 +61,21 @@ class Line(Protocol):
 class Server(Factory):
     """Opens streams, and answers posts as ``answers`` says.
 
-    :ivar posts: number and body of each post that came.
+    :ivar posts: number and body of each post that came; ``connections`` how many there were.
     """
 
     noisy = False
 
     def __init__(self) -> None:
         self.posts: list[tuple[int, bytes]] = []
+        self.connections = 0
         self.heads: list[bytes] = []
         self.opening = STREAM + chunk(OPEN)
         self.answers: Callable[[int, bytes], bytes] = lambda number, body: taken(number)
         self.stream: Line | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> Line:
+        self.connections += 1
         return Line(self)
 
     def opens(self, line: Line) -> bytes:
@@ -291,9 +293,35 @@ class PostTests(SessionCase):
         self.assertEqual(self.server.posts, [(1, b"1")] * 6)
         self.assertEqual((answers, self.listener.problems), ([], []))
 
+    def test_elsewhere(self) -> None:
+        """Behind a balancer that takes turns a post is sent over a new connection until it reaches the server that has the session."""
+        answers = [answer("404 Not Found"), answer("404 Not Found"), taken(1), taken(2)]
+        self.server.answers = lambda number, body: answers.pop(0)
+        socket = self.connect()
+        socket.send_text(b"1")
+        self.clock.settle()
+
+        self.assertEqual(self.server.posts, [(1, b"1")] * 3)
+        self.assertEqual(self.server.connections, 4)
+
+        socket.send_text(b"2")
+        self.clock.settle()
+
+        self.assertEqual(self.server.posts[3:], [(2, b"2")])
+        self.assertEqual(self.server.connections, 4)
+        self.assertEqual(self.listener.problems, [])
+
+    def test_nowhere(self) -> None:
+        """When none has it after so many tries, the client begins anew."""
+        self.server.answers = lambda number, body: answer("404 Not Found")
+        self.connect().send_text(b"1")
+
+        self.assertIsInstance(self.problem(), Closed)
+        self.assertEqual(self.server.posts, [(1, b"1")] * ELSEWHERE_POSTS)
+
     def test_refused(self) -> None:
         """After any other refusal the stream is given up, and the client begins anew."""
-        for status in ("404 Not Found", "409 Conflict", "403 Forbidden", "413 Content Too Large", "302 Found"):
+        for status in ("409 Conflict", "403 Forbidden", "413 Content Too Large", "302 Found"):
             self.listener = Listener()
             self.server.answers = lambda number, body, status=status: answer(status)  # type: ignore[misc]
             self.connect().send_text(b"1")

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from http.client import HTTPConnection, HTTPResponse
+from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -168,6 +169,21 @@ class ElsewhereTests(ClusterCase):
         connection.request("POST", f"/api/v1/session/{session}?n=1", body, {"Content-Type": "application/json"})
         answer = connection.getresponse()
         return answer.status, json.loads(answer.read())
+
+    async def test_a_balancer_that_takes_turns(self) -> None:
+        """Each new connection comes to the next server: the posts find theirs, and nobody has to begin anew."""
+        turns = cycle(self.cluster.ports)
+        balancer = Balancer(reactor, lambda: next(turns))
+        self.addCleanup(balancer.stop)
+        people = [self.client(f"ws://127.0.0.1:{balancer.port}", f"h{number}", "http") for number in range(3)]
+        await gatherResults([person.room.when_joined() for person in people])
+
+        await gatherResults([Deferred.fromCoroutine(person.say([str(number) for number in range(10)])) for person in people])
+        await until(lambda: all(len(person.read) >= 30 for person in people))
+
+        for person in people:
+            self.assertEqual([seq for seq, _ in person.read], list(range(1, 31)))
+            self.assertEqual(person.waits, [], person.name)
 
     async def test_posts_that_go_elsewhere(self) -> None:
         """A client whose posts reach another server than its stream begins a new session there: nothing is lost or doubled."""

@@ -314,11 +314,30 @@ describe("posts", () => {
     assert.equal(http.all.at(-1)?.aborted, true);
   });
 
-  test("to a session that is not there any more nothing is posted: the client comes back", async () => {
+  test("a balancer that takes turns gives it to another server, until one has the session", async () => {
+    const { chat } = await byHttp();
+    chat.tell({ type: "typing", room: "lobby" });
+    const { number } = http.open[0];
+    for (let n = 0; n < 2; n++) {
+      http.open[0].answer(404, { error: { code: "not_found", message: "", retry: false } });
+      await settled();
+    }
+    assert.deepEqual(http.open.map((post) => post.number), [number]);
+    http.open[0].take();
+    await settled();
+    chat.tell({ type: "typing", room: "den" });
+    assert.deepEqual([http.open.map((post) => post.number), chat.status.state], [[number + 1], "online"]);
+  });
+
+  test("to a session that is not there any more it is not posted for ever: the client comes back", async () => {
     const { chat, lobby } = await byHttp();
     lobby.send("hello");
-    http.open[0].answer(404, { error: { code: "not_found", message: "", retry: false } });
-    await settled();
+    let posts = 0;
+    for (; http.open.length && posts < 100; posts++) {
+      http.open[0].answer(404, { error: { code: "not_found", message: "", retry: false } });
+      await settled();
+    }
+    assert.equal(posts, 16);
     assert.deepEqual([chat.status.state, lobby.posts[0].state], ["waiting", "waiting"]);
   });
 

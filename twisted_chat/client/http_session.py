@@ -45,6 +45,9 @@ FIRST_POST_AGAIN = 0.2
 LAST_POST_AGAIN = 5.0
 #: Bytes of a post that is put together of several frames.  The server takes 1000 commands in one, and each has 16 bytes and more.
 JOINED_BYTES = 16_000
+#: How often one post is sent while the answer is that there is no such session.  A balancer may know nothing of sessions and take
+#: another server each time; of three servers all of so many tries miss the right one in 0.2 % of the cases.
+ELSEWHERE_POSTS = 16
 #: Statuses after which a post is sent again; and 500 and more.
 _AGAIN = frozenset({408, 425, 429})
 _BYE = b'{"type":"bye"}'
@@ -219,7 +222,7 @@ class HttpSocket:
     async def _taken(self, frame: bytes) -> float | None:
         """Post it once: None if the server has it, else seconds to wait at least; below nothing: together it is too big."""
         try:
-            status, answer, after = await Deferred.fromCoroutine(self._exchange(frame)).addTimeout(POST_SECONDS, self._clock)
+            status, answer, after = await Deferred.fromCoroutine(self._reach(frame)).addTimeout(POST_SECONDS, self._clock)
         except Exception as error:
             if self._problem is not None:
                 raise  # it was cancelled, whatever twisted.web makes of that
@@ -238,6 +241,16 @@ class HttpSocket:
             self._joined_bytes = 0
             return -1.0
         raise Closed(1006, f"a post was refused: {problem}")
+
+    async def _reach(self, frame: bytes) -> tuple[int, bytes, float]:
+        """Post it until it comes to the server that has the session; status, answer and ``Retry-After``."""
+        for _ in range(ELSEWHERE_POSTS - 1):
+            reply = await self._exchange(frame)
+            if reply[0] != 404:
+                return reply
+            # Where the balancer passes on connections, only a new one comes to another server.
+            self._connections.forget_idle()
+        return await self._exchange(frame)
 
     async def _exchange(self, frame: bytes) -> tuple[int, bytes, float]:
         reply = await self._connections.client.request(
@@ -279,6 +292,10 @@ class Connections:
             return protocol
 
         return self._endpoint.connect(noticing).addCallback(of_the_agent)
+
+    def forget_idle(self) -> None:
+        """The next request gets a new one."""
+        self._pool.closeCachedConnections()
 
     def abort(self) -> None:
         """End them at once, also those that wait for the next request."""

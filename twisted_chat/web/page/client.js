@@ -151,6 +151,8 @@ const LONGEST_TRIAL = 600_000;
 const BLOCKED_FOR = 600_000;
 /** For the answer to a post of a session by HTTP; then it is sent again. */
 const POST_WITHIN = 10_000;
+/** So often one is sent while the answer is that there is no such session: a balancer may take another server each time. */
+const ELSEWHERE_POSTS = 16;
 /** Between two tries of one post: at first, and at most. */
 const FIRST_POST_AGAIN = 200;
 const LAST_POST_AGAIN = 5_000;
@@ -825,14 +827,17 @@ class HttpSocket {
     const timer = this._clock.setTimeout(giveUp, POST_WITHIN);
     this._abort.signal.addEventListener("abort", giveUp);
     try {
-      const reply = await this._fetch(`${this._url}/${this._session}?n=${this._number}`, {
-        method: "POST",
-        headers: { ...this._headers, "Content-Type": "application/json" },
-        body,
-        cache: "no-store",
-        keepalive: body.length < KEEPALIVE,
-        signal: abort.signal,
-      });
+      const post = () =>
+        this._fetch(`${this._url}/${this._session}?n=${this._number}`, {
+          method: "POST",
+          headers: { ...this._headers, "Content-Type": "application/json" },
+          body,
+          cache: "no-store",
+          keepalive: body.length < KEEPALIVE,
+          signal: abort.signal,
+        });
+      let reply = await post();
+      for (let posts = 1; reply.status === 404 && posts < ELSEWHERE_POSTS; posts++) reply = await post();
       if (reply.ok) return /** @type {any} */ (await reply.json()).taken >= this._number ? null : again;
       const error = await refusal(reply);
       if (reply.status >= 500 || [408, 425, 429].includes(reply.status)) {
