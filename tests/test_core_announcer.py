@@ -62,12 +62,12 @@ class AnnouncerTests(SynchronousTestCase):
         self.one.turn()
         self.one.pass_time(10)
 
-        self.assertEqual(bob.texts(), [])
+        self.assertEqual((bob.texts(), bob.chat.core.announcer.behind), ([], 1))
 
         self.store.deaf = False
         self.one.pass_time(2)
 
-        self.assertEqual(bob.texts(), ["hello"])
+        self.assertEqual((bob.texts(), bob.chat.core.announcer.behind), (["hello"], 0))
         self.assertEqual([formatEvent(event) for event in logged], [])
 
     def test_a_hint_about_the_own_commit_reads_nothing(self) -> None:

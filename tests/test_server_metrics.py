@@ -39,6 +39,7 @@ class MetricsTests(SynchronousTestCase):
             "twisted_chat_members 0.0",
             "twisted_chat_uncommitted 0.0",
             "twisted_chat_store_healthy 1.0",
+            "twisted_chat_unannounced_events 0.0",
             "twisted_chat_ephemeral_dropped_total 0.0",
         ):
             self.assertIn(f"\n{line}\n", shown)

@@ -69,6 +69,11 @@ class Announcer:
         """Whether any event that is known to be in a log has not been announced."""
         return bool(self._gaps)
 
+    @property
+    def behind(self) -> int:
+        """Events that are known to be in the logs of rooms and are not announced yet: other nodes wrote them."""
+        return sum(max(0, gap.target - room.log.head) for room, gap in self._gaps.items())
+
     def take_grown(self) -> set[Room]:
         """The rooms whose logs have grown since the last call: retention by number looks at no others."""
         grown, self._grown = self._grown, set()

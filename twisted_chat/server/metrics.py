@@ -30,6 +30,11 @@ class ChatCollector(Collector):
             "twisted_chat_uncommitted", "Messages that wait for the store.", self._core.commits.waiting_events
         )
         yield GaugeMetricFamily("twisted_chat_store_healthy", "1 while commits succeed.", int(self._core.commits.healthy))
+        yield GaugeMetricFamily(
+            "twisted_chat_unannounced_events",
+            "Events that other nodes wrote and this one has not read yet.",
+            self._core.announcer.behind,
+        )
         lag = self._core.sessions.lag()
         yield GaugeMetricFamily(
             "twisted_chat_clients_behind", "Connections that are congested or not at the head of each of their rooms.", lag.behind
