@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.harness.postgresql import shared
 from tests.harness.servers import JsonClient
 from tests.harness.serving import Served
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import PATIENCE, wait_until
 
 
 def children(pid: int) -> list[int]:
@@ -48,7 +48,8 @@ class WorkersTests(SynchronousTestCase):
 
     def client(self, name: str) -> JsonClient:
         """One that is in the lobby."""
-        client = JsonClient(self.server.websocket, name)
+        # Who waits at the socket of a process that has ended is served when the next one has started.
+        client = JsonClient(self.server.websocket, name, options={"open_timeout": PATIENCE})
         client.__enter__()
         self.addCleanup(client.__exit__, None, None, None)
         client.ask({"type": "join", "room": "lobby"})
