@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct
 from twisted.internet import reactor as installed_reactor
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.threads import deferToThread
 from websockets.asyncio.client import connect
 
@@ -104,7 +105,8 @@ async def run(options: Options) -> dict[str, Any]:
             faults = chosen_faults(world, options)
             numbers.shuffle(faults)
             for fault in faults:
-                await fault()
+                together = [fault, world.meanwhile(fault, faults)]
+                await gatherResults([Deferred.fromCoroutine(one()) for one in together if one is not None])
                 await world.wait(numbers.uniform(0.2, 1.0))
                 if enough(world, time.monotonic() - began, options):
                     break

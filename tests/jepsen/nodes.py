@@ -11,7 +11,8 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tests.harness.postgresql import PostgreSQL
 from tests.harness.serving import Served, lasting_port
 from tests.jepsen import bugs
 from tests.jepsen.database import DatabaseProxy
-from tests.jepsen.proxy import Front, Pair, Proxy, Way
+from tests.jepsen.proxy import Front, Proxy, Way
 from tests.jepsen.worker import BY_HTTP
 from tests.jepsen.world import Fault, World, stands_still
 
@@ -30,6 +31,8 @@ from tests.jepsen.world import Fault, World, stands_still
 PAUSES = (0.4, 4.0, 12.0)
 #: Seconds in which nothing passes between a node and the database: within the node's patience for an answer, and beyond it.
 SILENCES = (2.0, 18.0, 5.0)
+#: Faults of one node that last, so that others happen to the other nodes meanwhile.
+LONG = {"pause_node", "half_open_database", "hold_database"}
 #: Seconds for the notifications of others to be lost.
 DEAF_SECONDS = 2.0
 #: Seconds in which a balancer notices that a node is gone.
@@ -114,6 +117,7 @@ class Nodes(World):
         self._home = {worker: number % count for number, worker in enumerate(workers)}
         self._balancers = {worker: Balancer(reactor, lambda worker=worker: self._choose(worker)) for worker in workers}  # type: ignore[misc]
         self._deaf: Node | None = None
+        self._hurt: set[Node] = set()
 
     async def begin(self) -> None:
         await self.until_ready(self.nodes[0].server)
@@ -159,7 +163,7 @@ class Nodes(World):
 
     async def calm(self) -> None:
         """Who only reads is on a node that hears no notification any more, and nobody writes there."""
-        self._deaf = self._some_node()
+        self._deaf = self.numbers.choice(self.nodes)
         self._deaf.database.deaf = True
         for pair in self._pairs():
             pair.cut()
@@ -192,28 +196,42 @@ class Nodes(World):
             *super().faults(),
         ]
 
-    def _some_node(self) -> Node:
-        return self.numbers.choice(self.nodes)
+    def meanwhile(self, fault: Fault, others: Sequence[Fault]) -> Fault | None:
+        """While one node stands still or hears nothing, something happens to the others."""
+        if fault.__name__ not in LONG:
+            return None
+        short = [other for other in others if other.__name__ not in {*LONG, "kill_database"}]
+        return self.numbers.choice(short) if short else None
+
+    @contextmanager
+    def _some_node(self) -> Iterator[Node]:
+        """A node to which nothing happens now."""
+        node = self.numbers.choice([node for node in self.nodes if node not in self._hurt])
+        self._hurt.add(node)
+        try:
+            yield node
+        finally:
+            self._hurt.remove(node)
 
     async def kill_node(self) -> None:
         """kill -9, and start again."""
-        node = self._some_node()
-        node.server.process.send_signal(signal.SIGKILL)
-        if node.server.process.wait() == -signal.SIGKILL:
-            self.did("kill_node")
-        await self._start_again(node)
+        with self._some_node() as node:
+            node.server.process.send_signal(signal.SIGKILL)
+            if node.server.process.wait() == -signal.SIGKILL:
+                self.did("kill_node")
+            await self._start_again(node)
 
     async def terminate_node(self) -> None:
         """As an operator does it, for a new version."""
-        node = self._some_node()
-        node.server.process.send_signal(signal.SIGTERM)
-        await self.wait(UNNOTICED)
-        node.up = False
-        while node.server.process.poll() is None:
-            await self.wait(0.02)
-        if node.server.process.returncode == 0:
-            self.did("terminate_node")
-        await self._start_again(node)
+        with self._some_node() as node:
+            node.server.process.send_signal(signal.SIGTERM)
+            await self.wait(UNNOTICED)
+            node.up = False
+            while node.server.process.poll() is None:
+                await self.wait(0.02)
+            if node.server.process.returncode == 0:
+                self.did("terminate_node")
+            await self._start_again(node)
 
     async def _start_again(self, node: Node) -> None:
         await self.wait(UNNOTICED)
@@ -224,12 +242,13 @@ class Nodes(World):
 
     async def pause_node(self) -> None:
         """The process stands still, as a virtual machine does that is moved."""
-        process = self._some_node().server.process
-        process.send_signal(signal.SIGSTOP)
-        await self.wait(PAUSES[self.happened["pause_node"] % len(PAUSES)])
-        if stands_still(process.pid):
-            self.did("pause_node")
-        process.send_signal(signal.SIGCONT)
+        with self._some_node() as node:
+            process = node.server.process
+            process.send_signal(signal.SIGSTOP)
+            await self.wait(PAUSES[self.happened["pause_node"] % len(PAUSES)])
+            if stands_still(process.pid):
+                self.did("pause_node")
+            process.send_signal(signal.SIGCONT)
 
     async def kill_database(self) -> None:
         """kill -9 of PostgreSQL, and start again: it recovers from its log."""
@@ -251,8 +270,8 @@ class Nodes(World):
 
     async def cut_database(self) -> None:
         """All connections of a node to the database are reset."""
-        pairs = list(self._some_node().database.pairs)
-        self._cut(list[Pair](pairs), "cut_database")
+        with self._some_node() as node:
+            self._cut(list(node.database.pairs), "cut_database")
 
     async def half_open_database(self) -> None:
         """What a node and the database say to one another is lost, and nobody is told."""
@@ -263,48 +282,51 @@ class Nodes(World):
         await self._silence("hold_database", Way.HELD)
 
     async def _silence(self, kind: str, way: Way) -> None:
-        node = self._some_node()
-        node.database.way = way
-        for pair in node.database.pairs:
-            pair.way = way
-        silent = list(node.database.pairs)
-        await self.wait(SILENCES[self.happened[kind] % len(SILENCES)])
-        silent += [pair for pair in node.database.pairs if pair not in silent]
-        given_up = sum(not pair.listed for pair in silent)
-        self.effects[f"{kind}: connections given up"] += given_up
-        if any(pair.lost_bytes or pair.held for pair in silent):
-            self.did(kind)
-        node.database.way = Way.THROUGH
-        for pair in silent:
-            if way is Way.HELD:
-                pair.heal()
-            else:
-                pair.cut()
+        with self._some_node() as node:
+            node.database.way = way
+            for pair in node.database.pairs:
+                pair.way = way
+            silent = set(node.database.pairs)
+            end = self.reactor.seconds() + SILENCES[self.happened[kind] % len(SILENCES)]
+            while self.reactor.seconds() < end:
+                await self.wait(0.05)
+                # Also those with which the node tries it again.
+                silent |= node.database.pairs
+            given_up = sum(not pair.listed for pair in silent)
+            self.effects[f"{kind}: connections given up"] += given_up
+            if any(pair.lost_bytes or pair.held for pair in silent):
+                self.did(kind)
+            node.database.way = Way.THROUGH
+            for pair in silent:
+                if way is Way.HELD:
+                    pair.heal()
+                else:
+                    pair.cut()
 
     async def lose_commits(self) -> None:
         """The database hears and commits, its answers are lost, and then the connections break."""
-        node = self._some_node()
-        for pair in node.database.pairs:
-            pair.way = Way.UNANSWERED
-        await self.wait(0.3)
-        lost = node.lost_bytes()
-        self.effects["lose_commits: bytes"] += lost
-        for pair in list(node.database.pairs):
-            pair.cut()
-        if lost:
-            self.did("lose_commits")
+        with self._some_node() as node:
+            for pair in node.database.pairs:
+                pair.way = Way.UNANSWERED
+            await self.wait(0.3)
+            lost = node.lost_bytes()
+            self.effects["lose_commits: bytes"] += lost
+            for pair in list(node.database.pairs):
+                pair.cut()
+            if lost:
+                self.did("lose_commits")
 
     async def lose_notifications(self) -> None:
         """A node hears nothing of the others' notifications."""
-        node = self._some_node()
-        before = node.database.notifications_lost
-        node.database.deaf = True
-        await self.wait(DEAF_SECONDS)
-        node.database.deaf = False
-        lost = node.database.notifications_lost - before
-        self.effects["lose_notifications: notifications"] += lost
-        if lost:
-            self.did("lose_notifications")
+        with self._some_node() as node:
+            before = node.database.notifications_lost
+            node.database.deaf = True
+            await self.wait(DEAF_SECONDS)
+            node.database.deaf = False
+            lost = node.database.notifications_lost - before
+            self.effects["lose_notifications: notifications"] += lost
+            if lost:
+                self.did("lose_notifications")
 
     async def move(self) -> None:
         """What sessions by HTTP post next reaches another node than their streams come from."""

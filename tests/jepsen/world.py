@@ -9,7 +9,7 @@ import random
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -29,7 +29,7 @@ connections_per_address = 5000
 #: Seconds that a paused server stands still: beyond the client's patience, or within.
 PAUSES = (0.4, 1.0, 4.0)
 
-Fault: TypeAlias = Callable[[], Awaitable[None]]
+Fault: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 
 class World:
@@ -132,6 +132,10 @@ class World:
     def faults(self) -> list[Fault]:
         """One of each kind."""
         return [self.cut_all, self.cut_half, self.half_open, self.lose_acknowledgements, self.kill_client]
+
+    def meanwhile(self, fault: Fault, others: Sequence[Fault]) -> Fault | None:
+        """Another one that happens at the same time."""
+        return None
 
     async def cut_all(self) -> None:
         """All connections are reset."""
