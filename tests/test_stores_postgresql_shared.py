@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from tests.harness.postgresql import PASSWORD, DatabaseCase, shared
+from tests.harness.postgresql import PASSWORD, USER, DatabaseCase, shared
 from tests.store_contract.case import ALICE, BOB, edit, raw, reaction, say
 from twisted_chat.events import Event, NewEvent, NewTopic
 from twisted_chat.interfaces import Append, Appended, Duplicate, Opened, StoreError
@@ -200,6 +201,32 @@ class SchemaTests(SharedCase):
         self.assertIn("syntax error", self.refusal(Shared(address.parse(self.url), broken).upgrade()))
         self.assertEqual(self.sql("SELECT to_regclass('twisted_chat.more')"), [(None,)])
         self.assertEqual(self.sql("SELECT max(number) FROM twisted_chat.step"), [(1,)])
+
+
+class LoginTests(SharedCase):
+    """How a server shows who it is, and finds out who the database is."""
+
+    def test_the_password_is_in_a_file(self) -> None:
+        directory = self.mktemp()
+        os.makedirs(directory)
+        path = os.path.join(directory, "passwords")
+        with open(path, "w") as file:
+            file.write(f"127.0.0.1:*:*:{USER}:{PASSWORD}\n")
+        os.chmod(path, 0o600)
+        os.environ["PGPASSFILE"] = path
+        self.addCleanup(os.environ.pop, "PGPASSFILE")
+        store = self.store(f"postgresql://{USER}@127.0.0.1:{shared().port}/{self.database}")
+        self.successResultOf(store.open())
+        self.successResultOf(store.close())
+
+    def test_tls_is_not_given_up(self) -> None:
+        """A URL that asks for TLS never leads to a connection without it, such as this PostgreSQL offers."""
+        for mode in ("require", "verify-full"):
+            said = self.refusal(self.store(f"{self.url}?sslmode={mode}").open())
+            self.assertIn("SSL", said)
+        store = self.store(f"{self.url}?sslmode=prefer")
+        self.successResultOf(store.open())
+        self.successResultOf(store.close())
 
 
 class RefusalTests(SharedCase):
