@@ -159,8 +159,9 @@ class BusTests(DatabaseCase):
         one.bus.publish(Said("hello"))
         self.pump.until(lambda: two.told)
 
-        one.feed.stop()
+        self.pump.answer(one.feed.stop())
 
+        self.assertFalse(self.is_alive("one"))
         self.pump.until(lambda: Gone("one") in two.told)
         self.assertEqual(two.told, [Said("hello"), Gone("one")])
 

@@ -137,12 +137,10 @@ class PostgreSQLStore:
             return succeed(None)
         self._open = False
         self._patience.closing(CLOSE_SECONDS)
-        if self.feed is not None:
-            self.feed.stop()
-        closing = self._in_thread(self._reader_threads, self._connections.close)
-        return closing.addCallback(lambda _: self._in_thread(self._writer_thread, self._writer.close)).addBoth(
-            self._finish_workers
-        )
+        closing = succeed(None) if self.feed is None else self.feed.stop()
+        closing.addCallback(lambda _: self._in_thread(self._reader_threads, self._connections.close))
+        closing.addCallback(lambda _: self._in_thread(self._writer_thread, self._writer.close))
+        return closing.addBoth(self._finish_workers)
 
     def _finish_workers(self, result: T) -> T:
         self._reader_threads.finish()
