@@ -14,8 +14,9 @@ from tests.harness.postgresql import PASSWORD, USER, DatabaseCase, shared
 from tests.store_contract.case import ALICE, BOB, edit, raw, reaction, say
 from twisted_chat.events import Event, NewEvent, NewTopic
 from twisted_chat.interfaces import Append, Appended, Duplicate, Opened, StoreError
-from twisted_chat.stores.postgresql import address, schema
+from twisted_chat.stores.postgresql import address, queries, schema
 from twisted_chat.stores.postgresql.admin import Shared, SharedRooms, SharedTokens
+from twisted_chat.stores.postgresql.connection import Patience, connect
 from twisted_chat.stores.postgresql.store import PostgreSQLStore
 from twisted_chat.stores.workers import AtOnce, call_at_once
 
@@ -103,6 +104,27 @@ class WritersTests(SharedCase):
 
         assert isinstance(first, Appended)
         self.assertEqual(again, Duplicate(first.event))
+
+    def test_parts_of_many_logs_are_read_by_one_question(self) -> None:
+        """Each within its own bounds, in the order of the numbers, and none of a room that is not there."""
+        store = self.opened()
+        for room in ("a", "b", "c"):
+            self.successResultOf(store.append([Append(room, [say(f"{room}{n}") for n in range(1, 11)])]))
+        wanted = [
+            ("b", 3, 4, 1000),
+            ("nowhere", 0, 9, 9),
+            ("a", 0, 100, 7),
+            ("c", 10, 5, 5),
+            ("a", 8, 100, 0),
+            ("b", 0, 2**100, 2**100),
+        ]
+
+        with connect(address.parse(self.url), Patience()) as connection:
+            together = queries.read_all(connection, wanted)
+            alone = [queries.read(connection, *part) for part in wanted]
+
+        self.assertEqual(together, alone)
+        self.assertEqual([[event.seq for event in part] for part in together[:5]], [[4, 5, 6, 7], [], [1, 2, 3], [], [9]])
 
     def test_a_lease_is_one_servers_until_it_ends(self) -> None:
         one, two = self.opened(), self.opened()
