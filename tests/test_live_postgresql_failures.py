@@ -14,7 +14,7 @@ from tests.harness.waiting import wait_until
 from tests.store_contract.case import say
 from twisted_chat.errors import Unavailable
 from twisted_chat.interfaces import Append, Appended, Duplicate, Outcome
-from twisted_chat.stores.postgresql import address, store, writer
+from twisted_chat.stores.postgresql import address, connection, store, writer
 from twisted_chat.stores.postgresql.connection import Connection
 from twisted_chat.stores.postgresql.feed import Feed
 from twisted_chat.stores.postgresql.store import PostgreSQLStore
@@ -79,6 +79,13 @@ class AwayTests(FailureCase):
         self.assertIn("not known yet; send it again with the same key", self.unavailable(kept, "two"))
         self.failureResultOf(kept.read("lobby", 0, 10, 10), Unavailable)
         self.assertLess(time.monotonic() - began, 15)
+        # What has waited behind that read need not wait as long again.
+        began = time.monotonic()
+        for _ in range(100):
+            self.failureResultOf(kept.read("lobby", 0, 10, 10), Unavailable)
+        self.assertLess(time.monotonic() - began, 1)
+        self.patch(connection, "AWAY_SECONDS", 0.0)
+        wait_until(lambda: time.monotonic() >= kept._connections._away_until)
         self.postgresql.resume()
         [outcome] = self.append(kept, "two")
         self.assertIsInstance(outcome, Appended | Duplicate)

@@ -159,23 +159,27 @@ class BusTests(DatabaseCase):
         one.bus.publish(Said("hello"))
         self.pump.until(lambda: two.told)
 
-        one.feed.stop()
+        self.pump.answer(one.feed.stop())
 
+        self.assertFalse(self.is_alive("one"))
         self.pump.until(lambda: Gone("one") in two.told)
         self.assertEqual(two.told, [Said("hello"), Gone("one")])
 
     def test_a_server_that_gives_no_sign_of_life_is_gone_until_it_does(self) -> None:
         """Nothing of it is told until then."""
         self.patch(bus, "BEAT_SECONDS", 0.1)
-        self.patch(bus, "DEAD_SECONDS", 1.0)
         one = self.node("one")
         self.sql("INSERT INTO twisted_chat.node (id) VALUES ('silent')")
+        self.heartbeat("silent", "1 hour")
         self.notify("silent 1 whole " + encode([Said("I live")]).decode())
+        self.pump.until(lambda: one.told)
+        one.bus._trust_at = 0.0  # this server was there all the time
+        self.heartbeat("silent", "-1 minute")
         self.pump.until(lambda: Gone("silent") in one.told)
         self.assertEqual(one.told, [Said("I live"), Gone("silent")])
 
         self.notify("silent 2 whole " + encode([Said("too late")]).decode())
-        self.sql("UPDATE twisted_chat.node SET heartbeat = clock_timestamp() + interval '1 hour' WHERE id = 'silent'")
+        self.heartbeat("silent", "1 hour")
         self.pump.until(lambda: "silent" not in one.bus._dead)
         self.notify("silent 3 whole " + encode([Said("again")]).decode())
 
@@ -189,6 +193,25 @@ class BusTests(DatabaseCase):
         self.notify("two 3 whole " + encode([Said("hello")]).decode())
         self.pump.until(lambda: one.told)
         self.assertEqual(one.told, [Said("hello")])
+
+    def test_a_server_that_was_cut_off_itself_declares_nobody_gone_at_once(self) -> None:
+        """The others may have been cut off as well, by a database that was away."""
+        self.patch(bus, "BEAT_SECONDS", 0.1)
+        one = self.node("one")
+        self.sql("INSERT INTO twisted_chat.node (id) VALUES ('two')")
+        self.notify("two 1 whole " + encode([Said("I live")]).decode())
+        self.pump.until(lambda: one.told)
+
+        self.heartbeat("one", "-1 minute")
+        self.heartbeat("two", "-1 minute")
+        beats = one.bus._beat_at
+        self.pump.until(lambda: one.bus._beat_at > beats + 1)
+
+        self.assertEqual(one.told, [Said("I live")])
+
+    def heartbeat(self, node: str, away: str) -> None:
+        """The last sign of life of a server, so far from now."""
+        self.sql(f"UPDATE twisted_chat.node SET heartbeat = clock_timestamp() + interval '{away}' WHERE id = %s", node)
 
     def notify(self, payload: str) -> None:
         self.sql("SELECT pg_notify(%s, %s)", bus.CHANNEL, payload)

@@ -63,6 +63,8 @@ def is_append(data: bytes) -> bool:
 class AnswerLostTests(LostCase):
     """The database has committed, and its answer never comes."""
 
+    see: Callable[[bytes], bool]
+
     def lose_the_answer(self, when: Callable[[bytes], bool]) -> None:
         def see(data: bytes) -> bool:
             if when(data):
@@ -86,6 +88,29 @@ class AnswerLostTests(LostCase):
         self.assertEqual(self.successResultOf(self.kept.event("lobby", 2)), outcome.event)
         [outcome] = self.append("lobby", say("third"))
         self.assertEqual(self.log()[2:], [(3, "third")])
+
+    def test_the_answer_to_the_question_about_it_is_lost_too(self) -> None:
+        """It is asked again, and the same comes out."""
+        asked: list[bytes] = []
+
+        def see(data: bytes) -> bool:
+            if is_append(data) or (b"closed = true" in data and len(asked) < 2):
+                asked.append(data)
+                self.proxy.hold_answers = True
+                self.meanwhile(self.let_new_ones_through_again)
+            return False
+
+        self.see = self.proxy.hold_requests = see
+        [outcome] = self.append("lobby", say("second"))
+        assert isinstance(outcome, Appended)
+        self.assertEqual(len(asked), 2)
+        self.assertEqual(self.log(), [(1, "first"), (2, "second")])
+
+    def let_new_ones_through_again(self) -> None:
+        before = self.proxy.held
+        wait_until(lambda: self.proxy.held > before)
+        self.proxy.let_new_ones_through()
+        self.proxy.hold_requests = self.see
 
     def test_a_batch_of_any_kind(self) -> None:
         self.lose_the_answer(lambda data: b"COMMIT" in data)

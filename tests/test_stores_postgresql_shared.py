@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from collections.abc import Sequence
@@ -9,12 +10,13 @@ from collections.abc import Sequence
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from tests.harness.postgresql import PASSWORD, DatabaseCase, shared
+from tests.harness.postgresql import PASSWORD, USER, DatabaseCase, shared
 from tests.store_contract.case import ALICE, BOB, edit, raw, reaction, say
 from twisted_chat.events import Event, NewEvent, NewTopic
 from twisted_chat.interfaces import Append, Appended, Duplicate, Opened, StoreError
-from twisted_chat.stores.postgresql import address, schema
+from twisted_chat.stores.postgresql import address, queries, schema
 from twisted_chat.stores.postgresql.admin import Shared, SharedRooms, SharedTokens
+from twisted_chat.stores.postgresql.connection import Patience, connect
 from twisted_chat.stores.postgresql.store import PostgreSQLStore
 from twisted_chat.stores.workers import AtOnce, call_at_once
 
@@ -102,6 +104,27 @@ class WritersTests(SharedCase):
 
         assert isinstance(first, Appended)
         self.assertEqual(again, Duplicate(first.event))
+
+    def test_parts_of_many_logs_are_read_by_one_question(self) -> None:
+        """Each within its own bounds, in the order of the numbers, and none of a room that is not there."""
+        store = self.opened()
+        for room in ("a", "b", "c"):
+            self.successResultOf(store.append([Append(room, [say(f"{room}{n}") for n in range(1, 11)])]))
+        wanted = [
+            ("b", 3, 4, 1000),
+            ("nowhere", 0, 9, 9),
+            ("a", 0, 100, 7),
+            ("c", 10, 5, 5),
+            ("a", 8, 100, 0),
+            ("b", 0, 2**100, 2**100),
+        ]
+
+        with connect(address.parse(self.url), Patience()) as connection:
+            together = queries.read_all(connection, wanted)
+            alone = [queries.read(connection, *part) for part in wanted]
+
+        self.assertEqual(together, alone)
+        self.assertEqual([[event.seq for event in part] for part in together[:5]], [[4, 5, 6, 7], [], [1, 2, 3], [], [9]])
 
     def test_a_lease_is_one_servers_until_it_ends(self) -> None:
         one, two = self.opened(), self.opened()
@@ -200,6 +223,32 @@ class SchemaTests(SharedCase):
         self.assertIn("syntax error", self.refusal(Shared(address.parse(self.url), broken).upgrade()))
         self.assertEqual(self.sql("SELECT to_regclass('twisted_chat.more')"), [(None,)])
         self.assertEqual(self.sql("SELECT max(number) FROM twisted_chat.step"), [(1,)])
+
+
+class LoginTests(SharedCase):
+    """How a server shows who it is, and finds out who the database is."""
+
+    def test_the_password_is_in_a_file(self) -> None:
+        directory = self.mktemp()
+        os.makedirs(directory)
+        path = os.path.join(directory, "passwords")
+        with open(path, "w") as file:
+            file.write(f"127.0.0.1:*:*:{USER}:{PASSWORD}\n")
+        os.chmod(path, 0o600)
+        os.environ["PGPASSFILE"] = path
+        self.addCleanup(os.environ.pop, "PGPASSFILE")
+        store = self.store(f"postgresql://{USER}@127.0.0.1:{shared().port}/{self.database}")
+        self.successResultOf(store.open())
+        self.successResultOf(store.close())
+
+    def test_tls_is_not_given_up(self) -> None:
+        """A URL that asks for TLS never leads to a connection without it, such as this PostgreSQL offers."""
+        for mode in ("require", "verify-full"):
+            said = self.refusal(self.store(f"{self.url}?sslmode={mode}").open())
+            self.assertIn("SSL", said)
+        store = self.store(f"{self.url}?sslmode=prefer")
+        self.successResultOf(store.open())
+        self.successResultOf(store.close())
 
 
 class RefusalTests(SharedCase):

@@ -18,10 +18,14 @@ class Gathered(Generic[K, V, A]):
 
     :param put: runs the query for all keys with their values, and returns the results by key.
     :param merge: combines two values for the same key.
+    :param most: how many keys one query has; None: all that wait.
     """
 
-    def __init__(self, put: Callable[[Mapping[K, V]], Deferred[dict[K, A]]], merge: Callable[[V, V], V]) -> None:
+    def __init__(
+        self, put: Callable[[Mapping[K, V]], Deferred[dict[K, A]]], merge: Callable[[V, V], V], most: int | None = None
+    ) -> None:
         self._put = put
+        self._most = most
         self._merge = merge
         self._waiting: list[tuple[K, V, Deferred[A]]] = []
         self._asking = False
@@ -34,7 +38,7 @@ class Gathered(Generic[K, V, A]):
         return answer
 
     def _ask(self) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting[: self._most], [] if self._most is None else self._waiting[self._most :]
         self._asking = bool(waiting)
         if not waiting:
             return

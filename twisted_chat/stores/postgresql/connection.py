@@ -33,6 +33,8 @@ STATEMENT_MS = 10_000
 IDLE_MS = 5_000
 #: Milliseconds after which the database ends a transaction in any case, from PostgreSQL 17 on: also one that got a part of its statements.
 TRANSACTION_MS = 12_000
+#: Seconds for which the database counts as away after a read has failed.
+AWAY_SECONDS = 1.0
 #: Seconds between two checks whether the store is being closed.
 _LOOK_SECONDS = 0.5
 
@@ -255,17 +257,32 @@ class Readers:
         self._lock = Lock()
         self._idle: list[Connection] = []
         self._closed = False
+        #: The last failure, and until when it counts for questions that have waited behind it.
+        self._away = ""
+        self._away_until = 0.0
 
     def ask(self, question: Callable[[Connection], T]) -> T:
-        """Ask over an idle connection or a new one.  An idle one that turns out to be lost is replaced once: reading may be
-        repeated."""
-        connection = self._take()
+        """Ask over an idle connection, or a new one.  If an idle one turns out to be lost, ask again: reading may be repeated.
+
+        While the database hangs each failure takes seconds; the questions that have waited meanwhile fail with it.
+        """
+        if monotonic() < self._away_until:
+            raise psycopg.OperationalError(self._away)
         try:
-            if connection is None:
-                return self._ask(question, connect(self._address, self._patience, self._lineage))
+            return self._ask_twice(question)
+        except psycopg.Error as error:
+            if error.sqlstate is None or error.sqlstate.startswith(("57P", "08")):
+                self._away, self._away_until = one_line(error), monotonic() + AWAY_SECONDS
+            raise
+
+    def _ask_twice(self, question: Callable[[Connection], T]) -> T:
+        connection = self._take()
+        if connection is None:
+            return self._ask(question, connect(self._address, self._patience, self._lineage))
+        try:
             return self._ask(question, connection)
         except psycopg.Error as error:
-            if connection is None or isinstance(error, NoAnswer) or not is_lost(connection, error):
+            if isinstance(error, NoAnswer) or not is_lost(connection, error):
                 raise
         self._forget_idle()
         return self._ask(question, connect(self._address, self._patience, self._lineage))

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import msgspec
 import psycopg
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from twisted_chat.interfaces import StoreError
@@ -89,6 +90,8 @@ class Feed:
         self._started = False
         self._stopped = False
         self._failing = False
+        self._connected = False
+        self._ended: Deferred[None] = Deferred()
         self._snapshot: str | None = None
         self._wake_read, self._wake_write = -1, -1
 
@@ -124,13 +127,15 @@ class Feed:
         os.set_blocking(self._wake_write, False)
         Thread(target=self._run, name="chat-feed", daemon=True).start()
 
-    def stop(self) -> None:
-        """End the thread within :data:`LEAVE_SECONDS`."""
+    def stop(self) -> Deferred[None]:
+        """End the thread; fires when the feed has signed off from the database, or at once if it is not connected."""
         self._followers.clear()
-        if self._started and not self._stopped:
-            self._patience.closing(LEAVE_SECONDS)
-            self.wake()
-            self._stopped = True
+        if not self._started or self._stopped:
+            return succeed(None)
+        self._patience.closing(LEAVE_SECONDS)
+        self.wake()
+        self._stopped = True
+        return self._ended if self._connected else succeed(None)
 
     def _tell(self, heads: Mapping[str, int]) -> None:
         for on_news in list(self._followers.values()):
@@ -145,9 +150,11 @@ class Feed:
                 connection = connect(self._address, self._patience, self.lineage)
                 try:
                     self._begin(connection)
+                    self._connected = True
                     delay = RETRY_DELAYS[0]
                     self._serve(connection)
                 finally:
+                    self._connected = False
                     connection.close()
             except (psycopg.Error, StoreError) as error:
                 self._failed(error)
@@ -158,6 +165,7 @@ class Feed:
                 self._pause(RETRY_DELAYS[1])
         os.close(self._wake_read)
         os.close(self._wake_write)
+        self._call_in_reactor(self._ended.callback, None)
 
     def _pause(self, seconds: float) -> None:
         if not self._stopped:

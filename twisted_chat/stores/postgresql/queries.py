@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 from twisted_chat.events import Event, Message, Reaction
 from twisted_chat.interfaces import Aged, Page, RoomNews
 from twisted_chat.stores import pages
 from twisted_chat.stores.postgresql.connection import Connection, snapshot
-from twisted_chat.stores.postgresql.escaping import escape, plain
+from twisted_chat.stores.postgresql.escaping import escape, numbers, plain, text_array, texts
 from twisted_chat.stores.postgresql.rows import EVENT_COLUMNS, MESSAGE, TOPIC, event
+
+#: A part of a log: room, the number before it, the largest number of events, and of bytes of content.
+Part: TypeAlias = tuple[str, int, int, int]
 
 _ROOM = "(SELECT id FROM twisted_chat.room WHERE name = %(room)s)"
 
@@ -22,6 +26,17 @@ SELECT {EVENT_COLUMNS} FROM (
         SELECT * FROM twisted_chat.event WHERE room = {_ROOM} AND seq > %(after)s ORDER BY seq LIMIT %(limit)s) AS next
     WINDOW log AS (ORDER BY seq)
 ) AS e WHERE number = 1 OR total <= %(max_bytes)s ORDER BY seq"""
+
+_READ_ALL = f"""
+SELECT wanted.number, {EVENT_COLUMNS}
+FROM unnest({text_array("rooms")}, %(afters)s::bigint[], %(limits)s::bigint[], %(max_bytes)s::bigint[])
+    WITH ORDINALITY AS wanted (name, after, count, bytes, number)
+JOIN twisted_chat.room ON room.name = wanted.name CROSS JOIN LATERAL (
+    SELECT *, row_number() OVER log AS place,
+        sum(coalesce(CASE WHEN kind <> 4 THEN octet_length(text) END, 0) + coalesce(octet_length(data), 0)) OVER log AS total
+    FROM (SELECT * FROM twisted_chat.event WHERE event.room = room.id AND seq > wanted.after ORDER BY seq LIMIT wanted.count) AS next
+    WINDOW log AS (ORDER BY seq)
+) AS e WHERE e.place = 1 OR e.total <= wanted.bytes ORDER BY wanted.number, e.seq"""
 
 _EVENT = f"SELECT {EVENT_COLUMNS} FROM twisted_chat.event e WHERE room = {_ROOM} AND seq = %(seq)s"
 
@@ -66,6 +81,22 @@ WHERE (oldest, name) > (%(at)s, %(name)s) AND oldest < %(before)s ORDER BY oldes
 def read(connection: Connection, room: str, after: int, limit: int, max_bytes: int) -> list[Event]:
     bounds = {"room": room, "after": bound(after), "limit": bound(limit), "max_bytes": bound(max_bytes)}
     return [event(row) for row in connection.execute(_READ, bounds, binary=True).fetchall()]
+
+
+def read_all(connection: Connection, wanted: Sequence[Part]) -> list[list[Event]]:
+    """Parts of several logs by one question."""
+    if len(wanted) == 1:
+        return [read(connection, *wanted[0])]
+    asked = {
+        "rooms": texts([part[0] for part in wanted]),
+        "afters": numbers(bound(part[1]) for part in wanted),
+        "limits": numbers(bound(part[2]) for part in wanted),
+        "max_bytes": numbers(bound(part[3]) for part in wanted),
+    }
+    found: list[list[Event]] = [[] for _ in wanted]
+    for number, *columns in connection.execute(_READ_ALL, asked, binary=True).fetchall():
+        found[number - 1].append(event(tuple(columns)))
+    return found
 
 
 def one_event(connection: Connection, room: str, seq: int) -> Event | None:

@@ -37,6 +37,8 @@ T = TypeVar("T")
 
 #: Seconds that calls in progress may take once the store is being closed.
 CLOSE_SECONDS = 5.0
+#: Parts of logs that one question reads: some 2 MB at most when readers catch up.
+READ_PARTS = 32
 #: Characters of the id of a server.
 NODE_LENGTH = 12
 
@@ -96,6 +98,7 @@ class PostgreSQLStore:
         self._readable = True
         self._erasing = False
         self._marks: Gathered[tuple[str, str], int, int] = Gathered(self._write_marks, max)
+        self._reads: Gathered[queries.Part, None, list[Event]] = Gathered(self._read_all, lambda one, other: None, READ_PARTS)
         self._lookups: Gathered[bytes, None, TokenRecord | None] = Gathered(self._look_up, lambda one, other: None)
 
     # -- open and close
@@ -137,12 +140,10 @@ class PostgreSQLStore:
             return succeed(None)
         self._open = False
         self._patience.closing(CLOSE_SECONDS)
-        if self.feed is not None:
-            self.feed.stop()
-        closing = self._in_thread(self._reader_threads, self._connections.close)
-        return closing.addCallback(lambda _: self._in_thread(self._writer_thread, self._writer.close)).addBoth(
-            self._finish_workers
-        )
+        closing = succeed(None) if self.feed is None else self.feed.stop()
+        closing.addCallback(lambda _: self._in_thread(self._reader_threads, self._connections.close))
+        closing.addCallback(lambda _: self._in_thread(self._writer_thread, self._writer.close))
+        return closing.addBoth(self._finish_workers)
 
     def _finish_workers(self, result: T) -> T:
         self._reader_threads.finish()
@@ -181,8 +182,13 @@ class PostgreSQLStore:
         self._writer.erasing = True
 
     def read(self, room: str, after: int, limit: int, max_bytes: int) -> Deferred[list[Event]]:
-        reading = self._read(lambda connection: queries.read(connection, room, after, limit, max_bytes))
-        return reading.addCallback(self._note_read, room)
+        return self._reads.ask((room, after, limit, max_bytes), None).addCallback(self._note_read, room)
+
+    def _read_all(self, parts: Mapping[queries.Part, None]) -> Deferred[dict[queries.Part, list[Event]]]:
+        """All that wait, in one question: what another server has written to many rooms is read in one go."""
+        wanted = list(parts)
+        reading = self._read(lambda connection: queries.read_all(connection, wanted))
+        return reading.addCallback(lambda found: dict(zip(wanted, found, strict=True)))
 
     def _note_read(self, events: list[Event], room: str) -> list[Event]:
         if events:
