@@ -157,14 +157,18 @@ class ElsewhereTests(ClusterCase):
         answer = stream.getresponse()
         session = next_data(answer)["session"]
 
-        self.assertEqual(self.post(elsewhere, session)[0], 404)
-        self.assertEqual(self.post(here, session), (200, {"taken": 1}))
+        wrong = HTTPConnection("127.0.0.1", elsewhere, timeout=30)
+        self.addCleanup(wrong.close)
+        self.assertEqual(self.post(wrong, session)[0], 404)
+        self.assertIsNone(wrong.sock, "the connection is kept")
+        right = HTTPConnection("127.0.0.1", here, timeout=30)
+        self.addCleanup(right.close)
+        self.assertEqual(self.post(right, session), (200, {"taken": 1}))
+        self.assertIsNotNone(right.sock)
         self.assertEqual(next_data(answer), {"type": "ok", "id": 1})
 
-    def post(self, port: int, session: str) -> tuple[int, Any]:
+    def post(self, connection: HTTPConnection, session: str) -> tuple[int, Any]:
         """Status and answer of the first post."""
-        connection = HTTPConnection("127.0.0.1", port, timeout=30)
-        self.addCleanup(connection.close)
         body = json.dumps({"type": "ping", "id": 1})
         connection.request("POST", f"/api/v1/session/{session}?n=1", body, {"Content-Type": "application/json"})
         answer = connection.getresponse()
