@@ -77,6 +77,25 @@ class ClusterCase(TestCase):
         person.client.startService()
         return person
 
+    def connection(self, port: int) -> HTTPConnection:
+        connection = HTTPConnection("127.0.0.1", port, timeout=30)
+        self.addCleanup(connection.close)
+        return connection
+
+    def open_session(self, port: int) -> tuple[str, HTTPResponse]:
+        """The id of a session by HTTP, and its stream."""
+        opening = self.connection(port)
+        opening.request("GET", "/api/v1/session")
+        stream = opening.getresponse()
+        return next_data(stream)["session"], stream
+
+    def post(self, connection: HTTPConnection, session: str, number: int = 1) -> tuple[int, Any]:
+        """Status and answer of a post."""
+        body = json.dumps({"type": "ping", "id": number})
+        connection.request("POST", f"/api/v1/session/{session}?n={number}", body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
     def streams(self) -> list[int]:
         """How many sessions by HTTP each server has had."""
         return [server.stdout.count(" GET /api/v1/session 200 ") for server in self.cluster.servers]
@@ -134,6 +153,12 @@ class BalancerTests(ClusterCase):
             self.assertEqual(person.waits, [], person.name)
             self.assertEqual([text for _, text in first if str(text).startswith(f"{person.name} ")][-1], f"{person.name} 14")
 
+        # What is posted by somebody who would not try again is passed on by the balancer itself.
+        port = int(url.rpartition(":")[2])
+        session, _ = self.open_session(port)
+        posts = [self.post(self.connection(port), session, number) for number in range(1, 13)]
+        self.assertEqual(posts, [(200, {"taken": number}) for number in range(1, 13)])
+
         for person in people:
             await person.client.stopService()
         await until(lambda: sum(self.streams()) - sum(streams_before) >= 6)
@@ -151,24 +176,14 @@ class ElsewhereTests(ClusterCase):
     def test_a_post_to_another_server(self) -> None:
         """It is answered with 404 and does nothing, and the session goes on where it is."""
         here, elsewhere = self.cluster.ports[:2]
-        stream = HTTPConnection("127.0.0.1", here, timeout=30)
-        self.addCleanup(stream.close)
-        stream.request("GET", "/api/v1/session")
-        answer = stream.getresponse()
-        session = next_data(answer)["session"]
+        session, stream = self.open_session(here)
+        wrong, right = self.connection(elsewhere), self.connection(here)
 
-        self.assertEqual(self.post(elsewhere, session)[0], 404)
-        self.assertEqual(self.post(here, session), (200, {"taken": 1}))
-        self.assertEqual(next_data(answer), {"type": "ok", "id": 1})
-
-    def post(self, port: int, session: str) -> tuple[int, Any]:
-        """Status and answer of the first post."""
-        connection = HTTPConnection("127.0.0.1", port, timeout=30)
-        self.addCleanup(connection.close)
-        body = json.dumps({"type": "ping", "id": 1})
-        connection.request("POST", f"/api/v1/session/{session}?n=1", body, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())
+        self.assertEqual(self.post(wrong, session)[0], 404)
+        self.assertIsNone(wrong.sock, "the connection is kept")
+        self.assertEqual(self.post(right, session), (200, {"taken": 1}))
+        self.assertIsNotNone(right.sock)
+        self.assertEqual(next_data(stream), {"type": "ok", "id": 1})
 
     async def test_a_balancer_that_takes_turns(self) -> None:
         """Each new connection comes to the next server: the posts find theirs, and nobody has to begin anew."""

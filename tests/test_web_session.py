@@ -266,6 +266,8 @@ class RefusedTests(SessionCase):
 
         self.assertEqual([reply.status for reply in replies], [404] * 5)
         self.assertEqual(len({reply.body for reply in replies}), 1)
+        # The next one comes over a new connection, behind which there may be the server that has the session.
+        self.assertEqual([reply.headers["connection"] for reply in replies], ["close"] * 5)
         self.assertEqual(alice.say({"type": "ping"}).status, 200)
 
     def test_origins(self) -> None:

@@ -262,6 +262,7 @@ class HttpSessions:
         token = None if client.credential is None else client.credential.token
         link = self._links.get(call.segments[0].decode("latin-1"))
         if link is None or link.token != token:
+            _come_anew(call.request)
             raise gone()
         if call.content_type() != b"application/json":
             raise UnsupportedMediaType("Content-Type: must be application/json")
@@ -272,6 +273,12 @@ class HttpSessions:
             raise TooBig(f"frame: at most {limit} bytes")
         await link.take(number, frame)
         return json_answer(Taken(taken=link.taken))
+
+
+def _come_anew(request: ChatRequest) -> None:
+    """Let the next request come over a new connection, which may lead to another process: a browser would keep the one it has."""
+    request.channel.persistent = 0
+    request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
 
 
 def gone() -> NoSuchPath:
