@@ -18,7 +18,7 @@ CLOSED_IN_TURN = 200
 RETURN_SECONDS = 10.0
 RETURNS_PER_SECOND = 200.0
 #: The same where other nodes are there to take them at once: a writer waits for no more than 2 s in all.
-MOVE_SECONDS = 1.0
+MOVE_SECONDS = 0.8
 
 
 class Drain:
