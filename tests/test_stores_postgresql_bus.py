@@ -7,11 +7,12 @@ from typing import Union
 
 import msgspec
 from msgspec import Struct
+from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.postgresql import DatabaseCase, Pump
 from twisted_chat.stores.postgresql import address, bus, feed
-from twisted_chat.stores.postgresql.bus import PIECE_BYTES, PostgreSQLBus, Stream, pieces
+from twisted_chat.stores.postgresql.bus import PIECE_BYTES, PostgreSQLBus, Seal, Stream, pieces
 from twisted_chat.stores.postgresql.connection import Connection, Patience, connect
 from twisted_chat.stores.postgresql.feed import Feed
 
@@ -25,6 +26,8 @@ class Gone(Struct, frozen=True, tag=True):
 
 
 Told = Union[Said, Gone]
+SECRET = bytes(range(32))
+STRANGE = "Something else than a server of this chat notifies on {channel}"
 _decoder = msgspec.json.Decoder(list[Told])
 
 
@@ -86,7 +89,7 @@ class Node:
     def __init__(self, url: str, name: str, pump: Pump) -> None:
         self.name = name
         self.feed = Feed(address.parse(f"{url}?application_name={name}"), name, pump)
-        self.bus = PostgreSQLBus[Told](self.feed, name, pump, encode=encode, decode=_decoder.decode, gone=Gone)
+        self.bus = PostgreSQLBus[Told](self.feed, name, pump, secret=SECRET, encode=encode, decode=_decoder.decode, gone=Gone)
         self.told: list[Told] = []
         self.news: list[Mapping[str, int]] = []
         self.bus.subscribe(self.told.append)
@@ -146,7 +149,13 @@ class BusTests(DatabaseCase):
         """The oldest go first, and somebody counts them."""
         self.patch(bus, "WAITING_BYTES", 10_000)
         lonely = PostgreSQLBus[Told](
-            Feed(address.parse(self.url), "x", self.pump), "x", self.pump, encode=encode, decode=_decoder.decode, gone=Gone
+            Feed(address.parse(self.url), "x", self.pump),
+            "x",
+            self.pump,
+            secret=SECRET,
+            encode=encode,
+            decode=_decoder.decode,
+            gone=Gone,
         )
         for number in range(1000):
             lonely.publish(Said(f"message {number:4} " + "x" * 50))
@@ -186,10 +195,10 @@ class BusTests(DatabaseCase):
         self.pump.until(lambda: Said("again") in one.told)
         self.assertEqual(one.told, [Said("I live"), Gone("silent"), Said("again")])
 
-    def test_what_is_no_message_is_logged_and_harms_nobody(self) -> None:
+    def test_what_is_no_message_harms_nobody(self) -> None:
         one = self.node("one")
-        for payload in ("nonsense", "two x whole []", "two 1 whole {", 'two 2 whole [{"type":"Other"}]'):
-            self.notify(payload)
+        for said in ("nonsense", "two x whole []", "two 1 whole {", 'two 2 whole [{"type":"Other"}]'):
+            self.notify(said)
         self.notify("two 3 whole " + encode([Said("hello")]).decode())
         self.pump.until(lambda: one.told)
         self.assertEqual(one.told, [Said("hello")])
@@ -213,7 +222,33 @@ class BusTests(DatabaseCase):
         """The last sign of life of a server, so far from now."""
         self.sql(f"UPDATE twisted_chat.node SET heartbeat = clock_timestamp() + interval '{away}' WHERE id = %s", node)
 
-    def notify(self, payload: str) -> None:
+    def test_nobody_but_the_servers_is_heard(self) -> None:
+        """Whoever may connect to the database may notify, too.  It costs no memory, and one line in the log for all of it."""
+        lines: list[LogEvent] = []
+        globalLogPublisher.addObserver(lines.append)
+        self.addCleanup(globalLogPublisher.removeObserver, lines.append)
+        one = self.node("one")
+        array = encode([Said("forged")]).decode()
+        stranger = Seal(b"\x00" * 32)
+        for payload in ("", " ", "é", "[" * 7_000, f"two 1 whole {array}", stranger.close(f"two 2 whole {array}")):
+            self.notify_as_it_is(payload)
+        self.sql(
+            "SELECT count(pg_notify(%s, 'node-' || number || ' 1 first ' || repeat('x', 7800))) FROM generate_series(1, 100) AS number",
+            bus.CHANNEL,
+        )
+        self.notify_as_it_is(stranger.close("two 999999999 whole []"))
+        self.notify("two 3 whole " + encode([Said("hello")]).decode())
+        self.pump.until(lambda: one.told)
+
+        self.assertEqual(one.told, [Said("hello")])
+        self.assertEqual(list(one.bus._streams), ["two"])
+        loud = [line for line in lines if line["log_level"] > LogLevel.info]
+        self.assertEqual([line["log_format"].partition(":")[0] for line in loud], [STRANGE])
+
+    def notify(self, said: str) -> None:
+        self.notify_as_it_is(Seal(SECRET).close(said))
+
+    def notify_as_it_is(self, payload: str) -> None:
         self.sql("SELECT pg_notify(%s, %s)", bus.CHANNEL, payload)
 
 
@@ -307,3 +342,13 @@ class FeedTests(DatabaseCase):
         self.grow("lobby", 5)
         self.notify("")
         self.pump.until(lambda: ("lobby", 5) in self.news)
+
+    def test_what_is_no_hint_is_passed_over(self) -> None:
+        """It comes from somebody else, and the connection goes on."""
+        self.patch(feed, "LOOK_SECONDS", 3600.0)
+        self.listen()
+        for payload in ("nonsense", "[" * 7_000, '["two-x",{"lobby":null}]', "{}"):
+            self.notify(payload)
+        self.notify('["two-x",{"tea":1}]')
+        self.pump.until(lambda: self.news)
+        self.assertEqual(self.news, [("tea", 1)])

@@ -190,7 +190,11 @@ def decode_messages(encoded: bytes) -> list[BusMessage]:
     :class:`msgspec.DecodeError` if it is not an array of anything.
     """
     found: list[BusMessage] = []
-    for raw in _raw_decoder.decode(encoded):
+    try:
+        messages = _raw_decoder.decode(encoded)
+    except RecursionError:
+        raise msgspec.DecodeError("it is nested too deeply") from None
+    for raw in messages:
         try:
             found.append(_decoder.decode(raw))
         except msgspec.ValidationError:

@@ -3,10 +3,13 @@
 Each server is a stream of payloads with numbers.  What it publishes while one transaction runs is one array of JSON in the next; longer
 ones are cut into pieces, because PostgreSQL takes less than 8,000 bytes at once.  ::
 
-    n7Q2… 41 whole [{"type":"TypingNoticed",…},…]
-    n7Q2… 42 first [{"type":"NodeState",…
-    n7Q2… 43 more …
-    n7Q2… 44 last …}]
+    9f3c… n7Q2… 41 whole [{"type":"TypingNoticed",…},…]
+    51e0… n7Q2… 42 first [{"type":"NodeState",…
+    c07a… n7Q2… 43 more …
+    288d… n7Q2… 44 last …}]
+
+In front of each stands a code made with the secret of the database.  Everybody who may connect to a database may also notify, and only
+its servers can read the secret; payloads with another code are dropped unread.
 
 A number that is missing takes the array that it belongs to with it, and the next array is the next thing heard.  Memory is bounded: while
 the database is away the oldest messages are dropped.
@@ -19,6 +22,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from hashlib import blake2b
+from hmac import compare_digest
 from itertools import pairwise
 from threading import Lock
 from time import monotonic
@@ -35,10 +40,14 @@ M = TypeVar("M")
 
 #: The channel of NOTIFY.
 CHANNEL = "twisted_chat_bus"
-#: Bytes of JSON in a payload: PostgreSQL takes 7,999, and before it stand the id of the server and the number.
+#: Bytes of JSON in a payload: PostgreSQL takes 7,999, and before it stand the code, the id of the server and the number.
 PIECE_BYTES = 7_800
 #: Payloads in one transaction: some 250 KB, so that hints of new heads do not wait long behind them.
 PIECES_AT_ONCE = 32
+#: Bytes of the code in front of a payload.
+CODE_BYTES = 12
+#: Seconds between two lines in the log about payloads of others.
+STRANGE_SECONDS = 3600.0
 #: Bytes of messages that wait to be sent; beyond that the oldest are dropped.
 WAITING_BYTES = 4_194_304
 #: Bytes of an array that has not come to its end.
@@ -58,6 +67,26 @@ WITH before AS (SELECT id, extract(epoch FROM clock_timestamp() - heartbeat)::fl
         ON CONFLICT (id) DO UPDATE SET heartbeat = excluded.heartbeat),
      old AS (DELETE FROM twisted_chat.node WHERE heartbeat < now() - make_interval(secs => %(forget)s) AND id <> %(node)s)
 SELECT id, age FROM before"""
+
+
+class Seal:
+    """Marks the payloads of the servers that know the secret of the database."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def code(self, said: bytes) -> bytes:
+        """What stands in front of it."""
+        return blake2b(said, digest_size=CODE_BYTES, key=self._secret, person=b"twisted_chat_bus").hexdigest().encode()
+
+    def close(self, said: str) -> str:
+        """The payload for it."""
+        return f"{self.code(said.encode()).decode()} {said}"
+
+    def open(self, payload: bytes) -> bytes | None:
+        """What the payload says; None if it does not come from such a server."""
+        code, _, said = payload.partition(b" ")
+        return said if compare_digest(code, self.code(said)) else None
 
 
 class Stream:
@@ -108,6 +137,7 @@ class PostgreSQLBus(Generic[M]):
     """The bus of one server: what :class:`twisted_chat.bus.Bus` promises.
 
     :param node: the id of this server: what its messages call it.
+    :param secret: of the database, at most 64 bytes.
     :param encode: messages as a JSON array; ``decode`` is its inverse.
     :param gone: the message that a server is gone.
     :ivar dropped: how many messages were dropped because the database was away or too slow.
@@ -122,6 +152,7 @@ class PostgreSQLBus(Generic[M]):
         node: str,
         call_in_reactor: CallInReactor,
         *,
+        secret: bytes,
         encode: Callable[[Iterable[M]], bytes],
         decode: Callable[[bytes], list[M]],
         gone: Callable[[str], M],
@@ -129,6 +160,9 @@ class PostgreSQLBus(Generic[M]):
         self._feed = feed
         self._node = node
         self._call_in_reactor = call_in_reactor
+        self._seal = Seal(secret)
+        #: When the log may have its next line about payloads of others.
+        self._strange_at = 0.0
         self._encode = encode
         self._decode = decode
         self._gone = gone
@@ -172,13 +206,23 @@ class PostgreSQLBus(Generic[M]):
 
     def heard(self, payloads: list[bytes]) -> None:
         for payload in payloads:
+            said = self._seal.open(payload)
             try:
-                node, number, kind, piece = payload.split(b" ", 3)
+                if said is None:
+                    raise ValueError("another code")
+                node, number, kind, piece = said.split(b" ", 3)
                 self._take(node.decode(), int(number), kind, piece)
             except (ValueError, msgspec.DecodeError):
-                self.log.error(
-                    "Something else than a server notifies on {channel}: {payload!r}", channel=CHANNEL, payload=payload[:80]
-                )
+                self._strange(payload)
+
+    def _strange(self, payload: bytes) -> None:
+        if monotonic() >= self._strange_at:
+            self._strange_at = monotonic() + STRANGE_SECONDS
+            self.log.warn(
+                "Something else than a server of this chat notifies on {channel}: {payload!r}; let nobody else connect to the database",
+                channel=CHANNEL,
+                payload=payload[:80],
+            )
 
     def _take(self, node: str, number: int, kind: bytes, piece: bytes) -> None:
         if node == self._node:
@@ -232,7 +276,7 @@ class PostgreSQLBus(Generic[M]):
                     return
                 for kind, piece in pieces(b"[" + b",".join(waiting) + b"]"):
                     self._number += 1
-                    self._unsent.append(f"{self._node} {self._number} {kind} {piece}")
+                    self._unsent.append(self._seal.close(f"{self._node} {self._number} {kind} {piece}"))
             # When the answer is lost they are sent again, and who has them knows them by their numbers.
             connection.execute(_NOTIFY, (self._unsent[:PIECES_AT_ONCE],))
             del self._unsent[:PIECES_AT_ONCE]

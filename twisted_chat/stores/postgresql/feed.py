@@ -226,7 +226,11 @@ class Feed:
             elif not notify.extra:
                 unsaid = True
             else:
-                writer, grown = _decode_hint(notify.extra)
+                try:
+                    writer, grown = _decode_hint(notify.extra)
+                except (msgspec.DecodeError, RecursionError):
+                    # Somebody else's; what a hint would have told, the next poll finds.
+                    continue
                 if not writer.startswith(self._node):
                     heads.update(grown)
         if heads:

@@ -94,6 +94,7 @@ class PostgreSQLStore:
             feed.lineage = self._lineage
         self._ended: Callable[[str], None] | None = None
         self._open = False
+        self._secret = b""
         self._keeping = True
         self._readable = True
         self._erasing = False
@@ -108,6 +109,7 @@ class PostgreSQLStore:
 
     def _opened(self, opened: Opened) -> Opened:
         self._open = True
+        self._secret = opened.secret
         for room in opened.rooms:
             if room.head:
                 self._lineage.note(room.name, room.head, room.head_id)
@@ -124,11 +126,18 @@ class PostgreSQLStore:
         self._ended = ended
 
     def make_bus(self) -> Bus | None:
-        """What carries messages between the servers on this database; None if it hears nothing of the others."""
+        """What carries messages between the servers on this database, which is open; None if it hears nothing of the others."""
         if self.feed is None:
             return None
+        assert self._secret, "the store is not open"
         return PostgreSQLBus(
-            self.feed, self.node, self._call_in_reactor, encode=encode_messages, decode=decode_messages, gone=NodeGone
+            self.feed,
+            self.node,
+            self._call_in_reactor,
+            secret=self._secret,
+            encode=encode_messages,
+            decode=decode_messages,
+            gone=NodeGone,
         )
 
     def _end(self, reason: str) -> None:
