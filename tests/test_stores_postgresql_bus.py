@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from time import monotonic
 from typing import Union
 
 import msgspec
@@ -252,6 +253,32 @@ class BusTests(DatabaseCase):
         self.sql("SELECT pg_notify(%s, %s)", bus.CHANNEL, payload)
 
 
+class Notifier:
+    """A user of the feed's connection that notifies itself each time it may work."""
+
+    channel = "echo"
+
+    def __init__(self) -> None:
+        self.said = 0
+        self.payloads: list[bytes] = []
+        self.connections: list[Connection] = []
+
+    def connected(self, connection: Connection) -> None:
+        self.connections.append(connection)
+
+    def work(self, connection: Connection) -> float:
+        if self.said < 3:
+            self.said += 1
+            connection.execute("SELECT pg_notify('echo', %s)", (str(self.said),))
+        return monotonic() + 0.05
+
+    def leave(self, connection: Connection) -> None:
+        pass
+
+    def heard(self, payloads: list[bytes]) -> None:
+        self.payloads += payloads
+
+
 class FeedTests(DatabaseCase):
     """News of rooms that have grown."""
 
@@ -342,6 +369,18 @@ class FeedTests(DatabaseCase):
         self.grow("lobby", 5)
         self.notify("")
         self.pump.until(lambda: ("lobby", 5) in self.news)
+
+    def test_what_arrives_while_the_connection_is_used_is_heard(self) -> None:
+        """The answer to a statement and notifications come by the same connection, and nobody else keeps them."""
+        self.patch(feed, "LOOK_SECONDS", 3600.0)
+        listening, notifier = Feed(address.parse(self.url), "one", self.pump), Notifier()
+        self.addCleanup(listening.stop)
+        listening.carry(notifier)
+        listening.start()
+        self.pump.until(lambda: len(notifier.payloads) == 3)
+
+        self.assertEqual(notifier.payloads, [b"1", b"2", b"3"])
+        self.assertEqual(list(notifier.connections[0]._notifies_backlog or ()), [])
 
     def test_what_is_no_hint_is_passed_over(self) -> None:
         """It comes from somebody else, and the connection goes on."""

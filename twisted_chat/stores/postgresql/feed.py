@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import msgspec
 import psycopg
+from psycopg.pq import PGnotify
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
@@ -94,6 +95,8 @@ class Feed:
         self._ended: Deferred[None] = Deferred()
         self._snapshot: str | None = None
         self._wake_read, self._wake_write = -1, -1
+        #: Notifications that arrived while a statement was executed.
+        self._arrived: list[PGnotify] = []
 
     # In the reactor's thread
 
@@ -182,6 +185,9 @@ class Feed:
 
     def _begin(self, connection: Connection) -> None:
         connection.answer_seconds = ANSWER_SECONDS
+        self._arrived = []
+        # Otherwise psycopg keeps them for its own way to ask for notifications, for ever.
+        connection.pgconn.notify_handler = self._arrived.append
         # What the feed writes need not survive a crash of the database, so it does not wait for the disk.
         connection.execute("SET synchronous_commit = off")
         connection.execute(f'LISTEN "{HEADS_CHANNEL}"')
@@ -199,7 +205,7 @@ class Feed:
         poll.register(connection.fileno(), select.POLLIN)
         poll.register(self._wake_read, select.POLLIN)
         while not self._stopped:
-            wait = min(look_at, work_at if self._client is not None else look_at) - monotonic()
+            wait = min(look_at, work_at if self._client is not None else look_at) - monotonic() if not self._arrived else 0
             for fileno, _ in poll.poll(max(wait, 0) * 1000):
                 if fileno == self._wake_read:
                     os.read(self._wake_read, 4096)
@@ -221,6 +227,8 @@ class Feed:
         payloads: list[bytes] = []
         unsaid = False
         while (notify := connection.pgconn.notifies()) is not None:
+            self._arrived.append(notify)
+        for notify in self._arrived:
             if notify.relname.decode() != HEADS_CHANNEL:
                 payloads.append(notify.extra)
             elif not notify.extra:
@@ -233,6 +241,7 @@ class Feed:
                     continue
                 if not writer.startswith(self._node):
                     heads.update(grown)
+        self._arrived.clear()
         if heads:
             self._call_in_reactor(self._tell, heads)
         if payloads and self._client is not None:
