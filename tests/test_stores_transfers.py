@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.store_contract.case import ALICE, BEGIN, BOB, delete, edit, raw, reaction, say
+from twisted_chat.cli import transfer
 from twisted_chat.cli.main import run
 from twisted_chat.cli.options import parser
 from twisted_chat.cli.output import CommandContext, Status
@@ -69,7 +70,7 @@ class MoveTests(SynchronousTestCase):
         context = CommandContext(self.out, self.err, {}, lambda size: b"", lambda work: None, lambda: BEGIN)  # type: ignore[arg-type, return-value]
         ended = run(parser().parse_args(arguments), context)
         if status is None:
-            self.assertIn(ended, (Status.FAILED, Status.STORE))
+            self.assertIn(ended, (Status.FAILED, Status.STORE, Status.USAGE))
         else:
             self.assertEqual(ended, status, self.err.getvalue())
         return self.err.getvalue()
@@ -179,6 +180,40 @@ class MoveTests(SynchronousTestCase):
         ):
             with self.subTest(words=words):
                 self.assertNotEqual(spoiled, whole)
+                Path(self.exported).write_text(spoiled)
+
+                said = self.shell("import", "--store", self.new, self.exported, status=None)
+
+                self.assertIn(words, said)
+                self.assertEqual(said.count("\n"), 1)
+        _, opened = self.opened(self.new)
+        self.assertEqual(opened.rooms, ())
+
+    def test_hostile_lines(self) -> None:
+        """What no store could have given is refused in one line too, at once, whatever kind of store it goes to."""
+        self.patch(transfer, "LINE_BYTES", 100_000)
+        self.fill()
+        self.shell("export", "--everything", "--store", self.old, "-o", self.exported)
+        lines = Path(self.exported).read_text().splitlines(keepends=True)
+
+        def changed(kind: str, old: str, new: str) -> str:
+            number = next(number for number, line in enumerate(lines) if f'"type":"{kind}"' in line and old in line)
+            return "".join([*lines[:number], lines[number].replace(old, new, 1), *lines[number + 1 :]])
+
+        before_end = lines[:-1]
+        for spoiled, words in (
+            ("".join([*before_end, lines[1], lines[-1]]), "the identity stands elsewhere"),
+            ("".join([lines[0], *lines[2:5], lines[1], *lines[5:]]), "the identity stands elsewhere"),
+            ("".join([*before_end, '{"x":' + "[" * 50_000 + "\n", lines[-1]]), "is not a line of an export"),
+            ("".join([*before_end, "x" * 200_000 + "\n", lines[-1]]), "is longer than 100000 bytes"),
+            (changed("room", '"head":', f'"head":{1 << 63}'), "head is not a number from 0 to"),
+            (changed("room", '"first":1', '"first":-5'), "first is not a number from 1 to"),
+            (changed("event", '"at":', '"at":-'), "at is not a number from 0 to"),
+            (changed("token", '"created":5', f'"created":{1 << 70}'), "created is not a number from 0 to"),
+            (changed("read", '"seq":', f'"seq":{1 << 63}'), "seq is not a number from 0 to"),
+            (changed("cursor", '"room":"', '"room":"\\u0001z'), "is not a character that can be seen"),
+        ):
+            with self.subTest(words=words):
                 Path(self.exported).write_text(spoiled)
 
                 said = self.shell("import", "--store", self.new, self.exported, status=None)

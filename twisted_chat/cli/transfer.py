@@ -26,6 +26,10 @@ from twisted_chat.stores.transfers import Incoming, Outgoing, incoming, outgoing
 
 #: Name and version of the format of exports.  Version 2 has everything that a store keeps, version 1 rooms only.
 FORMAT, ROOMS_ONLY, EVERYTHING = "twisted_chat.log", 1, 2
+#: Bytes of a line: many times the longest message, and little enough for the memory of whoever imports a file of somebody else.
+LINE_BYTES = 67_108_864
+#: The largest number in an export: clients in JavaScript know no larger ones.
+MAX_NUMBER = (1 << 53) - 1
 
 
 class _Header(Struct, tag="export", tag_field="type"):
@@ -132,9 +136,13 @@ def import_(args: Namespace, context: CommandContext) -> int:
             raise CliError(f"{args.file}: has format {header.version}, this command knows up to {EVERYTHING}", Status.FAILED)
         with incoming(url) as target:
             end: _EndLine | None = None
+            first = True
             for line in lines:
                 if end is not None:
                     raise CliError(f"{args.file}: there are lines after the line that should be the last", Status.FAILED)
+                if isinstance(line, _IdentityLine) and not first:
+                    raise CliError(f"{args.file}: the identity stands elsewhere than in the second line", Status.FAILED)
+                first = False
                 end = _import_line(target, line)
                 rooms += isinstance(line, _RoomLine)
                 events += isinstance(line, _EventLine)
@@ -163,6 +171,7 @@ def _import_line(target: Incoming, line: _Line) -> _EndLine | None:
         case _MarkLine():
             target.read_mark(line.mark)
         case _CursorLine():
+            checked_room_name(line.cursor.room)
             target.cursor(line.cursor)
         case _EndLine():
             return line
@@ -176,11 +185,32 @@ def _input(name: str, stack: ExitStack) -> Iterator[_Line]:
         file: IO[bytes] = sys.stdin.buffer if name == "-" else stack.enter_context(open(name, "rb"))  # noqa: SIM115
     except OSError as error:
         raise CliError(f"{name}: cannot be read: {error.strerror}", Status.STORE) from None
-    for number, line in enumerate(file, 1):
+    for number, line in enumerate(iter(lambda: file.readline(LINE_BYTES), b""), 1):
+        if len(line) == LINE_BYTES:
+            raise CliError(f"{name}: line {number} is longer than {LINE_BYTES} bytes; nothing was imported", Status.FAILED)
         try:
-            yield _decode_line(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            decoded = _decode_line(line)
+            _check_numbers(decoded)
+            yield decoded
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise CliError(f"{name}: line {number} is not a line of an export: {error}", Status.FAILED) from None
+
+
+def _check_numbers(line: _Line) -> None:
+    """Raise :class:`msgspec.ValidationError` if a number of the line is none that a store could have given."""
+    match line:
+        case _EventLine():
+            kept: Struct = line.event
+        case _TokenLine():
+            kept = line.token.record
+        case _MarkLine():
+            kept = line.mark
+        case _:
+            kept = line
+    for name in kept.__struct_fields__:
+        value, least = getattr(kept, name), 1 if name == "first" else 0
+        if type(value) is int and not least <= value <= MAX_NUMBER:
+            raise msgspec.ValidationError(f"{name} is not a number from {least} to {MAX_NUMBER}")
 
 
 def _new_file(path: str) -> IO[str]:

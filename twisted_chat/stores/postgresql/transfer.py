@@ -5,6 +5,7 @@ Reading sees one committed state, also while servers write.  Writing is all or n
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
@@ -17,7 +18,7 @@ from twisted_chat.events import Cursor, Deleted, Edited, Event, Message, Reacted
 from twisted_chat.interfaces import RoomRecord, StoreError
 from twisted_chat.stores.kept import Identity, KeptCursor, KeptToken, ReadMark, batch_of
 from twisted_chat.stores.postgresql import cursors, schema, tokens
-from twisted_chat.stores.postgresql.address import Address, parse
+from twisted_chat.stores.postgresql.address import Address, one_line, parse
 from twisted_chat.stores.postgresql.careful_statements import MAKE_ROOMS
 from twisted_chat.stores.postgresql.connection import Connection, Patience, Row, connect, explain, snapshot, transaction, unlimit
 from twisted_chat.stores.postgresql.escaping import escape, escape_any, plain, texts
@@ -34,7 +35,7 @@ _MARKS = (
     ' ORDER BY person, room.name COLLATE "C"'
 )
 _CURSORS = "SELECT reader, room, epoch, seq, event FROM twisted_chat.cursor ORDER BY reader, room"
-_RUNNING = "SELECT count(*) FROM twisted_chat.node WHERE heartbeat > now() - make_interval(secs => %s)"
+_RUNNING = "SELECT count(*) FROM twisted_chat.node WHERE heartbeat > clock_timestamp() - make_interval(secs => %s)"
 _USED = "SELECT EXISTS (SELECT FROM twisted_chat.event) OR EXISTS (SELECT FROM twisted_chat.token)"
 _IDENTITY = "INSERT INTO twisted_chat.meta (name, value) VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 _MARK = "INSERT INTO twisted_chat.read_mark (person, room, seq) VALUES (%s, %s, %s)"
@@ -150,6 +151,7 @@ class Incoming:
 
     def identity(self, identity: Identity) -> None:
         """The database continues the one that had this epoch and this secret."""
+        self.finish()
         used = self._connection.execute(_USED).fetchone()
         if used is None or used[0]:
             raise StoreError("this database has messages or tokens already; move everything into a database of its own")
@@ -212,6 +214,8 @@ class Incoming:
 
     def abandon(self) -> None:
         """What was begun is not finished, because something was wrong."""
+        # psycopg would write about it to the standard error.
+        logging.getLogger("psycopg").addHandler(logging.NullHandler())
         if self._copy is not None:
             self._copy.finish(errors.QueryCanceled("the import was given up"))
         self._copying.pop_all()
@@ -259,16 +263,22 @@ def incoming(url: str) -> Iterator[Incoming]:
         schema.prepare(connection, address, schema.schema_steps())
         with transaction(connection):
             connection.execute("LOCK TABLE twisted_chat.room IN EXCLUSIVE MODE")
-            running = connection.execute(_RUNNING, (SILENT_SECONDS,)).fetchone()
-            if running is None or running[0]:
-                raise StoreError(f"{address.shown} is in use by a server; stop all of them, and import {SILENT_SECONDS} s later")
+            _check_unused(connection, address)
             target = Incoming(connection)
             try:
                 yield target
                 target.finish()
+                # A server that was started meanwhile has read what was there before.
+                _check_unused(connection, address)
             except BaseException:
                 target.abandon()
                 raise
+
+
+def _check_unused(connection: Connection, address: Address) -> None:
+    running = connection.execute(_RUNNING, (SILENT_SECONDS,)).fetchone()
+    if running is None or running[0]:
+        raise StoreError(f"{address.shown} is in use by a server; stop all of them, and import {SILENT_SECONDS} s later")
 
 
 @contextmanager
@@ -278,8 +288,8 @@ def _connected(address: Address) -> Iterator[Connection]:
         with closing(connect(address, Patience())) as connection:
             unlimit(connection)
             yield connection
-    except errors.UniqueViolation as error:
-        raise StoreError(f"the import is not a valid log: {error.diag.message_primary}") from error
+    except (errors.UniqueViolation, errors.ProgramLimitExceeded, psycopg.DataError) as error:
+        raise StoreError(f"the import is not a valid log: {error.diag.message_primary or one_line(error)}") from error
     except psycopg.Error as error:
         raise explain(address, error) from error
 
