@@ -226,6 +226,26 @@ class WorkersTests(SynchronousTestCase):
         self.assertEqual({number: files[number] for number in (3, 4)}, {3: 3, 4: 4})
         self.assertEqual(files[5], self.ports.sockets[0][0].fileno())
 
+    def test_a_socket_of_systemd_in_use(self) -> None:
+        """Twisted closes its descriptor when it has adopted it; the others get a copy that was made before."""
+        given = socket.socket()
+        self.addCleanup(given.close)
+        given.bind(("127.0.0.1", 0))
+        given.listen()
+        place, address = given.fileno(), given.getsockname()
+        self.patch(module, "_SYSTEMD_FIRST", place)
+        ports = WorkerPorts(self.reactor, 2)
+        ports.adoptStreamPort(place, socket.AF_INET, Factory())
+        given.close()
+        environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+        workers = Workers(self.reactor, 2, ["chat"], ports, environ, 10.0)
+        workers.startService()
+
+        _, _, _, files = self.reactor.spawned[-1]
+
+        with socket.socket(fileno=files[place]) as passed:
+            self.assertEqual(passed.getsockname(), address)
+
     def test_one_ends(self) -> None:
         """It is started again, later each time; after a minute it counts as well again."""
         events = LoggedEvents()

@@ -57,6 +57,7 @@ class WorkerPorts:
     :param count: of processes; the first one opens the sockets of all.
     :param inherited: the descriptors of the sockets of another process than the first, in the order of its endpoints.
     :ivar sockets: for each port that was opened, those of the other processes.
+    :ivar adopted: copies of the sockets that systemd passed, by their descriptors, which Twisted closes when it has adopted them.
     """
 
     def __init__(self, reactor: Any, count: int = 1, inherited: Sequence[int] = ()) -> None:
@@ -64,6 +65,7 @@ class WorkerPorts:
         self._count = count
         self._inherited = list(inherited)
         self.sockets: list[list[socket.socket]] = []
+        self.adopted: dict[int, int] = {}
         directlyProvides(self, providedBy(reactor))
 
     def __getattr__(self, name: str) -> Any:
@@ -97,6 +99,8 @@ class WorkerPorts:
         """Take a socket that systemd passed; all processes have the same one."""
         if addressFamily == socket.AF_UNIX:
             raise ValueError(NO_UNIX)
+        if self._count > 1 and fileDescriptor not in self.adopted:
+            self.adopted[fileDescriptor] = os.dup(fileDescriptor)
         port: IListeningPort = self._reactor.adoptStreamPort(fileDescriptor, addressFamily, factory)
         return port
 
@@ -249,6 +253,8 @@ class Workers(Service):
             for sockets in self._ports.sockets:
                 for each in sockets:
                     each.close()
+            while self._ports.adopted:
+                os.close(self._ports.adopted.popitem()[1])
 
         return DeferredList([worker.ended for worker in self._running.values()]).addCallback(ended)
 
@@ -262,7 +268,7 @@ class Workers(Service):
         worker = self._running[number] = Worker(number, self._reactor.seconds(), self._gone)
         systemd = int(self._environ.get("LISTEN_FDS", "0")) if self._environ.get("LISTEN_PID") == str(os.getpid()) else 0
         passed = [
-            *range(_SYSTEMD_FIRST, _SYSTEMD_FIRST + systemd),
+            *(self._ports.adopted.get(place, place) for place in range(_SYSTEMD_FIRST, _SYSTEMD_FIRST + systemd)),
             *(sockets[number - 2].fileno() for sockets in self._ports.sockets),
         ]
         first = _SYSTEMD_FIRST + systemd
