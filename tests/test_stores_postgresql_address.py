@@ -68,6 +68,27 @@ class AddressTests(SynchronousTestCase):
         error = ValueError(f"connection to postgresql://chat:{SECRET}@db failed\n  password='{SECRET}' refused\n")
         self.assertEqual(address.one_line(error), "connection to postgresql://chat:***@db failed; password=*** refused")
 
+    def test_a_password_that_is_not_encoded(self) -> None:
+        """Libpq would take a part of it for something else, and what it says would show it."""
+        for password in ("a@s3cret", "s3cret/x", "1/s3cret", "%zzs3cret", "a s3cret", "[s3cret"):
+            for url in (f"postgresql://chat:{password}@[::1/chat", f"postgresql://chat:{password}@db/chat"):
+                with self.subTest(url=url):
+                    try:
+                        said = address.parse(url).shown
+                    except StoreError as error:
+                        said = str(error)
+                    self.assertNotIn(SECRET, said)
+        for url in (
+            f"postgresql://db/chat?password=%zz{SECRET}",
+            f"postgresql://db/chat?password='x {SECRET}\"",
+            f"postgres:{SECRET}",
+        ):
+            with self.subTest(url=url):
+                error = self.assertRaises(StoreError, address.parse, url)
+                self.assertNotIn(SECRET, str(error))
+        error = self.assertRaises(StoreError, address.parse, "postgresql://chat:a@b@db/chat")
+        self.assertIn("have to be written as %40 and %2F", str(error))
+
     def test_it_is_no_file(self) -> None:
         """A backup is not a copy of a file there."""
         error = self.assertRaises(StoreError, store_file, f"postgresql://chat:{SECRET}@db/chat")

@@ -68,12 +68,40 @@ class Address(Struct, frozen=True):
 
 def parse(url: str, *, prepare: bool = True) -> Address:
     """The database that the URL names; :class:`StoreError` if libpq does not understand it."""
+    _check_password(url)
     try:
         given = {name: str(value) for name, value in conninfo.conninfo_to_dict(url).items() if value is not None}
     except psycopg.Error as error:
-        raise StoreError(f"--store {without_password(url)}: {without_password(one_line(error))}") from None
+        raise StoreError(f"--store {_url_without_password(url)}: {_without_values(one_line(error), url)}") from None
     added = {name: value for name, value in DEFAULTS.items() if os.environ.get(_VARIABLES.get(name, "")) is None}
     return Address(conninfo.make_conninfo("", **{**added, **given}), _shown({**_environment(), **given}), prepare)
+
+
+def _check_password(url: str) -> None:
+    """Raise :class:`StoreError` if libpq would take a part of the password for the host, the port or the database, and show it."""
+    authority, _, rest = url.partition("://")[2].partition("?")[0].partition("/")
+    if authority.count("@") > 1 or "@" in rest:
+        raise StoreError(
+            f"--store {_url_without_password(url)}: @ and / in a user, password or database have to be written as %40 and %2F; "
+            "a password belongs into the file ~/.pgpass"
+        )
+
+
+def _url_without_password(url: str) -> str:
+    """The URL, which libpq may not understand."""
+    scheme, _, rest = url.partition("://")
+    if not rest:
+        return f"{scheme.partition(':')[0]}:***"
+    return re.sub(r"(password=)[^&]*", r"\1***", re.sub(r"(://[^:/?#@]*:).*@", r"\1***@", url, flags=re.DOTALL), flags=re.DOTALL)
+
+
+def _without_values(said: str, url: str) -> str:
+    """What libpq says against the URL, without what it quotes, unless that is the name of a parameter."""
+
+    def shown(quoted: re.Match[str]) -> str:
+        return quoted[0] if re.search(rf"[?&]{re.escape(quoted[1])}=", url) else '"***"'
+
+    return re.sub(r'"(.*)"', shown, said)
 
 
 def _environment() -> dict[str, str]:
