@@ -90,7 +90,7 @@ class Node:
     def __init__(self, url: str, name: str, pump: Pump) -> None:
         self.name = name
         self.feed = Feed(address.parse(f"{url}?application_name={name}"), name, pump)
-        self.bus = PostgreSQLBus[Told](self.feed, name, pump, secret=SECRET, encode=encode, decode=_decoder.decode, gone=Gone)
+        self.bus = PostgreSQLBus[Told](self.feed, name, pump, SECRET, encode=encode, decode=_decoder.decode, gone=Gone)
         self.told: list[Told] = []
         self.news: list[Mapping[str, int]] = []
         self.bus.subscribe(self.told.append)
@@ -153,7 +153,7 @@ class BusTests(DatabaseCase):
             Feed(address.parse(self.url), "x", self.pump),
             "x",
             self.pump,
-            secret=SECRET,
+            SECRET,
             encode=encode,
             decode=_decoder.decode,
             gone=Gone,

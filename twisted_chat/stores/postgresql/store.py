@@ -129,12 +129,11 @@ class PostgreSQLStore:
         """What carries messages between the servers on this database, which is open; None if it hears nothing of the others."""
         if self.feed is None:
             return None
-        assert self._secret, "the store is not open"
         return PostgreSQLBus(
             self.feed,
             self.node,
             self._call_in_reactor,
-            secret=self._secret,
+            self._secret,
             encode=encode_messages,
             decode=decode_messages,
             gone=NodeGone,
