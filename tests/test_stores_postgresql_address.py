@@ -84,10 +84,10 @@ class AddressTests(SynchronousTestCase):
             f"postgres:{SECRET}",
         ):
             with self.subTest(url=url):
-                error = self.assertRaises(StoreError, address.parse, url)
-                self.assertNotIn(SECRET, str(error))
-        error = self.assertRaises(StoreError, address.parse, "postgresql://chat:a@b@db/chat")
-        self.assertIn("have to be written as %40 and %2F", str(error))
+                refused = self.assertRaises(StoreError, address.parse, url)
+                self.assertNotIn(SECRET, str(refused))
+        refused = self.assertRaises(StoreError, address.parse, "postgresql://chat:a@b@db/chat")
+        self.assertIn("have to be written as %40 and %2F", str(refused))
 
     def test_it_is_no_file(self) -> None:
         """A backup is not a copy of a file there."""

@@ -8,9 +8,10 @@ from typing import Union
 
 import msgspec
 from msgspec import Struct
-from twisted.logger import LogEvent, LogLevel, globalLogPublisher
+from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.harness.logs import LoggedEvents
 from tests.harness.postgresql import DatabaseCase, Pump
 from twisted_chat.stores.postgresql import address, bus, feed
 from twisted_chat.stores.postgresql.bus import PIECE_BYTES, PostgreSQLBus, Seal, Stream, pieces
@@ -225,9 +226,9 @@ class BusTests(DatabaseCase):
 
     def test_nobody_but_the_servers_is_heard(self) -> None:
         """Whoever may connect to the database may notify, too.  It costs no memory, and one line in the log for all of it."""
-        lines: list[LogEvent] = []
-        globalLogPublisher.addObserver(lines.append)
-        self.addCleanup(globalLogPublisher.removeObserver, lines.append)
+        lines = LoggedEvents()
+        globalLogPublisher.addObserver(lines)
+        self.addCleanup(globalLogPublisher.removeObserver, lines)
         one = self.node("one")
         array = encode([Said("forged")]).decode()
         stranger = Seal(b"\x00" * 32)

@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_chat.bus import Bus, NodeGone, decode_messages, encode_messages
+from twisted_chat.bus import Bus, BusMessage, NodeGone, decode_messages, encode_messages
 from twisted_chat.errors import Unavailable
 from twisted_chat.events import Cursor, Event
 from twisted_chat.interfaces import Aged, Append, Appended, Opened, Outcome, Page, RoomNews, RoomRecord, TokenRecord
@@ -93,11 +93,9 @@ class PostgreSQLStore:
         if feed is not None:
             feed.lineage = self._lineage
         self._ended: Callable[[str], None] | None = None
-        self._open = False
         self._secret = b""
-        self._keeping = True
-        self._readable = True
-        self._erasing = False
+        self._open = self._erasing = False
+        self._keeping = self._readable = True
         self._marks: Gathered[tuple[str, str], int, int] = Gathered(self._write_marks, max)
         self._reads: Gathered[queries.Part, None, list[Event]] = Gathered(self._read_all, lambda one, other: None, READ_PARTS)
         self._lookups: Gathered[bytes, None, TokenRecord | None] = Gathered(self._look_up, lambda one, other: None)
@@ -129,15 +127,7 @@ class PostgreSQLStore:
         """What carries messages between the servers on this database, which is open; None if it hears nothing of the others."""
         if self.feed is None:
             return None
-        return PostgreSQLBus(
-            self.feed,
-            self.node,
-            self._call_in_reactor,
-            self._secret,
-            encode=encode_messages,
-            decode=decode_messages,
-            gone=NodeGone,
-        )
+        return _bus(self.feed, self.node, self._call_in_reactor, self._secret)
 
     def _end(self, reason: str) -> None:
         if self._ended is not None:
@@ -186,8 +176,7 @@ class PostgreSQLStore:
 
     def _not_erased(self, failure: Failure) -> None:
         # The content is not shown to readers, and the next append or the next start continues.
-        self._erasing = False
-        self._writer.erasing = True
+        self._erasing, self._writer.erasing = False, True
 
     def read(self, room: str, after: int, limit: int, max_bytes: int) -> Deferred[list[Event]]:
         return self._reads.ask((room, after, limit, max_bytes), None).addCallback(self._note_read, room)
@@ -358,3 +347,7 @@ class PostgreSQLStore:
 
         worker.run(run)
         return answer
+
+
+def _bus(feed: Feed, node: str, call_in_reactor: CallInReactor, secret: bytes) -> PostgreSQLBus[BusMessage]:
+    return PostgreSQLBus(feed, node, call_in_reactor, secret, encode=encode_messages, decode=decode_messages, gone=NodeGone)
