@@ -294,7 +294,8 @@ class FeedTests(DatabaseCase):
         listening.follow(lambda heads: self.news.extend(heads.items()))
         self.pump.until(
             lambda: self.sql(
-                "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_current_snapshot%%' AND datname = current_database()"
+                "SELECT 1 FROM pg_stat_activity WHERE query LIKE '%SELECT pg_current_snapshot%'"
+                " AND datname = current_database() AND pid <> pg_backend_pid()"
             )
         )
 
