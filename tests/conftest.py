@@ -70,10 +70,12 @@ SLOW = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what opens sockets, and what is slow, so that ``-m "not live and not slow"`` takes seconds."""
+    """Mark what opens sockets, starts PostgreSQL or is slow, so that the rest takes seconds (``CONTRIBUTING.rst``)."""
     for item in items:
         if item.path.name.startswith("test_live_"):
             item.add_marker(pytest.mark.live)
+        if "postgresql" in item.path.name:
+            item.add_marker(pytest.mark.postgresql)
         if item.name in SLOW:
             item.add_marker(pytest.mark.slow)
 
