@@ -129,18 +129,20 @@ class StandbyWaitTests(FailureCase):
         self.waiting("datname = 'postgres'")
 
         def hurt() -> None:
-            pid = self.waiting("application_name = 'twisted_chat'")
+            pid, began = self.waiting("application_name = 'twisted_chat'")
             self.postgresql.execute(f"SELECT {then}({pid})", database="postgres")
-            find = f"SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid = {pid}"
+            # The same connection may soon wait with another statement, which began later.
+            find = f"SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid = {pid} AND query_start = '{began}'"
             wait_until(lambda: self.postgresql.execute(find, database="postgres"), lambda found: not found)
             self.postgresql.set("synchronous_standby_names", "")
 
         self.meanwhile(hurt)
 
-    def waiting(self, where: str) -> int:
-        find = f"SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND {where}"
-        [(pid,)] = wait_until(lambda: self.postgresql.execute(find, database="postgres"), bool)
-        return int(pid)
+    def waiting(self, where: str) -> tuple[int, str]:
+        """The process that waits for the standby, and when its statement began."""
+        find = f"SELECT pid, query_start::text FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND {where}"
+        [(pid, began)] = wait_until(lambda: self.postgresql.execute(find, database="postgres"), bool)
+        return int(pid), began
 
     def test_its_connection_is_terminated(self) -> None:
         """The batch is found, once, and nobody has to send it again."""
