@@ -69,24 +69,8 @@ SLOW = {
 }
 
 
-#: What takes longest; of several processes (pytest-xdist) none is to begin with it when the others are about to end.
-FIRST = (
-    "test_live_jepsen.py",
-    "test_live_jepsen_nodes.py",
-    "test_live_page_engines.py",
-    "test_live_fallback.py",
-    "test_live_page_walk.py",
-    "test_live_nodes.py",
-    "test_live_js.py",
-    "test_live_faults.py",
-    "test_types.py",
-)
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what opens sockets, starts PostgreSQL or is slow, so that the rest takes seconds (``CONTRIBUTING.rst``)."""
-    if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: item.path.name not in FIRST)
     for item in items:
         if item.path.name.startswith("test_live_"):
             item.add_marker(pytest.mark.live)

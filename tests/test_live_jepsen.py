@@ -29,19 +29,15 @@ _FAULTS_RUN = LongRun([sys.executable, "-m", "tests.jepsen", str(SECONDS)], envi
 _HERD_RUN = LongRun([sys.executable, "-m", "tests.jepsen.herd", "1000"], environment())
 
 
-class ReportCase(SynchronousTestCase):
-    """What a run has found."""
+class JepsenTests(SynchronousTestCase):
+    #: Begun while other tests run: it mostly waits.
+    long_runs = {"test_faults": _FAULTS_RUN}
 
     def report(self, run: LongRun) -> dict[str, Any]:
         out, errors, _ = run.result(400)
         self.assertTrue(out, errors)
         found: dict[str, Any] = json.loads(out)
         return found
-
-
-class JepsenTests(ReportCase):
-    #: Begun while other tests run: it mostly waits.
-    long_runs = {"test_faults": _FAULTS_RUN}
 
     def test_faults(self) -> None:
         """Our own clients and one that is not ours, a server killed, ended and paused, connections cut, deaf and half answered."""
@@ -54,8 +50,6 @@ class JepsenTests(ReportCase):
         self.assertGreaterEqual(min(report["faults"].values()), 3, report)
         self.assertGreater(report["effects"]["lose_acknowledgements: bytes"], 0, report)
 
-
-class HerdTests(ReportCase):
     def test_herd(self) -> None:
         """All are back and complete, spread over five seconds and more, and the server's own limits refused nobody."""
         report = self.report(_HERD_RUN)

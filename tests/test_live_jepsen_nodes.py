@@ -53,24 +53,15 @@ _GUESSED_OUTCOME = with_bug("guessed-outcome", ["lose_commits"], 5)
 _RETRY_WITHOUT_KEY = with_bug("retry-without-key", ["lose_acknowledgements"], 3)
 
 
-class ReportCase(SynchronousTestCase):
-    """What a run has found."""
+class NodesTests(SynchronousTestCase):
+    #: Begun while other tests run: it mostly waits.
+    long_runs = {"test_faults": _RUN}
 
     def report(self, run: LongRun) -> dict[str, Any]:
         out, errors, _ = run.result(500)
         self.assertTrue(out, errors)
         found: dict[str, Any] = json.loads(out)
         return found
-
-    def found(self, run: LongRun) -> set[str]:
-        """The kinds of what is wrong."""
-        report = self.report(run)
-        return {complaint.partition(":")[0] for complaint in report["wrong"]}
-
-
-class NodesTests(ReportCase):
-    #: Begun while other tests run: it mostly waits.
-    long_runs = {"test_faults": _RUN}
 
     def test_faults(self) -> None:
         """Nodes killed, ended and paused, the database killed, connections of both sides cut, deaf and half answered."""
@@ -83,23 +74,18 @@ class NodesTests(ReportCase):
         self.assertGreater(report["effects"]["lose_notifications: notifications"], 0, report)
         self.assertGreaterEqual(min(report["servers_visited"].values()), 2, report)
 
-
-class StoreBugTests(ReportCase):
-    """The checker finds what a store does wrong."""
+    def found(self, run: LongRun) -> set[str]:
+        """The kinds of what is wrong."""
+        report = self.report(run)
+        return {complaint.partition(":")[0] for complaint in report["wrong"]}
 
     def test_no_row_lock(self) -> None:
         """Two nodes that give numbers without the lock of the room give some of them twice."""
         self.assertIn("the numbers of the log are not 1, 2, 3 … without holes", self.found(_NO_ROW_LOCK))
 
-
-class NotificationBugTests(ReportCase):
     def test_notify_only(self) -> None:
         """Readers on a node that trusts notifications alone miss the end of the log when these are lost."""
         self.assertIn("another length", self.found(_NOTIFY_ONLY))
-
-
-class OutcomeBugTests(ReportCase):
-    """The checker finds what is written twice."""
 
     def test_guessed_outcome(self) -> None:
         """A store that appends again whatever had no answer doubles what was committed."""
