@@ -68,6 +68,17 @@ class ToPostgreSQLTests(BetweenCase):
 
         self.assertIn("the import is not a valid log: index row requires", line)
 
+    def test_no_password_is_shown(self) -> None:
+        """What the commands say names the databases without their passwords."""
+        self.fill()
+
+        self.move()
+        self.shell("import", "--json", "--store", self.new, self.exported, status=Status.STORE)
+        line = self.shell("export", "--store", self.new, "nowhere", status=Status.FAILED)
+
+        self.assertIn("postgresql://chat@127.0.0.1", self.out.getvalue())
+        self.assertNotIn("secret-of-the-tests", self.out.getvalue() + line)
+
     def test_a_server_runs(self) -> None:
         """The import waits until no server uses the database."""
         self.fill()

@@ -20,9 +20,10 @@ from twisted_chat.cli.admin import checked_room_name, settings_of, store_url
 from twisted_chat.cli.output import CliError, CommandContext, Status
 from twisted_chat.events import Event
 from twisted_chat.interfaces import RoomRecord
-from twisted_chat.server.logging import visible, without_secrets
+from twisted_chat.server.logging import visible
 from twisted_chat.stores.kept import Identity, KeptCursor, KeptToken, ReadMark
 from twisted_chat.stores.transfers import Incoming, Outgoing, incoming, outgoing
+from twisted_chat.stores.urls import shown_store
 
 #: Name and version of the format of exports.  Version 2 has everything that a store keeps, version 1 rooms only.
 FORMAT, ROOMS_ONLY, EVERYTHING = "twisted_chat.log", 1, 2
@@ -81,7 +82,7 @@ def export(args: Namespace, context: CommandContext) -> int:
     if args.everything and args.room:
         raise CliError("--everything: exports all rooms, so no room can be named", Status.USAGE)
     url = store_url(settings_of(args, context), context)
-    path = without_secrets(url).removeprefix("sqlite:")
+    path = shown_store(url)
     with outgoing(url) as source, ExitStack() as stack:
         names = [checked_room_name(room) for room in args.room] or list(source.rooms)
         for name in names:
@@ -125,7 +126,7 @@ def _kept_beside(source: Outgoing) -> Iterator[Struct]:
 def import_(args: Namespace, context: CommandContext) -> int:
     """Import all of an export, or nothing; no server may be using the database."""
     url = store_url(settings_of(args, context), context)
-    path = without_secrets(url).removeprefix("sqlite:")
+    path = shown_store(url)
     rooms = events = 0
     with ExitStack() as stack:
         lines = _input(args.file, stack)
