@@ -70,19 +70,20 @@ class AddressTests(SynchronousTestCase):
 
     def test_a_password_that_is_not_encoded(self) -> None:
         """Libpq would take a part of it for something else, and what it says would show it."""
-        for password in ("a@s3cret", "s3cret/x", "1/s3cret", "%zzs3cret", "a s3cret", "[s3cret"):
-            for url in (f"postgresql://chat:{password}@[::1/chat", f"postgresql://chat:{password}@db/chat"):
-                with self.subTest(url=url):
-                    try:
-                        said = address.parse(url).shown
-                    except StoreError as error:
-                        said = str(error)
-                    self.assertNotIn(SECRET, said)
+        passwords = ("a@s3cret", "s3cret/x", "1/s3cret", "%zzs3cret", "a s3cret", "[s3cret")
         for url in (
-            f"postgresql://db/chat?password=%zz{SECRET}",
+            *(f"postgresql://chat:{password}@[::1/chat" for password in passwords),
+            *(f"postgresql://chat:{password}@db/chat" for password in passwords),
+            # Refused by libpq 17, taken by libpq 16.
             f"postgresql://db/chat?password='x {SECRET}\"",
-            f"postgres:{SECRET}",
         ):
+            with self.subTest(url=url):
+                try:
+                    said = address.parse(url).shown
+                except StoreError as error:
+                    said = str(error)
+                self.assertNotIn(SECRET, said)
+        for url in (f"postgresql://db/chat?password=%zz{SECRET}", f"postgres:{SECRET}"):
             with self.subTest(url=url):
                 refused = self.assertRaises(StoreError, address.parse, url)
                 self.assertNotIn(SECRET, str(refused))

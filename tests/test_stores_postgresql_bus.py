@@ -382,7 +382,8 @@ class FeedTests(DatabaseCase):
         self.pump.until(lambda: len(notifier.payloads) == 3)
 
         self.assertEqual(notifier.payloads, [b"1", b"2", b"3"])
-        self.assertEqual(list(notifier.connections[0]._notifies_backlog or ()), [])
+        # psycopg keeps what it hears itself there since 3.2.4.
+        self.assertEqual(list(getattr(notifier.connections[0], "_notifies_backlog", None) or ()), [])
 
     def test_what_is_no_hint_is_passed_over(self) -> None:
         """It comes from somebody else, and the connection goes on."""
