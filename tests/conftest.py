@@ -6,14 +6,22 @@ A reason that begins with ``not applicable`` may be skipped everywhere: there is
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.harness.long import LongRuns
+
+#: The runs that go on in the background of this session.
+LONG_RUNS = pytest.StashKey[LongRuns]()
+#: Where their results are, in the process that removes them.
+RESULTS = pytest.StashKey[Path]()
 CI = os.environ.get("CI") == "true"
 NOT_APPLICABLE = "not applicable"
 
@@ -80,23 +88,51 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Name a directory for the results of long runs to all processes of pytest-xdist."""
+    node.workerinput["long_runs"] = str(results_directory(node.config))
+
+
+def results_directory(config: pytest.Config) -> Path:
+    """The directory for the results of long runs; this process makes and removes it, unless pytest-xdist's main process does."""
+    if hasattr(config, "workerinput"):
+        return Path(config.workerinput["long_runs"])
+    if RESULTS not in config.stash:
+        config.stash[RESULTS] = Path(tempfile.mkdtemp())
+    return config.stash[RESULTS]
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Begin what takes a minute and mostly waits, if it is to be run at all (``long_runs`` of a test case).
 
-    Not in one of several processes (pytest-xdist), each of which collects all tests: there the test that needs it begins it.
+    With several processes (pytest-xdist) the first one runs it, before any of them begins with its tests.
     """
-    if not (session.config.option.collectonly or hasattr(session.config, "workerinput")):
-        for item in session.items:
-            run = getattr(getattr(item, "cls", None), "long_runs", {}).get(item.name)
-            if run is not None:
-                run.begin()
+    config = session.config
+    runs = [
+        item.cls.long_runs[item.name]
+        for item in session.items
+        if isinstance(item, pytest.Function) and item.name in getattr(item.cls, "long_runs", {})
+    ]
+    if runs and not config.option.collectonly:
+        queue = config.stash[LONG_RUNS] = LongRuns(results_directory(config))
+        for run in runs:
+            run.queue = queue
+        if getattr(config, "workerinput", {}).get("workerid", "gw0") == "gw0":
+            queue.start(runs)
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Nothing goes on behind the tests."""
-    for item in session.items:
-        for run in getattr(getattr(item, "cls", None), "long_runs", {}).values():
-            run.end()
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Nothing goes on behind the tests; the first of several processes ends when the others have what they need."""
+    config = session.config
+    queue = config.stash.get(LONG_RUNS, None)
+    if queue is not None:
+        if hasattr(config, "workerinput") and exitstatus != pytest.ExitCode.INTERRUPTED:
+            queue.wait()
+        queue.stop()
+    if RESULTS in config.stash:
+        shutil.rmtree(config.stash[RESULTS])
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

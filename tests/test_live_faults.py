@@ -29,7 +29,9 @@ from tests.harness.waiting import wait_until
 KILLS = 30
 
 _KILLS_RUN = LongRun(
-    [sys.executable, "-m", "tests.faults", f"--kills={KILLS}", f"--seed={os.environ.get('SEED', '1')}"], environment()
+    [sys.executable, "-m", "tests.faults", f"--kills={KILLS}", f"--seed={os.environ.get('SEED', '1')}"],
+    environment(),
+    timeout=400,
 )
 
 
@@ -39,7 +41,7 @@ class KillTests(SynchronousTestCase):
 
     def test_kill(self) -> None:
         """``kill -9`` at random moments under load of four writers and three readers."""
-        out, errors, status = _KILLS_RUN.result(400)
+        out, errors, status = _KILLS_RUN.result()
         self.assertEqual(status, 0, out + errors)
 
         summary = re.search(rf"^{KILLS} kills: (\d+) acknowledged, .* over (\d+) connections\.", out, re.M)

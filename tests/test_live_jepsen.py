@@ -25,16 +25,16 @@ FAULTS = {
 }
 
 
-_FAULTS_RUN = LongRun([sys.executable, "-m", "tests.jepsen", str(SECONDS)], environment())
-_HERD_RUN = LongRun([sys.executable, "-m", "tests.jepsen.herd", "1000"], environment())
+_FAULTS_RUN = LongRun([sys.executable, "-m", "tests.jepsen", str(SECONDS)], environment(), timeout=400)
+_HERD_RUN = LongRun([sys.executable, "-m", "tests.jepsen.herd", "1000"], environment(), timeout=400)
 
 
 class JepsenTests(SynchronousTestCase):
     #: Begun while other tests run: it mostly waits.
-    long_runs = {"test_faults": _FAULTS_RUN}
+    long_runs = {"test_faults": _FAULTS_RUN, "test_herd": _HERD_RUN}
 
     def report(self, run: LongRun) -> dict[str, Any]:
-        out, errors, _ = run.result(400)
+        out, errors, _ = run.result()
         self.assertTrue(out, errors)
         found: dict[str, Any] = json.loads(out)
         return found

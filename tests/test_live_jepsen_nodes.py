@@ -38,7 +38,7 @@ FAULTS = {
 
 def nodes(*arguments: str) -> LongRun:
     """A run with three nodes."""
-    return LongRun([sys.executable, "-m", "tests.jepsen", "--nodes=3", *arguments], environment())
+    return LongRun([sys.executable, "-m", "tests.jepsen", "--nodes=3", *arguments], environment(), timeout=500)
 
 
 def with_bug(name: str, faults: Sequence[str], times: int) -> LongRun:
@@ -55,10 +55,16 @@ _RETRY_WITHOUT_KEY = with_bug("retry-without-key", ["lose_acknowledgements"], 3)
 
 class NodesTests(SynchronousTestCase):
     #: Begun while other tests run: it mostly waits.
-    long_runs = {"test_faults": _RUN}
+    long_runs = {
+        "test_faults": _RUN,
+        "test_no_row_lock": _NO_ROW_LOCK,
+        "test_notify_only": _NOTIFY_ONLY,
+        "test_guessed_outcome": _GUESSED_OUTCOME,
+        "test_retry_without_key": _RETRY_WITHOUT_KEY,
+    }
 
     def report(self, run: LongRun) -> dict[str, Any]:
-        out, errors, _ = run.result(500)
+        out, errors, _ = run.result()
         self.assertTrue(out, errors)
         found: dict[str, Any] = json.loads(out)
         return found

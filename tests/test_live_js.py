@@ -39,6 +39,7 @@ _NEMESIS_RUN = LongRun(
         " os.execvp('node', ['node', '--test', '--test-reporter=tap', 'tests/js/jepsen.live.js'])",
     ],
     environment(PYTHON=sys.executable, NEMESIS_SECONDS=NEMESIS_SECONDS),
+    timeout=float(NEMESIS_SECONDS) + 200,
 )
 
 
@@ -75,7 +76,7 @@ class JavaScriptTests(SynchronousTestCase):
         if shutil.which("node") is None:
             raise SkipTest("node is not installed")
 
-        out, errors, status = _NEMESIS_RUN.result(float(NEMESIS_SECONDS) + 200)
+        out, errors, status = _NEMESIS_RUN.result()
 
         self.assertEqual(status, 0, f"{out}{errors}")
         self.assertIn("# pass 1", out)

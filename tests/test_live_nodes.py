@@ -26,7 +26,7 @@ from twisted_chat.client import ChatClient, Message, State
 
 reactor: Any = installed_reactor
 
-_ROLLING_RUN = LongRun([sys.executable, "-m", "tests.jepsen.rolling"], environment())
+_ROLLING_RUN = LongRun([sys.executable, "-m", "tests.jepsen.rolling"], environment(), timeout=300)
 
 
 class RollingTests(SynchronousTestCase):
@@ -35,7 +35,7 @@ class RollingTests(SynchronousTestCase):
 
     def test_rolling_restart(self) -> None:
         """All three are restarted under 500 messages a second: nothing is lost, all move within a second, and no writer waits for long."""
-        out, errors, _ = _ROLLING_RUN.result(300)
+        out, errors, _ = _ROLLING_RUN.result()
         self.assertTrue(out, errors)
         report = json.loads(out)
 

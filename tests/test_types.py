@@ -10,7 +10,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.harness.long import LongRun
 
-_MYPY = LongRun([sys.executable, "-m", "mypy"], os.environ)
+_MYPY = LongRun([sys.executable, "-m", "mypy"], os.environ, timeout=300)
 
 
 class TypesTests(SynchronousTestCase):
@@ -20,5 +20,5 @@ class TypesTests(SynchronousTestCase):
         """``mypy`` with ``strict`` (setup.cfg) on package, tests and benchmarks."""
         if find_spec("mypy") is None:
             raise SkipTest("mypy is not installed")
-        out, errors, status = _MYPY.result(timeout=300)
+        out, errors, status = _MYPY.result()
         self.assertEqual(status, 0, f"\n{out}{errors}")
