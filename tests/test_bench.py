@@ -134,7 +134,13 @@ class ScenarioTests(SynchronousTestCase):
         """The server under test takes the configuration and keeps only what it keeps by default, but for ``live.*``."""
         settings = load(config=str(CONFIGURATION))
 
-        self.assertGreater(settings.limits.connections_per_address, 15_000)
+        limits = settings.limits
+        self.assertGreater(limits.connections_per_address, 15_000)
+        for scenario in SCENARIOS:
+            with self.subTest(scenario=scenario.name):
+                self.assertLessEqual(scenario.clients, limits.connections_per_address)
+                if limits.rooms_made_per_second:
+                    self.assertLessEqual(scenario.settings.get("rooms", 1), limits.rooms_made_burst)
         self.assertTrue(settings.policies().policy("bench").durable)
         self.assertFalse(settings.policies().policy("live.bench").durable)
 

@@ -168,7 +168,7 @@ class NodesTests(SynchronousTestCase):
     def test_it_measures_servers_on_one_postgresql(self) -> None:
         """Each row has a figure, and every message was acknowledged and came to the other server, or there would be an error."""
         rows = list(nodes.measure(0.3, 1))
-        self.assertEqual(len(rows), 7)
+        self.assertEqual(len(rows), 8)
         for _, figure, _ in rows[1:]:
             self.assertGreater(float(re.sub("[^0-9.]", "", figure)), 0)
         self.assertIn("bare batches", nodes.table(rows))

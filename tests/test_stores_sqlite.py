@@ -14,7 +14,7 @@ from tests import store_contract
 from tests.harness.sqlite_files import FileCase, SQLiteCase
 from tests.store_contract.case import ALICE, BOB, delete, edit, raw, reaction, say
 from twisted_chat.errors import Unavailable
-from twisted_chat.events import NewMessage, NewReaction
+from twisted_chat.events import NewMessage, NewReaction, NewTopic
 from twisted_chat.interfaces import Aged, Append, Appended, Duplicate
 from twisted_chat.stores import pages
 from twisted_chat.stores.sqlite import append, connection, database, erasing, queries, writer
@@ -335,19 +335,52 @@ class PageTests(SQLiteCase):
         """A page reads the messages on it, however many reactions lie between them and the head."""
         self.assertLess(self.steps_of_a_page(5_000), 1.1 * self.steps_of_a_page(50))
 
-    def test_a_database_of_before_gets_the_index(self) -> None:
-        """Opening one upgrades it, and it shows the same page."""
+    def test_sending_writes_nothing_for_pages(self) -> None:
+        """Runs of amendments grow with amendments only, and retention removes those that are wholly removed."""
+        store = self.opened()
+        react = [NewReaction(ALICE, None, 1, emoji, True) for emoji in "abc"]
+        self.say(store, "one", "two")
+        self.successResultOf(store.append([Append("lobby", react[:2])]))
+        self.successResultOf(store.append([Append("lobby", react[2:])]))
+        self.say(store, "three")
+        self.successResultOf(
+            store.append([Append("lobby", [NewReaction(ALICE, None, 2, "d", True), NewTopic(ALICE, None, "t")])])
+        )
+        self.successResultOf(store.append([Append("lobby", [NewReaction(ALICE, None, 2, "e", True)])]))
+        self.assertEqual(self.runs(), [(3, 5), (7, 7), (9, 9)])
+
+        self.successResultOf(store.purge("lobby", 5, None))
+        self.assertEqual(self.runs(), [(3, 5), (7, 7), (9, 9)])
+        for before in range(4, 11):
+            with self.subTest(before=before):
+                page = self.successResultOf(store.page("lobby", 9, before=before))
+                self.assertEqual([event.seq for event in page.events], [seq for seq in (6, 8) if seq < before])
+
+        self.successResultOf(store.purge("lobby", 2, None))
+        self.assertEqual(self.runs(), [(9, 9)])
+        self.successResultOf(store.close())
+
+    def runs(self) -> list[tuple[int, int]]:
+        """The runs of amendments: the first and the last number of each."""
+        with closing(sqlite3.connect(self.path)) as other:
+            return other.execute("SELECT first, last FROM amendment_run ORDER BY room, first").fetchall()
+
+    def test_a_database_of_before_is_upgraded(self) -> None:
+        """It shows the same pages."""
         database.prepare(self.path, schema_steps()[:1])
         self.sql(
             "INSERT INTO room (id, name) VALUES (1, 'lobby')",
             "INSERT INTO event (room, seq, batch, at, kind, author, name, text) VALUES"
             " (1, 1, 'b', 5, 1, 'u1', 'alice', 'one'), (1, 2, 'b', 6, 1, 'u1', 'alice', 'two')",
+            "INSERT INTO event (room, seq, batch, at, kind, author, name, extra)"
+            """ SELECT 1, value, 'b', 7, 3, 'u1', 'alice', '{"of":1}' FROM json_each('[3, 4, 5, 7, 8, 9]')""",
+            "INSERT INTO event (room, seq, batch, at, kind, author, name, text) VALUES (1, 6, 'b', 7, 5, 'u1', 'alice', 'tea')",
         )
 
         store = self.opened()
 
-        self.assertEqual(self.texts(store), ["one", "two"])
+        page = self.successResultOf(store.page("lobby", 9))
+        self.assertEqual([event.seq for event in page.events], [1, 2, 6])
+        self.assertEqual(self.runs(), [(3, 5), (7, 9)])
         self.assertEqual(self.successResultOf(store.aged(9, None, 9)), [Aged(5, "lobby")])
         self.successResultOf(store.close())
-        with closing(sqlite3.connect(self.path)) as other:
-            self.assertIn(("event_shown",), other.execute("SELECT name FROM sqlite_schema WHERE type = 'index'").fetchall())

@@ -14,6 +14,7 @@ class User(Struct, frozen=True, kw_only=True):
     """An authenticated user, or a guest.
 
     :ivar id: ``u…`` for authenticated users, ``g…`` for guests; stable over reconnects, because (room, author, key) is unique.
+    :ivar fresh: a guest with a new random id, of whom nothing is stored.
     :ivar expires: when the credential expires, seconds since 1970; None: never.
     :ivar token_id: the opaque token that authenticated the user, so that revoking it ends the connection.
     :ivar rights: permissions beyond those of every user: ``moderate``, ``metrics``.
@@ -23,6 +24,7 @@ class User(Struct, frozen=True, kw_only=True):
     id: str
     name: str
     guest: bool = False
+    fresh: bool = False
     expires: float | None = None
     token_id: str | None = None
     rights: Set[str] = frozenset()

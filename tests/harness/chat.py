@@ -542,6 +542,9 @@ class ChatHarness:
             self.store.holding = holding
 
     def _open(self, client: Client, admission: Admission) -> None:
+        self.core.check_may_enter(
+            admission.user, None if admission.dialect is Dialect.JSON else admission.room, admission.address
+        )
         client.session = self.core.open_session(client.connection, admission)
         client.connection.session = client.session
         self.turn()

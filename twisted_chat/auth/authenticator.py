@@ -64,7 +64,9 @@ class GuestFactory:
     def user(self, name: str | None = None, device: str | None = None) -> User:
         """The guest who holds ``device``; without one, a new guest each time."""
         identity = "g" + (self._random(_ID_BYTES) if device is None else self._device_id(device)).hex()
-        return User(id=identity, name=f"guest-{identity[-4:]}" if name is None else person_name(name), guest=True)
+        return User(
+            id=identity, name=f"guest-{identity[-4:]}" if name is None else person_name(name), guest=True, fresh=device is None
+        )
 
     def _device_id(self, device: str) -> bytes:
         if not DEVICE_MIN <= len(device) <= DEVICE_CHARS:

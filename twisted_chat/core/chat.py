@@ -181,7 +181,7 @@ class Chat:
     # Connections
 
     def check_may_enter(self, user: User, raw_room: str | None, address: str | None = None) -> None:
-        """Raise what :meth:`open_session` would refuse, while it can still be answered in HTTP.
+        """Whether a connection may be opened, while a refusal can still be answered in HTTP; raises :class:`ChatError` if not.
 
         :param raw_room: the room that the connection is for; None: it joins by command.
         """
@@ -191,9 +191,7 @@ class Chat:
             self.rooms.find(user, raw_room, address).check_size()
 
     def open_session(self, connection: Connection, admission: Admission) -> DialectSession:
-        """A connection is open: the session that takes its messages.  :class:`ChatError` if it may not be after all."""
-        room = None if admission.dialect is Dialect.JSON else admission.room
-        self.check_may_enter(admission.user, room, admission.address)
+        """A connection is open, after :meth:`check_may_enter` in the same turn of the reactor: the session that takes its messages."""
         session = self._dialects[admission.dialect](self, connection, admission)
         self.add_session(session)
         return session

@@ -88,7 +88,7 @@ class Greeting:
         session.batch = "batch" in command.capabilities
         session.device = command.device
         session.core.nodes.device_connected(session)
-        return session.core.notices.read_marks(user)
+        return succeed({}) if user.fresh else session.core.notices.read_marks(user)
 
     def _welcome(self, marks: dict[str, int], command: Hello) -> None:
         session = self._session

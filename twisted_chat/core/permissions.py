@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from enum import Enum
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from math import ceil
 from typing import Protocol
 
@@ -76,13 +77,7 @@ class Permissions:
 
     def allowed(self, user: User, action: Action, room: RoomState) -> bool:
         """Whether the user, who may see the room, may do that there."""
-        if action is Action.MODERATE:
-            return _moderates(user)
-        if action is Action.TOPIC and user.guest:
-            return False
-        if action in _NEED_LOG and not room.durable:
-            return False
-        return not room.archived and _may_write(user, room.policy)
+        return action in _allowed(_moderates(user), user.guest, room.durable, room.archived, room.policy.writers)
 
     def check(self, user: User, action: Action, room: Room) -> None:
         """:class:`Forbidden` unless the user may do that there."""
@@ -100,7 +95,7 @@ class Permissions:
 
     def can(self, user: User, room: RoomState) -> tuple[str, ...]:
         """Everything that the user may do there, for the ``can`` of a join."""
-        return tuple(action.value for action in Action if self.allowed(user, action, room))
+        return _can(_moderates(user), user.guest, room.durable, room.archived, room.policy.writers)
 
     def check_slow_mode(self, user: User, room: Room, address: str | None = None) -> None:
         """The user sends a message there: :class:`SlowMode` if it is too early for that.
@@ -159,11 +154,24 @@ def _moderates(user: User) -> bool:
     return "moderate" in user.rights
 
 
-def _may_write(user: User, policy: RoomPolicy) -> bool:
-    match policy.writers:
-        case "moderators":
-            return _moderates(user)
-        case "users":
-            return not user.guest
-        case _:
-            return True
+@lru_cache(256)
+def _allowed(moderator: bool, guest: bool, durable: bool, archived: bool, writers: str) -> frozenset[Action]:
+    """All that somebody may do in a room, by what decides it."""
+    allowed = set()
+    if not archived and (writers == "all" or moderator or (writers == "users" and not guest)):
+        allowed = set(Action)
+    if guest:
+        allowed.discard(Action.TOPIC)
+    if not durable:
+        allowed -= _NEED_LOG
+    if moderator:
+        allowed.add(Action.MODERATE)
+    else:
+        allowed.discard(Action.MODERATE)
+    return frozenset(allowed)
+
+
+@lru_cache(256)
+def _can(moderator: bool, guest: bool, durable: bool, archived: bool, writers: str) -> tuple[str, ...]:
+    allowed = _allowed(moderator, guest, durable, archived, writers)
+    return tuple(action.value for action in Action if action in allowed)

@@ -13,7 +13,7 @@ A :class:`Shard` and its subscriptions stand in one module because each changes 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import Protocol
 
 from twisted.python.failure import Failure
@@ -30,8 +30,8 @@ CATCH_UP_BYTES = 65_536
 CATCH_UP_EVENTS = 512
 
 
-class SubscriptionState(Enum):
-    """Where a subscription stands.
+class SubscriptionState(IntEnum):
+    """Where a subscription stands.  Not an ``Enum``, whose hash is a Python function.
 
     ::
 

@@ -84,4 +84,7 @@ def _poll(reactor: Any, timeout: float | None) -> None:
             _log.failure("A read failed")
             why = error
         if why:
-            legacy.callWithLogger(selectable, reactor._disconnectSelectable, selectable, why, in_read)
+            try:
+                reactor._disconnectSelectable(selectable, why, in_read)
+            except BaseException:
+                _log.failure("The end of a connection failed")

@@ -31,8 +31,9 @@ from twisted_chat.events import (
 )
 from twisted_chat.interfaces import Append, Appended, Duplicate, Outcome
 from twisted_chat.stores.random_ids import BATCH_LENGTH, RandomBytes, random_text
-from twisted_chat.stores.sqlite import erasing, reactions
+from twisted_chat.stores.sqlite import erasing, reactions, shown
 from twisted_chat.stores.sqlite.rows import (
+    AMENDMENTS,
     DELETE,
     EDIT,
     ENTRY,
@@ -215,6 +216,8 @@ class AppendAny:
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (room.id, event.seq, batch, event.at, kind, event.by.id, event.by.name, event.key, text, extra_json),
         )
+        if kind in AMENDMENTS:
+            shown.amended(self._connection, room.id, event.seq)
 
     def _standing(self, room: RoomRow, new_event: amendments.AmendmentDraft) -> amendments.MessageState | None:
         if not room.purged < new_event.of <= room.head:

@@ -9,9 +9,9 @@ from msgspec.json import Decoder
 from twisted_chat.events import Event, Message
 from twisted_chat.interfaces import Aged, Page, RoomNews
 from twisted_chat.stores import pages
-from twisted_chat.stores.sqlite import reactions
+from twisted_chat.stores.sqlite import reactions, shown
 from twisted_chat.stores.sqlite.connection import snapshot
-from twisted_chat.stores.sqlite.rows import ENTRY, MESSAGE, TOPIC, decode_event, decode_events, json_array
+from twisted_chat.stores.sqlite.rows import ENTRY, decode_event, decode_events, json_array
 
 _ROOM = "(SELECT id FROM room WHERE name = :room)"
 
@@ -45,17 +45,14 @@ FROM %s e LEFT JOIN event edit ON edit.room = e.room AND edit.seq = (
     SELECT max(seq) FROM edit WHERE room = e.room AND of = e.seq) AND coalesce(e.extra ->> 'gone', 0) = 0
 ORDER BY e.seq"""
 
-_SHOWN = f"SELECT * FROM event WHERE room = {_ROOM} AND kind IN ({MESSAGE}, {TOPIC})"
-
 _PAGE = f"""
-WITH older AS MATERIALIZED ({_SHOWN} AND seq <= :pivot ORDER BY seq DESC LIMIT :older + 1),
-     newer AS MATERIALIZED ({_SHOWN} AND seq > :pivot ORDER BY seq LIMIT :newer + 1)
-SELECT coalesce((SELECT max(seq) FROM event WHERE event.room = room.id), purged),
+WITH RECURSIVE {shown.TABLES}
+SELECT head,
     (SELECT {json_array("entry")} FROM ({_PRESENT % "older"} DESC)),
     (SELECT {json_array("entry")} FROM ({_PRESENT % "newer"})),
     (SELECT json_group_array(json_array(of, emoji, count)) FROM reacted
-        WHERE reacted.room = room.id AND of IN (SELECT seq FROM older UNION ALL SELECT seq FROM newer))
-FROM room WHERE name = :room"""
+        WHERE reacted.room = room_id AND of IN (SELECT seq FROM older UNION ALL SELECT seq FROM newer))
+FROM here"""
 
 _READ_MARKS = "SELECT json_group_object(room.name, seq) FROM read_mark JOIN room ON room.id = read_mark.room WHERE person = ?"
 
@@ -95,23 +92,23 @@ def page(connection: sqlite3.Connection, room: str, limit: int, where: pages.Pla
         for of, emoji, count in _decode_counts(found):
             counts.setdefault(of, {})[emoji] = count
         weights = {event.seq: pages.weigh(event, counts.get(event.seq, {})) for event in (*older, *newer)}
-        shown = pages.cut(where, limit, older, newer, lambda event: weights[event.seq])
-        reacted = [event for event in shown[0] if event.seq in counts]
+        entries = pages.cut(where, limit, older, newer, lambda event: weights[event.seq])
+        reacted = [event for event in entries[0] if event.seq in counts]
         if reacted:
             _put_reactions(connection, room, reacted, reader)
     if reacted:
         # Ids may be longer than usual.
         weights |= {event.seq: max(weights[event.seq], pages.weigh(event, {})) for event in reacted}
-        shown = pages.cut(where, limit, older, newer, lambda event: weights[event.seq])
-    events, more_before, more_after = shown
+        entries = pages.cut(where, limit, older, newer, lambda event: weights[event.seq])
+    events, more_before, more_after = entries
     return Page(tuple(events), head, more_before, more_after)
 
 
 def _put_reactions(connection: sqlite3.Connection, room: str, events: list[Event], reader: str | None) -> None:
-    shown = reactions.shown(connection, room, [event.seq for event in events], reader)
+    found = reactions.shown(connection, room, [event.seq for event in events], reader)
     for event in events:
         assert isinstance(event, Message), event
-        event.reactions = tuple(shown[event.seq])
+        event.reactions = tuple(found[event.seq])
 
 
 def read_marks(connection: sqlite3.Connection, user: str) -> dict[str, int]:

@@ -72,6 +72,8 @@ def make_rooms(connection: sqlite3.Connection, names: Sequence[str]) -> dict[str
 
 #: The column ``kind``.
 MESSAGE, EDIT, DELETE, REACTION, TOPIC = 1, 2, 3, 4, 5
+#: Kinds that change what a page shows of a message, and are not shown themselves.
+AMENDMENTS = frozenset({EDIT, DELETE, REACTION})
 
 # The texts of edits of a deleted message are not read while they are still to be erased.
 _TEXT = """CASE WHEN e.kind = 2 AND EXISTS (

@@ -17,10 +17,21 @@ from twisted_chat.errors import Conflict
 from twisted_chat.events import Cursor, Deleted, Edited, Event, Message, Reacted, TopicSet
 from twisted_chat.interfaces import RoomRecord, StoreError
 from twisted_chat.stores.kept import Identity, KeptCursor, KeptToken, ReadMark, batch_of
-from twisted_chat.stores.sqlite import cursors, reactions, tokens
+from twisted_chat.stores.sqlite import cursors, reactions, shown, tokens
 from twisted_chat.stores.sqlite.connection import FileLock, connect, connect_writer, explain, transaction
 from twisted_chat.stores.sqlite.database import prepare, schema_steps, steps_taken, unwritable
-from twisted_chat.stores.sqlite.rows import DELETE, EDIT, ENTRY, MESSAGE, REACTION, TOPIC, RoomRow, decode_event, load_rooms
+from twisted_chat.stores.sqlite.rows import (
+    AMENDMENTS,
+    DELETE,
+    EDIT,
+    ENTRY,
+    MESSAGE,
+    REACTION,
+    TOPIC,
+    RoomRow,
+    decode_event,
+    load_rooms,
+)
 
 
 class Outgoing:
@@ -200,6 +211,8 @@ class Incoming:
                 data,
             ),
         )
+        if kind in AMENDMENTS:
+            shown.amended(self._connection, room.id, event.seq)
 
 
 @contextmanager

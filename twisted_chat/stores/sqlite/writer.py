@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from twisted_chat.events import Message, NewMessage
 from twisted_chat.interfaces import Append, Appended, Outcome, RoomRecord
 from twisted_chat.stores.random_ids import BATCH_LENGTH, RandomBytes, random_text
-from twisted_chat.stores.sqlite import erasing
+from twisted_chat.stores.sqlite import erasing, shown
 from twisted_chat.stores.sqlite.append import AppendAny
 from twisted_chat.stores.sqlite.connection import transaction
 from twisted_chat.stores.sqlite.rows import STATEMENT_ROWS, RoomRow, Row, Run, insert, last_news, load_rooms, make_rooms
@@ -141,6 +141,7 @@ class Log:
         )
         execute("DELETE FROM event WHERE room = ? AND seq <= ?", (room.id, last))
         execute("DELETE FROM reacted WHERE room = ? AND of <= ?", (room.id, last))
+        shown.forget(self._connection, room.id, last)
 
     def record(self, name: str) -> RoomRecord:
         room = self.rooms.get(name)
