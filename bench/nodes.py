@@ -195,7 +195,7 @@ def _deliveries(one: Server, two: Server, seconds: float) -> list[float]:
 def _joined(server: Server) -> Iterator[ClientConnection]:
     url = f"ws://127.0.0.1:{server.port}/"
     with connect(url, subprotocols=[Subprotocol("chat.v1.json")], compression=None, max_queue=None) as client:
-        client.send(json.dumps([{"type": "hello", "name": "bench"}, {"type": "join", "room": "steady"}]))
-        while json.loads(client.recv(timeout=30)) == []:
+        client.send(json.dumps([{"type": "hello", "name": "bench"}, {"type": "join", "room": "steady", "id": 1}]))
+        while json.loads(client.recv(timeout=30)).get("id") != 1:
             pass
         yield client
