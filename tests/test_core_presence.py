@@ -57,11 +57,11 @@ class PresenceTests(SynchronousTestCase):
 
     def enter(self, author: Author) -> None:
         """One more connection by this node."""
-        self.here.tell(author, self.here.own(author.id) + 1)
+        self.here.change_own(author, 1)
 
     def leave(self, user: str) -> None:
         """One less."""
-        self.here.tell(Author(user, "?"), self.here.own(user) - 1)
+        self.here.change_own(Author(user, "?"), -1)
 
     def test_persons_with_a_count_of_connections(self) -> None:
         """Presence counts the connections of each person, and tells what changes in one turn at once."""

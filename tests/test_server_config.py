@@ -132,7 +132,7 @@ class SettingsTests(SynchronousTestCase):
             'allowed_origins = ["*"]': "'*' is not scheme://host",
             'allowed_origins = ["example.org"]': "'example.org' is not scheme://host",
             'allowed_origins = ["https://a.example/path"]': "is not scheme://host",
-            'trusted_proxies = ["10.0.0.0/99"]': "is not an address or network",
+            'trusted_proxies = ["10.0.0.0/99"]': "trusted_proxies: '10.0.0.0/99' is not an address or network",
             'public_url = "example.org"': "is not the URL of a site",
             'public_url = "https://example.org:99999"': "is not the URL of a site",
             'jwt_keys = ["none:key"]': "is not ALGORITHM:FILE",
@@ -152,7 +152,9 @@ class SettingsTests(SynchronousTestCase):
             '[rooms.a]\nwriters = "me"': "'me' is none of all, users, moderators",
             "[rooms.a]\nsize = -1": '"a".size: must be 0 or more',
         }.items():
-            self.assertIn(part, self.refused(text))
+            said = self.refused(text)
+            self.assertIn(part, said)
+            self.assertNotRegex(said, r"(\b[a-z_.]+: )\1")
 
     def test_no_bound(self) -> None:
         """A rate of 0 is no bound; with 0 members nobody is told who is typing."""

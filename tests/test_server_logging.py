@@ -153,3 +153,11 @@ class ObserverTests(SynchronousTestCase):
         LineObserver(text_line, "-")(event("here"))
 
         self.assertTrue(out.getvalue().endswith("here\n"))
+
+    def test_closed_standard_output(self) -> None:
+        """A process whose standard output was closed by the one that started it logs nothing, and runs."""
+        self.patch(sys, "__stdout__", None)
+
+        lines = LineObserver(text_line, "-")
+        self.addCleanup(lambda: lines._file.close())
+        lines(event("nowhere"))

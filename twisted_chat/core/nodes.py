@@ -109,11 +109,11 @@ class Nodes:
 
     def enter(self, user: User, room: Room) -> None:
         """One more connection of that user is in the room."""
-        self._has(user.author, room, room.presence.own(user.id) + 1)
+        self._own_changed(user.author, room, 1)
 
     def leave(self, user: User, room: Room) -> None:
         """One connection of that user has left the room."""
-        self._has(user.author, room, room.presence.own(user.id) - 1)
+        self._own_changed(user.author, room, -1)
 
     def device_connected(self, session: ChatSession) -> None:
         """A session has said which device it is: older ones of the same user and device end, wherever they are."""
@@ -152,8 +152,8 @@ class Nodes:
             else:
                 self._take(NodeGone(node))
 
-    def _has(self, author: Author, room: Room, connections: int) -> None:
-        room.presence.tell(author, connections)
+    def _own_changed(self, author: Author, room: Room, more: int) -> None:
+        connections = room.presence.change_own(author, more)
         if self.shared:
             self._change(room.name, author, connections)
 

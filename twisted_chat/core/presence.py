@@ -43,15 +43,12 @@ class _Here:
         #: The tick at which the user is gone, while there is no connection.
         self.gone_at = 0
 
-    def tell(self, connections: int, node: str | None) -> int:
+    def tell(self, connections: int, node: str) -> int:
         """So many by that node; answers how many more that is."""
-        if node is None:
-            before, self.own = self.own, connections
-        else:
-            elsewhere = self.elsewhere = self.elsewhere or {}
-            before = elsewhere.pop(node, 0)
-            if connections:
-                elsewhere[node] = connections
+        elsewhere = self.elsewhere = self.elsewhere or {}
+        before = elsewhere.pop(node, 0)
+        if connections:
+            elsewhere[node] = connections
         self.connections += connections - before
         return connections - before
 
@@ -87,13 +84,21 @@ class PresenceList:
         """Users here, those in their grace period included."""
         return len(self._users)
 
-    def own(self, user: str) -> int:
-        """The connections of that user by this node."""
+    def change_own(self, author: Author, more: int) -> int:
+        """The user has so many more connections by this node; answers how many that are."""
+        user = author.id
         here = self._users.get(user)
-        return 0 if here is None else here.own
+        if here is None:
+            here = self._users[user] = _Here(author)
+        here.own += more
+        here.connections += more
+        if here.own:
+            here.author = author
+        self._changed_connections(user, here, GRACE_SECONDS)
+        return here.own
 
-    def tell(self, author: Author, connections: int, node: str | None = None, *, lost: bool = False) -> None:
-        """The user has so many connections here by that node (None: by this one); what is told again changes nothing.
+    def tell(self, author: Author, connections: int, node: str, *, lost: bool = False) -> None:
+        """The user has so many connections here by that other node; what is told again changes nothing.
 
         Without any connection the user is gone after :data:`GRACE_SECONDS`.
 
@@ -106,15 +111,18 @@ class PresenceList:
                 return
             here = self._users[user] = _Here(author)
         more = here.tell(connections, node)
-        if node is not None:
-            self.elsewhere += more
+        self.elsewhere += more
         if connections:
             here.author = author
+        if here.connections or more:
+            self._changed_connections(user, here, LOST_SECONDS if lost else GRACE_SECONDS)
+
+    def _changed_connections(self, user: str, here: _Here, grace: int) -> None:
         if here.connections:
             self._stay(user)
             self._change(user)
-        elif more:
-            self._leave(user, here, LOST_SECONDS if lost else GRACE_SECONDS)
+        else:
+            self._leave(user, here, grace)
 
     def watch(self, watcher: Watcher) -> None:
         """Send this session each change."""

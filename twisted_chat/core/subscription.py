@@ -35,6 +35,7 @@ class SubscriptionState(IntEnum):
 
     ::
 
+         ,-----------caught_up------------------,
         NEW --started--> BEHIND --caught_up--> LIVE
                           |  ^  ^                |
         store_read_began  v  |  `-- fell_behind -'
@@ -51,6 +52,7 @@ class SubscriptionState(IntEnum):
 #: Every change of state that there is.  Anything else is a bug, and raises.
 TRANSITIONS = {
     (SubscriptionState.NEW, "started"): SubscriptionState.BEHIND,
+    (SubscriptionState.NEW, "caught_up"): SubscriptionState.LIVE,
     (SubscriptionState.BEHIND, "caught_up"): SubscriptionState.LIVE,
     (SubscriptionState.BEHIND, "store_read_began"): SubscriptionState.READING,
     (SubscriptionState.READING, "store_read_ended"): SubscriptionState.BEHIND,
@@ -127,6 +129,12 @@ class Subscription:
         """Read from after ``position``."""
         self.position = position
         self._change("started")
+
+    def start_live(self) -> None:
+        """Read from the head of the log; the connection takes bytes, and nothing that was written to it before is missing."""
+        self.position = self.log.head
+        self.source.enter(self)
+        self.subscriber.caught_up(self)
 
     def feed(self) -> int:
         """Give the connection what it takes, at most one write; answers the bytes given.

@@ -129,7 +129,9 @@ def _room_policies(value: dict[str, RoomPolicy]) -> None:
             try:
                 normal = room_name(room)
             except BadRequest as error:
-                raise ValueError(f'"{ascii(room)[1:-1]}" is not the name of a room: {error.message}') from None
+                raise ValueError(
+                    f'"{ascii(room)[1:-1]}" is not the name of a room: {error.message.removeprefix("room: ")}'
+                ) from None
             if normal != room:
                 raise ValueError(f"{room!a} is not normalized (NFC); write {normal!a}")
         if policy.writers not in ("all", "users", "moderators"):

@@ -145,9 +145,8 @@ class LineObserver:
     def _open(self) -> IO[str]:
         if self.path:
             return open(self.path, "a", encoding="utf-8", errors="backslashreplace")
-        output: IO[str] | None = sys.__stdout__
-        assert output is not None, "the process has no standard output"
-        return output
+        # A process that was started with its standard output closed has none, and logs nothing.
+        return sys.__stdout__ or open(os.devnull, "a", encoding="utf-8")
 
 
 def observer(line_format: Literal["text", "json"], level: str, path: str = "") -> tuple[LineObserver, ILogObserver]:

@@ -236,7 +236,7 @@ def _network(entry: str) -> IPv4Network | IPv6Network:
     try:
         return ip_network(entry)
     except ValueError as error:
-        raise BadRequest(f"trusted_proxies: {entry!a} is not an address or network ({error})") from None
+        raise BadRequest(f"{entry!a} is not an address or network ({error})") from None
 
 
 def _without_port(entry: str) -> str | None:
