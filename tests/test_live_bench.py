@@ -104,7 +104,7 @@ class LoadGeneratorTests(SynchronousTestCase):
 
     def test_open_loop(self) -> None:
         """At a fixed rate each delivery has a latency, counted from when the line was due."""
-        report = self.gossip(lambda member, line: 1, window=0, lines=0, rate=200, warmup=0.05, seconds=0.2)
+        report = self.gossip(lambda member, line: 1, window=0, lines=0, rate=200, warmup=0.05, seconds=1.5)
 
         check(report)
 

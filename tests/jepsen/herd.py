@@ -89,7 +89,7 @@ async def run(count: int, directory: Path) -> dict[str, Any]:
         await until(lambda: len(herd.returned) == count, 60)
         for number in range(MESSAGES):
             await shepherd.send(f"after {number}")
-        await until(lambda: all(len(texts) >= len(expected) for texts in herd.read), 30)
+        await until(lambda: all(len(texts) >= len(expected) for texts in herd.read), 120)
         for client in herd.clients:
             client.stopService()
         await until(lambda: all(client.state is State.STOPPED for client in herd.clients), 30)
@@ -102,6 +102,11 @@ async def run(count: int, directory: Path) -> dict[str, Any]:
         "spread_seconds": round(times[-1] - times[0], 2) if times else 0.0,
         "busiest_second": max((sum(start <= each < start + 1 for each in times) for start in times), default=0),
         "complete": sum(texts == expected for texts in herd.read),
+        "incomplete": [
+            {"client": number, "state": herd.clients[number].state.name, "problem": str(herd.clients[number].problem), "read": texts}
+            for number, texts in enumerate(herd.read)
+            if texts != expected
+        ][:3],
         "handshakes_refused": herd.refused[:5],
     }
 
