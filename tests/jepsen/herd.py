@@ -103,7 +103,12 @@ async def run(count: int, directory: Path) -> dict[str, Any]:
         "busiest_second": max((sum(start <= each < start + 1 for each in times) for start in times), default=0),
         "complete": sum(texts == expected for texts in herd.read),
         "incomplete": [
-            {"client": number, "state": herd.clients[number].state.name, "problem": str(herd.clients[number].problem), "read": texts}
+            {
+                "client": number,
+                "state": herd.clients[number].state.name,
+                "problem": str(herd.clients[number].problem),
+                "read": texts,
+            }
             for number, texts in enumerate(herd.read)
             if texts != expected
         ][:3],

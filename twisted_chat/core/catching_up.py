@@ -104,6 +104,16 @@ class CatchUp:
         self._spent = 0.0
         self._scheduled = False
 
+    def start(self, reader: Reader, subscription: Subscription, position: int) -> None:
+        """Let a new subscription of the reader read from after ``position``."""
+        if position == subscription.log.head and reader.behind is None and reader.takes_events:
+            # As nearly always: nothing to catch up with, and no turn to wait for.
+            subscription.start_live()
+            reader.flush()
+        else:
+            subscription.start(position)
+            self.feed(reader)
+
     def feed(self, reader: Reader) -> None:
         """Feed it now if nobody waits and the turn has time left, or if it needs little; in its turn otherwise."""
         busy = self._queue or self._spent >= TURN_SECONDS

@@ -8,7 +8,6 @@ It knows a session only as a small interface (:class:`ChatSession`), and no dial
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from ipaddress import IPv6Network
@@ -32,8 +31,6 @@ _DRAIN_RETRY_MS = 2_000
 _FULL_RETRY_MS = 5_000
 #: Reserved names that are read in one turn of the reactor: some four milliseconds.
 RESERVED_IN_TURN = 500
-#: So many who have one name are counted anew each time.
-UNCOUNTED = 4
 #: Bits.  One household or virtual machine has a whole /64 and could take a new address for each connection.
 _IPV6_PREFIX = 64
 
@@ -150,50 +147,66 @@ class ChatSession(Protocol):
         """Write the answers collected."""
 
 
+_NOBODY: dict[str, int] = {}
+
+
 class Look:
     """Who has a name of one look: the very same name, or names that look alike.
 
-    However many they are, asking whether somebody new may have a name takes the same time.
-
-    :ivar names: how each user writes it, by id.
+    However many they are, asking whether somebody new may have a name takes the same time.  Nearly always it is one user, and then there
+    are no dictionaries, which would have 600 bytes.
     """
 
-    __slots__ = ("_guests", "names")
+    __slots__ = ("_guests", "_name", "_names", "_user")
 
     def __init__(self) -> None:
-        self.names: dict[str, str] = {}
-        #: How many guests write it in each way; None while nearly nobody has it, which is so for most names: 300 bytes less.
-        self._guests: dict[str, int] | None = None
+        #: The only user who has it, if any.
+        self._user: str | None = None
+        self._name = ""
+        #: From the second one on: how each user writes it, by id, and how many guests write it in each way.
+        self._names: dict[str, str] | None = None
+        self._guests: dict[str, int] = _NOBODY
+
+    @property
+    def is_free(self) -> bool:
+        """Nobody has it."""
+        return self._user is None and not self._names
 
     def add(self, user: str, name: str) -> None:
         """The user of that id has the name."""
+        if self._names is None:
+            if self._user is None or self._user == user:
+                self._user, self._name = user, name
+                return
+            self._names, self._guests = {}, {}
+            first, self._user = self._user, None
+            self.add(first, self._name)
         self.discard(user)
-        self.names[user] = name
-        if self._guests is not None:
-            if _is_guest(user):
-                self._guests[name] = self._guests.get(name, 0) + 1
-        elif len(self.names) > UNCOUNTED:
-            self._guests = Counter(each for user, each in self.names.items() if _is_guest(user))
+        self._names[user] = name
+        if _is_guest(user):
+            self._guests[name] = self._guests.get(name, 0) + 1
 
     def discard(self, user: str) -> None:
         """The user of that id has it no more."""
-        name = self.names.pop(user, None)
-        if name is None or self._guests is None or not _is_guest(user):
+        if self._names is None:
+            if self._user == user:
+                self._user = None
+            return
+        name = self._names.pop(user, None)
+        if name is None or not _is_guest(user):
             return
         if self._guests[name] > 1:
             self._guests[name] -= 1
         else:
             del self._guests[name]
 
-    def _guests_named(self, name: str) -> int:
-        if self._guests is not None:
-            return self._guests.get(name, 0)
-        return sum(each == name and _is_guest(user) for user, each in self.names.items())
-
     def is_taken(self, user: str, name: str) -> bool:
         """Whether anybody but that user has it, guests who write it in the same way apart."""
-        others = len(self.names) - self._guests_named(name)
-        own = self.names.get(user)
+        if self._names is None:
+            holder = self._user
+            return holder is not None and holder != user and not (self._name == name and _is_guest(holder))
+        others = len(self._names) - self._guests.get(name, 0)
+        own = self._names.get(user)
         if own is not None and (own != name or not _is_guest(user)):
             others -= 1
         return others > 0
@@ -307,7 +320,7 @@ class Sessions:
             for look in skeletons(before):
                 if (holders := self._names_elsewhere.get(look)) is not None:
                     holders.discard(user)
-                    if not holders.names:
+                    if holders.is_free:
                         del self._names_elsewhere[look]
         for each in known.values():
             for look in skeletons(each):
@@ -375,5 +388,5 @@ class Sessions:
             if holders is None:
                 continue
             holders.discard(user.id)
-            if not holders.names:
+            if holders.is_free:
                 del self._names[look]

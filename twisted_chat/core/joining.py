@@ -162,7 +162,7 @@ class _Join:
             session.push(self._room.presence.snapshot())
         # The answer leaves before the first event.
         session.flush()
-        session.begin_reading(self._membership, position)
+        session.core.catching_up.start(session, self._membership, position)
 
     def _start_position(self, why: Unrecoverable | None) -> int:
         wanted, log = self._wanted, self._room.log

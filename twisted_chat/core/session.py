@@ -176,16 +176,6 @@ class Session(Reader):
         room.members += 1
         self.core.nodes.enter(self.user, room)
 
-    def begin_reading(self, membership: Membership, position: int) -> None:
-        """Read the room from after ``position``."""
-        if position == membership.log.head and self.behind is None and self.takes_events:
-            # As nearly always: nothing to catch up with, and no turn to wait for.
-            membership.start_live()
-            self.flush()
-        else:
-            membership.start(position)
-            self.feed()
-
     def leave_room(self, name: str) -> None:
         """The connection leaves the room of that name."""
         membership = self.memberships.pop(name)

@@ -51,7 +51,7 @@ class TextSession(Session):
         if membership.state is not SubscriptionState.NEW:
             return
         log = membership.log
-        self.begin_reading(membership, log.head - min(history, log.head - log.first + 1))
+        self.core.catching_up.start(self, membership, log.head - min(history, log.head - log.first + 1))
 
     def _not_opened(self, failure: Failure) -> None:
         self.end(as_chat_error(failure, self.log, "opening a room"))

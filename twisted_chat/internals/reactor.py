@@ -86,5 +86,7 @@ def _poll(reactor: Any, timeout: float | None) -> None:
         if why:
             try:
                 reactor._disconnectSelectable(selectable, why, in_read)
+            except KeyboardInterrupt:
+                raise
             except BaseException:
                 _log.failure("The end of a connection failed")
