@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -12,7 +13,7 @@ from tests.harness.logs import LoggedEvents
 from twisted_chat.core import announcer
 from twisted_chat.core.announcer import Announcer
 from twisted_chat.core.session import Session
-from twisted_chat.events import NewMessage
+from twisted_chat.events import Event, NewMessage
 from twisted_chat.limits import RoomPolicy
 
 
@@ -50,6 +51,46 @@ class AnnouncerTests(SynchronousTestCase):
         self.assertEqual([one["text"] for one in came if one["type"] == "event"], ["one", "two", "three"])
         self.assertEqual([one["type"] for one in came][-1], "ok")
         self.assertEqual(bob.chat.core.rooms.find(BOB, "lobby").head, 3)
+
+    def test_own_events_are_not_read_again(self) -> None:
+        """Only what others wrote before them is read."""
+        self.store.followed = False
+        bob = self.another().json(BOB, "lobby")
+        alice = self.one.json(ALICE, "lobby")
+        for text in ("one", "two"):
+            alice.ask("send", room="lobby", text=text)
+        wanted: list[tuple[int, int]] = []
+        read = self.store.read
+
+        def watched(room: str, after: int, limit: int, max_bytes: int) -> Deferred[list[Event]]:
+            wanted.append((after, limit))
+            return read(room, after, limit, max_bytes)
+
+        self.patch(self.store, "read", watched)
+
+        bob.ask("send", room="lobby", text="three")
+
+        self.assertEqual(wanted, [(0, 2)])
+
+    def test_a_commit_during_a_read_for_a_wrong_hint(self) -> None:
+        """The read began before the commit, so what it did not find is not what retention removed."""
+        self.store.followed = False
+        bob = self.another().json(BOB, "lobby")
+        alice = self.one.json(ALICE, "lobby")
+        self.store.holding = True
+        lobby = bob.chat.core.rooms.find(BOB, "lobby")
+
+        bob.chat.core.announcer.hint(lobby, 5)
+        self.assertEqual(self.store.waiting, ["read"])
+        self.store.work()
+        self.store.holding = False
+        alice.ask("send", room="lobby", text="one")
+        bob.say({"type": "send", "id": "mine", "room": "lobby", "text": "two"})
+        self.store.reply()
+        bob.chat.turn()
+
+        self.assertEqual([one["text"] for one in bob.take() if one["type"] == "event"], ["one", "two"])
+        self.assertEqual(lobby.head, 2)
 
     def test_the_store_is_away(self) -> None:
         """What others wrote is read when the store is back, and the log is not filled meanwhile: the store says it itself, once."""
@@ -178,6 +219,9 @@ class RandomTests(SynchronousTestCase):
             if action < 0.5:
                 sent += 1
                 client.say({"type": "send", "id": f"s{sent}", "room": dice.choice("ab"), "text": str(sent)})
+            elif action < 0.55:
+                hinted = client.chat.core.rooms.find(ALICE, dice.choice("ab"))
+                client.chat.core.announcer.hint(hinted, hinted.head + dice.randint(1, 3))
             elif action < 0.7:
                 one.store.holding = not one.store.holding
             elif one.store.unanswered and action < 0.85:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Sequence
 
-from twisted.internet.defer import succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -49,10 +49,15 @@ class CountedEncoding(JsonEncoding):
         return super().items(events)
 
 
+def nothing(room: str, after: int, most: int = 0, /) -> Deferred[list[Event]]:
+    """The store has no events."""
+    return succeed([])
+
+
 class EncodeAgainTests(SynchronousTestCase):
     def test_a_deletion_encodes_what_it_changes(self) -> None:
         """Not all that the window has and nobody has asked for."""
-        log = RoomLog(RoomRecord("lobby"), "e", True, Limits(), lambda room, after: succeed([]))
+        log = RoomLog(RoomRecord("lobby"), "e", True, Limits(), nothing)
         log.append([Message(seq, "x", 0, ALICE.author, None, f"text {seq}") for seq in range(1, 1_001)])
         encoding = CountedEncoding("lobby")
         items = broadcast.Broadcast(log, encoding, broadcast.FanOut(Scheduler(Clock().callLater)))

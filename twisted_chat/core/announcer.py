@@ -5,12 +5,13 @@ In:   events that this server has committed (:meth:`Announcer.announce`), and hi
 Out:  :meth:`Room.announce` without holes; a callback for what must wait until an event has been announced.
 
 The usual case costs one comparison: the committed events are the next ones and are announced at once.  Where the numbers show
-that somebody else's events lie between, the announcer reads the log from the room's head, and announces what it reads.  A hint may be
-lost or come twice; the log alone decides.
+that somebody else's events lie between, the announcer reads those from the log, and then announces its own.  A hint may be lost or
+come twice; the log alone decides.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from twisted.logger import Logger
@@ -28,16 +29,17 @@ RETRY_SECONDS = 1.0
 class _Gap:
     """A room whose log has events that are not announced yet.
 
-    :ivar target: the newest number known to be in the log.
-    :ivar committed: this server committed events of the gap, so they were in the log for certain.
+    :ivar target: the newest number that the log is said to have; a hint may be wrong.
+    :ivar committed: the newest number that it had for certain, because this server committed it; 0: none.
+    :ivar own: what it committed, batch by batch, which need not be read.
     :ivar waiting: calls, each with the number that has to be announced before.
     """
 
-    __slots__ = ("committed", "target", "waiting")
+    __slots__ = ("committed", "own", "target", "waiting")
 
-    def __init__(self, target: int, committed: bool) -> None:
-        self.target = target
-        self.committed = committed
+    def __init__(self) -> None:
+        self.target = self.committed = 0
+        self.own: deque[Sequence[Event]] = deque()
         self.waiting: list[tuple[int, Callable[[], None]]] = []
 
 
@@ -107,7 +109,7 @@ class Announcer:
         if not events:
             # They were read from the log before the answer to the commit came.
             return True
-        self._fill_to(room, events[-1].seq, committed=True)
+        self._fill_to(room, events[-1].seq, committed=True, own=events)
         return room.log.head >= events[-1].seq
 
     def when_announced(self, room: Room, seq: int, work: Callable[[], None]) -> None:
@@ -134,21 +136,34 @@ class Announcer:
         else:
             self._fill_to(room, head, committed=False)
 
-    def _fill_to(self, room: Room, seq: int, *, committed: bool) -> None:
+    def _fill_to(self, room: Room, seq: int, *, committed: bool, own: Sequence[Event] = ()) -> None:
         gap = self._gaps.get(room)
-        if gap is not None:
-            gap.target = max(gap.target, seq)
-            gap.committed = gap.committed or committed
-            return
-        self._gaps[room] = _Gap(seq, committed)
-        self._read(room)
+        is_new = gap is None
+        if gap is None:
+            gap = self._gaps[room] = _Gap()
+        gap.target = max(gap.target, seq)
+        if committed:
+            gap.committed = max(gap.committed, seq)
+        if own:
+            gap.own.append(own)
+        if is_new:
+            self._read(room)
 
     def _read(self, room: Room) -> None:
-        room.log.read(room.log.head).addCallbacks(
-            self._store_answered, self._store_failed, callbackArgs=(room,), errbackArgs=(room,)
+        """Read what others wrote: up to the first event of this server, which is known."""
+        head, gap = room.log.head, self._gaps[room]
+        # What is not there although it was committed before the read has been removed; what was committed meanwhile has not.
+        removed = gap.own[0][0].seq if gap.own else gap.committed + 1
+        room.log.read(head, max(1, removed - 1 - head) if gap.own else None).addCallbacks(
+            self._store_answered, self._store_failed, callbackArgs=(room, gap.target, removed), errbackArgs=(room,)
         )
 
-    def _store_answered(self, events: list[Event], room: Room) -> None:
+    def _store_answered(self, events: list[Event], room: Room, target: int, removed: int) -> None:
+        """The log was read.
+
+        :param target: the gap's when the read began.
+        :param removed: the events before that number were in the log then, so those that are not there have been removed.
+        """
         gap, head = self._gaps[room], room.log.head
         events = [event for event in events if event.seq > head]
         if events:
@@ -159,12 +174,13 @@ class Announcer:
             if room.log.head == head:
                 # A bug, which is logged: reading the same events again would never end.
                 gap.target = head
-        elif gap.committed and gap.target > head:
-            # Retention has removed even what this server committed.
-            room.skip_to(gap.target + 1)
-        else:
+        elif removed > head + 1:
+            # By retention.
+            room.skip_to(removed)
+        elif gap.target == target and not gap.own:
             # The hint was wrong, or retention removed what it announced.
             gap.target = head
+        self._announce_own(room, gap)
         due = [(seq, work) for seq, work in gap.waiting if seq <= room.log.head]
         gap.waiting = [(seq, work) for seq, work in gap.waiting if seq > room.log.head]
         self._call_announced(due, room)
@@ -173,6 +189,13 @@ class Announcer:
         else:
             del self._gaps[room]
             self._call_announced(gap.waiting, room)
+
+    def _announce_own(self, room: Room, gap: _Gap) -> None:
+        """Announce what this server has committed, as far as nothing of others lies before it."""
+        while gap.own and gap.own[0][0].seq <= room.log.head + 1:
+            events = [event for event in gap.own.popleft() if event.seq > room.log.head]
+            if events:
+                self._announce(room, events)
 
     def _store_failed(self, failure: Failure, room: Room) -> None:
         # A store that is away says so itself, once for all rooms.

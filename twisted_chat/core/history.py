@@ -19,7 +19,7 @@ from twisted_chat.events import Cursor, Event
 from twisted_chat.interfaces import LogStore, Page
 
 #: Reads of the store for subscriptions that catch up, in progress at once: bounds memory when thousands resume together.
-CONCURRENT_READS = 16
+CONCURRENT_READS = 64
 
 
 class Unrecoverable(Enum):
@@ -70,9 +70,9 @@ class History:
         start = log.cache.after(max(after, log.cache.base - 1)) or 0
         return succeed(log.cache.events[start : start + limit])
 
-    def read_for_catch_up(self, room: str, after: int) -> Deferred[list[Event]]:
-        """The log after a number, for a subscription that catches up."""
-        return self._reads.run(self._store.read, room, after, CATCH_UP_EVENTS, CATCH_UP_BYTES)
+    def read_for_catch_up(self, room: str, after: int, most: int = CATCH_UP_EVENTS) -> Deferred[list[Event]]:
+        """At most so many events of the log after a number, for a subscription that catches up."""
+        return self._reads.run(self._store.read, room, after, min(most, CATCH_UP_EVENTS), CATCH_UP_BYTES)
 
     def check_cursor(self, log: RoomLog, since: Cursor) -> Deferred[Unrecoverable | None]:
         """None if everything after the cursor can be delivered, else why not.

@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from itertools import accumulate
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -23,6 +24,12 @@ OVERHEAD = 400
 
 #: Reads the log of a room after a number: the store's ``read`` with its bounds filled in.
 ReadLog = Callable[[str, int], "Deferred[list[Event]]"]
+
+
+class ReadLogPart(Protocol):
+    """Reads events of a room after a number: at most ``most``, and as many as one read gives."""
+
+    def __call__(self, room: str, after: int, most: int = ..., /) -> Deferred[list[Event]]: ...
 
 
 class EventCache:
@@ -142,7 +149,13 @@ class RoomLog:
     __slots__ = ("_read", "_read_in_turn", "cache", "dropped", "durable", "epoch", "first", "head", "head_id", "name")
 
     def __init__(
-        self, record: RoomRecord, epoch: str, durable: bool, limits: Limits, read: ReadLog, read_in_turn: ReadLog | None = None
+        self,
+        record: RoomRecord,
+        epoch: str,
+        durable: bool,
+        limits: Limits,
+        read: ReadLogPart,
+        read_in_turn: ReadLog | None = None,
     ) -> None:
         self.name = record.name
         self.epoch = epoch
@@ -168,9 +181,9 @@ class RoomLog:
         self.head_id = ""
         self.cache.restart(seq)
 
-    def read(self, after: int) -> Deferred[list[Event]]:
-        """Events after that number from the store, oldest first; as many as one read gives."""
-        return self._read(self.name, after)
+    def read(self, after: int, most: int | None = None) -> Deferred[list[Event]]:
+        """Events after that number from the store, oldest first; at most so many, and as many as one read gives."""
+        return self._read(self.name, after) if most is None else self._read(self.name, after, most)
 
     def read_in_turn(self, after: int) -> Deferred[list[Event]]:
         """The same for readers that are behind, who take turns."""
