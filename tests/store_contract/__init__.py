@@ -9,18 +9,21 @@ from tests.store_contract.amending import AmendingContract
 from tests.store_contract.appending import AppendingContract
 from tests.store_contract.case import ALICE, delete, edit, raw, reaction, say, token
 from tests.store_contract.histories import HistoriesContract
+from tests.store_contract.machine import MachineContract
 from tests.store_contract.reading import ReadingContract
 from tests.store_contract.records import RecordsContract
 from twisted_chat.events import Cursor, NewTopic
 from twisted_chat.interfaces import Duplicate, Opened, RoomRecord
 
 
-class StoreContract(AppendingContract, AmendingContract, ReadingContract, RecordsContract, HistoriesContract):
+class StoreContract(AppendingContract, AmendingContract, ReadingContract, RecordsContract, HistoriesContract, MachineContract):
     """What every store promises."""
 
 
 class DurableContract(StoreContract):
     """What is kept over a restart: everything."""
+
+    keeps = True
 
     def restart(self) -> Opened:
         self.close()
