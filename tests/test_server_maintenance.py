@@ -12,10 +12,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.harness.logs import LoggedEvents
 from twisted_chat.core.chat import Chat
 from twisted_chat.errors import Unavailable
-from twisted_chat.interfaces import RoomNews, RoomStore, TokenStore
+from twisted_chat.interfaces import Revocations, RoomNews, RoomStore, TokenStore
 from twisted_chat.server.maintenance import (
     BEARERS_SECONDS,
     RETENTION_SECONDS,
+    REVOCATIONS_READ,
     ROOMS_SECONDS,
     PeriodicTask,
     bearers,
@@ -59,34 +60,39 @@ class FakeTokens:
     """Tokens that another process revokes."""
 
     def __init__(self) -> None:
-        self.revoked: dict[str, int] = {}
+        self.revoked: list[str] = []
         self.broken = False
 
     def list_tokens(self) -> Deferred[list[str]]:
         return succeed(["a token"])
 
-    def revoked_since(self, since_ms: int) -> Deferred[list[str]]:
+    def revocations(self, since: int, limit: int) -> Deferred[Revocations]:
         if self.broken:
             return fail(Unavailable("the disk is full"))
-        return succeed([token for token, at in self.revoked.items() if at >= since_ms])
+        found = tuple(self.revoked[since : since + limit])
+        return succeed(Revocations(since + len(found), found))
 
 
 class ChoreTests(SynchronousTestCase):
     def test_revoked_elsewhere(self) -> None:
-        """A token that another process revoked ends its connections within 2 s, also where that one's clock is behind; old ones are
-        not looked at for ever."""
+        """A token that another process revoked ends its connections within 2 s, and for a minute those that begin; old ones are not
+        looked at for ever."""
         clock, core, tokens = Clock(), FakeChat(), FakeTokens()
         clock.advance(1000)
-        chore = revocation(cast(TokenStore, tokens), cast(Chat, core), clock, clock.seconds)
+        chore = revocation(cast(TokenStore, tokens), cast(Chat, core), clock)
         chore.startService()
         self.addCleanup(chore.stopService)
-        tokens.revoked = {"t1": 1_000_000, "behind": 970_000, "old": 1_000}
+        tokens.revoked += ["t1", "t2"]
 
         clock.pump([0.5] * 4)
 
-        self.assertEqual(set(core.ended), {"t1", "behind"})
+        self.assertEqual(set(core.ended), {"t1", "t2"})
 
         core.ended.clear()
+        clock.pump([0.5] * 4)
+
+        self.assertEqual(set(core.ended), {"t1", "t2"})
+
         clock.pump([0.5] * 140)
         core.ended.clear()
         clock.pump([0.5] * 10)
@@ -97,7 +103,7 @@ class ChoreTests(SynchronousTestCase):
         """One line in the log, and what was revoked meanwhile is found afterwards."""
         clock, core, tokens = Clock(), FakeChat(), FakeTokens()
         clock.advance(1000)
-        chore = revocation(cast(TokenStore, tokens), cast(Chat, core), clock, clock.seconds)
+        chore = revocation(cast(TokenStore, tokens), cast(Chat, core), clock)
         logged = LoggedEvents()
         self.patch(PeriodicTask, "log", Logger(observer=logged))
         chore.startService()
@@ -108,12 +114,24 @@ class ChoreTests(SynchronousTestCase):
 
         self.assertEqual([formatEvent(event) for event in logged], ["revocation: waits for the store: the disk is full"])
 
-        tokens.revoked = {"t1": 1_004_000}
+        tokens.revoked += ["t1"]
         clock.pump([0.5] * 40)
         tokens.broken = False
         clock.pump([0.5] * 5)
 
         self.assertEqual(set(core.ended), {"t1"})
+
+    def test_very_many_revoked(self) -> None:
+        """All are found in one look, in reads of bounded size."""
+        clock, core, tokens = Clock(), FakeChat(), FakeTokens()
+        tokens.revoked = [f"t{number}" for number in range(2 * REVOCATIONS_READ + 1)]
+        chore = revocation(cast(TokenStore, tokens), cast(Chat, core), clock)
+        chore.startService()
+        self.addCleanup(chore.stopService)
+
+        clock.pump([0.5] * 4)
+
+        self.assertEqual(set(core.ended), set(tokens.revoked))
 
     def test_bearers(self) -> None:
         """Tokens that another process made are seen, too."""

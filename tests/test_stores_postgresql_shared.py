@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from tests.harness.postgresql import PASSWORD, USER, DatabaseCase, shared
 from tests.store_contract.case import ALICE, BOB, edit, raw, reaction, say
 from twisted_chat.events import Event, NewEvent, NewTopic
-from twisted_chat.interfaces import Append, Appended, Duplicate, Opened, StoreError
+from twisted_chat.interfaces import Append, Appended, Duplicate, Opened, Revocations, StoreError
 from twisted_chat.stores.postgresql import address, queries, schema
 from twisted_chat.stores.postgresql.admin import Shared, SharedRooms, SharedTokens
 from twisted_chat.stores.postgresql.connection import Patience, connect
@@ -182,7 +182,7 @@ class SchemaTests(SharedCase):
         newer = [*schema.schema_steps(), "CREATE TABLE twisted_chat.more (x integer)"]
         url = self.user(*self.RIGHTS)
         said = self.refusal(self.store(url, newer).open())
-        self.assertIn("has taken 1 of 2 steps of the schema", said)
+        self.assertIn(f"has taken {len(newer) - 1} of {len(newer)} steps of the schema", said)
         self.assertIn("run twisted-chat store upgrade as a user that may", said)
 
         owner = Shared(address.parse(self.url), newer)
@@ -195,11 +195,12 @@ class SchemaTests(SharedCase):
 
     def test_an_empty_database_and_a_user_who_may_do_nothing(self) -> None:
         self.sql("DROP SCHEMA twisted_chat CASCADE")
-        self.assertIn("0 of 1 steps", self.refusal(self.store(self.user()).open()))
+        self.assertIn(f"0 of {len(schema.schema_steps())} steps", self.refusal(self.store(self.user()).open()))
 
     def test_a_newer_schema_is_left_alone(self) -> None:
-        self.sql("INSERT INTO twisted_chat.step (number) VALUES (7)")
-        self.assertIn("was written by a newer version (schema 7, this one knows 1)", self.refusal(self.store().open()))
+        self.sql("INSERT INTO twisted_chat.step (number) VALUES (99)")
+        knows = len(schema.schema_steps())
+        self.assertIn(f"was written by a newer version (schema 99, this one knows {knows})", self.refusal(self.store().open()))
 
     def test_servers_that_start_at_the_same_time(self) -> None:
         """One takes the steps, the other waits, and both have the same epoch and secret."""
@@ -222,7 +223,26 @@ class SchemaTests(SharedCase):
         broken = [*schema.schema_steps(), "CREATE TABLE twisted_chat.more (x integer)", "CREATE TABEL y"]
         self.assertIn("syntax error", self.refusal(Shared(address.parse(self.url), broken).upgrade()))
         self.assertEqual(self.sql("SELECT to_regclass('twisted_chat.more')"), [(None,)])
-        self.assertEqual(self.sql("SELECT max(number) FROM twisted_chat.step"), [(1,)])
+        self.assertEqual(self.sql("SELECT max(number) FROM twisted_chat.step"), [(len(broken) - 2,)])
+
+    def test_tokens_that_were_revoked_before_they_had_numbers(self) -> None:
+        """They are found, in the order of their times, and later ones after them."""
+        self.sql("DROP SCHEMA twisted_chat CASCADE")
+        self.successResultOf(Shared(address.parse(self.url), schema.schema_steps()[:1]).upgrade())
+        self.sql("UPDATE twisted_chat.news SET number = 5")
+        for number, revoked in ((1, 3000), (2, None), (3, 2000)):
+            self.sql(
+                "INSERT INTO twisted_chat.token (id, secret_hash, person, name, created, revoked, rights)"
+                f" VALUES ('t{number}', 'x{number}', 'u', 'n', 1, {'NULL' if revoked is None else revoked}, '[]')"
+            )
+
+        store = self.store()
+        self.successResultOf(store.open())
+
+        self.assertEqual(self.successResultOf(store.revocations(0, 9)), Revocations(7, ("t3", "t1")))
+        self.successResultOf(store.revoke_token("t2", 1))
+        self.assertEqual(self.successResultOf(store.revocations(7, 9)), Revocations(8, ("t2",)))
+        self.successResultOf(store.close())
 
 
 class LoginTests(SharedCase):

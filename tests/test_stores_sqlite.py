@@ -15,7 +15,7 @@ from tests.harness.sqlite_files import FileCase, SQLiteCase
 from tests.store_contract.case import ALICE, BOB, delete, edit, raw, reaction, say
 from twisted_chat.errors import Unavailable
 from twisted_chat.events import NewMessage, NewReaction, NewTopic
-from twisted_chat.interfaces import Aged, Append, Appended, Duplicate
+from twisted_chat.interfaces import Aged, Append, Appended, Duplicate, Revocations
 from twisted_chat.stores import pages
 from twisted_chat.stores.sqlite import append, connection, database, erasing, queries, writer
 from twisted_chat.stores.sqlite.database import schema_steps
@@ -358,6 +358,21 @@ class PageTests(SQLiteCase):
 
         self.successResultOf(store.purge("lobby", 2, None))
         self.assertEqual(self.runs(), [(9, 9)])
+        self.successResultOf(store.close())
+
+    def test_tokens_that_were_revoked_before_they_had_numbers(self) -> None:
+        """They are found after the upgrade, in the order of their times, and later ones after them."""
+        database.prepare(self.path, schema_steps()[:4])
+        self.sql(
+            "INSERT INTO token (id, secret_hash, person, name, created, revoked, rights) VALUES"
+            " ('t1', x'01', 'u', 'n', 1, 3000, '[]'), ('t2', x'02', 'u', 'n', 1, NULL, '[]'), ('t3', x'03', 'u', 'n', 1, 2000, '[]')"
+        )
+
+        store = self.opened()
+
+        self.assertEqual(self.successResultOf(store.revocations(0, 9)), Revocations(2, ("t3", "t1")))
+        self.successResultOf(store.revoke_token("t2", 1))
+        self.assertEqual(self.successResultOf(store.revocations(2, 9)), Revocations(3, ("t2",)))
         self.successResultOf(store.close())
 
     def runs(self) -> list[tuple[int, int]]:

@@ -88,7 +88,7 @@ class MovedTests(SQLiteCase):
         store, _ = self.moved(lambda path: os.unlink(path + "-wal"))
 
         # Nobody sends anything; the server itself looks for revoked tokens every two seconds.
-        self.failureResultOf(store.revoked_since(0), Unavailable)
+        self.failureResultOf(store.revocations(0, 9), Unavailable)
         copy = self.path + ".copy"
         shutil.copy(self.path, copy)
         killed = self.store(copy)

@@ -60,6 +60,17 @@ class RoomNews(Struct, frozen=True):
     archived: dict[str, bool]
 
 
+class Revocations(Struct, frozen=True):
+    """Tokens that were revoked, by whatever process, in the order of their revocation.
+
+    :ivar number: where to go on.
+    :ivar tokens: their ids.
+    """
+
+    number: int
+    tokens: tuple[str, ...]
+
+
 class Append(Struct, frozen=True, gc=False):
     """New events for one room, in the order in which they are to be numbered."""
 
@@ -210,8 +221,8 @@ class TokenStore(Protocol):
     def revoke_token(self, token_id: str, now_ms: int) -> Deferred[TokenRecord | None]:
         """Mark as revoked; None if there is no such token.  Revoking twice keeps the first time."""
 
-    def revoked_since(self, since_ms: int) -> Deferred[list[str]]:
-        """The ids of the tokens revoked at or after that time, also by another process."""
+    def revocations(self, since: int, limit: int) -> Deferred[Revocations]:
+        """The revocations after that number, at most ``limit``; no clock decides which are new."""
 
 
 class CursorStore(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.store_contract.case import ALICE, StoreCase, say, token
 from twisted_chat.errors import Conflict, Unavailable
 from twisted_chat.events import Cursor, NewTopic
-from twisted_chat.interfaces import Append, RoomNews, RoomRecord
+from twisted_chat.interfaces import Append, Revocations, RoomNews, RoomRecord
 
 
 class RecordsContract(StoreCase):
@@ -138,7 +138,7 @@ class RecordsContract(StoreCase):
         self.assertEqual(self.successResultOf(self.store.list_tokens()), [token(1)])
 
     def test_revoking(self) -> None:
-        """A revocation keeps its first time, and is listed by time."""
+        """A revocation keeps its first time, and is found by its number, whatever the clock of whoever revoked."""
         self.successResultOf(self.store.create_token(token(1), b"1" * 32))
         self.successResultOf(self.store.create_token(token(2), b"2" * 32))
 
@@ -149,8 +149,18 @@ class RecordsContract(StoreCase):
         self.assertEqual(self.successResultOf(self.store.revoke_token("t1", 6000)), revoked)
         self.assertEqual(self.successResultOf(self.store.find_token(b"1" * 32)), revoked)
         self.assertIsNone(self.successResultOf(self.store.revoke_token("t9", 5000)))
-        self.assertEqual(self.successResultOf(self.store.revoked_since(5000)), ["t1"])
-        self.assertEqual(self.successResultOf(self.store.revoked_since(5001)), [])
+        first = self.revocations(0)
+        self.assertEqual(first.tokens, ("t1",))
+        self.assertEqual(self.revocations(first.number), Revocations(first.number, ()))
+        self.successResultOf(self.store.revoke_token("t2", 1))
+        second = self.revocations(first.number)
+        self.assertEqual(second.tokens, ("t2",))
+        self.assertGreater(second.number, first.number)
+        self.assertEqual(self.revocations(0, 1), first)
+        self.assertEqual(self.revocations(0).tokens, ("t1", "t2"))
+
+    def revocations(self, since: int, limit: int = 100) -> Revocations:
+        return self.successResultOf(self.store.revocations(since, limit))
 
     def room_news(self, since: int, limit: int = 100) -> RoomNews:
         return self.successResultOf(self.store.room_news(since, limit))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from twisted.application.service import Service
@@ -16,8 +17,10 @@ from twisted_chat.interfaces import RoomStore, TokenRecord, TokenStore
 
 #: Seconds between two checks for revoked tokens; a connection must end within 2 s of the revocation, whatever process revoked.
 REVOCATION_SECONDS = 1.0
-#: Milliseconds by which the checks overlap, for a revocation that was written during a check, or by a machine whose clock is behind.
-REVOCATION_OVERLAP_MS = 60_000
+#: Revocations in one read.
+REVOCATIONS_READ = 1_000
+#: Seconds for which connections of a revoked token are looked for: one whose token was checked just before begins a moment later.
+REVOKED_SECONDS = 60.0
 #: Seconds between two checks who has tokens: their names are reserved, and pages opened from disk are no longer accepted.
 BEARERS_SECONDS = 15.0
 #: Seconds between two checks which rooms another process has created or archived; an archived one must be closed within 2 s.
@@ -71,15 +74,21 @@ async def _nothing() -> None:
     """The result of work that is done synchronously."""
 
 
-def revocation(store: TokenStore, core: Chat, clock: IReactorTime, now_seconds: Callable[[], float]) -> PeriodicTask:
-    """Close the connections of tokens that were revoked, also by another process."""
-    seen_until = int(now_seconds() * 1000)
+def revocation(store: TokenStore, core: Chat, clock: IReactorTime) -> PeriodicTask:
+    """Close the connections of tokens that were revoked, also by another process, whatever its clock says."""
+    since = 0
+    recent: deque[tuple[float, str]] = deque()
 
     async def look() -> None:
-        nonlocal seen_until
-        now = int(now_seconds() * 1000)
-        core.sessions.end_tokens(await store.revoked_since(seen_until - REVOCATION_OVERLAP_MS))
-        seen_until = now
+        nonlocal since
+        count = REVOCATIONS_READ
+        while count == REVOCATIONS_READ:
+            found = await store.revocations(since, REVOCATIONS_READ)
+            since, count = found.number, len(found.tokens)
+            recent.extend((clock.seconds(), token) for token in found.tokens)
+        while recent and clock.seconds() - recent[0][0] > REVOKED_SECONDS:
+            recent.popleft()
+        core.sessions.end_tokens([token for _, token in recent])
 
     return PeriodicTask(clock, REVOCATION_SECONDS, "revocation", lambda: Deferred.fromCoroutine(look()))
 

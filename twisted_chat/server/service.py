@@ -153,7 +153,7 @@ class Server(MultiService):
         retention(chat.core, self._reactor).setServiceParent(self)
         bearers(chat.store, self._reactor, chat.tokens_seen).setServiceParent(self)
         rooms(chat.store, chat.core, self._reactor, chat.core.room_news).setServiceParent(self)
-        revocation(chat.store, chat.core, self._reactor, time.time).setServiceParent(self)
+        revocation(chat.store, chat.core, self._reactor).setServiceParent(self)
         watchdog = watchdog_seconds(self._options.environ, os.getpid())
         self._certificates.setServiceParent(self)
         if watchdog is not None:

@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from twisted_chat.errors import ChatError, Conflict, Unavailable
 from twisted_chat.events import Cursor, Event
-from twisted_chat.interfaces import Aged, Append, Opened, Outcome, Page, RoomNews, RoomRecord, TokenRecord
+from twisted_chat.interfaces import Aged, Append, Opened, Outcome, Page, Revocations, RoomNews, RoomRecord, TokenRecord
 from twisted_chat.stores import pages
 from twisted_chat.stores.memory_log import MemoryLog
 from twisted_chat.stores.random_ids import BATCH_LENGTH, EPOCH_LENGTH, RandomBytes, random_text
@@ -40,6 +40,8 @@ class MemoryStore:
         self._marks: dict[str, dict[str, int]] = {}
         self._tokens: dict[str, TokenRecord] = {}
         self._token_ids: dict[bytes, str] = {}
+        #: The ids of revoked ones in the order of their revocation.
+        self._revoked: list[str] = []
         self._cursors: dict[str, dict[str, Cursor]] = {}
         #: The name of the room for each creation, archiving or reopening of a room, in order.
         self._changes: list[str] = []
@@ -175,6 +177,8 @@ class MemoryStore:
         if record.id in self._tokens or secret_hash in self._token_ids:
             raise Conflict("there is such a token already")
         self._tokens[record.id] = record
+        if record.revoked is not None:
+            self._revoked.append(record.id)
         self._token_ids[secret_hash] = record.id
 
     def find_token(self, secret_hash: bytes) -> Deferred[TokenRecord | None]:
@@ -190,12 +194,15 @@ class MemoryStore:
         record = self._tokens.get(token_id)
         if record is not None and record.revoked is None:
             record = self._tokens[token_id] = replace(record, revoked=now_ms)
+            self._revoked.append(token_id)
         return record
 
-    def revoked_since(self, since_ms: int) -> Deferred[list[str]]:
-        return self._answer(
-            lambda: [token.id for token in self._tokens.values() if token.revoked is not None and token.revoked >= since_ms]
-        )
+    def revocations(self, since: int, limit: int) -> Deferred[Revocations]:
+        return self._answer(lambda: self._revocations(since, limit))
+
+    def _revocations(self, since: int, limit: int) -> Revocations:
+        tokens = tuple(self._revoked[since : since + limit])
+        return Revocations(since + len(tokens), tokens)
 
     def load_cursors(self, reader: str) -> Deferred[dict[str, Cursor]]:
         return self._answer(lambda: dict(self._cursors.get(reader, {})))

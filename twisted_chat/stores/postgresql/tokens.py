@@ -9,18 +9,25 @@ from msgspec.json import Decoder, encode
 from psycopg import errors
 
 from twisted_chat.errors import Conflict
-from twisted_chat.interfaces import TokenRecord
+from twisted_chat.interfaces import Revocations, TokenRecord
 from twisted_chat.stores.postgresql.connection import Connection
 from twisted_chat.stores.postgresql.escaping import escape, plain
 
 _COLUMNS = "id, person, name, created, expires, revoked, rights"
 
 _CREATE = f"INSERT INTO twisted_chat.token (secret_hash, {_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
+# The number first, then the token: who takes a number waits for those before, so a number that is visible has none before it that is not.
+_NUMBERED = "WITH numbered AS (UPDATE twisted_chat.news SET number = number + 1 RETURNING number)"
+_CREATE_REVOKED = f"""
+{_NUMBERED} INSERT INTO twisted_chat.token (secret_hash, {_COLUMNS}, revocation)
+SELECT %s, %s, %s, %s, %s, %s, %s, %s, number FROM numbered"""
 _FIND = f"SELECT secret_hash, {_COLUMNS} FROM twisted_chat.token WHERE secret_hash = ANY(%s)"
 _EVERY = f"SELECT {_COLUMNS} FROM twisted_chat.token ORDER BY created, id"
 _EVERY_WITH_HASH = f"SELECT secret_hash, {_COLUMNS} FROM twisted_chat.token ORDER BY created, id"
-_REVOKE = f"UPDATE twisted_chat.token SET revoked = coalesce(revoked, %s) WHERE id = %s RETURNING {_COLUMNS}"
-_REVOKED = "SELECT id FROM twisted_chat.token WHERE revoked >= %s ORDER BY revoked"
+_REVOKE = f"""
+{_NUMBERED} UPDATE twisted_chat.token SET revoked = coalesce(revoked, %s), revocation = coalesce(revocation, numbered.number)
+FROM numbered WHERE id = %s RETURNING {_COLUMNS}"""
+_REVOCATIONS = "SELECT revocation, id FROM twisted_chat.token WHERE revocation > %s ORDER BY revocation LIMIT %s"
 
 _decode_rights = Decoder(tuple[str, ...]).decode
 
@@ -37,7 +44,7 @@ def create(connection: Connection, record: TokenRecord, secret_hash: bytes) -> N
         escape(rights),
     )
     try:
-        connection.execute(_CREATE, (secret_hash, *row))
+        connection.execute(_CREATE if record.revoked is None else _CREATE_REVOKED, (secret_hash, *row))
     except errors.UniqueViolation:
         raise Conflict("there is such a token already") from None
 
@@ -62,8 +69,9 @@ def revoke(connection: Connection, token_id: str, now_ms: int) -> TokenRecord | 
     return None if row is None else _record(row)
 
 
-def revoked_since(connection: Connection, since_ms: int) -> list[str]:
-    return [plain(row[0]) for row in connection.execute(_REVOKED, (since_ms,))]
+def revocations(connection: Connection, since: int, limit: int) -> Revocations:
+    rows = connection.execute(_REVOCATIONS, (since, limit)).fetchall()
+    return Revocations(rows[-1][0] if rows else since, tuple(plain(row[1]) for row in rows))
 
 
 def _record(row: tuple[Any, ...]) -> TokenRecord:

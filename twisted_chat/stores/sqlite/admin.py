@@ -14,7 +14,7 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred, fail, succeed
 
 from twisted_chat.errors import ChatError
-from twisted_chat.interfaces import RoomRecord, StoreError, TokenRecord
+from twisted_chat.interfaces import Revocations, RoomRecord, StoreError, TokenRecord
 from twisted_chat.stores.sqlite import tokens
 from twisted_chat.stores.sqlite.connection import FileLock, InUse, check_version, connect, explain
 from twisted_chat.stores.sqlite.database import prepare, schema_steps, steps_taken, unwritable
@@ -88,8 +88,8 @@ class SharedTokens(Shared):
     def revoke_token(self, token_id: str, now_ms: int) -> Deferred[TokenRecord | None]:
         return self._with_connection(lambda connection: tokens.revoke(connection, token_id, now_ms))
 
-    def revoked_since(self, since_ms: int) -> Deferred[list[str]]:
-        return self._with_connection(lambda connection: tokens.revoked_since(connection, since_ms))
+    def revocations(self, since: int, limit: int) -> Deferred[Revocations]:
+        return self._with_connection(lambda connection: tokens.revocations(connection, since, limit))
 
 
 class SharedRooms(Shared):

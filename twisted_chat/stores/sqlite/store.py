@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from twisted_chat.errors import Unavailable
 from twisted_chat.events import Cursor, Event
-from twisted_chat.interfaces import Aged, Append, Opened, Outcome, Page, RoomNews, RoomRecord, TokenRecord
+from twisted_chat.interfaces import Aged, Append, Opened, Outcome, Page, Revocations, RoomNews, RoomRecord, TokenRecord
 from twisted_chat.stores import pages
 from twisted_chat.stores.random_ids import RandomBytes
 from twisted_chat.stores.sqlite import cursors, queries, tokens
@@ -256,8 +256,8 @@ class SQLiteStore:
     def revoke_token(self, token_id: str, now_ms: int) -> Deferred[TokenRecord | None]:
         return self._write(lambda connection, _: tokens.revoke(connection, token_id, now_ms))
 
-    def revoked_since(self, since_ms: int) -> Deferred[list[str]]:
-        return self._read(lambda connection: tokens.revoked_since(connection, since_ms))
+    def revocations(self, since: int, limit: int) -> Deferred[Revocations]:
+        return self._read(lambda connection: tokens.revocations(connection, since, limit))
 
     # -- calls in the threads
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from msgspec.json import Decoder, encode
 
 from twisted_chat.errors import Conflict
-from twisted_chat.interfaces import TokenRecord
+from twisted_chat.interfaces import Revocations, TokenRecord
 
 _COLUMNS = "id, person, name, created, expires, revoked, rights"
 
@@ -17,6 +17,11 @@ _FIND_ALL = (
     "SELECT json_group_array(json_array(hex(secret_hash), id, person, name, created, expires, revoked, json(rights)))"
     " FROM token WHERE secret_hash IN ({})"
 )
+#: The number of the next revocation.
+_NEXT = "(SELECT coalesce(max(revocation), 0) + 1 FROM token WHERE revocation IS NOT NULL)"
+_REVOCATIONS = """
+SELECT max(revocation), json_group_array(id)
+FROM (SELECT revocation, id FROM token WHERE revocation > ? ORDER BY revocation LIMIT ?)"""
 #: Hashes in one statement.
 _FIND_MAX = 256
 
@@ -24,13 +29,15 @@ _FIND_MAX = 256
 _Row: TypeAlias = tuple[str, str, str, str, int, int | None, int | None, tuple[str, ...]]
 
 _decode_rows = Decoder(list[_Row]).decode
+_decode_ids = Decoder(list[str]).decode
 _decode_rights = Decoder(tuple[str, ...]).decode
 
 
 def create(connection: sqlite3.Connection, record: TokenRecord, secret_hash: bytes) -> None:
     try:
         connection.execute(
-            f"INSERT INTO token (secret_hash, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO token (secret_hash, {_COLUMNS}, revocation)"
+            f" VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, CASE WHEN ?7 IS NOT NULL THEN {_NEXT} END)",
             (
                 secret_hash,
                 record.id,
@@ -80,13 +87,16 @@ def every_with_hash(connection: sqlite3.Connection) -> list[tuple[bytes, TokenRe
 def revoke(connection: sqlite3.Connection, token_id: str, now_ms: int) -> TokenRecord | None:
     return _one(
         connection.execute(
-            f"UPDATE token SET revoked = coalesce(revoked, ?) WHERE id = ? RETURNING {_COLUMNS}", (now_ms, token_id)
+            f"UPDATE token SET revoked = coalesce(revoked, ?), revocation = coalesce(revocation, {_NEXT}) WHERE id = ?"
+            f" RETURNING {_COLUMNS}",
+            (now_ms, token_id),
         )
     )
 
 
-def revoked_since(connection: sqlite3.Connection, since_ms: int) -> list[str]:
-    return [row[0] for row in connection.execute("SELECT id FROM token WHERE revoked >= ? ORDER BY revoked", (since_ms,))]
+def revocations(connection: sqlite3.Connection, since: int, limit: int) -> Revocations:
+    [number, ids] = connection.execute(_REVOCATIONS, (since, limit)).fetchone()
+    return Revocations(since if number is None else number, tuple(_decode_ids(ids)))
 
 
 def _one(rows: sqlite3.Cursor) -> TokenRecord | None:
