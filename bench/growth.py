@@ -22,8 +22,9 @@ from twisted.internet.task import Clock
 
 from twisted_chat.core.chat import Chat
 from twisted_chat.events import Author, NewDeletion, NewEdit, NewEvent, NewMessage, NewReaction
-from twisted_chat.interfaces import Admission, Append, Dialect
+from twisted_chat.interfaces import Admission, Dialect
 from twisted_chat.limits import Limits
+from twisted_chat.store_contract import Append
 from twisted_chat.stores.sqlite.store import SQLiteStore
 from twisted_chat.stores.workers import AtOnce, call_at_once
 from twisted_chat.testing import MemoryChat

@@ -26,7 +26,7 @@ from bench.report import align
 from bench.serving import Server, running
 from tests.harness.postgresql import PostgreSQL
 from twisted_chat.events import Author, NewMessage
-from twisted_chat.interfaces import Append
+from twisted_chat.store_contract import Append
 from twisted_chat.stores.postgresql import address, schema
 from twisted_chat.stores.postgresql.connection import Patience
 from twisted_chat.stores.postgresql.lineage import Lineage

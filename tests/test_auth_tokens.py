@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_chat.auth.tokens import OpaqueTokens, mint
 from twisted_chat.errors import BadRequest, TokenExpired, Unauthenticated
-from twisted_chat.interfaces import TokenRecord, TokenStore
+from twisted_chat.store_contract import TokenRecord, TokenStore
 from twisted_chat.users import Credential, Source, User
 
 NOW_MS = 1_700_000_000_000

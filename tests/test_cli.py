@@ -23,7 +23,7 @@ from twisted_chat.cli.talk import talk
 from twisted_chat.client import ChatClient, ClientRoom, Message
 from twisted_chat.errors import Forbidden
 from twisted_chat.events import Author
-from twisted_chat.interfaces import StoreError
+from twisted_chat.store_contract import StoreError
 from twisted_chat.testing import MemoryChat
 
 

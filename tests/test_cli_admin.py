@@ -18,7 +18,7 @@ from twisted_chat.cli.main import run
 from twisted_chat.cli.options import parser
 from twisted_chat.cli.output import CommandContext, Status
 from twisted_chat.events import Cursor
-from twisted_chat.interfaces import TokenRecord
+from twisted_chat.store_contract import TokenRecord
 
 
 def commands(beginning: str) -> str:

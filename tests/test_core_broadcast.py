@@ -15,9 +15,9 @@ from twisted_chat.core.log import RoomLog
 from twisted_chat.core.scheduler import Scheduler
 from twisted_chat.core.subscription import send_to_all
 from twisted_chat.events import Deleted, Event, Message
-from twisted_chat.interfaces import RoomRecord
 from twisted_chat.limits import Limits, RoomPolicy
 from twisted_chat.protocol.encoders import JsonEncoding
+from twisted_chat.store_contract import RoomRecord
 
 
 class SendToAllTests(SynchronousTestCase):

@@ -8,8 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.harness.chat import ALICE, BOB, UNBOUND, ChatHarness, HeldStore, guest
 from twisted_chat.errors import ChatError, Conflict, Forbidden, LimitReached, NoSuchRoom, Restarting, SlowMode
 from twisted_chat.events import NewMessage
-from twisted_chat.interfaces import Appended, Duplicate
 from twisted_chat.limits import Limits, RoomPolicy
+from twisted_chat.store_contract import Appended, Duplicate
 
 
 class NamesTests(SynchronousTestCase):

@@ -10,8 +10,8 @@ from twisted_chat.core import commit, ephemeral
 from twisted_chat.core.commit import AppendRequest, GroupCommit
 from twisted_chat.errors import ChatError, Unavailable
 from twisted_chat.events import NewEvent, NewMessage
-from twisted_chat.interfaces import Outcome
 from twisted_chat.limits import RoomPolicy
+from twisted_chat.store_contract import Outcome
 
 
 class GroupCommitTests(SynchronousTestCase):

@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.harness.chat import ALICE, UNBOUND, ChatHarness, HeldStore
 from twisted_chat.core import retention
 from twisted_chat.events import NewMessage
-from twisted_chat.interfaces import Aged, Append, RoomRecord
 from twisted_chat.limits import RoomPolicies, RoomPolicy
+from twisted_chat.store_contract import Aged, Append, RoomRecord
 from twisted_chat.stores.memory import MemoryStore
 
 DAY = 86_400

@@ -8,8 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.harness.chat import ALICE, BOB, UNBOUND, ChatHarness, HeldStore, guest
 from twisted_chat.core import rooms
 from twisted_chat.events import NewMessage
-from twisted_chat.interfaces import Append
 from twisted_chat.limits import RoomPolicy
+from twisted_chat.store_contract import Append
 from twisted_chat.stores.memory import MemoryStore
 from twisted_chat.users import User
 

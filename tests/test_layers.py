@@ -13,7 +13,7 @@ import twisted_chat
 PACKAGE = Path(twisted_chat.__file__).parent
 #: Edges meet the outside world and do not import one another.
 EDGES = {"websocket", "web", "auth", "stores", "client"}
-#: Modules that lie directly in the package: the model (errors, events, users, names, limits, interfaces).
+#: Modules that lie directly in the package: the model (errors, events, users, names, limits, contracts).
 MODEL = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
 #: What each layer may import of ours, besides itself.
 MAY_IMPORT = {

@@ -13,7 +13,7 @@ from tests.harness.postgresql import PASSWORD, USER, PostgreSQL, Pump
 from tests.harness.waiting import wait_until
 from tests.store_contract.case import say
 from twisted_chat.errors import Unavailable
-from twisted_chat.interfaces import Append, Appended, Duplicate, Outcome
+from twisted_chat.store_contract import Append, Appended, Duplicate, Outcome
 from twisted_chat.stores.postgresql import address, connection, store, writer
 from twisted_chat.stores.postgresql.connection import Connection
 from twisted_chat.stores.postgresql.feed import Feed

@@ -11,10 +11,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.certificates import make_certificate
 from twisted_chat.errors import Conflict, Forbidden, Unauthenticated
-from twisted_chat.interfaces import StoreError, TokenRecord
 from twisted_chat.limits import Limits, RoomPolicy
 from twisted_chat.server.build import RunningChat, SetUpError, build, read_keys, reloaded
 from twisted_chat.server.config import Settings
+from twisted_chat.store_contract import StoreError, TokenRecord
 from twisted_chat.web.api import body_bytes
 
 SECRET = "a secret that is shared with the issuer of tokens"

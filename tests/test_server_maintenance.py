@@ -12,7 +12,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.harness.logs import LoggedEvents
 from twisted_chat.core.chat import Chat
 from twisted_chat.errors import Unavailable
-from twisted_chat.interfaces import Revocations, RoomNews, RoomStore, TokenStore
 from twisted_chat.server.maintenance import (
     BEARERS_SECONDS,
     RETENTION_SECONDS,
@@ -24,6 +23,7 @@ from twisted_chat.server.maintenance import (
     revocation,
     rooms,
 )
+from twisted_chat.store_contract import Revocations, RoomNews, RoomStore, TokenStore
 
 
 class FakeChat:

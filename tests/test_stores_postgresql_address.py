@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.serving import environment
-from twisted_chat.interfaces import StoreError
+from twisted_chat.store_contract import StoreError
 from twisted_chat.stores.postgresql import address
 from twisted_chat.stores.postgresql.escaping import SEPARATOR, escape, nullable_texts, plain, texts
 from twisted_chat.stores.postgresql.store import PostgreSQLStore
@@ -108,7 +108,7 @@ class AddressTests(SynchronousTestCase):
         program = (
             "import sys; sys.modules['psycopg'] = None\n"
             "from twisted_chat.stores.urls import make_store\n"
-            "from twisted_chat.interfaces import StoreError\n"
+            "from twisted_chat.store_contract import StoreError\n"
             "from twisted.internet.task import Clock\n"
             "make_store('memory:', Clock(), None)\n"
             "try:\n    make_store('postgresql://db/chat', Clock(), None)\n"

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from tests.harness.postgresql import PASSWORD, USER, DatabaseCase, shared
 from tests.store_contract.case import ALICE, BOB, edit, raw, reaction, say
 from twisted_chat.events import Event, NewEvent, NewTopic
-from twisted_chat.interfaces import Append, Appended, Duplicate, Opened, Revocations, StoreError
+from twisted_chat.store_contract import Append, Appended, Duplicate, Opened, Revocations, StoreError
 from twisted_chat.stores.postgresql import address, queries, schema
 from twisted_chat.stores.postgresql.admin import Shared, SharedRooms, SharedTokens
 from twisted_chat.stores.postgresql.connection import Patience, connect

@@ -10,7 +10,7 @@ from tests.store_contract.case import ALICE
 from tests.test_stores_transfers import MoveTests
 from twisted_chat.cli.output import Status
 from twisted_chat.events import Message
-from twisted_chat.interfaces import RoomRecord, Store, StoreError
+from twisted_chat.store_contract import RoomRecord, Store, StoreError
 from twisted_chat.stores.kept import Identity
 from twisted_chat.stores.postgresql import address
 from twisted_chat.stores.postgresql.store import PostgreSQLStore

@@ -15,7 +15,7 @@ from tests.harness.sqlite_files import FileCase, SQLiteCase
 from tests.store_contract.case import ALICE, BOB, delete, edit, raw, reaction, say
 from twisted_chat.errors import Unavailable
 from twisted_chat.events import NewMessage, NewReaction, NewTopic
-from twisted_chat.interfaces import Aged, Append, Appended, Duplicate, Revocations
+from twisted_chat.store_contract import Aged, Append, Appended, Duplicate, Revocations
 from twisted_chat.stores import pages
 from twisted_chat.stores.sqlite import append, connection, database, erasing, queries, writer
 from twisted_chat.stores.sqlite.database import schema_steps

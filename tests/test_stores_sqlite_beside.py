@@ -10,7 +10,7 @@ from typing import TypeVar
 from tests.harness.sqlite_files import NEWER, OLDER, SQLiteCase
 from tests.store_contract.case import token
 from twisted_chat.errors import Conflict
-from twisted_chat.interfaces import StoreError
+from twisted_chat.store_contract import StoreError
 from twisted_chat.stores.sqlite.admin import SharedTokens
 from twisted_chat.stores.sqlite.backup import backup
 

@@ -11,7 +11,7 @@ from contextlib import closing
 from tests.harness.sqlite_files import SQLiteCase
 from tests.store_contract.case import ALICE
 from twisted_chat.events import Author, Message, NewDeletion, NewEdit, NewEvent, NewMessage, NewReaction
-from twisted_chat.interfaces import Append, RoomNews
+from twisted_chat.store_contract import Append, RoomNews
 from twisted_chat.stores import pages
 from twisted_chat.stores.sqlite import connection, database, erasing, queries, writer
 from twisted_chat.stores.sqlite.store import SQLiteStore

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from tests.harness.sqlite_files import NEWER, OLDER, SQLiteCase
 from tests.store_contract.case import delete, edit, raw, say
-from twisted_chat.interfaces import Append
+from twisted_chat.store_contract import Append
 from twisted_chat.stores.sqlite import connection
 from twisted_chat.stores.sqlite.database import schema_steps
 

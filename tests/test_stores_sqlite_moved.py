@@ -13,7 +13,7 @@ from tests.harness.logs import LoggedEvents
 from tests.harness.sqlite_files import SQLiteCase
 from tests.store_contract.case import say
 from twisted_chat.errors import Unavailable
-from twisted_chat.interfaces import Append
+from twisted_chat.store_contract import Append
 from twisted_chat.stores.sqlite import connection
 from twisted_chat.stores.sqlite.store import SQLiteStore
 

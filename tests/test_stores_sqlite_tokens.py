@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from tests.harness.sqlite_files import FileCase
 from tests.store_contract.case import token
 from twisted_chat.errors import Unavailable
-from twisted_chat.interfaces import TokenRecord
+from twisted_chat.store_contract import TokenRecord
 from twisted_chat.stores.sqlite.store import SQLiteStore
 from twisted_chat.stores.workers import AtOnce, Work, call_at_once
 

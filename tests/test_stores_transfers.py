@@ -16,7 +16,7 @@ from twisted_chat.cli.main import run
 from twisted_chat.cli.options import parser
 from twisted_chat.cli.output import CommandContext, Status
 from twisted_chat.events import Cursor, NewEvent, NewTopic
-from twisted_chat.interfaces import Append, Appended, Duplicate, Opened, Store, TokenRecord
+from twisted_chat.store_contract import Append, Appended, Duplicate, Opened, Store, TokenRecord
 from twisted_chat.stores.sqlite.store import SQLiteStore
 from twisted_chat.stores.workers import AtOnce, call_at_once
 

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.interfaces import Opened, Store, StoreError
+from twisted_chat.store_contract import Opened, Store, StoreError
 from twisted_chat.stores.memory import MemoryStore
 from twisted_chat.stores.sqlite.store import SQLiteStore
 from twisted_chat.stores.urls import make_shared_tokens, make_store

@@ -26,9 +26,10 @@ from twisted_chat.core.scheduler import CallLater, Work
 from twisted_chat.core.text_session import TextSession
 from twisted_chat.errors import Unauthenticated, Unavailable
 from twisted_chat.events import Cursor, Event
-from twisted_chat.interfaces import Admission, Aged, Append, Dialect, FollowedStore, Outcome, Page, RoomRecord
+from twisted_chat.interfaces import Admission, Dialect
 from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
 from twisted_chat.protocol.frames import FIN_BINARY, FIN_TEXT
+from twisted_chat.store_contract import Aged, Append, FollowedStore, Outcome, Page, RoomRecord
 from twisted_chat.stores.memory import MemoryStore
 from twisted_chat.testing import UNBOUND as UNBOUND
 from twisted_chat.users import Credential, User

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.store_contract.case import say
-from twisted_chat.interfaces import Append, StoreError
+from twisted_chat.store_contract import Append, StoreError
 from twisted_chat.stores.sqlite.database import schema_steps
 from twisted_chat.stores.sqlite.store import SQLiteStore
 from twisted_chat.stores.workers import AtOnce, Worker, call_at_once

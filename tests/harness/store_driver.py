@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 
 from twisted_chat.errors import Unavailable
 from twisted_chat.events import Author, NewMessage
-from twisted_chat.interfaces import Append, Appended, Duplicate
+from twisted_chat.store_contract import Append, Appended, Duplicate
 from twisted_chat.stores.sqlite.store import SQLiteStore
 from twisted_chat.stores.workers import Threads
 

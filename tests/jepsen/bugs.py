@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from msgspec.structs import replace
 from twisted.scripts.twistd import run as twistd
 
-from twisted_chat.interfaces import Append
+from twisted_chat.store_contract import Append
 
 VARIABLE = "JEPSEN_BUG"
 #: A program that does not use its keys when it says something again: :mod:`tests.jepsen.raw`.

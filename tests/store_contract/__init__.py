@@ -13,7 +13,7 @@ from tests.store_contract.machine import MachineContract
 from tests.store_contract.reading import ReadingContract
 from tests.store_contract.records import RecordsContract
 from twisted_chat.events import Cursor, NewTopic
-from twisted_chat.interfaces import Duplicate, Opened, RoomRecord
+from twisted_chat.store_contract import Duplicate, Opened, RoomRecord
 
 
 class StoreContract(AppendingContract, AmendingContract, ReadingContract, RecordsContract, HistoriesContract, MachineContract):

@@ -15,7 +15,7 @@ from twisted_chat.events import (
     Reaction,
     TopicSet,
 )
-from twisted_chat.interfaces import Appended, Duplicate
+from twisted_chat.store_contract import Appended, Duplicate
 
 
 class AmendingContract(StoreCase):

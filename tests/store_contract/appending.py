@@ -10,7 +10,7 @@ from twisted_chat.events import (
     NewEvent,
     NewTopic,
 )
-from twisted_chat.interfaces import Append, Appended, Duplicate
+from twisted_chat.store_contract import Append, Appended, Duplicate
 
 
 class AppendingContract(StoreCase):

@@ -17,7 +17,7 @@ from twisted_chat.events import (
     NewMessage,
     NewReaction,
 )
-from twisted_chat.interfaces import Append, Appended, Opened, Outcome, Page, RoomRecord, Store, TokenRecord
+from twisted_chat.store_contract import Append, Appended, Opened, Outcome, Page, RoomRecord, Store, TokenRecord
 
 ALICE, BOB, CAROL = Author("u1", "alice"), Author("u2", "bob"), Author("u3", "carol")
 BEGIN = 1_763_880_000.0  # seconds: some day in November 2025

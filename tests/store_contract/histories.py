@@ -24,7 +24,7 @@ from twisted_chat.events import (
     Reacted,
     TopicSet,
 )
-from twisted_chat.interfaces import Append, Appended, Duplicate, Outcome, Page
+from twisted_chat.store_contract import Append, Appended, Duplicate, Outcome, Page
 
 
 class HistoriesContract(StoreCase):

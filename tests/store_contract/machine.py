@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.store_contract.case import ALICE, AWKWARD, BOB, CAROL, StoreCase
 from tests.store_contract.histories import Model
 from twisted_chat.events import Cursor, NewDeletion, NewEdit, NewEvent, NewMessage, NewReaction, NewTopic, TopicSet
-from twisted_chat.interfaces import Aged, Append, Page, RoomRecord
+from twisted_chat.store_contract import Aged, Append, Page, RoomRecord
 
 ROOMS = st.sampled_from(("one", "two"))
 PEOPLE = st.sampled_from((ALICE, BOB, CAROL))

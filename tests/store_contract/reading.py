@@ -15,7 +15,7 @@ from twisted_chat.events import (
     NewTopic,
     Reaction,
 )
-from twisted_chat.interfaces import Aged, Page, RoomRecord
+from twisted_chat.store_contract import Aged, Page, RoomRecord
 
 
 class ReadingContract(StoreCase):

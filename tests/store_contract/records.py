@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.store_contract.case import ALICE, StoreCase, say, token
 from twisted_chat.errors import Conflict, Unavailable
 from twisted_chat.events import Cursor, NewTopic
-from twisted_chat.interfaces import Append, Revocations, RoomNews, RoomRecord
+from twisted_chat.store_contract import Append, Revocations, RoomNews, RoomRecord
 
 
 class RecordsContract(StoreCase):

@@ -15,8 +15,8 @@ from msgspec import Struct
 from twisted.internet.defer import Deferred, fail, succeed
 
 from twisted_chat.errors import BadRequest, TokenExpired, Unauthenticated
-from twisted_chat.interfaces import TokenRecord, TokenStore
 from twisted_chat.names import person_name
+from twisted_chat.store_contract import TokenRecord, TokenStore
 from twisted_chat.users import Credential, User
 
 #: Marks the tokens of this server, also for scanners that look for leaked secrets.

@@ -22,10 +22,10 @@ from twisted.python.failure import Failure
 from twisted_chat.auth.tokens import mint
 from twisted_chat.cli.output import CliError, CommandContext, Status
 from twisted_chat.errors import ChatError
-from twisted_chat.interfaces import RoomRecord, StoreError, TokenRecord
 from twisted_chat.names import room_name
 from twisted_chat.server.config import Given, Settings, SettingsError, load, store_path
 from twisted_chat.server.logging import visible
+from twisted_chat.store_contract import RoomRecord, StoreError, TokenRecord
 from twisted_chat.stores.sqlite.backup import backup as copy_database
 from twisted_chat.stores.sqlite.restore import restore as restore_database
 from twisted_chat.stores.sqlite.transfer import holes, outgoing

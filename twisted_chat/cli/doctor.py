@@ -26,11 +26,11 @@ from twisted_chat.cli.connect import with_client
 from twisted_chat.cli.output import CliError, CommandContext, Status
 from twisted_chat.cli.probe import probe
 from twisted_chat.client import ChatClient
-from twisted_chat.interfaces import StoreError
 from twisted_chat.server.config import Settings
 from twisted_chat.server.config_checks import key_file
 from twisted_chat.server.logging import visible
 from twisted_chat.server.process import OTHER_FILES
+from twisted_chat.store_contract import StoreError
 from twisted_chat.stores.sqlite.connection import FileLock, InUse, connect, explain
 from twisted_chat.stores.sqlite.database import schema_steps, steps_taken
 from twisted_chat.stores.sqlite.transfer import holes, outgoing

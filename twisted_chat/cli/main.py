@@ -27,8 +27,8 @@ from zope.interface import implementer
 from twisted_chat.cli.options import parser
 from twisted_chat.cli.output import CliError, CommandContext, Status
 from twisted_chat.errors import ChatError
-from twisted_chat.interfaces import StoreError
 from twisted_chat.server.logging import text_line, without_secrets
+from twisted_chat.store_contract import StoreError
 
 
 def main() -> NoReturn:

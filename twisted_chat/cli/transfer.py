@@ -19,8 +19,8 @@ from msgspec import Struct
 from twisted_chat.cli.admin import checked_room_name, settings_of, store_url
 from twisted_chat.cli.output import CliError, CommandContext, Status
 from twisted_chat.events import Event
-from twisted_chat.interfaces import RoomRecord
 from twisted_chat.server.logging import visible
+from twisted_chat.store_contract import RoomRecord
 from twisted_chat.stores.kept import Identity, KeptCursor, KeptToken, ReadMark
 from twisted_chat.stores.transfers import Incoming, Outgoing, incoming, outgoing
 from twisted_chat.stores.urls import shown_store

@@ -41,20 +41,9 @@ from twisted_chat.core.spending import Spending
 from twisted_chat.core.writing import Writers
 from twisted_chat.errors import ChatError, Unauthenticated, Unavailable
 from twisted_chat.events import Cursor, Event, NewEvent, NewMessage
-from twisted_chat.interfaces import (
-    Admission,
-    Appended,
-    Connection,
-    Dialect,
-    Duplicate,
-    FollowedStore,
-    Opened,
-    Outcome,
-    Page,
-    RoomRecord,
-    SocketSession,
-)
+from twisted_chat.interfaces import Admission, Connection, Dialect, SocketSession
 from twisted_chat.limits import Limits, RoomPolicies
+from twisted_chat.store_contract import Appended, Duplicate, FollowedStore, Opened, Outcome, Page, RoomRecord
 from twisted_chat.users import Credential, User
 
 #: Seconds between two rounds in which the parts forget what nobody needs any more.

@@ -22,7 +22,7 @@ from twisted_chat.core.room import Room
 from twisted_chat.core.scheduler import Scheduler
 from twisted_chat.errors import ChatError, Unavailable, as_chat_error
 from twisted_chat.events import Event, NewEvent
-from twisted_chat.interfaces import Append, Appended, LogStore, Outcome
+from twisted_chat.store_contract import Append, Appended, LogStore, Outcome
 
 #: Turns of the reactor that a small batch waits for more; together less than the fsync that is saved.
 MAX_DELAY_TURNS = 16

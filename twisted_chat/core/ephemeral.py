@@ -19,7 +19,7 @@ from twisted_chat.core.rooms import Rooms
 from twisted_chat.core.scheduler import Scheduler
 from twisted_chat.errors import Forbidden
 from twisted_chat.events import Event, Message, NewEvent, NewMessage, NewTopic, TopicSet
-from twisted_chat.interfaces import Appended, Duplicate, Outcome
+from twisted_chat.store_contract import Appended, Duplicate, Outcome
 
 #: Keys of ephemeral messages that are remembered, so that a retry is answered and not repeated.
 REMEMBERED_KEYS = 10_000

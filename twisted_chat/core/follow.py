@@ -22,7 +22,7 @@ from twisted_chat.core.room import Room
 from twisted_chat.core.scheduler import CallLater
 from twisted_chat.errors import BadRequest
 from twisted_chat.events import Cursor, Event
-from twisted_chat.interfaces import CursorStore
+from twisted_chat.store_contract import CursorStore
 
 #: Events in one batch, at most.
 BATCH_EVENTS = 256

@@ -16,7 +16,7 @@ from twisted_chat.core.log import RoomLog
 from twisted_chat.core.subscription import CATCH_UP_BYTES, CATCH_UP_EVENTS
 from twisted_chat.errors import BadRequest
 from twisted_chat.events import Cursor, Event
-from twisted_chat.interfaces import LogStore, Page
+from twisted_chat.store_contract import LogStore, Page
 
 #: Reads of the store for subscriptions that catch up, in progress at once: bounds memory when thousands resume together.
 CONCURRENT_READS = 64

@@ -25,7 +25,7 @@ from twisted_chat.core.ratelimit import TokenBucket
 from twisted_chat.core.session import SessionState
 from twisted_chat.core.subscription import Subscription
 from twisted_chat.errors import BadRequest, ChatError, CloseCode, LimitReached, RateLimited
-from twisted_chat.interfaces import Admission, Connection, Page
+from twisted_chat.interfaces import Admission, Connection
 from twisted_chat.protocol.commands import (
     AnyCommand,
     Bye,
@@ -60,6 +60,7 @@ from twisted_chat.protocol.replies import (
     RoomBrief,
     RoomsOk,
 )
+from twisted_chat.store_contract import Page
 
 #: Rooms in one join that count as one query: the bound of 128 rooms fits easily into the burst.
 ROOMS_A_QUERY = 16

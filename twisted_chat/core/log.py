@@ -16,8 +16,8 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 
 from twisted_chat.events import Deleted, Edited, Event, Message
-from twisted_chat.interfaces import RoomRecord
 from twisted_chat.limits import Limits
+from twisted_chat.store_contract import RoomRecord
 
 #: Bytes that an event costs beside its content (objects, list entries, the frame's header), measured with ``tracemalloc``.
 OVERHEAD = 400

@@ -20,8 +20,8 @@ from twisted_chat.core.room import Room
 from twisted_chat.core.rooms import Rooms
 from twisted_chat.core.writing import Writers
 from twisted_chat.errors import Unavailable
-from twisted_chat.interfaces import LogStore
 from twisted_chat.protocol.replies import Me, ReadPush
+from twisted_chat.store_contract import LogStore
 from twisted_chat.users import User
 
 #: Seconds between two ``typing`` of one user in one room that are passed on.

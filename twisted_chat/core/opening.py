@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from twisted_chat.core.room import Room
 from twisted_chat.errors import Unavailable
 from twisted_chat.events import Event
-from twisted_chat.interfaces import LogStore, RoomRecord
+from twisted_chat.store_contract import LogStore, RoomRecord
 
 #: Events at the end of a log that are looked at for slow mode.
 LAST_EVENTS = 200

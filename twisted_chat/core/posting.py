@@ -17,9 +17,9 @@ from twisted_chat.core.permissions import Action
 from twisted_chat.core.room import Room
 from twisted_chat.errors import BadRequest, ChatError, TooBig
 from twisted_chat.events import Author, NewDeletion, NewEdit, NewEvent, NewMessage, NewReaction, NewTopic
-from twisted_chat.interfaces import Duplicate, Outcome
 from twisted_chat.protocol.commands import Delete, Edit, React, Send, Topic
 from twisted_chat.protocol.replies import PostOk
+from twisted_chat.store_contract import Duplicate, Outcome
 
 PostCommand: TypeAlias = Union[Send, Edit, Delete, React, Topic]
 

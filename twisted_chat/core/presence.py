@@ -40,7 +40,7 @@ class _Here:
         self.connections = 0
         self.own = 0
         self.elsewhere: dict[str, int] | None = None
-        #: The tick at which the user is gone, while there is no connection.
+        #: The tick at which the user is gone, while there is no connection; else 0.
         self.gone_at = 0
 
     def tell(self, connections: int, node: str) -> int:
@@ -119,7 +119,9 @@ class PresenceList:
 
     def _changed_connections(self, user: str, here: _Here, grace: int) -> None:
         if here.connections:
-            self._stay(user)
+            if here.gone_at:
+                here.gone_at = 0
+                self._stay(user)
             self._change(user)
         else:
             self._leave(user, here, grace)

@@ -14,8 +14,8 @@ from twisted.logger import Logger
 
 from twisted_chat.core.configuration import Configuration
 from twisted_chat.core.rooms import Rooms
-from twisted_chat.interfaces import Aged, LogStore
 from twisted_chat.limits import RoomPolicies, RoomPolicy
+from twisted_chat.store_contract import Aged, LogStore
 
 _DAY_MS = 86_400_000
 #: The lease of the node that does it, in seconds: two rounds, so that the same one goes on, and another one soon where it has died.

@@ -17,9 +17,9 @@ from twisted_chat.core.presence import PresenceList
 from twisted_chat.core.subscription import Subscription
 from twisted_chat.errors import LimitReached
 from twisted_chat.events import Deleted, Event, TopicSet
-from twisted_chat.interfaces import RoomRecord
 from twisted_chat.limits import RoomPolicy
 from twisted_chat.protocol.encoders import Encoding
+from twisted_chat.store_contract import RoomRecord
 
 #: Edits of one message in the cache that its deletion takes the texts out of, some 1 ms with the encodings.  Where there are more
 #: the cache is dropped, and readers read from the store, a slice each: 8,000 edits held up everybody for 30 ms.

@@ -20,9 +20,9 @@ from twisted_chat.core.permissions import Permissions
 from twisted_chat.core.ratelimit import BucketTable
 from twisted_chat.core.room import Room
 from twisted_chat.errors import Conflict, LimitReached, NoSuchRoom, RateLimited
-from twisted_chat.interfaces import RoomRecord
 from twisted_chat.limits import RoomPolicy
 from twisted_chat.names import room_name, skeletons
+from twisted_chat.store_contract import RoomRecord
 from twisted_chat.users import User
 
 #: Rooms in one list: an answer of megabytes would delay others.

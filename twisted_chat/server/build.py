@@ -31,11 +31,12 @@ from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.core.json_session import JsonSession
 from twisted_chat.core.text_session import TextSession
 from twisted_chat.errors import BadRequest
-from twisted_chat.interfaces import Authenticator, Dialect, Opened, Store, TokenRecord
+from twisted_chat.interfaces import Authenticator, Dialect
 from twisted_chat.internals.checks import log_fallbacks
 from twisted_chat.server import metrics
 from twisted_chat.server.config import Settings
 from twisted_chat.server.config_checks import key_file
+from twisted_chat.store_contract import Opened, Store, TokenRecord
 from twisted_chat.stores.urls import make_store
 from twisted_chat.web.api import Api, body_bytes
 from twisted_chat.web.auth import RequestAuth

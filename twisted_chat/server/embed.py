@@ -30,10 +30,10 @@ from twisted.web.server import NOT_DONE_YET, Request
 from twisted_chat.core.chat import Chat
 from twisted_chat.errors import TooBig, Unavailable
 from twisted_chat.events import Event, NewMessage
-from twisted_chat.interfaces import Appended, Duplicate, Store
 from twisted_chat.limits import Limits
 from twisted_chat.server.build import RunningChat, build
 from twisted_chat.server.config import Settings
+from twisted_chat.store_contract import Appended, Duplicate, Store
 from twisted_chat.users import Credential, User
 from twisted_chat.web.api import body_bytes
 from twisted_chat.web.responses import Response, error_answer, whole_answer, write_answer

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from twisted_chat.core.chat import Chat
 from twisted_chat.errors import Unavailable
-from twisted_chat.interfaces import RoomStore, TokenRecord, TokenStore
+from twisted_chat.store_contract import RoomStore, TokenRecord, TokenStore
 
 #: Seconds between two checks for revoked tokens; a connection must end within 2 s of the revocation, whatever process revoked.
 REVOCATION_SECONDS = 1.0

@@ -23,7 +23,6 @@ from twisted.python.failure import Failure
 from twisted.web.server import Site
 from zope.interface import implementer
 
-from twisted_chat.interfaces import StoreError
 from twisted_chat.internals.clock import use_monotonic_time
 from twisted_chat.internals.reactor import read_without_log_context
 from twisted_chat.server.build import RunningChat, SetUpError, SharedStore, build, reloaded
@@ -43,6 +42,7 @@ from twisted_chat.server.process import (
     watchdog_seconds,
 )
 from twisted_chat.server.workers import ParentWatch, Place, WorkerPorts, Workers
+from twisted_chat.store_contract import StoreError
 from twisted_chat.stores.urls import shown_store
 from twisted_chat.version import __version__
 

@@ -1,1 +1,1 @@
-"""Stores for the logs of rooms.  Each implements the store contract of :mod:`twisted_chat.interfaces`."""
+"""Stores for the logs of rooms.  Each implements the store contract of :mod:`twisted_chat.store_contract`."""

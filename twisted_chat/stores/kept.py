@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from twisted_chat.events import Cursor
-from twisted_chat.interfaces import StoreError, TokenRecord
+from twisted_chat.store_contract import StoreError, TokenRecord
 from twisted_chat.stores.random_ids import BATCH_LENGTH
 
 

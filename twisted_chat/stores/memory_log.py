@@ -23,7 +23,7 @@ from twisted_chat.events import (
     Reacted,
     TopicSet,
 )
-from twisted_chat.interfaces import Appended, Duplicate, Outcome, Page, RoomRecord
+from twisted_chat.store_contract import Appended, Duplicate, Outcome, Page, RoomRecord
 from twisted_chat.stores import pages
 
 #: Edits that one append erases, which takes about 1 ms.

@@ -13,7 +13,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from twisted_chat.events import Event
-from twisted_chat.interfaces import RoomRecord, StoreError
+from twisted_chat.store_contract import RoomRecord, StoreError
 from twisted_chat.stores.kept import Identity, KeptCursor, KeptToken, ReadMark
 from twisted_chat.stores.sqlite import transfer as sqlite
 from twisted_chat.stores.urls import store_file

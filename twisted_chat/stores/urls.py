@@ -8,7 +8,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from twisted_chat.interfaces import RoomRecord, Store, StoreError, TokenStore
+from twisted_chat.store_contract import RoomRecord, Store, StoreError, TokenStore
 from twisted_chat.stores.memory import MemoryStore
 from twisted_chat.stores.sqlite import admin as sqlite_admin
 from twisted_chat.stores.sqlite.store import SQLiteStore

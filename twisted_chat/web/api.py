@@ -16,9 +16,9 @@ from twisted_chat.core.room import Room
 from twisted_chat.core.rooms import ListedRoom
 from twisted_chat.errors import BadRequest, RateLimited, TooBig
 from twisted_chat.events import Event, NewMessage
-from twisted_chat.interfaces import Duplicate
 from twisted_chat.limits import Limits
 from twisted_chat.protocol.commands import Positive, RoomName, Seq, Tail
+from twisted_chat.store_contract import Duplicate
 from twisted_chat.users import User
 from twisted_chat.web.auth import single
 from twisted_chat.web.handshake import decoded_room

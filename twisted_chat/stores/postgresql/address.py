@@ -11,7 +11,7 @@ import re
 
 from msgspec import Struct
 
-from twisted_chat.interfaces import StoreError
+from twisted_chat.store_contract import StoreError
 
 try:
     import psycopg

@@ -13,7 +13,7 @@ import psycopg
 from twisted.internet.defer import Deferred, fail, succeed
 
 from twisted_chat.errors import ChatError
-from twisted_chat.interfaces import Revocations, RoomRecord, StoreError, TokenRecord
+from twisted_chat.store_contract import Revocations, RoomRecord, StoreError, TokenRecord
 from twisted_chat.stores.postgresql import schema, tokens, writing
 from twisted_chat.stores.postgresql.address import Address
 from twisted_chat.stores.postgresql.careful_statements import MAKE_ROOMS

@@ -28,7 +28,7 @@ from twisted_chat.events import (
     Reacted,
     TopicSet,
 )
-from twisted_chat.interfaces import Append, Appended, Duplicate, Outcome
+from twisted_chat.store_contract import Append, Appended, Duplicate, Outcome
 from twisted_chat.stores.postgresql.rows import DELETE, EDIT, MESSAGE, REACTION, TOPIC, RoomRow
 from twisted_chat.stores.random_ids import BATCH_LENGTH, RandomBytes, random_text
 

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from psycopg import Cursor
 
 from twisted_chat.events import NewDeletion, NewEdit, NewReaction
-from twisted_chat.interfaces import Append
+from twisted_chat.store_contract import Append
 from twisted_chat.stores.postgresql.careful_append import Decisions, Place, Put, Standing
 from twisted_chat.stores.postgresql.connection import Connection, Row
 from twisted_chat.stores.postgresql.escaping import flags, nullable_texts, numbers, plain, text_array, texts

@@ -18,7 +18,7 @@ from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
 from psycopg.waiting import Ready, Wait
 
-from twisted_chat.interfaces import StoreError
+from twisted_chat.store_contract import StoreError
 from twisted_chat.stores.postgresql.address import Address, one_line
 from twisted_chat.stores.postgresql.lineage import Lineage
 

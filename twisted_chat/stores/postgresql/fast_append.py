@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from twisted_chat.events import Message, NewMessage
-from twisted_chat.interfaces import Append, Appended, Outcome
+from twisted_chat.store_contract import Append, Appended, Outcome
 from twisted_chat.stores.postgresql.connection import Connection
 from twisted_chat.stores.postgresql.escaping import nullable_texts, numbers, text_array, texts
 from twisted_chat.stores.postgresql.rows import MESSAGE

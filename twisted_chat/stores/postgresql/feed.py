@@ -21,7 +21,7 @@ from psycopg.pq import PGnotify
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
-from twisted_chat.interfaces import StoreError
+from twisted_chat.store_contract import StoreError
 from twisted_chat.stores.postgresql.address import Address, one_line
 from twisted_chat.stores.postgresql.connection import Connection, Patience, connect
 from twisted_chat.stores.postgresql.fast_append import HEADS_CHANNEL

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from twisted_chat.events import Event, Message, Reaction
-from twisted_chat.interfaces import Aged, Page, RoomNews
+from twisted_chat.store_contract import Aged, Page, RoomNews
 from twisted_chat.stores import pages
 from twisted_chat.stores.postgresql.connection import Connection, snapshot
 from twisted_chat.stores.postgresql.escaping import escape, numbers, plain, text_array, texts

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from twisted_chat.events import Author, Deleted, Edited, Event, Message, Reacted, TopicSet
-from twisted_chat.interfaces import RoomRecord
+from twisted_chat.store_contract import RoomRecord
 from twisted_chat.stores.postgresql.connection import Connection
 from twisted_chat.stores.postgresql.escaping import plain
 

@@ -11,7 +11,7 @@ from importlib.resources import files
 
 from psycopg import errors
 
-from twisted_chat.interfaces import StoreError
+from twisted_chat.store_contract import StoreError
 from twisted_chat.stores.postgresql.address import Address
 from twisted_chat.stores.postgresql.connection import Connection, transaction, unlimit
 from twisted_chat.stores.random_ids import EPOCH_LENGTH, RandomBytes, random_text

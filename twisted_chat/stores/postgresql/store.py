@@ -19,7 +19,18 @@ from twisted.python.failure import Failure
 from twisted_chat.bus import Bus, BusMessage, NodeGone, decode_messages, encode_messages
 from twisted_chat.errors import Unavailable
 from twisted_chat.events import Cursor, Event
-from twisted_chat.interfaces import Aged, Append, Appended, Opened, Outcome, Page, Revocations, RoomNews, RoomRecord, TokenRecord
+from twisted_chat.store_contract import (
+    Aged,
+    Append,
+    Appended,
+    Opened,
+    Outcome,
+    Page,
+    Revocations,
+    RoomNews,
+    RoomRecord,
+    TokenRecord,
+)
 from twisted_chat.stores import pages
 from twisted_chat.stores.gathering import Gathered
 from twisted_chat.stores.postgresql import cursors, erasing, queries, tokens, writing

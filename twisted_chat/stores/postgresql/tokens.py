@@ -9,7 +9,7 @@ from msgspec.json import Decoder, encode
 from psycopg import errors
 
 from twisted_chat.errors import Conflict
-from twisted_chat.interfaces import Revocations, TokenRecord
+from twisted_chat.store_contract import Revocations, TokenRecord
 from twisted_chat.stores.postgresql.connection import Connection
 from twisted_chat.stores.postgresql.escaping import escape, plain
 

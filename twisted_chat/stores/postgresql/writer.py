@@ -23,7 +23,7 @@ from psycopg.errors import Diagnostic
 from twisted.logger import Logger
 
 from twisted_chat.errors import Unavailable
-from twisted_chat.interfaces import Append, Opened, Outcome
+from twisted_chat.store_contract import Append, Opened, Outcome
 from twisted_chat.stores.postgresql import erasing, schema
 from twisted_chat.stores.postgresql.address import Address
 from twisted_chat.stores.postgresql.careful_append import Decisions

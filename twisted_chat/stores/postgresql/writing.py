@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from twisted_chat.interfaces import RoomRecord
+from twisted_chat.store_contract import RoomRecord
 from twisted_chat.stores.postgresql import erasing
 from twisted_chat.stores.postgresql.careful_statements import MAKE_ROOMS
 from twisted_chat.stores.postgresql.connection import Connection, transaction

@@ -14,7 +14,7 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred, fail, succeed
 
 from twisted_chat.errors import ChatError
-from twisted_chat.interfaces import Revocations, RoomRecord, StoreError, TokenRecord
+from twisted_chat.store_contract import Revocations, RoomRecord, StoreError, TokenRecord
 from twisted_chat.stores.sqlite import tokens
 from twisted_chat.stores.sqlite.connection import FileLock, InUse, check_version, connect, explain
 from twisted_chat.stores.sqlite.database import prepare, schema_steps, steps_taken, unwritable

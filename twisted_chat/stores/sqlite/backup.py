@@ -6,7 +6,7 @@ import os
 import sqlite3
 from contextlib import closing, suppress
 
-from twisted_chat.interfaces import StoreError
+from twisted_chat.store_contract import StoreError
 from twisted_chat.stores.sqlite.connection import connect, describe, primary_code
 
 

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import TypeVar
 from urllib.parse import quote
 
-from twisted_chat.interfaces import StoreError
+from twisted_chat.store_contract import StoreError
 
 T = TypeVar("T")
 

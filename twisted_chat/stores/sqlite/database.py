@@ -13,7 +13,7 @@ from contextlib import suppress
 from importlib.resources import files
 from typing import TypeVar
 
-from twisted_chat.interfaces import Opened, StoreError
+from twisted_chat.store_contract import Opened, StoreError
 from twisted_chat.stores.random_ids import EPOCH_LENGTH, RandomBytes, random_text
 from twisted_chat.stores.sqlite.backup import backup
 from twisted_chat.stores.sqlite.connection import (

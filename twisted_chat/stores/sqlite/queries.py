@@ -7,7 +7,7 @@ import sqlite3
 from msgspec.json import Decoder
 
 from twisted_chat.events import Event, Message
-from twisted_chat.interfaces import Aged, Page, RoomNews
+from twisted_chat.store_contract import Aged, Page, RoomNews
 from twisted_chat.stores import pages
 from twisted_chat.stores.sqlite import reactions, shown
 from twisted_chat.stores.sqlite.connection import snapshot

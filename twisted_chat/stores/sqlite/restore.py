@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing, suppress
 from typing import NamedTuple
 
-from twisted_chat.interfaces import StoreError
+from twisted_chat.store_contract import StoreError
 from twisted_chat.stores.random_ids import EPOCH_LENGTH, RandomBytes, random_text
 from twisted_chat.stores.sqlite.backup import backup, sync_directory
 from twisted_chat.stores.sqlite.connection import FileLock, connect, explain

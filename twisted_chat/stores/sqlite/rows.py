@@ -18,7 +18,7 @@ from msgspec import Struct
 from msgspec.json import Decoder, encode
 
 from twisted_chat.events import Event, Message
-from twisted_chat.interfaces import RoomRecord
+from twisted_chat.store_contract import RoomRecord
 
 
 class RoomRow(Struct, frozen=True):

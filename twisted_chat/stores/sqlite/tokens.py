@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from msgspec.json import Decoder, encode
 
 from twisted_chat.errors import Conflict
-from twisted_chat.interfaces import Revocations, TokenRecord
+from twisted_chat.store_contract import Revocations, TokenRecord
 
 _COLUMNS = "id, person, name, created, expires, revoked, rights"
 

@@ -15,7 +15,7 @@ from msgspec.json import encode
 
 from twisted_chat.errors import Conflict
 from twisted_chat.events import Cursor, Deleted, Edited, Event, Message, Reacted, TopicSet
-from twisted_chat.interfaces import RoomRecord, StoreError
+from twisted_chat.store_contract import RoomRecord, StoreError
 from twisted_chat.stores.kept import Identity, KeptCursor, KeptToken, ReadMark, batch_of
 from twisted_chat.stores.sqlite import cursors, reactions, shown, tokens
 from twisted_chat.stores.sqlite.connection import FileLock, connect, connect_writer, explain, transaction

@@ -19,7 +19,7 @@ from msgspec.json import encode
 from msgspec.structs import replace
 
 from twisted_chat.events import Message, NewMessage
-from twisted_chat.interfaces import Append, Appended, Outcome, RoomRecord
+from twisted_chat.store_contract import Append, Appended, Outcome, RoomRecord
 from twisted_chat.stores.random_ids import BATCH_LENGTH, RandomBytes, random_text
 from twisted_chat.stores.sqlite import erasing, shown
 from twisted_chat.stores.sqlite.append import AppendAny
