@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.harness.postgresql import PostgreSQL
 from tests.harness.proxies import Proxy
-from tests.harness.serving import ROOT, Served, lasting_port
+from tests.harness.serving import ROOT, Served, free_port
 
 #: Only what a test on one machine cannot do without: all clients have one address, and the balancer is on it, too.
 CONFIG = """\
@@ -36,7 +36,7 @@ class Cluster:
         self._starts = 0
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "chat.toml").write_text(CONFIG)
-        self.ports = [lasting_port() for _ in range(COUNT)]
+        self.ports = [free_port() for _ in range(COUNT)]
         self.servers: list[Served] = []
         self._proxies = ExitStack()
 

@@ -25,19 +25,13 @@ TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 
 
 def free_port() -> int:
-    """A port that nobody listens on now; for servers that come back on the same one."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def lasting_port() -> int:
-    """A free port that no outgoing connection takes meanwhile; for servers that are away for some seconds."""
-    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as taken:
-        end = int(taken.read().split()[0])
+    """A port that nobody listens on now, and that no outgoing connection takes before a server listens there, or comes back."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as outgoing:
+        begin, end = map(int, outgoing.read().split())
+    below, above = range(max(1024, begin - 12_000), begin), range(end + 1, 65_536)
+    ports = max(below, above, key=len) or range(begin, end + 1)
     while True:
-        port = random.randrange(max(1024, end - 12_000), end)
+        port = random.choice(ports)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.harness.serving import Served, lasting_port
+from tests.harness.serving import Served, free_port
 from tests.jepsen.proxy import Proxy
 from tests.jepsen.world import PAUSES, Fault, World, stands_still
 
@@ -18,7 +18,7 @@ class OneServer(World):
 
     def __init__(self, reactor: Any, directory: Path, numbers: random.Random, workers: dict[str, str]) -> None:
         super().__init__(reactor, directory, numbers, workers)
-        self.port = lasting_port()
+        self.port = free_port()
         self.server = self.start_server()
         self.proxy = Proxy(reactor, self.port)
 

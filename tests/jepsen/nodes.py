@@ -20,7 +20,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.threads import deferToThread
 
 from tests.harness.postgresql import PostgreSQL
-from tests.harness.serving import Served, lasting_port
+from tests.harness.serving import Served, free_port
 from tests.jepsen import bugs
 from tests.jepsen.database import DatabaseProxy
 from tests.jepsen.proxy import Front, Proxy, Way
@@ -72,7 +72,7 @@ class Node:
 
     def __init__(self, world: Nodes, name: str) -> None:
         self.name = name
-        self.port = lasting_port()
+        self.port = free_port()
         self.database = DatabaseProxy(world.reactor, world.postgres.port)
         self.up = True
         self._world = world
