@@ -21,7 +21,12 @@ from tests.harness.ws_memory import (
 )
 from twisted_chat.protocol.frames import text_frame
 from twisted_chat.websocket.connection import UNUSUAL_FRAMES_PER_TURN
-from twisted_chat.websocket.control_frames import CONTROL_FRAMES_BURST, CONTROL_FRAMES_PER_SECOND
+from twisted_chat.websocket.control_frames import (
+    CONTROL_FRAMES_BURST,
+    CONTROL_FRAMES_PER_SECOND,
+    SMALL_FRAGMENT_BYTES,
+    SMALL_FRAGMENTS_BURST,
+)
 from twisted_chat.websocket.factory import CLOSE_SECONDS
 
 #: One read.
@@ -188,6 +193,31 @@ class UnusualFrameTests(ControlFrameTests):
         (call,) = self.reactor.calls
         self.reactor.calls.remove(call)
         call.func(*call.args, **call.kw)
+
+    def test_endless_fragments(self) -> None:
+        """A message that never ends ends the connection; a session would never have heard of it."""
+        fragment = client_frame(CONTINUATION, b"", fin=False)
+
+        self.connection.deliver(
+            client_frame(TEXT, b"x" * SMALL_FRAGMENT_BYTES, fin=False) + fragment * (SMALL_FRAGMENTS_BURST + 1)
+        )
+        self.reactor.pump([0] * (SMALL_FRAGMENTS_BURST // UNUSUAL_FRAMES_PER_TURN + 2))
+
+        self.assertEqual(server_frames(self.connection.drain()), [(CLOSE, close_payload(4429, b"too many small fragments"))])
+        self.assertFalse(self.connection.reading)
+        self.assertEqual(self.session.messages, [])
+
+    def test_fragments_in_time(self) -> None:
+        """As many as the bucket fills in, small ones, and any number of others."""
+        self.connection.deliver(client_frame(TEXT, b"", fin=False))
+        for _ in range(10):
+            self.connection.deliver(client_frame(CONTINUATION, b"", fin=False) * 200)
+            self.reactor.advance(1)
+        self.connection.deliver(client_frame(CONTINUATION, b"x" * SMALL_FRAGMENT_BYTES, fin=False) * 1_000)
+        self.reactor.pump([0] * 5)
+        self.connection.deliver(client_frame(CONTINUATION, b"y"))
+
+        self.assertEqual(self.session.messages, [(False, b"x" * SMALL_FRAGMENT_BYTES * 1_000 + b"y")])
 
     def test_what_comes_meanwhile_stays_behind(self) -> None:
         """TLS delivers what it has decrypted, read or not: it keeps its place."""

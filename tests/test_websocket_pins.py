@@ -40,6 +40,7 @@ PROTOCOL = {
     "message_data": "the payload of the message under way",
     "message_is_binary": "its kind",
     "onMessage": "replaced: gives unusual messages to the session",
+    "onMessageFrameBegin": "extended: small fragments are counted",
     "onMessageEnd": "replaced: without a Deferred for each message",
     "onPing": "replaced: pings are counted, and answered together",
     "onPong": "replaced: pongs are counted",
@@ -157,6 +158,7 @@ class AutobahnTests(SynchronousTestCase):
         """Methods that we replace or extend: Autobahn calls them by these names, with these arguments."""
         for name in (
             "onMessage",
+            "onMessageFrameBegin",
             "onMessageEnd",
             "onPing",
             "onPong",
@@ -171,6 +173,7 @@ class AutobahnTests(SynchronousTestCase):
 
         self.assertIn("self.sendData(raw, sync, chopsize)", inspect.getsource(WebSocketProtocol.sendFrame))
         self.assertIn("self.unregisterProducer()", inspect.getsource(WebSocketProtocol.dropConnection))
+        self.assertIn("self.onMessageFrameBegin(length)", inspect.getsource(WebSocketServerProtocol._onMessageFrameBegin))
         self.assertIn("self.onMessageEnd()", inspect.getsource(WebSocketServerProtocol._onMessageEnd))
 
     def test_send_close_refuses(self) -> None:

@@ -28,7 +28,7 @@ from twisted_chat.errors import ChatError, CloseCode
 from twisted_chat.interfaces import Admission, SocketSession
 from twisted_chat.protocol.frames import FIN_CLOSE, FIN_PING, frame, switching_protocols
 from twisted_chat.websocket import fast_frames
-from twisted_chat.websocket.control_frames import ControlFrames
+from twisted_chat.websocket.control_frames import SMALL_FRAGMENT_BYTES, ControlFrames
 from twisted_chat.websocket.socket_link import SocketLink, Unread
 
 #: Frames that Autobahn reads in one turn of the reactor, at some 10 us each: 64 KiB of empty fragments would take 100 ms.
@@ -205,6 +205,13 @@ class ChatWebSocket(WebSocketServerProtocol):
                 self.onMessage(payload, self.message_is_binary)
         self.message_data = None  # type: ignore[assignment]
 
+    def onMessageFrameBegin(self, length: int) -> None:
+        """Count small fragments, of which a message may have any number."""
+        super().onMessageFrameBegin(length)
+        small = length < SMALL_FRAGMENT_BYTES and not self.current_frame.fin
+        if small and self.state == _OPEN and not _control_frames(self).admit_fragment():
+            _end_for_frames(self, "too many small fragments")
+
     def onPing(self, payload: bytes) -> None:
         """Treat a ping inside a fragmented message like every other."""
         self._take_control_frame(payload)
@@ -328,14 +335,11 @@ class ChatWebSocket(WebSocketServerProtocol):
         """Answer a ping, or take a pong (None) as a sign of life; end the connection if there are too many."""
         if self.state != _OPEN:
             return
-        if self._control is None:
-            self._control = ControlFrames(self.factory.reactor.seconds)
-        if not self._control.admit_one():
-            # Its answer is among what is not read any more: the deadline of the closing handshake ends the connection.
-            self.close(CloseCode.RATE_LIMITED, "too many pings or pongs")
-            self.link.stop_reading(Unread.FOR_GOOD)
+        control = _control_frames(self)
+        if not control.admit_one():
+            _end_for_frames(self, "too many pings or pongs")
         elif ping is not None:
-            self._control.answer_ping(ping)
+            control.answer_ping(ping)
 
     def _write_pongs(self) -> None:
         """Answer the pings that have been read, with one write."""
@@ -365,11 +369,21 @@ class ChatWebSocket(WebSocketServerProtocol):
         WebSocketProtocol.__init__(self)
         self._connectionMade()
         self.state = state
-        self.inside_message = False
-        self.current_frame = None
-        self.websocket_version = 13
+        self.inside_message, self.current_frame, self.websocket_version = False, None, 13
         if self.accepted is not None:
             self._perMessageCompress = PerMessageDeflate.create_from_offer_accept(True, self.accepted)
+
+
+def _control_frames(websocket: ChatWebSocket) -> ControlFrames:
+    if websocket._control is None:
+        websocket._control = ControlFrames(websocket.factory.reactor.seconds)
+    return websocket._control
+
+
+def _end_for_frames(websocket: ChatWebSocket, reason: str) -> None:
+    """Close; the peer's answer is among what is not read any more, so the deadline of the closing handshake ends the connection."""
+    websocket.close(CloseCode.RATE_LIMITED, reason)
+    websocket.link.stop_reading(Unread.FOR_GOOD)
 
 
 def _cut(reason: str) -> bytes:
