@@ -37,7 +37,7 @@ def create(connection: sqlite3.Connection, record: TokenRecord, secret_hash: byt
     try:
         connection.execute(
             f"INSERT INTO token (secret_hash, {_COLUMNS}, revocation)"
-            f" VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, CASE WHEN ?7 IS NOT NULL THEN {_NEXT} END)",
+            f" VALUES (?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN ? IS NOT NULL THEN {_NEXT} END)",
             (
                 secret_hash,
                 record.id,
@@ -47,6 +47,7 @@ def create(connection: sqlite3.Connection, record: TokenRecord, secret_hash: byt
                 record.expires,
                 record.revoked,
                 encode(record.rights).decode(),
+                record.revoked,
             ),
         )
     except sqlite3.IntegrityError:
