@@ -224,7 +224,7 @@ class EngineTests:
         self.sees("before")
         self.engine.go(f"{way.url}healthz")
         stage.post(self.room, ["meanwhile"])
-        self.engine.run("void setTimeout(() => history.back())")
+        self.engine.back()
 
         self.sees("meanwhile")
         self.say("after")

@@ -35,6 +35,9 @@ class Engine(Protocol):
     def run(self, expression: str) -> Any:
         """The value of a JavaScript expression; that of a promise when it is settled."""
 
+    def back(self) -> None:
+        """Go to the page before."""
+
     def press(self, *keys: str) -> None:
         """Press these keys one after the other, and release them; ``Shift+Enter`` are two at once."""
 
@@ -113,6 +116,9 @@ class Firefox:
             raise AssertionError(f"{expression}: {answer['exceptionDetails']['text']}")
         return json.loads(answer["result"]["value"])
 
+    def back(self) -> None:
+        self._call("browsingContext.traverseHistory", context=self._context, delta=-1)
+
     def press(self, *keys: str) -> None:
         self._call("input.performActions", context=self._context, actions=_key_actions(keys))
 
@@ -188,6 +194,10 @@ class WebKit:
         if isinstance(value, str) and value.startswith("!"):
             raise AssertionError(f"{expression}: {value[1:]}")
         return json.loads(value)
+
+    def back(self) -> None:
+        # By the driver, which then waits for the page: a script that the page's change cuts off is never answered.
+        self._ask("POST", "/back")
 
     def press(self, *keys: str) -> None:
         self._ask("POST", "/actions", actions=_key_actions(keys))
