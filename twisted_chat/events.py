@@ -19,6 +19,21 @@ class Author(Struct, frozen=True, gc=False):
     name: str
 
 
+class RoomSettings(Struct, frozen=True, omit_defaults=True):
+    """What the owners of a room decide; all of it is in one event.
+
+    :ivar access: ``public``; ``private``: only members see it; ``direct``: a conversation of its members, which never changes.
+    :ivar title: what a room with a generated name is shown as; empty for a public room, which is shown by its name.
+    :ivar writers: who may write: ``all``, ``users``, ``members`` or ``moderators``; empty: as the configuration says.
+    :ivar slow_mode: seconds between two messages of one person; None: as the configuration says.
+    """
+
+    access: str = "public"
+    title: str = ""
+    writers: str = ""
+    slow_mode: float | None = None
+
+
 class Reaction(Struct, frozen=True, omit_defaults=True):
     """One emoji on a message, with the ids of those who put it there.
 
@@ -99,7 +114,39 @@ class TopicSet(Entry, tag="topic", kw_only=True, gc=False):
     text: str
 
 
-Event: TypeAlias = Union[Message, Edited, Deleted, Reacted, TopicSet]
+class RoomChanged(Entry, tag="room", kw_only=True, gc=False):
+    """The room has these settings now: the whole of them, also those that did not change."""
+
+    settings: RoomSettings
+    archived: bool = False
+
+
+class MemberChanged(Entry, tag="member", kw_only=True, gc=False):
+    """``person`` has that role in the room now.
+
+    :ivar role: ``owner``, ``moderator``, ``member`` or ``reader``; None: the person is not a member any more.
+    """
+
+    person: Author
+    role: str | None = None
+
+
+class Sanctioned(Entry, tag="sanction", kw_only=True, gc=False):
+    """``person`` was muted, banned or removed from the room, or a mute or ban was ended.
+
+    :ivar what: ``mute``, ``ban``, or ``kick`` (the connections of the person leave the room, and may join again).
+    :ivar on: False: the mute or ban has ended.
+    :ivar until: when it ends by itself, milliseconds since 1970; None: never.
+    """
+
+    person: Author
+    what: str
+    on: bool = True
+    until: int | None = None
+    reason: str = ""
+
+
+Event: TypeAlias = Union[Message, Edited, Deleted, Reacted, TopicSet, RoomChanged, MemberChanged, Sanctioned]
 
 
 class Cursor(Struct, frozen=True):
@@ -164,4 +211,53 @@ class NewTopic(Struct, frozen=True, gc=False):
     text: str
 
 
-NewEvent: TypeAlias = Union[NewMessage, NewEdit, NewDeletion, NewReaction, NewTopic]
+class NewSettings(Struct, frozen=True, gc=False):
+    """New settings of a room.
+
+    :ivar creates: the room must be new: it has no event yet.
+    :ivar origin: from where the command came, for the audit log.
+    """
+
+    by: Author
+    key: str | None
+    settings: RoomSettings
+    archived: bool = False
+    creates: bool = False
+    origin: str = ""
+
+
+class NewMember(Struct, frozen=True, gc=False):
+    """A new role for ``person``; None: the person is to be no member any more.
+
+    :ivar authority: the rank of who asks (:mod:`twisted_chat.standings`).
+    """
+
+    by: Author
+    key: str | None
+    person: Author
+    role: str | None
+    authority: int
+    origin: str = ""
+
+
+class NewSanction(Struct, frozen=True, gc=False):
+    """A sanction against ``person``, or the end of one; fields as in :class:`Sanctioned`.
+
+    :ivar authority: the rank of who asks (:mod:`twisted_chat.standings`).
+    :ivar address: a guest is sanctioned under this address or network, too; it is not part of the event.
+    """
+
+    by: Author
+    key: str | None
+    person: Author
+    what: str
+    on: bool
+    until: int | None
+    reason: str
+    authority: int
+    address: str | None = None
+    origin: str = ""
+
+
+Governance: TypeAlias = Union[NewSettings, NewMember, NewSanction]
+NewEvent: TypeAlias = Union[NewMessage, NewEdit, NewDeletion, NewReaction, NewTopic, Governance]

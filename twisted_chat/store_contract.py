@@ -13,7 +13,8 @@ from msgspec import Struct
 from twisted.internet.defer import Deferred
 
 from twisted_chat.errors import ChatError
-from twisted_chat.events import Cursor, Event, NewEvent
+from twisted_chat.events import Cursor, Event, NewEvent, RoomSettings
+from twisted_chat.standings import StandingStore
 
 
 class RoomRecord(Struct, frozen=True):
@@ -30,6 +31,7 @@ class RoomRecord(Struct, frozen=True):
     head_id: str = ""
     topic: str = ""
     archived: bool = False
+    settings: RoomSettings = RoomSettings()
 
 
 class Opened(Struct, frozen=True):
@@ -38,23 +40,27 @@ class Opened(Struct, frozen=True):
     :ivar epoch: identifies the logs; a new database gets a new one.
     :ivar secret: 32 random bytes made with the database: keys the ids of guests, so that they outlive a restart.
     :ivar news: the number of the last change of rooms that ``rooms`` has: what :meth:`RoomStore.room_news` goes on from.
+    :ivar standing_news: the number of the last change of a standing: what ``standing_news`` goes on from.
     """
 
     epoch: str
     secret: bytes
     rooms: tuple[RoomRecord, ...]
     news: int = 0
+    standing_news: int = 0
 
 
 class RoomNews(Struct, frozen=True):
-    """Rooms that were made, archived or opened again, by whatever process.
+    """Rooms that were made, archived or opened again, or got other settings, by whatever process.
 
     :ivar number: where to go on.
     :ivar archived: names of rooms, and whether each is archived now.
+    :ivar settings: the settings of the same rooms; where a room is left out it has the usual ones.
     """
 
     number: int
     archived: dict[str, bool]
+    settings: dict[str, RoomSettings] = {}
 
 
 class Revocations(Struct, frozen=True):
@@ -247,8 +253,8 @@ class RoomStore(Protocol):
         """What has changed after that number, at most ``limit`` rooms; it costs what it answers, however many rooms there are."""
 
 
-class FollowedStore(LogStore, CursorStore, Protocol):
-    """What the core needs: the logs, and the cursors of programs that follow them."""
+class FollowedStore(LogStore, CursorStore, StandingStore, Protocol):
+    """What the core needs: the logs, the cursors of programs that follow them, and what people are in rooms."""
 
 
 class Store(FollowedStore, TokenStore, RoomStore, Protocol):

@@ -1,0 +1,83 @@
+"""What people are in a room: their roles there, and who is muted or banned.  The contract of the stores that keep it.
+
+The events of a room's log say what changed (``MemberChanged``, ``Sanctioned``); the store keeps their result in the same transaction,
+because retention removes events, and nobody reads a whole log to find out who a member is.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from msgspec import Struct
+from twisted.internet.defer import Deferred
+
+#: The rank of each role; who has the higher rank decides about the others.
+RANKS = {"reader": 1, "member": 2, "moderator": 3, "owner": 4}
+#: The rank of somebody without a role, and of the administrators of the server, who are in no room's list of members.
+NO_RANK, ADMIN_RANK = 0, 5
+#: The time of a sanction that does not end by itself: the largest integer of JSON.
+FOREVER = 2**53 - 1
+
+
+def rank(role: str | None) -> int:
+    """The rank of a role."""
+    return NO_RANK if role is None else RANKS[role]
+
+
+class Standing(Struct, frozen=True):
+    """What one person is in one room.
+
+    :ivar person: the id of a user or guest; or ``a`` and an address or network, from which guests are muted or banned.
+    :ivar name: the person's name at the last change.
+    :ivar muted: until when, milliseconds since 1970 (:data:`FOREVER`); 0: not.
+    :ivar banned: likewise.
+    """
+
+    room: str
+    person: str
+    name: str
+    role: str | None = None
+    muted: int = 0
+    banned: int = 0
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there is nothing to remember."""
+        return self.role is None and not self.muted and not self.banned
+
+
+class StandingNews(Struct, frozen=True):
+    """Standings that were changed, by whatever process, in the order of the changes; each is as it is now.
+
+    :ivar number: where to go on.
+    :ivar standings: also those in which there is nothing left (:attr:`Standing.nothing`).
+    """
+
+    number: int
+    standings: tuple[Standing, ...]
+
+
+class StandingStore(Protocol):
+    """The results of all changes of members and sanctions; the log's ``append`` writes them."""
+
+    def standings(self, person: str) -> Deferred[list[Standing]]:
+        """All rooms in which the person has a role or a sanction, by name of the room; it costs what it answers."""
+
+    def standing(self, room: str, person: str) -> Deferred[Standing]:
+        """What the person is in the room; a standing with nothing in it if there is none."""
+
+    def members(self, room: str, search: str, after: tuple[int, str, str] | None, limit: int) -> Deferred[list[Standing]]:
+        """At most ``limit`` members of the room: owners first, then by rank, name and id.
+
+        :param search: only those whose name contains it, whatever the case.
+        :param after: only those behind this (rank, name, id).
+        """
+
+    def sanctions(self, room: str) -> Deferred[list[Standing]]:
+        """Everybody in the room who is muted or banned, by id; also those whose time has passed."""
+
+    def all_sanctions(self, now_ms: int) -> Deferred[list[Standing]]:
+        """Everybody who is muted or banned anywhere at that time."""
+
+    def standing_news(self, since: int, limit: int) -> Deferred[StandingNews]:
+        """What has changed after that number, at most ``limit`` standings; it costs what it answers, and no clock decides."""
