@@ -26,12 +26,14 @@ class RoomSettings(Struct, frozen=True, omit_defaults=True):
     :ivar title: what a room with a generated name is shown as; empty for a public room, which is shown by its name.
     :ivar writers: who may write: ``all``, ``users``, ``members`` or ``moderators``; empty: as the configuration says.
     :ivar slow_mode: seconds between two messages of one person; None: as the configuration says.
+    :ivar people: the members of a direct conversation, which never change.
     """
 
     access: str = "public"
     title: str = ""
     writers: str = ""
     slow_mode: float | None = None
+    people: tuple[Author, ...] = ()
 
 
 class Reaction(Struct, frozen=True, omit_defaults=True):
@@ -56,6 +58,8 @@ class Entry(Struct, omit_defaults=True, tag_field="kind", gc=False):
     """
 
     amends: ClassVar[bool] = False
+    #: It changes who may do what in the room.
+    governs: ClassVar[bool] = False
 
     seq: int
     id: str
@@ -117,6 +121,8 @@ class TopicSet(Entry, tag="topic", kw_only=True, gc=False):
 class RoomChanged(Entry, tag="room", kw_only=True, gc=False):
     """The room has these settings now: the whole of them, also those that did not change."""
 
+    governs = True
+
     settings: RoomSettings
     archived: bool = False
 
@@ -126,6 +132,8 @@ class MemberChanged(Entry, tag="member", kw_only=True, gc=False):
 
     :ivar role: ``owner``, ``moderator``, ``member`` or ``reader``; None: the person is not a member any more.
     """
+
+    governs = True
 
     person: Author
     role: str | None = None
@@ -138,6 +146,8 @@ class Sanctioned(Entry, tag="sanction", kw_only=True, gc=False):
     :ivar on: False: the mute or ban has ended.
     :ivar until: when it ends by itself, milliseconds since 1970; None: never.
     """
+
+    governs = True
 
     person: Author
     what: str

@@ -55,6 +55,22 @@ def room_name(raw: str, field: str = "room") -> str:
     return name
 
 
+def visible_text(raw: str, field: str, most: int) -> str:
+    """One line of text for people, such as a title; :class:`BadRequest` naming ``field`` if it is empty, too long or not visible.
+
+    :param most: characters.
+    """
+    if len(raw) > 4 * most:
+        raise BadRequest(f"{field}: at most {most} characters, this has {len(raw)}")
+    text = " ".join([part for part in unicodedata.normalize("NFC", raw).split(" ") if part])
+    if not text:
+        raise BadRequest(f"{field}: must not be empty")
+    _check_visible(text, field)
+    if len(text) > most:
+        raise BadRequest(f"{field}: at most {most} characters, this has {len(text)}")
+    return text
+
+
 @lru_cache(maxsize=4_096)  # asked four times for each connection
 def skeletons(name: str) -> tuple[str, ...]:
     """The look-alike forms of a name, one or two: names that share one cannot be told apart reliably.

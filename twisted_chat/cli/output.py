@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 from twisted.internet.defer import Deferred
 
-from twisted_chat.client import Deleted, Edited, Message, Reacted, TopicSet
+from twisted_chat.client import Deleted, Edited, MemberChanged, Message, Reacted, RoomChanged, Sanctioned, TopicSet
 from twisted_chat.client.connection import AnyEvent
 from twisted_chat.server.logging import visible, without_secrets
 
@@ -99,9 +99,24 @@ def shown(event: AnyEvent) -> str:
             said = f"{name} {'added' if event.on else 'removed'} {visible(event.emoji)} {'to' if event.on else 'from'} {event.of}"
         case TopicSet():
             said = f"{name} set the topic: {visible(event.text)}"
+        case RoomChanged() | MemberChanged() | Sanctioned():
+            said = f"{name} {_governed(event)}"
         case _:
             said = f"{name}: ({visible(event.kind)})"
     return f"{at} {said}"
+
+
+def _governed(event: RoomChanged | MemberChanged | Sanctioned) -> str:
+    match event:
+        case RoomChanged():
+            return f"{'archived' if event.archived else 'changed'} the room"
+        case MemberChanged(person=person, role=None):
+            return "left the room" if person.id == event.by.id else f"took the membership of {visible(person.name)}"
+        case MemberChanged(person=person):
+            return f"made {visible(person.name)} {event.role}"
+    what = {"mute": "muted", "ban": "banned", "kick": "removed"}.get(event.what, visible(event.what))
+    reason = f": {visible(event.reason)}" if event.reason else ""
+    return f"{what if event.on else f'ended the {visible(event.what)} of'} {visible(event.person.name)}{reason}"
 
 
 def as_json(room: str, event: AnyEvent) -> dict[str, object]:

@@ -17,7 +17,7 @@ from twisted_chat.client.factory import ReconnectingChatClientFactory
 from twisted_chat.client.room import ClientRoom, HistoryPage
 from twisted_chat.client.service import ChatClient, State
 from twisted_chat.client.subscription import Reset, RoomState
-from twisted_chat.events import Cursor, Deleted, Edited, Event, Message, Reacted, TopicSet
+from twisted_chat.events import Cursor, Deleted, Edited, Event, MemberChanged, Message, Reacted, RoomChanged, Sanctioned, TopicSet
 from twisted_chat.protocol.replies import GapPush, LivePush, PresencePush, ReadPush, TypingPush
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "HandshakeRefused",
     "HistoryPage",
     "LivePush",
+    "MemberChanged",
     "Message",
     "Postponed",
     "PresencePush",
@@ -45,8 +46,10 @@ __all__ = [
     "ReadPush",
     "ReconnectingChatClientFactory",
     "Reset",
+    "RoomChanged",
     "RoomLeft",
     "RoomState",
+    "Sanctioned",
     "State",
     "StateError",
     "TopicSet",

@@ -8,10 +8,11 @@ program drives it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from secrets import token_hex
+from typing import Protocol, TypeVar
 
 from msgspec.structs import replace
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
@@ -25,6 +26,7 @@ from twisted_chat.core.connections import ChatSession, Sessions
 from twisted_chat.core.drain import Drain
 from twisted_chat.core.ephemeral import EphemeralLog
 from twisted_chat.core.follow import Deliver, Follower, Followers, OnReset
+from twisted_chat.core.governing import FindName, Governing
 from twisted_chat.core.history import History
 from twisted_chat.core.log import RoomLog
 from twisted_chat.core.nodes import Nodes
@@ -34,7 +36,8 @@ from twisted_chat.core.permissions import Action, Permissions
 from twisted_chat.core.presence import PresenceList
 from twisted_chat.core.ratelimit import SharedRates
 from twisted_chat.core.retention import Retention
-from twisted_chat.core.room import Room
+from twisted_chat.core.roles import Roles, known
+from twisted_chat.core.room import Room, effective_policy
 from twisted_chat.core.rooms import Rooms
 from twisted_chat.core.scheduler import CallLater, Scheduler, TimingWheel
 from twisted_chat.core.spending import Spending
@@ -43,11 +46,14 @@ from twisted_chat.errors import ChatError, Unauthenticated, Unavailable
 from twisted_chat.events import Cursor, Event, NewEvent, NewMessage
 from twisted_chat.interfaces import Admission, Connection, Dialect, SocketSession
 from twisted_chat.limits import Limits, RoomPolicies
+from twisted_chat.standings import Standing
 from twisted_chat.store_contract import Appended, Duplicate, FollowedStore, Opened, Outcome, Page, RoomRecord
 from twisted_chat.users import Credential, User
 
 #: Seconds between two rounds in which the parts forget what nobody needs any more.
 TIDY_SECONDS = 60
+
+T = TypeVar("T")
 
 _LIMITS = Limits()
 _POLICIES = RoomPolicies()
@@ -93,6 +99,7 @@ class Chat:
     :param dialects: the session class of each dialect.
     :param identify: finds the user behind a credential that came in ``hello``.
     :param guest: makes the user of a guest; None: a guest stays who the admission says.
+    :param find_name: the name of a person who is not connected, by id, so that the person can be made a member of rooms.
     :param bus: carries what is in no log between the nodes that share the store; None: there is only this one.
     :ivar room_news: the number of the last change of rooms that was known at the start.
     """
@@ -114,13 +121,14 @@ class Chat:
         identify: Callable[[Credential], Deferred[User]] = refuse_credentials,
         guest: MakeGuest | None = None,
         bus: Bus | None = None,
+        find_name: FindName = lambda person: succeed(None),
         server: str = "twisted_chat",
     ) -> None:
         self.store, self.epoch, self.server = store, opened.epoch, server
         self.room_news = opened.news
         self.now, self.now_seconds = clock.seconds, now_seconds
         self.call_later: CallLater = clock.callLater
-        self.identify, self.make_guest = identify, guest
+        self._identify, self.make_guest = identify, guest
         self._dialects = dialects
         self._ephemeral_epoch = f"~{run_id}"
 
@@ -132,8 +140,10 @@ class Chat:
         self.rates = SharedRates(self.configuration, self.now)
         self.history = History(store, self.configuration, self._when_announced)
         self._read_turns = ReadTurns(self.history.read_for_catch_up, self.scheduler)
-        self.permissions = Permissions(self.configuration, self.now)
         self.sessions = Sessions(self.scheduler.at_next)
+        self.standing_news = opened.standing_news
+        self.roles = Roles(store, self.sessions, self.now, self._now_ms, self._standing_changed)
+        self.permissions = Permissions(self.configuration, self.roles, self.now)
         self.rooms = Rooms(opened.rooms, self.configuration, self.permissions, self._make_room, self.now, self._members_elsewhere)
         self._join_nodes(bus, run_id)
         self.announcer = Announcer(self.scheduler, self.call_later, self._saw)
@@ -145,6 +155,17 @@ class Chat:
         self.drain = Drain(
             self.sessions, self.commits, self._fan_out, self.timers, random, self.scheduler, lambda: nodes.count, stop
         )
+        self.governing = Governing(
+            store,
+            self.rooms,
+            self.roles,
+            self.permissions,
+            self.sessions,
+            self.submit,
+            self._now_ms,
+            lambda: token_hex(16),
+            find_name,
+        )
         self._each_minute: list[Callable[[], None]] = []
         self._stop_news: Callable[[], None] = lambda: None
 
@@ -153,12 +174,13 @@ class Chat:
         """The limits in force."""
         return self.configuration.limits
 
-    def start(self) -> None:
-        """Begin the timers, and follow what others write to the store."""
+    def start(self) -> Deferred[None]:
+        """Begin the timers, and follow what others write to the store; fires when all mutes and bans are known."""
         self.timers.start()
         self.timers.schedule(TIDY_SECONDS, self)
         self.nodes.start()
         self._stop_news = self.store.follow(self._logs_grew)
+        return self.roles.open()
 
     def configure(self, limits: Limits, policies: RoomPolicies) -> None:
         """Replace the limits and policies; connections keep what they were told, and a room stays durable or ephemeral."""
@@ -166,6 +188,10 @@ class Chat:
         for room in self.rooms:
             room.log.cache.configure(limits)
             room.set_policy(replace(policies.policy(room.name), durable=room.policy.durable))
+
+    def identify(self, credential: Credential) -> Deferred[User]:
+        """The user behind the credential, whose roles are known when it fires."""
+        return self._identify(credential).addCallback(lambda user: known(self.roles, user))
 
     # Connections
 
@@ -206,6 +232,8 @@ class Chat:
 
         :param address: from where the user asks; None: the program itself asks.
         """
+        if (loading := self.roles.load(user)) is not None:
+            return loading.addCallback(lambda _: self.post(user, raw_room, new_event, address))
         result: Deferred[Appended | Duplicate] = Deferred()
 
         def done(outcomes: Sequence[Outcome]) -> None:
@@ -216,7 +244,7 @@ class Chat:
                 result.callback(outcome)
 
         room = self.rooms.find(user, raw_room, address)
-        self.permissions.check(user, Action.SEND, room)
+        self.permissions.check(user, Action.SEND, room, address)
         if type(new_event) is NewMessage:
             self.permissions.check_slow_mode(user, room, address)
         self.submit(AppendRequest(room, [new_event], done, result.errback, _size(new_event)))
@@ -231,10 +259,19 @@ class Chat:
         before: int | None = None,
         after: int | None = None,
         around: int | None = None,
+        address: str | None = None,
     ) -> Deferred[Page]:
-        """A page of messages in their present state."""
-        log = self.rooms.find(user, raw_room).log
-        return self.history.page(log, limit, before=before, after=after, around=around, reader=user.id)
+        """A page of messages in their present state.
+
+        :param address: from where a guest asks, likewise of :meth:`read`.
+        """
+        if (loading := self.roles.load(user)) is not None:
+            return loading.addCallback(
+                lambda _: self.page(user, raw_room, limit, before=before, after=after, around=around, address=address)
+            )
+        room = self.rooms.find(user, raw_room, address)
+        page = self.history.page(room.log, limit, before=before, after=after, around=around, reader=user.id)
+        return self._still_seen(user, room, address, page)
 
     def follow(
         self,
@@ -256,9 +293,21 @@ class Chat:
         """
         return self.followers.start(self.rooms.find(user, raw_room), deliver, name=name, since=since, on_reset=on_reset)
 
-    def read(self, user: User, raw_room: str, after: int, limit: int) -> Deferred[list[Event]]:
+    def read(self, user: User, raw_room: str, after: int, limit: int, address: str | None = None) -> Deferred[list[Event]]:
         """The log after a number, as it is."""
-        return self.history.read(self.rooms.find(user, raw_room).log, after, limit)
+        if (loading := self.roles.load(user)) is not None:
+            return loading.addCallback(lambda _: self.read(user, raw_room, after, limit, address))
+        room = self.rooms.find(user, raw_room, address)
+        return self._still_seen(user, room, address, self.history.read(room.log, after, limit))
+
+    def _still_seen(self, user: User, room: Room, address: str | None, found: Deferred[T]) -> Deferred[T]:
+        """What was found, if the user may still see the room: reading takes time, in which somebody can be removed."""
+
+        def check(result: T) -> T:
+            self.permissions.check_may_see(user, room.name, room.access, address)
+            return result
+
+        return found.addCallback(check)
 
     def each_minute(self, work: Callable[[], None]) -> None:
         """Call ``work`` once a minute, for an edge that has something to forget; it must not raise."""
@@ -271,6 +320,7 @@ class Chat:
         for work in self._each_minute:
             work()
         self.permissions.tidy()
+        self.roles.tidy()
         self.notices.tidy()
         self.rooms.shrink_caches()
         if not self.commits.busy:
@@ -320,14 +370,19 @@ class Chat:
         self._ephemeral = EphemeralLog(self.scheduler, self._now_ms, node, self.now, self.rooms, bus, self._saw)
 
     def _make_room(self, record: RoomRecord) -> Room:
-        policy = self.configuration.policy(record.name)
+        policy = effective_policy(self.configuration.policy(record.name), record.settings)
         epoch = self.epoch if policy.durable else self._ephemeral_epoch
         log = RoomLog(record, epoch, policy.durable, self.limits, self.history.read_for_catch_up, self._read_turns.read)
         presence = PresenceList(record.name, self.scheduler, self.timers)
         self.nodes.fill(record.name, presence)
-        room = Room(record, log, policy, presence, self._fan_out)
+        room = Room(record, log, self.configuration.policy(record.name), presence, self._fan_out)
+        room.on_governed = self.governing.announced
+        room.govern(self.roles.governs(room.name))
         self.openings.opened(room)
         return room
+
+    def _standing_changed(self, before: Standing, standing: Standing) -> None:
+        self.governing.changed(before, standing)
 
     def _now_ms(self) -> int:
         return int(self.now_seconds() * 1000)

@@ -107,6 +107,8 @@ class ChatSession(Protocol):
     """A session as the core sees it, whatever its dialect."""
 
     user: User
+    #: From where the connection comes, as limits count it.
+    address: str
     device: str | None
     #: When the session of the device began (:class:`twisted_chat.bus.Device`); 0: it has none.
     device_at: int
@@ -124,6 +126,15 @@ class ChatSession(Protocol):
 
     def see_read(self, push: ReadPush) -> None:
         """The user read on another device."""
+
+    def removed(self, room: str, error: ChatError) -> None:
+        """The user may not be in the room of that name any more, in which the session is."""
+
+    def rights_changed(self, room: str) -> None:
+        """What the user may do in the room of that name, in which the session is, may have changed."""
+
+    def room_added(self, name: str) -> None:
+        """The user has become a member of the room of that name."""
 
     def see_typing(self, push: bytes) -> None:
         """Others in a room are writing: the JSON of a ``TypingPush``."""

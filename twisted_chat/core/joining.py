@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypedDict
 
 from msgspec import UNSET, UnsetType
 from msgspec.structs import asdict
@@ -22,6 +23,7 @@ from twisted_chat.core.history import Unrecoverable
 from twisted_chat.core.room import Room
 from twisted_chat.core.session import Membership, Session, SessionState
 from twisted_chat.errors import ChatError, LimitReached, NotJoined, as_chat_error
+from twisted_chat.events import Author, RoomSettings
 from twisted_chat.protocol.commands import Id, JoinRoom
 from twisted_chat.protocol.encoders import JsonBatchEncoding, JsonEncoding
 from twisted_chat.protocol.frames import BARE, DEFLATED
@@ -84,8 +86,28 @@ def joined_reply(
         why=why.value if isinstance(why, Unrecoverable) else UNSET,
         durable=log.durable,
         topic=room.topic,
-        can=session.core.permissions.can(session.user, room),
+        can=session.core.permissions.can(session.user, room, session.address),
+        **about_room(room.settings, session.core.permissions.role(session.user, room.name)),
     )
+
+
+class About(TypedDict):
+    """The fields of a reply that tell about a room with members; absent where there is nothing to tell."""
+
+    access: str | UnsetType
+    title: str | UnsetType
+    people: tuple[Author, ...] | UnsetType
+    role: str | UnsetType
+
+
+def about_room(settings: RoomSettings, role: str | None) -> About:
+    """What somebody with that role is told about a room with these settings."""
+    return {
+        "access": UNSET if settings.access == "public" else settings.access,
+        "title": settings.title or UNSET,
+        "people": settings.people or UNSET,
+        "role": role or UNSET,
+    }
 
 
 def _join(session: AnsweringSession, wanted: JoinRoom, found: Found) -> None:

@@ -14,14 +14,16 @@ from msgspec import UNSET
 from msgspec.structs import asdict
 from twisted.internet.defer import Deferred
 
+from twisted_chat.core import governance_commands
 from twisted_chat.core.answering import AnsweringSession
 from twisted_chat.core.chat import Chat
 from twisted_chat.core.greeting import Greeting, GreetingState
-from twisted_chat.core.joining import join_all, join_one
+from twisted_chat.core.joining import about_room, join_all, join_one
 from twisted_chat.core.permissions import Action
 from twisted_chat.core.posting import Posting
 from twisted_chat.core.questions import Question, Questions
 from twisted_chat.core.ratelimit import TokenBucket
+from twisted_chat.core.room import Room
 from twisted_chat.core.session import SessionState
 from twisted_chat.core.subscription import Subscription
 from twisted_chat.errors import BadRequest, ChatError, CloseCode, LimitReached, RateLimited
@@ -29,20 +31,28 @@ from twisted_chat.interfaces import Admission, Connection
 from twisted_chat.protocol.commands import (
     AnyCommand,
     Bye,
+    Create,
     Delete,
+    Direct,
     Edit,
+    GovernanceCommand,
     Hello,
     History,
     Join,
     JoinRoom,
     Leave,
+    Member,
+    Members,
     Ping,
     Pong,
     Presence,
     React,
     Read,
     Rooms,
+    Sanction,
+    Sanctions,
     Send,
+    Settings,
     Topic,
     Typing,
 )
@@ -57,7 +67,10 @@ from twisted_chat.protocol.replies import (
     PresencePush,
     ReadOk,
     ReadPush,
+    RemovedPush,
+    RightsPush,
     RoomBrief,
+    RoomPush,
     RoomsOk,
 )
 from twisted_chat.store_contract import Page
@@ -145,6 +158,8 @@ class JsonSession(AnsweringSession):
                 self._read_history(command)
             case Presence():
                 self._tell_presence(command)
+            case Create() | Direct() | Settings() | Member() | Sanction() | Members() | Sanctions():
+                self._govern(command)
             case Typing():
                 self._report_typing(command)
             case Read():
@@ -189,8 +204,16 @@ class JsonSession(AnsweringSession):
 
         def answer() -> None:
             page = self.core.rooms.visible(self.user, command.prefix, command.after, command.limit)
+            role = self.core.permissions.role
             briefs = tuple(
-                RoomBrief(room=room.name, head=room.head, topic=room.topic, members=room.members) for room in page.rooms
+                RoomBrief(
+                    room=room.name,
+                    head=room.head,
+                    topic=room.topic,
+                    members=room.members,
+                    **about_room(room.settings, role(self.user, room.name)),
+                )
+                for room in page.rooms
             )
             self.push(RoomsOk(id=command_id, rooms=briefs, next=page.next or UNSET))
 
@@ -206,16 +229,18 @@ class JsonSession(AnsweringSession):
             page = self.core.history.page(
                 room.log, command.limit, before=command.before, after=command.after, around=command.around, reader=self.user.id
             )
-            return self.answer_later(command.id, page, lambda found: self._send_page(command, room.name, found))
+            return self.answer_later(command.id, page, lambda found: self._send_page(command, room, found))
 
         self._ask(find)
 
-    def _send_page(self, command: History, room: str, page: Page) -> None:
+    def _send_page(self, command: History, room: Room, page: Page) -> None:
+        # Reading takes time, in which somebody can be removed.
+        self.core.permissions.check_may_see(self.user, room.name, room.access, self.address)
         if command.id is not None:
             self.push(
                 HistoryOk(
                     id=command.id,
-                    room=room,
+                    room=room.name,
                     head=page.head,
                     events=page.events,
                     more_before=page.more_before,
@@ -234,9 +259,16 @@ class JsonSession(AnsweringSession):
 
     def _report_typing(self, command: Typing) -> None:
         room = self.membership(command.room).room
-        self.core.permissions.check(self.user, Action.SEND, room)
+        self.core.permissions.check(self.user, Action.SEND, room, self.address)
         self.core.notices.typing(self.user, room)
         self.ok(command.id)
+
+    def _govern(self, command: GovernanceCommand) -> None:
+        if isinstance(command, Members | Sanctions | Direct):
+            self._count_query()
+        else:
+            self.rate.check(self.user, self.address)
+        governance_commands.run(self, command)
 
     def _mark_read(self, command: Read) -> None:
         room = self.membership(command.room).room
@@ -298,6 +330,21 @@ class JsonSession(AnsweringSession):
         # Merged by its version: while this connection is congested the client asks again when it notices the gap.
         if not self.connection.congested:
             self.push(push)
+
+    def removed(self, room: str, error: ChatError) -> None:
+        self.leave_room(room)
+        if self.greeting.state is GreetingState.WELCOMED:
+            self.push(RemovedPush(room=room, code=error.code, message=error.message))
+
+    def rights_changed(self, room: str) -> None:
+        found, permissions = self.memberships[room].room, self.core.permissions
+        about = about_room(found.settings, permissions.role(self.user, room))
+        self.push(RightsPush(room=room, archived=found.archived, can=permissions.can(self.user, found, self.address), **about))
+
+    def room_added(self, name: str) -> None:
+        if self.greeting.state is GreetingState.WELCOMED:
+            core = self.core
+            self.push(RoomPush(room=name, **about_room(core.rooms.settings(name), core.permissions.role(self.user, name))))
 
     def see_typing(self, push: bytes) -> None:
         if self.greeting.state is GreetingState.WELCOMED and not self.connection.congested:

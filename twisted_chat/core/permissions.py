@@ -6,7 +6,8 @@ Out:  nothing, or the error that the client is told.  Who may not see a room lea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from enum import Enum
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -15,10 +16,12 @@ from typing import Protocol
 
 from twisted_chat.core.configuration import Configuration
 from twisted_chat.core.connections import address_block
+from twisted_chat.core.roles import Roles
 from twisted_chat.core.room import Room
-from twisted_chat.errors import Forbidden, NoSuchRoom, SlowMode
+from twisted_chat.errors import Banned, Forbidden, Muted, NoSuchRoom, SlowMode
 from twisted_chat.events import Event, Message
 from twisted_chat.limits import RoomPolicy
+from twisted_chat.standings import ADMIN_RANK, FOREVER, NO_RANK, RANKS
 from twisted_chat.users import User
 
 
@@ -30,15 +33,36 @@ class Action(Enum):
     DELETE = "delete"
     REACT = "react"
     TOPIC = "topic"
+    #: Delete what others wrote.
     MODERATE = "moderate"
+    #: Mute, remove or ban people who have no higher role.
+    SANCTION = "sanction"
+    #: Make people members, or end it, and set roles that are not higher than the own one.
+    MEMBERS = "members"
+    #: Change the room itself: title, who may write, slow mode, archived.
+    SETTINGS = "settings"
 
 
 #: Actions on events of the log, which need a room that keeps them.
 _NEED_LOG = frozenset({Action.EDIT, Action.DELETE, Action.REACT})
+#: What those who decide in a room may do there beyond writing.
+_OF_MODERATORS = frozenset({Action.MODERATE, Action.SANCTION, Action.MEMBERS})
+#: What somebody who is muted may not do.
+_WRITE = frozenset({Action.SEND, Action.EDIT, Action.REACT, Action.TOPIC})
+#: What may be done in a direct conversation, in which nobody decides about others.
+_AMONG_EQUALS = frozenset({Action.SEND, Action.EDIT, Action.DELETE, Action.REACT})
+#: The least rank that may write, by the ``writers`` of the room; guests have none.
+_WRITERS_RANK = {"all": NO_RANK, "users": NO_RANK, "members": RANKS["member"], "moderators": RANKS["moderator"]}
 
 
 class RoomState(Protocol):
     """What decides of a room: :class:`Room`, or one in a list."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def access(self) -> str: ...
 
     @property
     def durable(self) -> bool: ...
@@ -51,40 +75,83 @@ class RoomState(Protocol):
 
 
 class Permissions:
-    """Answers by the user's rights and the room's policy, and keeps the times of slow mode.
+    """Answers by the user's rights, the user's role and sanctions in the room, and the room's policy; keeps the times of slow mode.
 
     :param now: monotonic seconds.
     """
 
-    def __init__(self, configuration: Configuration, now: Callable[[], float]) -> None:
+    def __init__(self, configuration: Configuration, roles: Roles, now: Callable[[], float]) -> None:
         self._configuration = configuration
+        self._roles = roles
         self._now = now
         #: When each user last said something in a room with slow mode.
         self._last_message: dict[tuple[str, str], float] = {}
         #: When guests of each address last did: a guest who comes back without a device is another user.
         self._of_guests: dict[tuple[str, str], list[float]] = {}
 
-    def may_see(self, user: User, room: str) -> bool:
-        """Whether the room exists for this user."""
+    def may_see(self, user: User, room: str, access: str) -> bool:
+        """Whether the room exists for this user.
+
+        :param access: the room's (:class:`~twisted_chat.events.RoomSettings`).
+        """
         if user.guest and not self._configuration.policy(room).guests:
+            return False
+        if access != "public" and self._roles.role(user, room) is None:
             return False
         return user.rooms is None or any(fnmatchcase(room, pattern) for pattern in user.rooms)
 
-    def check_may_see(self, user: User, room: str) -> None:
-        """:class:`NoSuchRoom` unless the room exists for this user."""
-        if not self.may_see(user, room):
+    def check_may_see(self, user: User, room: str, access: str, address: str | None = None) -> None:
+        """:class:`NoSuchRoom` unless the room exists for this user, :class:`Banned` if the user may not enter it.
+
+        :param address: from where a guest asks; None: not known, then only bans of the user itself count.
+        """
+        if not self.may_see(user, room, access):
             raise NoSuchRoom(f"room: there is no {room}")
+        banned = self._roles.banned(user, room, address)
+        if banned:
+            raise Banned(f"room: you are banned from {room}{_until(banned)}")
 
-    def allowed(self, user: User, action: Action, room: RoomState) -> bool:
+    def rank(self, user: User, room: RoomState) -> int:
+        """How much the user decides in the room, which the user may see (:mod:`twisted_chat.standings`)."""
+        role = self._roles.role(user, room.name)
+        own = NO_RANK if role is None else RANKS[role]
+        if not user.rights or room.access == "direct":
+            return own
+        if "admin" in user.rights:
+            return ADMIN_RANK
+        return max(own, RANKS["moderator"]) if "moderate" in user.rights else own
+
+    def rooms_of(self, user: User) -> Iterator[str]:
+        """The names of the rooms in which the user has a role."""
+        return self._roles.rooms_of(user)
+
+    def role(self, user: User, room: str) -> str | None:
+        """The user's role in the room, if any."""
+        return self._roles.role(user, room)
+
+    def _everything(self, user: User, room: RoomState, address: str | None) -> tuple[int, bool, bool, str, bool, bool, str]:
+        """What decides of all actions, in the order of :func:`_allowed`."""
+        muted = bool(self._roles.governs(room.name) and self._roles.muted(user, room.name, address))
+        return self.rank(user, room), user.guest, muted, room.access, room.durable, room.archived, room.policy.writers
+
+    def allowed(self, user: User, action: Action, room: RoomState, address: str | None = None) -> bool:
         """Whether the user, who may see the room, may do that there."""
-        return action in _allowed(_moderates(user), user.guest, room.durable, room.archived, room.policy.writers)
+        return action in _allowed(*self._everything(user, room, address))
 
-    def check(self, user: User, action: Action, room: Room) -> None:
-        """:class:`Forbidden` unless the user may do that there."""
-        if self.allowed(user, action, room):
+    def check(self, user: User, action: Action, room: Room, address: str | None = None) -> None:
+        """:class:`Forbidden` or :class:`Muted` unless the user may do that there.
+
+        :param address: from where a guest asks, because guests are muted by address, too.
+        """
+        if self.allowed(user, action, room, address):
             return
-        if action is Action.MODERATE:
+        muted = self._roles.muted(user, room.name, address)
+        if muted and action in _WRITE:
+            raise Muted(f"room: you are muted in {room.name}{_until(muted)}")
+        if action in _OF_MODERATORS:
             raise Forbidden(f"room: you are not a moderator of {room.name}")
+        if action is Action.SETTINGS:
+            raise Forbidden(f"room: you are not an owner of {room.name}")
         if action is Action.TOPIC and user.guest:
             raise Forbidden("topic: guests do not set topics")
         if room.archived:
@@ -93,9 +160,9 @@ class Permissions:
             raise Forbidden("this room keeps nothing, so nothing in it can be edited, deleted or reacted to")
         raise Forbidden(f"room: you may not write in {room.name}")
 
-    def can(self, user: User, room: RoomState) -> tuple[str, ...]:
+    def can(self, user: User, room: RoomState, address: str | None = None) -> tuple[str, ...]:
         """Everything that the user may do there, for the ``can`` of a join."""
-        return _can(_moderates(user), user.guest, room.durable, room.archived, room.policy.writers)
+        return _can(*self._everything(user, room, address))
 
     def check_slow_mode(self, user: User, room: Room, address: str | None = None) -> None:
         """The user sends a message there: :class:`SlowMode` if it is too early for that.
@@ -141,7 +208,7 @@ class Permissions:
 
     def has_slow_mode(self, user: User, room: Room) -> bool:
         """Whether slow mode concerns the user there; moderators are exempt."""
-        return bool(room.policy.slow_mode) and not _moderates(user)
+        return bool(room.policy.slow_mode) and self.rank(user, room) < RANKS["moderator"]
 
     def tidy(self) -> None:
         """Forget times that slow mode does not need any more."""
@@ -150,28 +217,42 @@ class Permissions:
         self._of_guests = {place: at for place, at in self._of_guests.items() if now - at[-1] <= policy(place[0]).slow_mode}
 
 
-def _moderates(user: User) -> bool:
-    return "moderate" in user.rights
+def _until(end_ms: int) -> str:
+    return "" if end_ms >= FOREVER else f" until {datetime.fromtimestamp(end_ms / 1000, UTC):%Y-%m-%d %H:%M} UTC"
 
 
-@lru_cache(256)
-def _allowed(moderator: bool, guest: bool, durable: bool, archived: bool, writers: str) -> frozenset[Action]:
-    """All that somebody may do in a room, by what decides it."""
-    allowed = set()
-    if not archived and (writers == "all" or moderator or (writers == "users" and not guest)):
-        allowed = set(Action)
-    if guest:
-        allowed.discard(Action.TOPIC)
-    if not durable:
-        allowed -= _NEED_LOG
-    if moderator:
-        allowed.add(Action.MODERATE)
+@lru_cache(1024)
+def _allowed(rank: int, guest: bool, muted: bool, access: str, durable: bool, archived: bool, writers: str) -> frozenset[Action]:
+    """All that somebody may do in a room that they see, by what decides it: the table of permissions.
+
+    A member with the role ``reader`` may only read.
+    """
+    moderates, may_write = rank >= RANKS["moderator"], rank >= _WRITERS_RANK[writers] and rank != RANKS["reader"]
+    if guest and writers != "all":
+        may_write = False
+    if archived or not (may_write or moderates):
+        allowed: frozenset[Action] = frozenset()
+    elif access == "direct":
+        allowed = _AMONG_EQUALS
     else:
-        allowed.discard(Action.MODERATE)
-    return frozenset(allowed)
+        allowed = _WRITE | {Action.DELETE}
+    if guest:
+        allowed = allowed - {Action.TOPIC}
+    if muted:
+        allowed = allowed - _WRITE
+    if not durable:
+        allowed = allowed - _NEED_LOG
+    if access != "direct" and moderates:
+        allowed = allowed | _OF_MODERATORS
+    if access != "direct" and rank >= RANKS["owner"]:
+        allowed = allowed | {Action.SETTINGS}
+    if not durable:
+        # Its log, by which all nodes agree about such changes, is not kept.
+        allowed = allowed - {Action.SANCTION, Action.MEMBERS, Action.SETTINGS}
+    return allowed
 
 
-@lru_cache(256)
-def _can(moderator: bool, guest: bool, durable: bool, archived: bool, writers: str) -> tuple[str, ...]:
-    allowed = _allowed(moderator, guest, durable, archived, writers)
+@lru_cache(1024)
+def _can(rank: int, guest: bool, muted: bool, access: str, durable: bool, archived: bool, writers: str) -> tuple[str, ...]:
+    allowed = _allowed(rank, guest, muted, access, durable, archived, writers)
     return tuple(action.value for action in Action if action in allowed)

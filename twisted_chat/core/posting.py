@@ -61,7 +61,7 @@ class Posting:
         else:
             may_delete_all = type(command) is Delete and permissions.allowed(session.user, Action.MODERATE, room)
             new_event = new_event_of(command, session.author, text_bytes, any_author=may_delete_all)
-            permissions.check(session.user, _ACTIONS[type(command)], room)
+            permissions.check(session.user, _ACTIONS[type(command)], room, session.address)
         if configuration.metered:
             session.rate.check(session.user, session.address)
         if is_send and not room.open_to_all:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from msgspec.structs import replace
 from twisted.logger import Logger
 
 from twisted_chat.core.broadcast import Broadcast, FanOut
@@ -16,7 +17,7 @@ from twisted_chat.core.log import RoomLog
 from twisted_chat.core.presence import PresenceList
 from twisted_chat.core.subscription import Subscription
 from twisted_chat.errors import LimitReached
-from twisted_chat.events import Deleted, Event, TopicSet
+from twisted_chat.events import Deleted, Event, RoomChanged, RoomSettings, TopicSet
 from twisted_chat.limits import RoomPolicy
 from twisted_chat.protocol.encoders import Encoding
 from twisted_chat.store_contract import RoomRecord
@@ -33,6 +34,9 @@ class Room:
     :ivar members: connections that are in the room.
     :ivar stale: other nodes may have written to its log while it was not in memory here, and the store has not said so yet.
     :ivar open_to_all: every user may send at any time: the usual room, asked for each message.
+    :ivar settings: what its owners decided; ``policy`` is that of the configuration with their changes.
+    :ivar governed: somebody has a role or a sanction in it, so that each message is checked.
+    :ivar on_governed: called with each event that changes who may do what, when it was delivered and before what comes after it.
     :ivar charged_to: whose rates (user, address) get the room back if it is forgotten because nothing was said in it.
     """
 
@@ -45,6 +49,9 @@ class Room:
         self.epoch = log.epoch
         self.archived = record.archived
         self.stale = False
+        self.settings = record.settings
+        self.governed = False
+        self.on_governed: Callable[[Room, Event], None] = _ignore
         self.set_policy(policy)
         self.topic = record.topic or policy.topic
         self.presence = presence
@@ -69,15 +76,33 @@ class Room:
         """The oldest number that is kept."""
         return self.log.first
 
+    @property
+    def access(self) -> str:
+        """``public``, ``private`` or ``direct``."""
+        return self.settings.access
+
     def set_policy(self, policy: RoomPolicy) -> None:
-        """Behave by that policy from now on; whether a room is durable stays what it was."""
-        self.policy = policy
-        self.open_to_all = policy.writers == "all" and not policy.slow_mode and not self.archived
+        """Behave by that policy of the configuration from now on; whether a room is durable stays what it was."""
+        self._configured = policy
+        self.policy = policy = effective_policy(policy, self.settings)
+        usual = policy.writers == "all" and self.access == "public" and not self.governed
+        self.open_to_all = usual and not policy.slow_mode and not self.archived
 
     def set_archived(self, archived: bool) -> None:
         """Close the room for writing, or open it again."""
         self.archived = archived
-        self.set_policy(self.policy)
+        self.set_policy(self._configured)
+
+    def set_settings(self, settings: RoomSettings) -> None:
+        """Behave by what the owners decided."""
+        self.settings = settings
+        self.set_policy(self._configured)
+
+    def govern(self, governed: bool) -> None:
+        """Somebody has a role or a sanction in the room, or nobody has any more."""
+        if governed != self.governed:
+            self.governed = governed
+            self.set_policy(self._configured)
 
     def broadcast(self, key: object, encoding: Callable[[str], Encoding]) -> Broadcast:
         """The broadcast in the encoding of that key; ``encoding`` makes it from the room's name."""
@@ -102,12 +127,31 @@ class Room:
         log.first = max(log.first, record.first)
         if record.archived != self.archived:
             self.set_archived(record.archived)
+        if record.settings != self.settings:
+            self.set_settings(record.settings)
 
     def announce(self, events: Sequence[Event]) -> None:
         """The log has these next events: deliver them.  Called in the order of the numbers, without holes.
 
-        The announcer is the only caller: ``core/announcer.py``.
+        The announcer is the only caller: ``core/announcer.py``.  Events behind one that changes who may do what are delivered by what
+        is true after it.
         """
+        if not any([event.governs for event in events]):
+            self._announce(events)
+            return
+        begin = 0
+        for end, event in enumerate(events, 1):
+            if event.governs:
+                self._announce(events[begin:end])
+                begin = end
+                if isinstance(event, RoomChanged):
+                    self.archived = event.archived
+                    self.set_settings(event.settings)
+                self.on_governed(self, event)
+        if begin < len(events):
+            self._announce(events[begin:])
+
+    def _announce(self, events: Sequence[Event]) -> None:
         log = self.log
         log.append(events)
         broadcasts = self._broadcasts.values()
@@ -179,3 +223,18 @@ class Room:
         if indexes:
             for broadcast in self._broadcasts.values():
                 broadcast.encode_again(indexes)
+
+
+def effective_policy(policy: RoomPolicy, settings: RoomSettings) -> RoomPolicy:
+    """The policy of the configuration with what the owners of the room decided."""
+    if settings.access != "public":
+        policy = replace(policy, durable=True, guests=False)
+    if settings.writers:
+        policy = replace(policy, writers=settings.writers)
+    if settings.slow_mode is not None:
+        policy = replace(policy, slow_mode=settings.slow_mode)
+    return policy
+
+
+def _ignore(room: Room, event: Event) -> None:
+    """Nobody wants to know."""

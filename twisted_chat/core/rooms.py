@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from heapq import merge
 from itertools import islice
 from unicodedata import normalize
 
@@ -18,8 +19,9 @@ from twisted_chat.core.configuration import Configuration
 from twisted_chat.core.connections import address_block
 from twisted_chat.core.permissions import Permissions
 from twisted_chat.core.ratelimit import BucketTable
-from twisted_chat.core.room import Room
+from twisted_chat.core.room import Room, effective_policy
 from twisted_chat.errors import Conflict, LimitReached, NoSuchRoom, RateLimited
+from twisted_chat.events import RoomSettings
 from twisted_chat.limits import RoomPolicy
 from twisted_chat.names import room_name, skeletons
 from twisted_chat.store_contract import RoomRecord
@@ -30,6 +32,11 @@ LISTED_ROOMS = 1_000
 
 #: Names that are looked at for one list, some 3 ms, when there are many that the user may not see.
 SEEN_ROOMS = 5_000
+
+#: How the names of rooms that are not public begin.
+_GENERATED = {"private": "p~", "direct": "d~"}
+_USUAL = RoomSettings()
+_NO_SETTINGS: Mapping[str, RoomSettings] = {}
 
 #: The room that always exists.
 LOBBY = "lobby"
@@ -49,6 +56,12 @@ class ListedRoom(Struct, frozen=True):
     durable: bool
     archived: bool
     policy: RoomPolicy
+    settings: RoomSettings
+
+    @property
+    def access(self) -> str:
+        """``public``, ``private`` or ``direct``."""
+        return self.settings.access
 
 
 class RoomPage(Struct):
@@ -85,10 +98,11 @@ class Rooms:
         self._records = {record.name: record for record in records}
         self._rooms: dict[str, Room] = {}
         self._grown: set[str] = set()
-        #: Each look-alike form of each name -> the name.
-        self._skeletons = {look: name for name in self._records for look in skeletons(name)}
-        #: All names in order, for the list.
-        self._names = sorted(self._records)
+        #: The names of the public rooms in order, for the list, and of the others.
+        self._names = sorted(name for name, record in self._records.items() if record.settings.access == "public")
+        self._hidden = sorted(name for name, record in self._records.items() if record.settings.access != "public")
+        #: Each look-alike form of each name of a public room -> the name.
+        self._skeletons = {look: name for name in self._names for look in skeletons(name)}
         #: How many rooms were made, by user and by address.
         self.made = BucketTable(configuration, lambda limits: (limits.rooms_made_burst, limits.rooms_made_per_second), now)
 
@@ -100,9 +114,14 @@ class Rooms:
         return len(self._rooms)
 
     def names_after(self, name: str, limit: int) -> list[str]:
-        """The names of the next rooms behind that one, in order."""
+        """The names of the next rooms behind that one, in order; public rooms come after the others."""
+        names: list[str] = []
+        if not name or is_generated(name):
+            begin = bisect_right(self._hidden, name)
+            names = self._hidden[begin : begin + limit]
+            name = ""
         begin = bisect_right(self._names, name)
-        return self._names[begin : begin + limit]
+        return [*names, *self._names[begin : begin + limit - len(names)]]
 
     def kept(self, name: str) -> int:
         """How many events of that room are kept, as far as this server knows."""
@@ -126,7 +145,7 @@ class Rooms:
         record = self._records.get(name)
         if record is None:
             self._add_name(name)
-            record = RoomRecord(name)
+            record = _unknown(name)
         if head > record.head:
             self._records[name] = replace(record, head=head, head_id="")
             self._grown.add(name)
@@ -152,8 +171,34 @@ class Rooms:
         room = self._rooms.get(raw)
         name = room_name(raw) if room is None else room.name
         # First of all, so that who may not see a room learns nothing of it, and makes none.
-        self._permissions.check_may_see(user, name)
+        self._permissions.check_may_see(user, name, self.access(name), address)
         return room or self._open(name) or self._make(user, name, address)
+
+    def access(self, name: str) -> str:
+        """``public``, ``private`` or ``direct``; what a generated name says where the room is not known here yet."""
+        room = self._rooms.get(name)
+        if room is not None:
+            return room.settings.access
+        record = self._records.get(name)
+        return (_unknown(name) if record is None else record).settings.access
+
+    def settings(self, name: str) -> RoomSettings:
+        """What the owners of the room decided."""
+        room = self._rooms.get(name)
+        if room is not None:
+            return room.settings
+        record = self._records.get(name)
+        return (_unknown(name) if record is None else record).settings
+
+    def create(self, user: User, name: str, settings: RoomSettings, address: str | None = None) -> Room:
+        """A new room with settings, which nobody sees until its first events are in the store; those that are there are refused.
+
+        The caller appends these events; if they are refused, the room goes like any in which nothing was said.
+        """
+        name = name if settings.access != "public" else room_name(name)
+        if name in self._rooms or name in self._records:
+            raise Conflict(f"room: {name} exists already")
+        return self._make(user, name, address, settings)
 
     def visible(self, user: User, prefix: str = "", after: str = "", limit: int = LISTED_ROOMS) -> RoomPage:
         """The rooms that the user may see, by name: at most ``limit`` that begin with ``prefix``, those behind ``after``.
@@ -162,44 +207,64 @@ class Rooms:
         """
         prefix = normalize("NFC", prefix)
         begin = max(bisect_left(self._names, prefix), bisect_right(self._names, after))
+        end = min(begin + SEEN_ROOMS, len(self._names))
+        own = [name for name in sorted(self._hidden_of(user)) if name > after and name.startswith(prefix)]
         page = RoomPage([])
-        for name in islice(self._names, begin, begin + SEEN_ROOMS):
+        # In merged order, so that one place, the name, is where to go on; of public rooms no more than the bound are looked at.
+        last = self._names[end - 1] if end < len(self._names) else None
+        for name in merge(islice(self._names, begin, end), own):
+            if last is not None and name > last:
+                break
             if not name.startswith(prefix):
                 page.next = None
                 return page
             if len(page.rooms) >= min(limit, LISTED_ROOMS):
-                break
+                return page
             page.next = name
-            if self._permissions.may_see(user, name):
+            if self._permissions.may_see(user, name, self.access(name)):
                 page.rooms.append(self._listed(name))
-        if page.next is None or bisect_right(self._names, page.next) == len(self._names):
+        if last is None:
             page.next = None
         return page
+
+    def _hidden_of(self, user: User) -> Iterator[str]:
+        """The names of the rooms that are not public and in which the user has a role."""
+        return (name for name in self._permissions.rooms_of(user) if self.access(name) != "public")
 
     def _listed(self, name: str) -> ListedRoom:
         room = self._rooms.get(name)
         if room is not None:
             members = room.members + self._elsewhere(name)
-            return ListedRoom(name, room.topic, room.first, room.head, members, room.durable, room.archived, room.policy)
-        record, policy, members = self._records[name], self._configuration.policy(name), self._elsewhere(name)
+            return ListedRoom(
+                name, room.topic, room.first, room.head, members, room.durable, room.archived, room.policy, room.settings
+            )
+        record, members = self._records.get(name) or _unknown(name), self._elsewhere(name)
+        policy = effective_policy(self._configuration.policy(name), record.settings)
         topic = record.topic or policy.topic
-        return ListedRoom(name, topic, record.first, record.head, members, policy.durable, record.archived, policy)
+        return ListedRoom(
+            name, topic, record.first, record.head, members, policy.durable, record.archived, policy, record.settings
+        )
 
-    def learn(self, rooms: Mapping[str, bool]) -> None:
-        """The rooms in the store by name, and whether each is archived: another process makes, archives and opens rooms."""
+    def learn(self, rooms: Mapping[str, bool], settings: Mapping[str, RoomSettings] = _NO_SETTINGS) -> None:
+        """The rooms in the store by name, and whether each is archived: another process makes, archives and opens rooms.
+
+        :param settings: of those of the rooms that have other settings than the usual ones.
+        """
         for name, archived in rooms.items():
             room = self._rooms.get(name)
+            chosen = settings.get(name, _USUAL)
+            # The settings of a room in memory are in the log, which it reads in order; that it is archived need not be.
             if room is not None and room.archived != archived:
                 room.set_archived(archived)
             record = self._records.get(name)
             if record is None:
                 # Whatever its log has was sent through this server, and then the room is in memory and stays so; or through another
                 # node, and then the store tells of it (:meth:`grew`), and is asked when the room comes into memory.
-                self._records[name] = RoomRecord(name, archived=archived)
+                self._records[name] = RoomRecord(name, archived=archived, settings=chosen)
                 if room is None:
                     self._add_name(name)
-            elif record.archived != archived:
-                self._records[name] = replace(record, archived=archived)
+            elif record.archived != archived or record.settings != chosen:
+                self._records[name] = replace(record, archived=archived, settings=chosen)
 
     def forget_empty(self) -> None:
         """Forget the rooms that nobody is in and in which nothing was said; they are given back to those who made them."""
@@ -209,7 +274,8 @@ class Rooms:
                 for look in skeletons(name):
                     if self._skeletons.get(look) == name:
                         del self._skeletons[look]
-                del self._names[bisect_left(self._names, name)]
+                names = self._list_of(name)
+                del names[bisect_left(names, name)]
                 for key in room.charged_to:
                     self.made.give_back(key, 1)
         self.made.prune()
@@ -234,19 +300,21 @@ class Rooms:
             room = self._rooms[name] = self._make_room(self._records[name])
         return room
 
-    def _make(self, user: User, name: str, address: str | None) -> Room:
+    def _make(self, user: User, name: str, address: str | None, settings: RoomSettings | None = None) -> Room:
         configuration = self._configuration
         configured = name == LOBBY or name in configuration.policies.table
-        if not (configuration.policies.create or configured):
+        hidden = settings is not None and settings.access != "public"
+        if not (configuration.policies.create or configured or hidden) or (settings is None and is_generated(name)):
             raise NoSuchRoom(f"room: there is no {name}")
-        for look in skeletons(name):
-            if look in self._skeletons:
-                raise Conflict(f"room: {name} looks like {self._skeletons[look]}")
-        if len(self._names) >= configuration.limits.rooms:
+        if not hidden:
+            for look in skeletons(name):
+                if look in self._skeletons:
+                    raise Conflict(f"room: {name} looks like {self._skeletons[look]}")
+        if len(self._names) + len(self._hidden) >= configuration.limits.rooms:
             raise LimitReached(f"room: there are {configuration.limits.rooms} rooms already")
         charged_to = [] if configured or address is None else [user.id, address_block(address)]
         self._charge(charged_to)
-        room = self._rooms[name] = self._make_room(RoomRecord(name))
+        room = self._rooms[name] = self._make_room(RoomRecord(name, settings=settings or _USUAL))
         room.charged_to = tuple(charged_to)
         self._add_name(name)
         return room
@@ -261,7 +329,31 @@ class Rooms:
         for key in keys:
             self.made.take(key, 1)
 
+    def _list_of(self, name: str) -> list[str]:
+        return self._names if self.access(name) == "public" else self._hidden
+
     def _add_name(self, name: str) -> None:
-        for look in skeletons(name):
-            self._skeletons.setdefault(look, name)
-        insort(self._names, name)
+        names = self._list_of(name)
+        if names is self._names:
+            for look in skeletons(name):
+                self._skeletons.setdefault(look, name)
+        insort(names, name)
+
+
+def generated_name(access: str, identity: str) -> str:
+    """The name of a room that is not public, from its random or computed identity.
+
+    People do not choose it, so that nobody learns from a refused name that there is such a room.
+    """
+    return _GENERATED[access] + identity
+
+
+def is_generated(name: str) -> bool:
+    """Whether the name is one that :func:`generated_name` makes."""
+    return name.startswith(tuple(_GENERATED.values()))
+
+
+def _unknown(name: str) -> RoomRecord:
+    """A room of which nothing is known here but its name; one with a generated name is not public."""
+    access = next((access for access, begin in _GENERATED.items() if name.startswith(begin)), "public")
+    return RoomRecord(name, settings=_USUAL if access == "public" else RoomSettings(access=access))

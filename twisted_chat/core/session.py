@@ -191,6 +191,16 @@ class Session(Reader):
     def presence_changed(self, push: PresencePush) -> None:
         """Somebody entered or left a room."""
 
+    def removed(self, room: str, error: ChatError) -> None:
+        """The user may not be in that room any more: a session that has one room ends with it."""
+        self.end(error)
+
+    def rights_changed(self, room: str) -> None:
+        """What the user may do in the room may have changed."""
+
+    def room_added(self, name: str) -> None:
+        """The user has become a member of the room of that name."""
+
     def see_typing(self, push: bytes) -> None:
         """Others in a room are writing: the JSON of a ``TypingPush``."""
 

@@ -145,7 +145,7 @@ class TextSession(Session):
     def _submit(self, new_events: list[NewEvent], size: int) -> None:
         if not self._room.open_to_all:
             try:
-                self.core.permissions.check(self.user, Action.SEND, self._room)
+                self.core.permissions.check(self.user, Action.SEND, self._room, self.address)
             except ChatError as error:
                 self.end(error)
                 return

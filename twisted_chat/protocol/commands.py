@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, TypeAlias, Union
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from twisted_chat.events import Cursor
 from twisted_chat.limits import DEVICE_CHARS
@@ -23,6 +23,12 @@ Key: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64)]
 #: A room's name as typed; the rule for names is stricter (``names.py``).
 RoomName: TypeAlias = Annotated[str, Meta(max_length=RAW_NAME_MAX)]
 Tail: TypeAlias = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+
+#: A word or a title; what it may be is said in the error.
+ShortText: TypeAlias = Annotated[str, Meta(max_length=RAW_NAME_MAX)]
+Reason: TypeAlias = Annotated[str, Meta(max_length=4 * RAW_NAME_MAX)]
+PersonId: TypeAlias = Annotated[str, Meta(min_length=2, max_length=130)]
+People: TypeAlias = Annotated[tuple[PersonId, ...], Meta(max_length=128)]
 
 #: Rooms in one join, whatever the limit of rooms on a connection.
 MAX_JOINED = 4_096
@@ -142,6 +148,76 @@ class Presence(Command, frozen=True):
     on: bool | None = None
 
 
+class Create(Command, frozen=True):
+    """Make a room: a public one with a name, or a private one with a title; ``people`` are made its members."""
+
+    room: RoomName = ""
+    access: ShortText = "public"
+    title: ShortText = ""
+    people: People = ()
+    key: Key | None = None
+
+
+class Direct(Command, frozen=True):
+    """Find the conversation with these people, or make it."""
+
+    people: People
+
+
+class Settings(Command, frozen=True):
+    """Change a room; what is left out stays as it is."""
+
+    room: RoomName
+    title: ShortText | UnsetType = UNSET
+    writers: ShortText | UnsetType = UNSET
+    slow_mode: float | UnsetType | None = UNSET
+    archived: bool | UnsetType = UNSET
+    key: Key | None = None
+
+
+class Member(Command, frozen=True):
+    """Give a person a role in the room: ``owner``, ``moderator``, ``member`` or ``reader``; null: the person is a member no more."""
+
+    room: RoomName
+    person: PersonId
+    role: ShortText | None
+    key: Key | None = None
+
+
+class Sanction(Command, frozen=True):
+    """Mute, ban or remove (``kick``) a person; ``on`` false ends a mute or ban.
+
+    :ivar until: when it ends by itself, milliseconds since 1970; null: never.
+    """
+
+    room: RoomName
+    person: PersonId
+    what: ShortText
+    on: bool = True
+    until: Positive | None = None
+    reason: Reason = ""
+    key: Key | None = None
+
+
+class Members(Command, frozen=True):
+    """List the members of the room, the highest roles first.
+
+    :ivar search: only those whose names contain it.
+    :ivar after: the ``next`` of the answer before.
+    """
+
+    room: RoomName
+    search: ShortText = ""
+    after: Annotated[str, Meta(max_length=512)] = ""
+    limit: Positive = 200
+
+
+class Sanctions(Command, frozen=True):
+    """List who is muted or banned in the room; for those who decide about it."""
+
+    room: RoomName
+
+
 class Typing(Command, frozen=True):
     """The user is typing; passed on at most once in 3 s."""
 
@@ -167,6 +243,24 @@ class Bye(Command, frozen=True):
     """The client leaves; the server closes the connection with 1000."""
 
 
+#: What changes who may do what, or tells about it.
+GovernanceCommand: TypeAlias = Union[Create, Direct, Settings, Member, Sanction, Members, Sanctions]
 AnyCommand: TypeAlias = Union[
-    Hello, Join, Leave, Send, Edit, Delete, React, Topic, Rooms, History, Presence, Typing, Read, Ping, Pong, Bye
+    Hello,
+    Join,
+    Leave,
+    Send,
+    Edit,
+    Delete,
+    React,
+    Topic,
+    Rooms,
+    History,
+    Presence,
+    GovernanceCommand,
+    Typing,
+    Read,
+    Ping,
+    Pong,
+    Bye,
 ]

@@ -11,7 +11,7 @@ from typing import TypeAlias, Union
 from msgspec import UNSET, Struct, UnsetType
 
 from twisted_chat.errors import ChatError
-from twisted_chat.events import Event
+from twisted_chat.events import Author, Event
 from twisted_chat.protocol.commands import Id
 
 
@@ -70,6 +70,9 @@ class Joined(Struct, frozen=True, kw_only=True, rename={"from_": "from"}):
     :ivar recovered: whether everything after the given cursor follows; if not, ``why``: ``epoch``, ``fork``, ``ahead``,
         ``expired``.
     :ivar can: what the user may do in this room.
+    :ivar access: ``private`` or ``direct``; absent in a public room.
+    :ivar title: what to show in the place of a generated name; ``people``: the members of a direct conversation.
+    :ivar role: of the user in this room, if any.
     """
 
     room: str
@@ -83,6 +86,10 @@ class Joined(Struct, frozen=True, kw_only=True, rename={"from_": "from"}):
     durable: bool
     topic: str
     can: tuple[str, ...]
+    access: str | UnsetType = UNSET
+    title: str | UnsetType = UNSET
+    people: tuple[Author, ...] | UnsetType = UNSET
+    role: str | UnsetType = UNSET
 
 
 class JoinOk(Joined, frozen=True, kw_only=True, tag="ok", tag_field="type", rename={"from_": "from"}):
@@ -108,12 +115,17 @@ class RoomBrief(Struct, frozen=True, kw_only=True):
     """One room in a list.
 
     :ivar members: the number of connections that are in the room.
+    :ivar access: as in :class:`Joined`, like ``title``, ``people`` and ``role``.
     """
 
     room: str
     head: int
     topic: str
     members: int
+    access: str | UnsetType = UNSET
+    title: str | UnsetType = UNSET
+    people: tuple[Author, ...] | UnsetType = UNSET
+    role: str | UnsetType = UNSET
 
 
 class RoomsOk(Ok, frozen=True, kw_only=True, tag="ok"):
@@ -124,6 +136,47 @@ class RoomsOk(Ok, frozen=True, kw_only=True, tag="ok"):
 
     rooms: tuple[RoomBrief, ...]
     next: str | UnsetType = UNSET
+
+
+class RoomOk(Ok, frozen=True, kw_only=True, tag="ok"):
+    """The room that was made, or found."""
+
+    room: str
+
+
+class MemberBrief(Struct, frozen=True, kw_only=True):
+    """One member of a room."""
+
+    id: str
+    name: str
+    role: str
+
+
+class MembersOk(Ok, frozen=True, kw_only=True, tag="ok"):
+    """The members of a room, the highest roles first.
+
+    :ivar next: there may be more: ask again with this as ``after``.
+    """
+
+    room: str
+    members: tuple[MemberBrief, ...]
+    next: str | UnsetType = UNSET
+
+
+class SanctionBrief(Struct, frozen=True, kw_only=True):
+    """Somebody who is muted or banned: until when, milliseconds since 1970 (2^53 - 1: until it is ended); absent: is not."""
+
+    id: str
+    name: str
+    muted: int | UnsetType = UNSET
+    banned: int | UnsetType = UNSET
+
+
+class SanctionsOk(Ok, frozen=True, kw_only=True, tag="ok"):
+    """Who is muted or banned in a room."""
+
+    room: str
+    sanctions: tuple[SanctionBrief, ...]
 
 
 class HistoryOk(Ok, frozen=True, kw_only=True, tag="ok"):
@@ -198,6 +251,39 @@ class GapPush(Struct, frozen=True, kw_only=True, tag="gap", tag_field="type"):
     dropped: int
 
 
+class RemovedPush(Struct, frozen=True, kw_only=True, tag="removed", tag_field="type"):
+    """The user may not be in that room any more, and the connection has left it.
+
+    :ivar code: of the table of errors: ``banned``, ``forbidden`` (removed, may come back) or ``no_such_room``.
+    """
+
+    room: str
+    code: str
+    message: str
+
+
+class RightsPush(Struct, frozen=True, kw_only=True, tag="rights", tag_field="type"):
+    """What the user may do in that room has changed, or the room has."""
+
+    room: str
+    archived: bool
+    can: tuple[str, ...]
+    access: str | UnsetType = UNSET
+    title: str | UnsetType = UNSET
+    people: tuple[Author, ...] | UnsetType = UNSET
+    role: str | UnsetType = UNSET
+
+
+class RoomPush(Struct, frozen=True, kw_only=True, tag="room", tag_field="type"):
+    """The user has become a member of that room, which may be joined now."""
+
+    room: str
+    access: str | UnsetType = UNSET
+    title: str | UnsetType = UNSET
+    people: tuple[Author, ...] | UnsetType = UNSET
+    role: str | UnsetType = UNSET
+
+
 class TypingPush(Struct, frozen=True, kw_only=True, tag="typing", tag_field="type"):
     """Others are typing.
 
@@ -264,5 +350,9 @@ class ByePush(Struct, frozen=True, kw_only=True, tag="bye", tag_field="type"):
     retry_after_ms: int | UnsetType = UNSET
 
 
-Answer: TypeAlias = Union[Ok, PostOk, Error, JoinOk, JoinAllOk, RoomsOk, HistoryOk, ReadOk, PresenceOk, Welcome]
-Push: TypeAlias = Union[LivePush, GapPush, TypingPush, ReadPush, PresencePush, PingPush, PongPush, ByePush]
+Answer: TypeAlias = Union[
+    Ok, PostOk, Error, JoinOk, JoinAllOk, RoomsOk, RoomOk, MembersOk, SanctionsOk, HistoryOk, ReadOk, PresenceOk, Welcome
+]
+Push: TypeAlias = Union[
+    LivePush, GapPush, RemovedPush, RightsPush, RoomPush, TypingPush, ReadPush, PresencePush, PingPush, PongPush, ByePush
+]

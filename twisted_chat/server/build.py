@@ -43,6 +43,7 @@ from twisted_chat.web.auth import RequestAuth
 from twisted_chat.web.health import Readiness, WebMetrics, health_routes, observer
 from twisted_chat.web.openapi import openapi_route
 from twisted_chat.web.origins import Hosts, Origins, TrustedProxies, parse_host, parse_origin
+from twisted_chat.web.rooms import RoomsApi
 from twisted_chat.web.routing import Router
 from twisted_chat.web.session import HttpSessions
 from twisted_chat.web.site import ChatSite
@@ -187,11 +188,12 @@ async def build(
         store = store_url
     opened = await store.open()
     tokens = await store.list_tokens()
-    authentication = AuthenticatorChain(
+    chain = AuthenticatorChain(
         [*authenticators, *_authenticators(settings, keys, store)],
         GuestFactory(opened.secret, os.urandom) if settings.guests else None,
     )
-    core = _build_core(reactor, settings, store, opened, authentication)
+    core = await _build_core(reactor, settings, store, opened, chain)
+    authentication = CoreAuthentication(core, chain)
     limiter = ConnectionLimiter(settings.limits)
     request_auth = RequestAuth(
         limiter,
@@ -206,6 +208,14 @@ async def build(
     chat = RunningChat(store, core, limiter, request_auth, site, sockets, settings, only_guests=only_guests)
     chat.tokens_seen(tokens)
     return chat
+
+
+class CoreAuthentication:
+    """The authentication of requests: users come with their roles, because what they may see depends on these."""
+
+    def __init__(self, core: Chat, chain: AuthenticatorChain) -> None:
+        self.identify = core.identify
+        self.guest = chain.guest
 
 
 class WallClock:
@@ -258,7 +268,7 @@ class SharedStore(Protocol):
         """Call ``ended`` with a sentence if the store turns out to be another one than before, so that this node must end."""
 
 
-def _build_core(reactor: Any, settings: Settings, store: Store, opened: Opened, authentication: AuthenticatorChain) -> Chat:
+async def _build_core(reactor: Any, settings: Settings, store: Store, opened: Opened, authentication: AuthenticatorChain) -> Chat:
     shared = store if isinstance(store, SharedStore) else None
     node = secrets.token_hex(6) if shared is None else shared.node
     core = Chat(
@@ -275,7 +285,7 @@ def _build_core(reactor: Any, settings: Settings, store: Store, opened: Opened, 
         guest=authentication.guest,
         bus=None if shared is None else shared.make_bus(),
     )
-    core.start()
+    await core.start()
     return core
 
 
@@ -290,9 +300,11 @@ def _build_site(
     upgrades = Upgrades(
         request_auth, sockets.open_socket, may_enter=core.check_may_enter, count=web_metrics.handshake, logger=logger
     )
+    api = Api(core, limiter)
     routes = [
         *page_routes(),
-        *Api(core, limiter).routes(),
+        *api.routes(),
+        *RoomsApi(core, api).routes(),
         *HttpSessions(core, limiter).routes(),
         *health_routes(Readiness(limiter, store.probe, reactor), registry, settings.metrics),
     ]

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from twisted_chat.core.chat import Chat
 from twisted_chat.errors import Unavailable
+from twisted_chat.standings import StandingStore
 from twisted_chat.store_contract import RoomStore, TokenRecord, TokenStore
 
 #: Seconds between two checks for revoked tokens; a connection must end within 2 s of the revocation, whatever process revoked.
@@ -27,6 +28,10 @@ BEARERS_SECONDS = 15.0
 ROOMS_SECONDS = 1.0
 #: Rooms in one check, some 10 ms; the next check continues.
 ROOMS_TOLD = 1_000
+#: Seconds between two checks what another process has changed of members and sanctions, which must hold within 1 s.
+STANDINGS_SECONDS = 0.5
+#: Standings in one read; while there are more the next read follows at once.
+STANDINGS_READ = 1_000
 #: Seconds between two rounds of retention, whose unit is days.
 RETENTION_SECONDS = 300.0
 
@@ -117,10 +122,27 @@ def rooms(store: RoomStore, core: Chat, clock: IReactorTime, since: int) -> Peri
     async def look() -> None:
         nonlocal since
         news = await store.room_news(since, ROOMS_TOLD)
-        core.rooms.learn(news.archived)
+        core.rooms.learn(news.archived, news.settings)
         since = news.number
 
     return PeriodicTask(clock, ROOMS_SECONDS, "rooms", lambda: Deferred.fromCoroutine(look()))
+
+
+def standings(store: StandingStore, core: Chat, clock: IReactorTime, since: int) -> PeriodicTask:
+    """Tell the chat of roles, mutes and bans that other processes changed.
+
+    :param since: the number of the last change before the chat was opened.
+    """
+
+    async def look() -> None:
+        nonlocal since
+        count = STANDINGS_READ
+        while count == STANDINGS_READ:
+            news = await store.standing_news(since, STANDINGS_READ)
+            since, count = news.number, len(news.standings)
+            core.roles.learn(news.standings)
+
+    return PeriodicTask(clock, STANDINGS_SECONDS, "standings", lambda: Deferred.fromCoroutine(look()))
 
 
 def retention(core: Chat, clock: IReactorTime) -> PeriodicTask:

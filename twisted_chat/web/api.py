@@ -11,11 +11,12 @@ from msgspec import UNSET, Struct, UnsetType
 
 from twisted_chat.core.chat import Chat
 from twisted_chat.core.connections import ConnectionLimiter, address_block
+from twisted_chat.core.joining import about_room
 from twisted_chat.core.ratelimit import BucketTable, TokenBucket
 from twisted_chat.core.room import Room
 from twisted_chat.core.rooms import ListedRoom
 from twisted_chat.errors import BadRequest, RateLimited, TooBig
-from twisted_chat.events import Event, NewMessage
+from twisted_chat.events import Author, Event, NewMessage
 from twisted_chat.limits import Limits
 from twisted_chat.protocol.commands import Positive, RoomName, Seq, Tail
 from twisted_chat.store_contract import Duplicate
@@ -61,6 +62,9 @@ class RoomInfo(Struct, frozen=True, kw_only=True):
     """A room as a list shows it.
 
     :ivar first: the oldest number that is kept; ``head`` the newest; ``members`` how many connections are in it.
+    :ivar access: ``private`` or ``direct``; absent for a public room.
+    :ivar title: what to show in the place of a generated name; ``people``: the members of a direct conversation.
+    :ivar role: yours, if you have one.
     """
 
     name: str
@@ -70,6 +74,11 @@ class RoomInfo(Struct, frozen=True, kw_only=True):
     members: int
     durable: bool
     can: tuple[str, ...]
+    archived: bool = False
+    access: str | UnsetType = UNSET
+    title: str | UnsetType = UNSET
+    people: tuple[Author, ...] | UnsetType = UNSET
+    role: str | UnsetType = UNSET
 
 
 class RoomList(Struct, frozen=True, kw_only=True):
@@ -191,16 +200,19 @@ class Api:
 
     async def rooms(self, call: ApiRequest) -> Response:
         """The rooms that you may see."""
-        user = await self._reader(call)
+        user = await self.reader(call)
         query = call.query(RoomsQuery)
         core = self._core
         page = core.rooms.visible(user, query.prefix, query.after, query.limit)
-        rooms = tuple(_room_info(room, core.permissions.can(user, room)) for room in page.rooms)
+        permissions, address = core.permissions, call.client.address
+        rooms = tuple(
+            _room_info(room, permissions.can(user, room, address), permissions.role(user, room.name)) for room in page.rooms
+        )
         return json_answer(RoomList(rooms=rooms, next=page.next or UNSET))
 
     async def events(self, call: ApiRequest) -> Response | None:
         """A part of a room's log; with ``Accept: text/event-stream`` everything from there on, as it happens."""
-        user = await self._reader(call)
+        user = await self.reader(call)
         query = call.query(EventsQuery)
         room = self._core.rooms.find(user, decoded_room(call.segments[0]), call.client.address)
         if _wants_stream(call):
@@ -212,16 +224,16 @@ class Api:
             return None
         if sum(place is not None for place in (query.after, query.before, query.around)) > 1:
             raise BadRequest("after: give one of after, before and around")
-        return json_answer(await self._read_events(user, room, query))
+        return json_answer(await self._read_events(user, room, query, call.client.address))
 
     async def say(self, call: ApiRequest) -> Response:
         """Send a message to a room.  With an ``Idempotency-Key`` it is kept once, however often it is sent."""
         user = await call.user()
         core = self._core
         room = core.rooms.find(user, decoded_room(call.segments[0]), call.client.address)
-        key = _key(call, user)
+        key = idempotency_key(call, user)
         message = self._read_message(call)
-        self._check_rate(call.client.address, user)
+        self.check_rate(call.client.address, user)
         new_event = NewMessage(user.author, key, message.text, message.data, message.reply_to)
         outcome = await core.post(user, room.name, new_event, call.client.address)
         duplicate = isinstance(outcome, Duplicate)
@@ -229,17 +241,18 @@ class Api:
         answer = SendResult(room=room.name, seq=event.seq, event=event.id, key=key or UNSET, duplicate=duplicate)
         return json_answer(answer, 200 if duplicate else 201)
 
-    async def _reader(self, call: ApiRequest) -> User:
+    async def reader(self, call: ApiRequest) -> User:
+        """The user of a request that reads, which is rated."""
         _take_token(self._reads.bucket(address_block(call.client.address)))
         return await call.user()
 
-    async def _read_events(self, user: User, room: Room, query: EventsQuery) -> Events:
+    async def _read_events(self, user: User, room: Room, query: EventsQuery, address: str) -> Events:
         core = self._core
         if query.after is not None:
-            events = await core.read(user, room.name, query.after, query.limit)
+            events = await core.read(user, room.name, query.after, query.limit, address)
             end = events[-1].seq if events else max(query.after, room.first - 1)
             return _events(room, events=tuple(events), head=max(room.head, end if events else 0), next=end)
-        page = await core.page(user, room.name, query.limit, before=query.before, around=query.around)
+        page = await core.page(user, room.name, query.limit, before=query.before, around=query.around, address=address)
         return _events(room, events=page.events, head=page.head, more_before=page.more_before, more_after=page.more_after)
 
     async def _stream(self, call: ApiRequest, user: User, room: Room, query: EventsQuery) -> None:
@@ -273,7 +286,7 @@ class Api:
             raise TooBig(f"text: at most {limit} bytes")
         return message
 
-    def _check_rate(self, address: str, user: User) -> None:
+    def check_rate(self, address: str, user: User) -> None:
         """By address, by user, and by all guests of the address: a guest without a device is a new user each time."""
         _take_token(self._sends.bucket(address_block(address)))
         self._core.rates.check(user, address)
@@ -292,7 +305,7 @@ def _take_token(bucket: TokenBucket) -> None:
     bucket.take(1)
 
 
-def _room_info(room: ListedRoom, can: tuple[str, ...]) -> RoomInfo:
+def _room_info(room: ListedRoom, can: tuple[str, ...], role: str | None) -> RoomInfo:
     return RoomInfo(
         name=room.name,
         topic=room.topic,
@@ -301,6 +314,8 @@ def _room_info(room: ListedRoom, can: tuple[str, ...]) -> RoomInfo:
         members=room.members,
         durable=room.durable,
         can=can,
+        archived=room.archived,
+        **about_room(room.settings, role),
     )
 
 
@@ -329,7 +344,8 @@ def _wants_stream(call: ApiRequest) -> bool:
     return any(b"text/event-stream" in line.lower() for line in call.headers.get(b"Accept", ()))
 
 
-def _key(call: ApiRequest, user: User) -> str | None:
+def idempotency_key(call: ApiRequest, user: User) -> str | None:
+    """The value of ``Idempotency-Key``."""
     value = single(call.headers, b"Idempotency-Key")
     if value is None:
         return None

@@ -111,6 +111,12 @@ class ApiRequest:
         except (msgspec.DecodeError, RecursionError) as error:
             raise BadRequest(f"body: {error}") from None
 
+    def json(self, kind: type[T]) -> T:
+        """The body as a struct; it must be said to be JSON, which no page can post to another origin without being asked."""
+        if self.content_type() != b"application/json":
+            raise UnsupportedMediaType("Content-Type: must be application/json")
+        return self.body(kind)
+
     def text_body(self) -> str:
         """The body as text; ``BadRequest`` if it is not UTF-8."""
         try:

@@ -1,0 +1,332 @@
+"""Changes of who may do what in a room: rooms with members, roles, mutes and bans.  Each is an event of the room's log.
+
+In:   what a user wants to change (:meth:`Governing.create` and its neighbours); events that were announced and standings that changed.
+Out:  one append for each change, decided finally by the store (``governance.py``); connections that leave a room, or are told what they
+      may do there now.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from typing import Protocol, TypeAlias
+
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
+from twisted.internet.defer import Deferred
+
+from twisted_chat.core.commit import AppendRequest
+from twisted_chat.core.connections import ChatSession, Sessions, address_block
+from twisted_chat.core.permissions import Action, Permissions
+from twisted_chat.core.roles import Roles, known
+from twisted_chat.core.room import Room
+from twisted_chat.core.rooms import Rooms, generated_name
+from twisted_chat.errors import BadRequest, Banned, ChatError, Conflict, Forbidden, NoSuchRoom
+from twisted_chat.events import (
+    Author,
+    Event,
+    MemberChanged,
+    NewEvent,
+    NewMember,
+    NewSanction,
+    NewSettings,
+    RoomChanged,
+    RoomSettings,
+    Sanctioned,
+)
+from twisted_chat.names import visible_text
+from twisted_chat.standings import ADMIN_RANK, FOREVER, RANKS, Standing, StandingStore
+from twisted_chat.store_contract import Appended, Duplicate, Outcome
+from twisted_chat.users import User
+
+#: Characters of a title and of a reason.
+TITLE_CHARS, REASON_CHARS = 64, 256
+#: People in a direct conversation, and people who are made members together with a private room.
+DIRECT_PEOPLE, FIRST_PEOPLE = 16, 128
+#: Members in one answer.
+LISTED_MEMBERS = 200
+#: Seconds of slow mode, at most: a day.
+SLOW_MODE_MAX = 86_400.0
+
+_SANCTIONS = frozenset({"mute", "ban", "kick"})
+_WRITERS = frozenset({"", "all", "users", "members", "moderators"})
+_ID = re.compile(r"[ug][!-~]{1,128}")
+
+#: The name of the person of that id, or None: asked for people who are not connected.
+FindName: TypeAlias = Callable[[str], "Deferred[str | None]"]
+
+
+class Submit(Protocol):
+    """Numbers, keeps and delivers (:meth:`Chat.submit`)."""
+
+    def __call__(self, request: AppendRequest, /) -> None: ...
+
+
+class Changes(Struct, frozen=True, kw_only=True):
+    """New settings of a room; what is left out stays as it is."""
+
+    title: str | UnsetType = UNSET
+    writers: str | UnsetType = UNSET
+    slow_mode: float | UnsetType | None = UNSET
+    archived: bool | UnsetType = UNSET
+
+
+class Governing:
+    """Carries out changes, and makes what was announced take effect on open connections.
+
+    :param random_name: a new random name each time.
+    :param find_name: finds people who are not connected.
+    """
+
+    def __init__(
+        self,
+        store: StandingStore,
+        rooms: Rooms,
+        roles: Roles,
+        permissions: Permissions,
+        sessions: Sessions,
+        submit: Submit,
+        now_ms: Callable[[], int],
+        random_name: Callable[[], str],
+        find_name: FindName,
+    ) -> None:
+        self._store = store
+        self._rooms = rooms
+        self._roles = roles
+        self._permissions = permissions
+        self._sessions = sessions
+        self._submit = submit
+        self._now_ms = now_ms
+        self._random_name = random_name
+        self._find_name = find_name
+
+    # What users ask for
+
+    async def create(
+        self, user: User, access: str, name: str, title: str, people: Sequence[str], key: str | None, address: str | None
+    ) -> Room:
+        """Make a room with the user as its owner, and people as its members.
+
+        :param name: of a public room; a private one gets a random one and is shown by its title.
+        """
+        _check_no_guest(user)
+        if access not in ("public", "private"):
+            raise BadRequest("access: must be public or private")
+        if access == "private" and name:
+            raise BadRequest("room: a private room has a title, no name")
+        title = visible_text(title, "title", TITLE_CHARS) if title or access == "private" else ""
+        if len(people) > FIRST_PEOPLE:
+            raise BadRequest(f"people: at most {FIRST_PEOPLE}")
+        await known(self._roles, user)
+        members = [await self._person(each, "people") for each in dict.fromkeys(people) if each != user.id]
+        if access == "private":
+            name = generated_name("private", self._random_name())
+        settings = RoomSettings(access=access, title=title)
+        room = self._rooms.create(user, name, settings, address)
+        origin = address or ""
+        events: list[NewEvent] = [NewSettings(user.author, key, settings, False, True, origin)]
+        events.append(NewMember(user.author, None, user.author, "owner", ADMIN_RANK, origin))
+        events += [NewMember(user.author, None, person, "member", ADMIN_RANK, origin) for person in members]
+        await self._append(room, events)
+        return room
+
+    async def direct(self, user: User, people: Sequence[str], address: str | None) -> str:
+        """The name of the conversation of the user with these people, which is made if there is none."""
+        _check_no_guest(user)
+        ids = sorted({user.id, *people})
+        if not 2 <= len(ids) <= DIRECT_PEOPLE:
+            raise BadRequest(f"people: 1 to {DIRECT_PEOPLE - 1} others")
+        await known(self._roles, user)
+        name = generated_name("direct", sha256("\0".join(ids).encode()).hexdigest()[:32])
+        if self._roles.role(user, name) is not None:
+            return name
+        members = [user.author if each == user.id else await self._person(each, "people") for each in ids]
+        settings = RoomSettings(access="direct", people=tuple(members))
+        origin = address or ""
+        events: list[NewEvent] = [NewSettings(user.author, None, settings, False, True, origin)]
+        events += [NewMember(user.author, None, person, "member", ADMIN_RANK, origin) for person in members]
+        try:
+            await self._append(self._rooms.create(user, name, settings, address), events)
+        except Conflict:
+            # One of the others made it at the same moment; this node hears of it from the store.
+            self._roles.learn([await self._store.standing(name, user.id)])
+        return name
+
+    async def change_settings(
+        self, user: User, raw_room: str, changes: Changes, key: str | None, address: str | None
+    ) -> Appended | Duplicate:
+        """Change the room itself."""
+        room = await self._room(user, raw_room, Action.SETTINGS, address)
+        settings = room.settings
+        if changes.title is not UNSET:
+            optional = room.access == "public" and not changes.title
+            settings = replace(settings, title="" if optional else visible_text(changes.title, "title", TITLE_CHARS))
+        if changes.writers is not UNSET:
+            if changes.writers not in _WRITERS:
+                raise BadRequest("writers: must be all, users, members or moderators, or empty: as the configuration says")
+            settings = replace(settings, writers=changes.writers)
+        if changes.slow_mode is not UNSET:
+            if changes.slow_mode is not None and not 0 <= changes.slow_mode <= SLOW_MODE_MAX:
+                raise BadRequest(f"slow_mode: 0 to {SLOW_MODE_MAX:.0f} seconds")
+            settings = replace(settings, slow_mode=changes.slow_mode)
+        archived = room.archived if changes.archived is UNSET else changes.archived
+        return await self._append_one(room, NewSettings(user.author, key, settings, archived, False, address or ""))
+
+    async def set_member(
+        self, user: User, raw_room: str, person: str, role: str | None, key: str | None, address: str | None
+    ) -> Appended | Duplicate:
+        """Give a person a role in the room, or none; everybody may leave."""
+        if role is not None and role not in RANKS:
+            raise BadRequest(f"role: must be one of {', '.join(RANKS)}, or null")
+        leaves = role is None and person == user.id
+        room = await self._room(user, raw_room, None if leaves else Action.MEMBERS, address)
+        if room.access == "direct":
+            raise Forbidden("person: the members of a direct conversation do not change")
+        who = user.author if leaves else await self._person(person, "person", room.name)
+        rank = self._permissions.rank(user, room)
+        return await self._append_one(room, NewMember(user.author, key, who, role, rank, address or ""))
+
+    async def sanction(
+        self,
+        user: User,
+        raw_room: str,
+        person: str,
+        what: str,
+        *,
+        on: bool = True,
+        until: int | None = None,
+        reason: str = "",
+        key: str | None = None,
+        address: str | None = None,
+    ) -> Appended | Duplicate:
+        """Mute, ban or remove a person, or end a mute or ban.
+
+        :param until: milliseconds since 1970; None: until it is ended.
+        """
+        if what not in _SANCTIONS:
+            raise BadRequest("what: must be mute, ban or kick")
+        if until is not None and (not on or what == "kick" or not self._now_ms() < until < FOREVER):
+            raise BadRequest("until: must be in the future, and belongs to a mute or ban")
+        if what == "kick" and not on:
+            raise BadRequest("on: a kick does not end")
+        reason = visible_text(reason, "reason", REASON_CHARS) if reason else ""
+        room = await self._room(user, raw_room, Action.SANCTION, address)
+        if person == user.id:
+            raise BadRequest("person: must be somebody else")
+        who = await self._person(person, "person", room.name, guests=True)
+        blocks = {address_block(session.address) for session in self._sessions.of_user(person) if session.user.guest}
+        block = min(blocks) if blocks else None
+        rank = self._permissions.rank(user, room)
+        new = NewSanction(user.author, key, who, what, on, until, reason, rank, block, address or "")
+        return await self._append_one(room, new)
+
+    async def members(
+        self, user: User, raw_room: str, search: str, after: tuple[int, str, str] | None, limit: int, address: str | None
+    ) -> list[Standing]:
+        """The members of the room, the highest roles first."""
+        room = await self._room(user, raw_room, None, address)
+        found = await self._store.members(room.name, search, after, min(limit, LISTED_MEMBERS))
+        # The answer took some time.
+        self._rooms.find(user, room.name, address)
+        return found
+
+    async def sanctions(self, user: User, raw_room: str, address: str | None) -> list[Standing]:
+        """Who is muted or banned in the room, for those who decide about it; addresses are not told."""
+        room = await self._room(user, raw_room, Action.SANCTION, address)
+        found, now_ms = await self._store.sanctions(room.name), self._now_ms()
+        self._permissions.check(user, Action.SANCTION, self._rooms.find(user, room.name, address))
+        return [each for each in found if not each.person.startswith("a") and max(each.muted, each.banned) > now_ms]
+
+    async def _room(self, user: User, raw_room: str, action: Action | None, address: str | None) -> Room:
+        await known(self._roles, user)
+        room = self._rooms.find(user, raw_room, address)
+        if action is not None:
+            self._permissions.check(user, action, room, address)
+        return room
+
+    async def _person(self, person_id: str, field: str, room: str | None = None, *, guests: bool = False) -> Author:
+        """The person of that id, with a name."""
+        if not _ID.fullmatch(person_id) or (person_id.startswith("g") and not guests):
+            raise BadRequest(f"{field}: must be the id of a person{' or guest' if guests else ', who is no guest'}")
+        for session in self._sessions.of_user(person_id):
+            return session.user.author
+        name = None if person_id.startswith("g") else await self._find_name(person_id)
+        if name is None and room is not None:
+            standing = await self._store.standing(room, person_id)
+            name = standing.name or None
+        if name is None:
+            if not guests:
+                raise BadRequest(f"{field}: nobody has the id {person_id}")
+            name = person_id[:TITLE_CHARS]
+        return Author(person_id, name)
+
+    async def _append_one(self, room: Room, new_event: NewEvent) -> Appended | Duplicate:
+        (outcome,) = await self._append(room, [new_event])
+        return outcome
+
+    async def _append(self, room: Room, new_events: Sequence[NewEvent]) -> list[Appended | Duplicate]:
+        """Append all; the first refusal is raised."""
+        result: Deferred[list[Outcome]] = Deferred()
+        self._submit(AppendRequest(room, list(new_events), lambda found: result.callback(list(found)), result.errback, 0))
+        appended: list[Appended | Duplicate] = []
+        for outcome in await result:
+            if isinstance(outcome, ChatError):
+                raise outcome
+            appended.append(outcome)
+        return appended
+
+    # What takes effect
+
+    def announced(self, room: Room, event: Event) -> None:
+        """An event that changes who may do what was delivered: from here on it holds on this node."""
+        if isinstance(event, MemberChanged):
+            self._roles.saw_member(room.name, event)
+        elif isinstance(event, Sanctioned):
+            self._roles.saw_sanction(room.name, event)
+            if event.what == "kick":
+                self._remove(
+                    self._sessions.of_user(event.person.id), room.name, Forbidden(f"room: you were removed from {room.name}")
+                )
+        elif isinstance(event, RoomChanged):
+            self._tell_all(room)
+
+    def changed(self, before: Standing, standing: Standing) -> None:
+        """A standing has changed: let it take effect on the connections of that person or address."""
+        room = self._rooms.in_memory(standing.room)
+        if room is not None:
+            room.govern(self._roles.governs(room.name))
+        if standing.person.startswith("a"):
+            block = standing.person[1:]
+            concerned = [each for each in self._sessions if each.user.guest and address_block(each.address) == block]
+        else:
+            concerned = self._sessions.of_user(standing.person)
+        for session in concerned:
+            self._take_effect(session, before, standing)
+
+    def _take_effect(self, session: ChatSession, before: Standing, standing: Standing) -> None:
+        name = standing.room
+        try:
+            self._permissions.check_may_see(session.user, name, self._rooms.access(name), session.address)
+        except (Banned, NoSuchRoom) as error:
+            self._remove([session], name, error)
+            return
+        if name in session.memberships:
+            session.rights_changed(name)
+        elif before.role is None and standing.role is not None:
+            session.room_added(name)
+
+    def _remove(self, sessions: Sequence[ChatSession], room: str, error: ChatError) -> None:
+        for session in sessions:
+            if room in session.memberships:
+                session.removed(room, error)
+
+    def _tell_all(self, room: Room) -> None:
+        for session in self._sessions:
+            if room.name in session.memberships:
+                session.rights_changed(room.name)
+
+
+def _check_no_guest(user: User) -> None:
+    if user.guest:
+        raise Forbidden("room: guests make no rooms with members; sign in first")
