@@ -76,9 +76,9 @@ class RoomListTests(SynchronousTestCase):
         looked: list[str] = []
         may_see = chat.core.permissions.may_see
 
-        def look(user: User, room: str) -> bool:
+        def look(user: User, room: str, access: str) -> bool:
             looked.append(room)
-            return may_see(user, room)
+            return may_see(user, room, access)
 
         self.patch(chat.core.permissions, "may_see", look)
         bob = guest("bob")

@@ -22,6 +22,7 @@ from twisted_chat.auth.authenticator import GuestFactory
 from twisted_chat.bus import Bus
 from twisted_chat.core.chat import Chat, DialectSession
 from twisted_chat.core.json_session import JsonSession
+from twisted_chat.core.roles import known
 from twisted_chat.core.scheduler import CallLater, Work
 from twisted_chat.core.text_session import TextSession
 from twisted_chat.errors import Unauthenticated, Unavailable
@@ -29,6 +30,7 @@ from twisted_chat.events import Cursor, Event
 from twisted_chat.interfaces import Admission, Dialect
 from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
 from twisted_chat.protocol.frames import FIN_BINARY, FIN_TEXT
+from twisted_chat.standings import Standing, StandingNews
 from twisted_chat.store_contract import Aged, Append, FollowedStore, Outcome, Page, RoomRecord
 from twisted_chat.stores.memory import MemoryStore
 from twisted_chat.testing import UNBOUND as UNBOUND
@@ -383,6 +385,24 @@ class HeldStore:
     def read_marks(self, user: str) -> Deferred[dict[str, int]]:
         return self._hold("read_marks", lambda: _down() if self.deaf else self.inner.read_marks(user))
 
+    def standings(self, person: str) -> Deferred[list[Standing]]:
+        return self.inner.standings(person)
+
+    def standing(self, room: str, person: str) -> Deferred[Standing]:
+        return self.inner.standing(room, person)
+
+    def members(self, room: str, search: str, after: tuple[int, str, str] | None, limit: int) -> Deferred[list[Standing]]:
+        return self._hold("members", lambda: self.inner.members(room, search, after, limit))
+
+    def sanctions(self, room: str) -> Deferred[list[Standing]]:
+        return self.inner.sanctions(room)
+
+    def all_sanctions(self, now_ms: int) -> Deferred[list[Standing]]:
+        return self.inner.all_sanctions(now_ms)
+
+    def standing_news(self, since: int, limit: int) -> Deferred[StandingNews]:
+        return self.inner.standing_news(since, limit)
+
     def open(self) -> Deferred[Any]:
         return self.inner.open()
 
@@ -502,6 +522,7 @@ class ChatHarness:
         history: int = 0,
     ) -> PlainClient:
         """A plain client in a room."""
+        self.case.successResultOf(known(self.core.roles, user))
         client = PlainClient(self, connection or MemoryConnection())
         admission = Admission(user=user, dialect=Dialect.TEXT, room=room, address="127.0.0.1", names=names, history=history)
         self._open(client, admission)

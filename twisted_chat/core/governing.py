@@ -26,6 +26,7 @@ from twisted_chat.errors import BadRequest, Banned, ChatError, Conflict, Forbidd
 from twisted_chat.events import (
     Author,
     Event,
+    Founder,
     MemberChanged,
     NewEvent,
     NewMember,
@@ -36,7 +37,7 @@ from twisted_chat.events import (
     Sanctioned,
 )
 from twisted_chat.names import visible_text
-from twisted_chat.standings import ADMIN_RANK, FOREVER, RANKS, Standing, StandingStore
+from twisted_chat.standings import FOREVER, RANKS, Standing, StandingStore
 from twisted_chat.store_contract import Appended, Duplicate, Outcome
 from twisted_chat.users import User
 
@@ -124,11 +125,8 @@ class Governing:
             name = generated_name("private", self._random_name())
         settings = RoomSettings(access=access, title=title)
         room = self._rooms.create(user, name, settings, address)
-        origin = address or ""
-        events: list[NewEvent] = [NewSettings(user.author, key, settings, False, True, origin)]
-        events.append(NewMember(user.author, None, user.author, "owner", ADMIN_RANK, origin))
-        events += [NewMember(user.author, None, person, "member", ADMIN_RANK, origin) for person in members]
-        await self._append(room, events)
+        founders = (Founder(user.author, "owner"), *(Founder(person, "member") for person in members))
+        await self._append(room, NewSettings(user.author, key, settings, False, True, founders, address or ""))
         return room
 
     async def direct(self, user: User, people: Sequence[str], address: str | None) -> str:
@@ -143,11 +141,9 @@ class Governing:
             return name
         members = [user.author if each == user.id else await self._person(each, "people") for each in ids]
         settings = RoomSettings(access="direct", people=tuple(members))
-        origin = address or ""
-        events: list[NewEvent] = [NewSettings(user.author, None, settings, False, True, origin)]
-        events += [NewMember(user.author, None, person, "member", ADMIN_RANK, origin) for person in members]
         try:
-            await self._append(self._rooms.create(user, name, settings, address), events)
+            room = self._rooms.create(user, name, settings, address)
+            await self._append(room, NewSettings(user.author, None, settings, False, True, (), address or ""))
         except Conflict:
             # One of the others made it at the same moment; this node hears of it from the store.
             self._roles.learn([await self._store.standing(name, user.id)])
@@ -171,7 +167,7 @@ class Governing:
                 raise BadRequest(f"slow_mode: 0 to {SLOW_MODE_MAX:.0f} seconds")
             settings = replace(settings, slow_mode=changes.slow_mode)
         archived = room.archived if changes.archived is UNSET else changes.archived
-        return await self._append_one(room, NewSettings(user.author, key, settings, archived, False, address or ""))
+        return await self._append(room, NewSettings(user.author, key, settings, archived, False, (), address or ""))
 
     async def set_member(
         self, user: User, raw_room: str, person: str, role: str | None, key: str | None, address: str | None
@@ -185,7 +181,7 @@ class Governing:
             raise Forbidden("person: the members of a direct conversation do not change")
         who = user.author if leaves else await self._person(person, "person", room.name)
         rank = self._permissions.rank(user, room)
-        return await self._append_one(room, NewMember(user.author, key, who, role, rank, address or ""))
+        return await self._append(room, NewMember(user.author, key, who, role, rank, address or ""))
 
     async def sanction(
         self,
@@ -219,7 +215,11 @@ class Governing:
         block = min(blocks) if blocks else None
         rank = self._permissions.rank(user, room)
         new = NewSanction(user.author, key, who, what, on, until, reason, rank, block, address or "")
-        return await self._append_one(room, new)
+        appended = await self._append(room, new)
+        if block is not None:
+            # The event does not tell the address; other nodes hear of it from the store.
+            self._roles.learn([await self._store.standing(room.name, f"a{block}")])
+        return appended
 
     async def members(
         self, user: User, raw_room: str, search: str, after: tuple[int, str, str] | None, limit: int, address: str | None
@@ -261,20 +261,12 @@ class Governing:
             name = person_id[:TITLE_CHARS]
         return Author(person_id, name)
 
-    async def _append_one(self, room: Room, new_event: NewEvent) -> Appended | Duplicate:
-        (outcome,) = await self._append(room, [new_event])
-        return outcome
-
-    async def _append(self, room: Room, new_events: Sequence[NewEvent]) -> list[Appended | Duplicate]:
-        """Append all; the first refusal is raised."""
-        result: Deferred[list[Outcome]] = Deferred()
-        self._submit(AppendRequest(room, list(new_events), lambda found: result.callback(list(found)), result.errback, 0))
-        appended: list[Appended | Duplicate] = []
-        for outcome in await result:
-            if isinstance(outcome, ChatError):
-                raise outcome
-            appended.append(outcome)
-        return appended
+    async def _append(self, room: Room, new_event: NewEvent) -> Appended | Duplicate:
+        """Append it; a refusal is raised."""
+        result: Deferred[Outcome] = Deferred()
+        # The outcome of a refused event is an exception, which a Deferred would take for its failure.
+        self._submit(AppendRequest(room, [new_event], lambda found: _fire(result, found[0]), result.errback, 0))
+        return await result  # type: ignore[return-value]
 
     # What takes effect
 
@@ -289,6 +281,10 @@ class Governing:
                     self._sessions.of_user(event.person.id), room.name, Forbidden(f"room: you were removed from {room.name}")
                 )
         elif isinstance(event, RoomChanged):
+            people = [Founder(person, "member") for person in event.settings.people] if event.seq == 1 else []
+            self._roles.learn(
+                Standing(room.name, each.person.id, each.person.name, each.role) for each in (*event.members, *people)
+            )
             self._tell_all(room)
 
     def changed(self, before: Standing, standing: Standing) -> None:
@@ -325,6 +321,13 @@ class Governing:
         for session in self._sessions:
             if room.name in session.memberships:
                 session.rights_changed(room.name)
+
+
+def _fire(result: Deferred[Outcome], outcome: Outcome) -> None:
+    if isinstance(outcome, ChatError):
+        result.errback(outcome)
+    else:
+        result.callback(outcome)
 
 
 def _check_no_guest(user: User) -> None:
