@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.harness.chat import ALICE, BEGIN, BOB, CAROL, MODERATOR, ChatHarness, Json, guest
 from tests.harness.nodes import Cluster
 from twisted_chat.errors import CloseCode, NoSuchRoom
-from twisted_chat.events import RoomChanged
+from twisted_chat.events import MemberChanged, RoomChanged
 from twisted_chat.limits import Limits
 from twisted_chat.server.maintenance import STANDINGS_SECONDS, standings
 from twisted_chat.users import User
@@ -53,9 +53,8 @@ class PrivateRoomTests(GoverningCase):
         self.assertEqual((joined["access"], joined["title"], joined["role"]), ("private", "Plans", "member"))
         self.assertEqual(joined["can"], ["send", "edit", "delete", "react", "topic"])
         events = self.bob.take("event")
-        self.assertEqual([event["kind"] for event in events], ["room"])
-        members = [(each["person"]["id"], each["role"]) for each in events[0]["members"]]
-        self.assertEqual(members, [("u1", "owner"), ("u2", "member")])
+        self.assertEqual([event["kind"] for event in events], ["room", "member", "member"])
+        self.assertEqual([(event["person"]["id"], event["role"]) for event in events[1:]], [("u1", "owner"), ("u2", "member")])
 
     def test_does_not_exist_for_others(self) -> None:
         """Every command about it has the answer of a room that there is not, and no list or count shows it."""
@@ -82,7 +81,7 @@ class PrivateRoomTests(GoverningCase):
         self.assertRaises(NoSuchRoom, self.chat.core.rooms.find, CAROL, name)
         self.assertEqual(self.ok(self.carol.ask("rooms"))["rooms"], [])
         self.assertEqual([room["room"] for room in self.ok(self.bob.ask("rooms"))["rooms"]], [name])
-        self.assertEqual([type(event) for event in self.chat.log(name)], [RoomChanged])
+        self.assertEqual([type(event) for event in self.chat.log(name)], [RoomChanged, MemberChanged, MemberChanged])
 
     def test_nobody_makes_one_by_joining(self) -> None:
         """A name that the server would give makes no public room."""
@@ -230,7 +229,7 @@ class RoleTests(GoverningCase):
         """The same command with its key is done once."""
         name = self.private(BOB)
         first, again = (self.ok(self.alice.ask("member", room=name, person=BOB.id, role="reader", key="k")) for _ in range(2))
-        self.assertEqual((first["seq"], first["duplicate"], again["seq"], again["duplicate"]), (2, False, 2, True))
+        self.assertEqual((first["seq"], first["duplicate"], again["seq"], again["duplicate"]), (4, False, 4, True))
 
     def test_members_are_listed(self) -> None:
         name = self.private(BOB, CAROL)
@@ -420,7 +419,7 @@ class NodesTests(SynchronousTestCase):
     def test_a_room_that_was_not_in_memory(self) -> None:
         """The person is told of the room, on whatever node, and may join; nobody else on that node sees it."""
         name = self.made()
-        self.assertEqual([one["room"] for one in self.bob.take("room")], [name])
+        self.assertEqual([(one["room"], one["title"]) for one in self.bob.take("room")], [(name, "Plans")])
         carol = self.two.json(CAROL)
         self.assertEqual(carol.ask("join", room=name)["code"], "no_such_room")
         self.assertEqual(self.bob.ask("rooms")["rooms"][0]["room"], name)

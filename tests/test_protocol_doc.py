@@ -18,11 +18,25 @@ from tests.harness.chat import ChatHarness, Client, JsonClient, MemoryConnection
 from twisted_chat.auth.authenticator import DEVICE_MIN
 from twisted_chat.core.rooms import LISTED_ROOMS
 from twisted_chat.errors import ERRORS, RETRY_CLOSE_CODES, CloseCode
-from twisted_chat.events import Cursor, Deleted, Edited, Entry, Event, Message, Reacted, Reaction, TopicSet
+from twisted_chat.events import (
+    Cursor,
+    Deleted,
+    Edited,
+    Entry,
+    Event,
+    MemberChanged,
+    Message,
+    Reacted,
+    Reaction,
+    RoomChanged,
+    RoomSettings,
+    Sanctioned,
+    TopicSet,
+)
 from twisted_chat.limits import DEVICE_CHARS, Limits
 from twisted_chat.protocol import commands, replies
 from twisted_chat.protocol.decoder import BATCH_COMMANDS
-from twisted_chat.web import api, routing, session
+from twisted_chat.web import api, rooms, routing, session
 
 PATH = Path(__file__).parent.parent / "docs" / "protocol.rst"
 TEXT = PATH.read_text()
@@ -54,6 +68,18 @@ STRUCTS: dict[tuple[str, str], type[Struct]] = {
     ("history", "Answer"): replies.HistoryOk,
     ("presence", "Fields"): commands.Presence,
     ("presence", "Answer"): replies.PresenceOk,
+    ("create", "Fields"): commands.Create,
+    ("create", "Answer"): replies.RoomOk,
+    ("direct", "Fields"): commands.Direct,
+    ("settings", "Fields"): commands.Settings,
+    ("member", "Fields"): commands.Member,
+    ("sanction", "Fields"): commands.Sanction,
+    ("members", "Fields"): commands.Members,
+    ("members", "Answer"): replies.MembersOk,
+    ("members", "Member"): replies.MemberBrief,
+    ("sanctions", "Fields"): commands.Sanctions,
+    ("sanctions", "Answer"): replies.SanctionsOk,
+    ("sanctions", "Sanction"): replies.SanctionBrief,
     ("typing", "Fields"): commands.Typing,
     ("read", "Fields"): commands.Read,
     ("read", "Answer"): replies.ReadOk,
@@ -63,6 +89,9 @@ STRUCTS: dict[tuple[str, str], type[Struct]] = {
     ("error", "Fields"): replies.Error,
     ("live", "Fields"): replies.LivePush,
     ("gap", "Fields"): replies.GapPush,
+    ("removed (push)", "Fields"): replies.RemovedPush,
+    ("rights (push)", "Fields"): replies.RightsPush,
+    ("room (push)", "Fields"): replies.RoomPush,
     ("typing (push)", "Fields"): replies.TypingPush,
     ("read (push)", "Fields"): replies.ReadPush,
     ("presence (push)", "Fields"): replies.PresencePush,
@@ -76,6 +105,10 @@ STRUCTS: dict[tuple[str, str], type[Struct]] = {
     ("delete (event)", "Fields"): Deleted,
     ("reaction (event)", "Fields"): Reacted,
     ("topic (event)", "Fields"): TopicSet,
+    ("room (event)", "Fields"): RoomChanged,
+    ("room (event)", "Settings"): RoomSettings,
+    ("member (event)", "Fields"): MemberChanged,
+    ("sanction (event)", "Fields"): Sanctioned,
     ("``GET /api/v1/rooms``", "Query"): api.RoomsQuery,
     ("``GET /api/v1/rooms``", "Answer"): api.RoomList,
     ("``GET /api/v1/rooms``", "Room"): api.RoomInfo,
@@ -83,6 +116,16 @@ STRUCTS: dict[tuple[str, str], type[Struct]] = {
     ("``GET /api/v1/rooms/{room}/events``", "Answer"): api.Events,
     ("``POST /api/v1/rooms/{room}/events``", "Body"): api.SendBody,
     ("``POST /api/v1/rooms/{room}/events``", "Answer"): api.SendResult,
+    ("``POST /api/v1/rooms``", "Body"): rooms.CreateBody,
+    ("``POST /api/v1/rooms``", "Answer"): rooms.RoomFound,
+    ("``POST /api/v1/direct``", "Body"): rooms.DirectBody,
+    ("``PATCH /api/v1/rooms/{room}``", "Body"): rooms.SettingsBody,
+    ("``PATCH /api/v1/rooms/{room}``", "Answer"): rooms.Changed,
+    ("``GET /api/v1/rooms/{room}/members``", "Query"): rooms.MembersQuery,
+    ("``GET /api/v1/rooms/{room}/members``", "Answer"): rooms.MemberList,
+    ("``PUT /api/v1/rooms/{room}/members/{person}``", "Body"): rooms.RoleBody,
+    ("``POST /api/v1/rooms/{room}/sanctions``", "Body"): rooms.SanctionBody,
+    ("``POST /api/v1/rooms/{room}/sanctions``", "Answer of GET"): rooms.SanctionList,
     ("``GET /api/v1/session``", "Event open"): session.Opened,
     ("``GET /api/v1/session``", "Event close"): session.Closed,
     ("``POST /api/v1/session/{session}``", "Query"): session.FrameQuery,
@@ -127,6 +170,12 @@ INPUTS = [
     api.RoomsQuery,
     api.EventsQuery,
     api.SendBody,
+    rooms.CreateBody,
+    rooms.DirectBody,
+    rooms.SettingsBody,
+    rooms.MembersQuery,
+    rooms.RoleBody,
+    rooms.SanctionBody,
     session.FrameQuery,
 ]
 
@@ -149,8 +198,16 @@ def described(kind: inspect.Type) -> str:
         case inspect.VarTupleType(item_type=item, max_length=most):
             return f"array, at most {most:,} of: {described(item)}"
         case inspect.UnionType(types=types):
-            return "; or ".join(described(each) for each in types if not isinstance(each, inspect.NoneType))
+            told = [each for each in types if not (isinstance(each, inspect.NoneType) or _is_absence(each))]
+            return "; or ".join(described(each) for each in told)
+        case inspect.FloatType():
+            return "number"
     raise AssertionError(kind)
+
+
+def _is_absence(kind: inspect.Type) -> bool:
+    """The type of a field that may be left out, in a way that is told apart from null."""
+    return isinstance(kind, inspect.CustomType) and kind.cls is msgspec.UnsetType
 
 
 def _number(bound: int | float | None) -> str:
@@ -168,6 +225,12 @@ def _title(struct: type[Struct]) -> str:
         api.RoomsQuery: "HTTP query of rooms",
         api.EventsQuery: "HTTP query of events",
         api.SendBody: "HTTP body of a message",
+        rooms.CreateBody: "HTTP body of a new room",
+        rooms.DirectBody: "HTTP body of a conversation",
+        rooms.SettingsBody: "HTTP body of settings",
+        rooms.MembersQuery: "HTTP query of members",
+        rooms.RoleBody: "HTTP body of a role",
+        rooms.SanctionBody: "HTTP body of a sanction",
         session.FrameQuery: "HTTP query of a frame",
     }
     return others[struct] if struct in others else str(struct.__struct_config__.tag)

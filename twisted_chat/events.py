@@ -36,13 +36,6 @@ class RoomSettings(Struct, frozen=True, omit_defaults=True):
     people: tuple[Author, ...] = ()
 
 
-class Founder(Struct, frozen=True):
-    """Somebody who is a member of a room from its beginning, with that role."""
-
-    person: Author
-    role: str
-
-
 class Reaction(Struct, frozen=True, omit_defaults=True):
     """One emoji on a message, with the ids of those who put it there.
 
@@ -126,16 +119,12 @@ class TopicSet(Entry, tag="topic", kw_only=True, gc=False):
 
 
 class RoomChanged(Entry, tag="room", kw_only=True, gc=False):
-    """The room has these settings now: the whole of them, also those that did not change.
-
-    :ivar members: in the first event of a room that was made with members: who they are.
-    """
+    """The room has these settings now: the whole of them, also those that did not change."""
 
     governs = True
 
     settings: RoomSettings
     archived: bool = False
-    members: tuple[Founder, ...] = ()
 
 
 class MemberChanged(Entry, tag="member", kw_only=True, gc=False):
@@ -236,7 +225,6 @@ class NewSettings(Struct, frozen=True, gc=False):
     """New settings of a room.
 
     :ivar creates: the room must be new: it has no event yet.
-    :ivar members: of a new room; those of a direct conversation are ``settings.people``.
     :ivar origin: from where the command came, for the audit log.
     """
 
@@ -245,7 +233,6 @@ class NewSettings(Struct, frozen=True, gc=False):
     settings: RoomSettings
     archived: bool = False
     creates: bool = False
-    members: tuple[Founder, ...] = ()
     origin: str = ""
 
 

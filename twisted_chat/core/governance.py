@@ -28,12 +28,6 @@ def check_settings(new: NewSettings, head: int, present: RoomSettings) -> None:
         raise Conflict(f"access: the room is {present.access} and stays so")
 
 
-def founders(new: NewSettings, room: str) -> list[Standing]:
-    """The standings that an accepted creation of the room makes."""
-    found = [Standing(room, founder.person.id, founder.person.name, founder.role) for founder in new.members]
-    return found + [Standing(room, person.id, person.name, "member") for person in new.settings.people if new.creates]
-
-
 def change_member(new: NewMember, standing: Standing, owners: int) -> Standing:
     """The standing of the person after the change.
 
@@ -77,8 +71,7 @@ def _check_last_owner(standing: Standing, owners: int) -> None:
 
 def settings_event(new: NewSettings, seq: int, event_id: str, at: int) -> RoomChanged:
     """The event of accepted settings."""
-    head = (seq, event_id, at, new.by, new.key)
-    return RoomChanged(*head, settings=new.settings, archived=new.archived, members=new.members)
+    return RoomChanged(seq, event_id, at, new.by, new.key, settings=new.settings, archived=new.archived)
 
 
 def member_event(new: NewMember, seq: int, event_id: str, at: int) -> MemberChanged:

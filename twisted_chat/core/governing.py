@@ -22,11 +22,10 @@ from twisted_chat.core.permissions import Action, Permissions
 from twisted_chat.core.roles import Roles, known
 from twisted_chat.core.room import Room
 from twisted_chat.core.rooms import Rooms, generated_name
-from twisted_chat.errors import BadRequest, Banned, ChatError, Conflict, Forbidden, NoSuchRoom
+from twisted_chat.errors import BadRequest, Banned, ChatError, Conflict, Forbidden, NoSuchRoom, Unavailable
 from twisted_chat.events import (
     Author,
     Event,
-    Founder,
     MemberChanged,
     NewEvent,
     NewMember,
@@ -37,8 +36,8 @@ from twisted_chat.events import (
     Sanctioned,
 )
 from twisted_chat.names import visible_text
-from twisted_chat.standings import FOREVER, RANKS, Standing, StandingStore
-from twisted_chat.store_contract import Appended, Duplicate, Outcome
+from twisted_chat.standings import FOREVER, RANKS, Standing
+from twisted_chat.store_contract import Appended, Duplicate, FollowedStore, Outcome, RoomRecord
 from twisted_chat.users import User
 
 #: Characters of a title and of a reason.
@@ -82,7 +81,7 @@ class Governing:
 
     def __init__(
         self,
-        store: StandingStore,
+        store: FollowedStore,
         rooms: Rooms,
         roles: Roles,
         permissions: Permissions,
@@ -125,8 +124,11 @@ class Governing:
             name = generated_name("private", self._random_name())
         settings = RoomSettings(access=access, title=title)
         room = self._rooms.create(user, name, settings, address)
-        founders = (Founder(user.author, "owner"), *(Founder(person, "member") for person in members))
-        await self._append(room, NewSettings(user.author, key, settings, False, True, founders, address or ""))
+        origin = address or ""
+        new = NewSettings(user.author, key, settings, False, True, origin)
+        owner = NewMember(user.author, None, user.author, "owner", ADMIN_RANK, origin)
+        others = [NewMember(user.author, None, person, "member", ADMIN_RANK, origin) for person in members]
+        await self._append(room, new, owner, *others)
         return room
 
     async def direct(self, user: User, people: Sequence[str], address: str | None) -> str:
@@ -143,7 +145,10 @@ class Governing:
         settings = RoomSettings(access="direct", people=tuple(members))
         try:
             room = self._rooms.create(user, name, settings, address)
-            await self._append(room, NewSettings(user.author, None, settings, False, True, (), address or ""))
+            origin = address or ""
+            new = NewSettings(user.author, None, settings, False, True, origin)
+            everybody = [NewMember(user.author, None, person, "member", ADMIN_RANK, origin) for person in members]
+            await self._append(room, new, *everybody)
         except Conflict:
             # One of the others made it at the same moment; this node hears of it from the store.
             self._roles.learn([await self._store.standing(name, user.id)])
@@ -167,7 +172,7 @@ class Governing:
                 raise BadRequest(f"slow_mode: 0 to {SLOW_MODE_MAX:.0f} seconds")
             settings = replace(settings, slow_mode=changes.slow_mode)
         archived = room.archived if changes.archived is UNSET else changes.archived
-        return await self._append(room, NewSettings(user.author, key, settings, archived, False, (), address or ""))
+        return await self._append(room, NewSettings(user.author, key, settings, archived, False, address or ""))
 
     async def set_member(
         self, user: User, raw_room: str, person: str, role: str | None, key: str | None, address: str | None
@@ -261,12 +266,19 @@ class Governing:
             name = person_id[:TITLE_CHARS]
         return Author(person_id, name)
 
-    async def _append(self, room: Room, new_event: NewEvent) -> Appended | Duplicate:
-        """Append it; a refusal is raised."""
-        result: Deferred[Outcome] = Deferred()
-        # The outcome of a refused event is an exception, which a Deferred would take for its failure.
-        self._submit(AppendRequest(room, [new_event], lambda found: _fire(result, found[0]), result.errback, 0))
-        return await result  # type: ignore[return-value]
+    async def _append(self, room: Room, *new_events: NewEvent) -> Appended | Duplicate:
+        """Append them together, and answer with the outcome of the last one; the first refusal is raised."""
+        if not room.head and not isinstance(new_events[0], NewSettings):
+            # Members and sanctions need a room that is in the store: a public one in which nothing was said yet.
+            new_events = (NewSettings(new_events[0].by, None, room.settings, room.archived), *new_events)
+        result: Deferred[list[Outcome]] = Deferred()
+        size = 100 * len(new_events)
+        self._submit(AppendRequest(room, list(new_events), lambda found: result.callback(list(found)), result.errback, size))
+        outcomes = await result
+        refused = [outcome for outcome in outcomes if isinstance(outcome, ChatError)]
+        if refused:
+            raise refused[0]
+        return outcomes[-1]  # type: ignore[return-value]
 
     # What takes effect
 
@@ -281,10 +293,6 @@ class Governing:
                     self._sessions.of_user(event.person.id), room.name, Forbidden(f"room: you were removed from {room.name}")
                 )
         elif isinstance(event, RoomChanged):
-            people = [Founder(person, "member") for person in event.settings.people] if event.seq == 1 else []
-            self._roles.learn(
-                Standing(room.name, each.person.id, each.person.name, each.role) for each in (*event.members, *people)
-            )
             self._tell_all(room)
 
     def changed(self, before: Standing, standing: Standing) -> None:
@@ -310,7 +318,19 @@ class Governing:
         if name in session.memberships:
             session.rights_changed(name)
         elif before.role is None and standing.role is not None:
+            self._tell_new_member(session, name)
+
+    def _tell_new_member(self, session: ChatSession, name: str) -> None:
+        if self._rooms.knows(name):
             session.room_added(name)
+            return
+
+        def found(record: RoomRecord) -> None:
+            self._rooms.learn({name: record.archived}, {name: record.settings})
+            session.room_added(name)
+
+        # Another node has just made it.  Where the store cannot say now, the list of rooms shows it later.
+        self._store.record(name).addCallback(found).addErrback(lambda failure: failure.trap(Unavailable))
 
     def _remove(self, sessions: Sequence[ChatSession], room: str, error: ChatError) -> None:
         for session in sessions:
@@ -321,13 +341,6 @@ class Governing:
         for session in self._sessions:
             if room.name in session.memberships:
                 session.rights_changed(room.name)
-
-
-def _fire(result: Deferred[Outcome], outcome: Outcome) -> None:
-    if isinstance(outcome, ChatError):
-        result.errback(outcome)
-    else:
-        result.callback(outcome)
 
 
 def _check_no_guest(user: User) -> None:

@@ -174,6 +174,10 @@ class Rooms:
         self._permissions.check_may_see(user, name, self.access(name), address)
         return room or self._open(name) or self._make(user, name, address)
 
+    def knows(self, name: str) -> bool:
+        """Whether the settings of the room are known here, or only that there is one with that generated name."""
+        return not is_generated(name) or self.settings(name) != _unknown(name).settings
+
     def access(self, name: str) -> str:
         """``public``, ``private`` or ``direct``; what a generated name says where the room is not known here yet."""
         room = self._rooms.get(name)
