@@ -8,8 +8,7 @@ program drives it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from secrets import token_hex
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail, succeed
@@ -46,14 +45,11 @@ from twisted_chat.errors import ChatError, Unauthenticated, Unavailable
 from twisted_chat.events import Cursor, Event, NewEvent, NewMessage
 from twisted_chat.interfaces import Admission, Connection, Dialect, SocketSession
 from twisted_chat.limits import Limits, RoomPolicies
-from twisted_chat.standings import Standing
 from twisted_chat.store_contract import Appended, Duplicate, FollowedStore, Opened, Outcome, Page, RoomRecord
 from twisted_chat.users import Credential, User
 
 #: Seconds between two rounds in which the parts forget what nobody needs any more.
 TIDY_SECONDS = 60
-
-T = TypeVar("T")
 
 _LIMITS = Limits()
 _POLICIES = RoomPolicies()
@@ -101,7 +97,7 @@ class Chat:
     :param guest: makes the user of a guest; None: a guest stays who the admission says.
     :param find_name: the name of a person who is not connected, by id, so that the person can be made a member of rooms.
     :param bus: carries what is in no log between the nodes that share the store; None: there is only this one.
-    :ivar room_news: the number of the last change of rooms that was known at the start.
+    :ivar room_news: the number of the last change of rooms that was known at the start; ``standing_news``: likewise of standings.
     """
 
     log = Logger()
@@ -125,7 +121,7 @@ class Chat:
         server: str = "twisted_chat",
     ) -> None:
         self.store, self.epoch, self.server = store, opened.epoch, server
-        self.room_news = opened.news
+        self.room_news, self.standing_news = opened.news, opened.standing_news
         self.now, self.now_seconds = clock.seconds, now_seconds
         self.call_later: CallLater = clock.callLater
         self._identify, self.make_guest = identify, guest
@@ -141,8 +137,7 @@ class Chat:
         self.history = History(store, self.configuration, self._when_announced)
         self._read_turns = ReadTurns(self.history.read_for_catch_up, self.scheduler)
         self.sessions = Sessions(self.scheduler.at_next)
-        self.standing_news = opened.standing_news
-        self.roles = Roles(store, self.sessions, self.now, self._now_ms, self._standing_changed)
+        self.roles = Roles(store, self.sessions, self.now, self._now_ms)
         self.permissions = Permissions(self.configuration, self.roles, self.now)
         self.rooms = Rooms(opened.rooms, self.configuration, self.permissions, self._make_room, self.now, self._members_elsewhere)
         self._join_nodes(bus, run_id)
@@ -151,21 +146,9 @@ class Chat:
         removed, at_next = self.notices.events_removed, self.scheduler.at_next
         self.retention = Retention(store, self.rooms, self.configuration, self._take_grown, removed, now_seconds, at_next)
         self.followers = Followers(self.history, store, self.call_later, self.openings.current)
-        nodes, stop = self.nodes, self._stop_following
-        self.drain = Drain(
-            self.sessions, self.commits, self._fan_out, self.timers, random, self.scheduler, lambda: nodes.count, stop
-        )
-        self.governing = Governing(
-            store,
-            self.rooms,
-            self.roles,
-            self.permissions,
-            self.sessions,
-            self.submit,
-            self._now_ms,
-            lambda: token_hex(16),
-            find_name,
-        )
+        self.drain = self._make_drain(random)
+        rooms, roles, sessions = self.rooms, self.roles, self.sessions
+        self.governing = Governing(store, rooms, roles, self.permissions, sessions, self.submit, self._now_ms, find_name)
         self._each_minute: list[Callable[[], None]] = []
         self._stop_news: Callable[[], None] = lambda: None
 
@@ -271,7 +254,7 @@ class Chat:
             )
         room = self.rooms.find(user, raw_room, address)
         page = self.history.page(room.log, limit, before=before, after=after, around=around, reader=user.id)
-        return self._still_seen(user, room, address, page)
+        return self.permissions.still_seen(user, room, address, page)
 
     def follow(
         self,
@@ -298,16 +281,7 @@ class Chat:
         if (loading := self.roles.load(user)) is not None:
             return loading.addCallback(lambda _: self.read(user, raw_room, after, limit, address))
         room = self.rooms.find(user, raw_room, address)
-        return self._still_seen(user, room, address, self.history.read(room.log, after, limit))
-
-    def _still_seen(self, user: User, room: Room, address: str | None, found: Deferred[T]) -> Deferred[T]:
-        """What was found, if the user may still see the room: reading takes time, in which somebody can be removed."""
-
-        def check(result: T) -> T:
-            self.permissions.check_may_see(user, room.name, room.access, address)
-            return result
-
-        return found.addCallback(check)
+        return self.permissions.still_seen(user, room, address, self.history.read(room.log, after, limit))
 
     def each_minute(self, work: Callable[[], None]) -> None:
         """Call ``work`` once a minute, for an edge that has something to forget; it must not raise."""
@@ -358,6 +332,10 @@ class Chat:
     def _members_elsewhere(self, room: str) -> int:
         return self.nodes.members_elsewhere(room)
 
+    def _make_drain(self, random: Callable[[], float]) -> Drain:
+        nodes, stop = self.nodes, self._stop_following
+        return Drain(self.sessions, self.commits, self._fan_out, self.timers, random, self.scheduler, lambda: nodes.count, stop)
+
     def _join_nodes(self, bus: Bus | None, node: str) -> None:
         shared, all_bus = bus is not None, bus or LocalBus()
         writers = Writers(self.configuration, self.scheduler, self.call_later)
@@ -380,9 +358,6 @@ class Chat:
         room.govern(self.roles.governs(room.name))
         self.openings.opened(room)
         return room
-
-    def _standing_changed(self, before: Standing, standing: Standing) -> None:
-        self.governing.changed(before, standing)
 
     def _now_ms(self) -> int:
         return int(self.now_seconds() * 1000)

@@ -127,14 +127,8 @@ class ChatSession(Protocol):
     def see_read(self, push: ReadPush) -> None:
         """The user read on another device."""
 
-    def removed(self, room: str, error: ChatError) -> None:
-        """The user may not be in the room of that name any more, in which the session is."""
-
-    def rights_changed(self, room: str) -> None:
-        """What the user may do in the room of that name, in which the session is, may have changed."""
-
-    def room_added(self, name: str) -> None:
-        """The user has become a member of the room of that name."""
+    def standing_changed(self, room: str, error: ChatError | None) -> None:
+        """What the user may do in a room has changed; ``error``: the session is in it, and may not be any more."""
 
     def see_typing(self, push: bytes) -> None:
         """Others in a room are writing: the JSON of a ``TypingPush``."""

@@ -15,7 +15,8 @@ from twisted.internet.defer import Deferred
 
 from twisted_chat.core.answering import AnsweringSession
 from twisted_chat.core.governing import LISTED_MEMBERS, Changes
-from twisted_chat.errors import BadRequest
+from twisted_chat.core.joining import about_room
+from twisted_chat.errors import BadRequest, ChatError
 from twisted_chat.protocol.commands import (
     Create,
     Direct,
@@ -27,15 +28,40 @@ from twisted_chat.protocol.commands import (
     Sanctions,
     Settings,
 )
-from twisted_chat.protocol.replies import MemberBrief, MembersOk, PostOk, RoomOk, SanctionBrief, SanctionsOk
+from twisted_chat.protocol.replies import (
+    MemberBrief,
+    MembersOk,
+    PostOk,
+    RemovedPush,
+    RightsPush,
+    RoomOk,
+    RoomPush,
+    SanctionBrief,
+    SanctionsOk,
+)
 from twisted_chat.standings import Standing, rank
 from twisted_chat.store_contract import Appended, Duplicate
 
 
 def run(session: AnsweringSession, command: GovernanceCommand) -> None:
     """Carry the command out and answer."""
+    if not isinstance(command, Members | Sanctions):
+        session.rate.check(session.user, session.address)
     working = Deferred.fromCoroutine(_work(session, command))
     session.answer_later(command.id, working, lambda answer: None if answer is None else session.push(answer))
+
+
+def standing_push(session: AnsweringSession, room: str, error: ChatError | None) -> RemovedPush | RightsPush | RoomPush:
+    """What a client is told when what its user may do in a room has changed; ``error``: why it left the room."""
+    if error is not None:
+        return RemovedPush(room=room, code=error.code, message=error.message)
+    core, user = session.core, session.user
+    membership = session.memberships.get(room)
+    about = about_room(core.rooms.settings(room), core.permissions.role(user, room))
+    if membership is None:
+        return RoomPush(room=room, **about)
+    found = membership.room
+    return RightsPush(room=room, archived=found.archived, can=core.permissions.can(user, found, session.address), **about)
 
 
 async def _work(session: AnsweringSession, command: GovernanceCommand) -> Any:

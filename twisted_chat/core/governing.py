@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from hashlib import sha256
+from secrets import token_hex
 from typing import Protocol, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
@@ -36,7 +37,7 @@ from twisted_chat.events import (
     Sanctioned,
 )
 from twisted_chat.names import visible_text
-from twisted_chat.standings import FOREVER, RANKS, Standing
+from twisted_chat.standings import ADMIN_RANK, FOREVER, RANKS, Standing
 from twisted_chat.store_contract import Appended, Duplicate, FollowedStore, Outcome, RoomRecord
 from twisted_chat.users import User
 
@@ -75,7 +76,6 @@ class Changes(Struct, frozen=True, kw_only=True):
 class Governing:
     """Carries out changes, and makes what was announced take effect on open connections.
 
-    :param random_name: a new random name each time.
     :param find_name: finds people who are not connected.
     """
 
@@ -88,7 +88,6 @@ class Governing:
         sessions: Sessions,
         submit: Submit,
         now_ms: Callable[[], int],
-        random_name: Callable[[], str],
         find_name: FindName,
     ) -> None:
         self._store = store
@@ -98,8 +97,8 @@ class Governing:
         self._sessions = sessions
         self._submit = submit
         self._now_ms = now_ms
-        self._random_name = random_name
         self._find_name = find_name
+        roles.changed = self.changed
 
     # What users ask for
 
@@ -121,7 +120,7 @@ class Governing:
         await known(self._roles, user)
         members = [await self._person(each, "people") for each in dict.fromkeys(people) if each != user.id]
         if access == "private":
-            name = generated_name("private", self._random_name())
+            name = generated_name("private", token_hex(16))
         settings = RoomSettings(access=access, title=title)
         room = self._rooms.create(user, name, settings, address)
         origin = address or ""
@@ -316,18 +315,18 @@ class Governing:
             self._remove([session], name, error)
             return
         if name in session.memberships:
-            session.rights_changed(name)
+            session.standing_changed(name, None)
         elif before.role is None and standing.role is not None:
             self._tell_new_member(session, name)
 
     def _tell_new_member(self, session: ChatSession, name: str) -> None:
         if self._rooms.knows(name):
-            session.room_added(name)
+            session.standing_changed(name, None)
             return
 
         def found(record: RoomRecord) -> None:
             self._rooms.learn({name: record.archived}, {name: record.settings})
-            session.room_added(name)
+            session.standing_changed(name, None)
 
         # Another node has just made it.  Where the store cannot say now, the list of rooms shows it later.
         self._store.record(name).addCallback(found).addErrback(lambda failure: failure.trap(Unavailable))
@@ -335,12 +334,12 @@ class Governing:
     def _remove(self, sessions: Sequence[ChatSession], room: str, error: ChatError) -> None:
         for session in sessions:
             if room in session.memberships:
-                session.removed(room, error)
+                session.standing_changed(room, error)
 
     def _tell_all(self, room: Room) -> None:
         for session in self._sessions:
             if room.name in session.memberships:
-                session.rights_changed(room.name)
+                session.standing_changed(room.name, None)
 
 
 def _check_no_guest(user: User) -> None:

@@ -23,7 +23,6 @@ from twisted_chat.core.permissions import Action
 from twisted_chat.core.posting import Posting
 from twisted_chat.core.questions import Question, Questions
 from twisted_chat.core.ratelimit import TokenBucket
-from twisted_chat.core.room import Room
 from twisted_chat.core.session import SessionState
 from twisted_chat.core.subscription import Subscription
 from twisted_chat.errors import BadRequest, ChatError, CloseCode, LimitReached, RateLimited
@@ -35,7 +34,6 @@ from twisted_chat.protocol.commands import (
     Delete,
     Direct,
     Edit,
-    GovernanceCommand,
     Hello,
     History,
     Join,
@@ -67,10 +65,7 @@ from twisted_chat.protocol.replies import (
     PresencePush,
     ReadOk,
     ReadPush,
-    RemovedPush,
-    RightsPush,
     RoomBrief,
-    RoomPush,
     RoomsOk,
 )
 from twisted_chat.store_contract import Page
@@ -159,7 +154,8 @@ class JsonSession(AnsweringSession):
             case Presence():
                 self._tell_presence(command)
             case Create() | Direct() | Settings() | Member() | Sanction() | Members() | Sanctions():
-                self._govern(command)
+                self._count_query()
+                governance_commands.run(self, command)
             case Typing():
                 self._report_typing(command)
             case Read():
@@ -229,18 +225,17 @@ class JsonSession(AnsweringSession):
             page = self.core.history.page(
                 room.log, command.limit, before=command.before, after=command.after, around=command.around, reader=self.user.id
             )
-            return self.answer_later(command.id, page, lambda found: self._send_page(command, room, found))
+            seen = self.core.permissions.still_seen(self.user, room, self.address, page)
+            return self.answer_later(command.id, seen, lambda found: self._send_page(command, room.name, found))
 
         self._ask(find)
 
-    def _send_page(self, command: History, room: Room, page: Page) -> None:
-        # Reading takes time, in which somebody can be removed.
-        self.core.permissions.check_may_see(self.user, room.name, room.access, self.address)
+    def _send_page(self, command: History, room: str, page: Page) -> None:
         if command.id is not None:
             self.push(
                 HistoryOk(
                     id=command.id,
-                    room=room.name,
+                    room=room,
                     head=page.head,
                     events=page.events,
                     more_before=page.more_before,
@@ -262,13 +257,6 @@ class JsonSession(AnsweringSession):
         self.core.permissions.check(self.user, Action.SEND, room, self.address)
         self.core.notices.typing(self.user, room)
         self.ok(command.id)
-
-    def _govern(self, command: GovernanceCommand) -> None:
-        if isinstance(command, Members | Sanctions | Direct):
-            self._count_query()
-        else:
-            self.rate.check(self.user, self.address)
-        governance_commands.run(self, command)
 
     def _mark_read(self, command: Read) -> None:
         room = self.membership(command.room).room
@@ -331,20 +319,11 @@ class JsonSession(AnsweringSession):
         if not self.connection.congested:
             self.push(push)
 
-    def removed(self, room: str, error: ChatError) -> None:
-        self.leave_room(room)
+    def standing_changed(self, room: str, error: ChatError | None) -> None:
+        if error is not None:
+            self.leave_room(room)
         if self.greeting.state is GreetingState.WELCOMED:
-            self.push(RemovedPush(room=room, code=error.code, message=error.message))
-
-    def rights_changed(self, room: str) -> None:
-        found, permissions = self.memberships[room].room, self.core.permissions
-        about = about_room(found.settings, permissions.role(self.user, room))
-        self.push(RightsPush(room=room, archived=found.archived, can=permissions.can(self.user, found, self.address), **about))
-
-    def room_added(self, name: str) -> None:
-        if self.greeting.state is GreetingState.WELCOMED:
-            core = self.core
-            self.push(RoomPush(room=name, **about_room(core.rooms.settings(name), core.permissions.role(self.user, name))))
+            self.push(governance_commands.standing_push(self, room, error))
 
     def see_typing(self, push: bytes) -> None:
         if self.greeting.state is GreetingState.WELCOMED and not self.connection.congested:

@@ -12,7 +12,9 @@ from enum import Enum
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from math import ceil
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
 
 from twisted_chat.core.configuration import Configuration
 from twisted_chat.core.connections import address_block
@@ -23,6 +25,8 @@ from twisted_chat.events import Event, Message
 from twisted_chat.limits import RoomPolicy
 from twisted_chat.standings import ADMIN_RANK, FOREVER, NO_RANK, RANKS
 from twisted_chat.users import User
+
+T = TypeVar("T")
 
 
 class Action(Enum):
@@ -110,6 +114,15 @@ class Permissions:
         banned = self._roles.banned(user, room, address)
         if banned:
             raise Banned(f"room: you are banned from {room}{_until(banned)}")
+
+    def still_seen(self, user: User, room: Room, address: str | None, found: Deferred[T]) -> Deferred[T]:
+        """What was found, if the user may still see the room: reading takes time, in which somebody can be removed."""
+
+        def check(result: T) -> T:
+            self.check_may_see(user, room.name, room.access, address)
+            return result
+
+        return found.addCallback(check)
 
     def rank(self, user: User, room: RoomState) -> int:
         """How much the user decides in the room, which the user may see (:mod:`twisted_chat.standings`)."""

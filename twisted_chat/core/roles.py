@@ -40,7 +40,7 @@ class Roles:
     """The standings that this node needs.
 
     :param now: monotonic seconds; ``now_ms``: milliseconds since 1970, by which sanctions end.
-    :param changed: called after each change of a standing, with what it was before.
+    :ivar changed: called after each change of a standing, with what it was before.
     """
 
     def __init__(
@@ -49,13 +49,12 @@ class Roles:
         sessions: Sessions,
         now: Callable[[], float],
         now_ms: Callable[[], int],
-        changed: Changed,
     ) -> None:
         self._store = store
         self._sessions = sessions
         self._now = now
         self._now_ms = now_ms
-        self._changed = changed
+        self.changed: Changed = lambda before, after: None
         self._people: dict[str, _Person] = {}
         self._loading: dict[str, list[Deferred[None]]] = {}
         #: What was learned about somebody while the answer of the store was on its way.
@@ -178,7 +177,7 @@ class Roles:
         if not people:
             del self._sanctions[room]
         if before != standing:
-            self._changed(before, standing)
+            self.changed(before, standing)
 
     def tidy(self) -> None:
         """Forget people who have not been connected for some time, and sanctions that have ended."""

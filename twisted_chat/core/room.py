@@ -136,9 +136,6 @@ class Room:
         The announcer is the only caller: ``core/announcer.py``.  Events behind one that changes who may do what are delivered by what
         is true after it.
         """
-        if not any([event.governs for event in events]):
-            self._announce(events)
-            return
         begin = 0
         for end, event in enumerate(events, 1):
             if event.governs:
@@ -149,7 +146,7 @@ class Room:
                     self.set_settings(event.settings)
                 self.on_governed(self, event)
         if begin < len(events):
-            self._announce(events[begin:])
+            self._announce(events[begin:] if begin else events)
 
     def _announce(self, events: Sequence[Event]) -> None:
         log = self.log

@@ -180,11 +180,7 @@ class Rooms:
 
     def access(self, name: str) -> str:
         """``public``, ``private`` or ``direct``; what a generated name says where the room is not known here yet."""
-        room = self._rooms.get(name)
-        if room is not None:
-            return room.settings.access
-        record = self._records.get(name)
-        return (_unknown(name) if record is None else record).settings.access
+        return self.settings(name).access
 
     def settings(self, name: str) -> RoomSettings:
         """What the owners of the room decided."""
@@ -212,7 +208,8 @@ class Rooms:
         prefix = normalize("NFC", prefix)
         begin = max(bisect_left(self._names, prefix), bisect_right(self._names, after))
         end = min(begin + SEEN_ROOMS, len(self._names))
-        own = [name for name in sorted(self._hidden_of(user)) if name > after and name.startswith(prefix)]
+        own = [name for name in self._permissions.rooms_of(user) if name > after and name.startswith(prefix)]
+        own = sorted(name for name in own if self.access(name) != "public")
         page = RoomPage([])
         # In merged order, so that one place, the name, is where to go on; of public rooms no more than the bound are looked at.
         last = self._names[end - 1] if end < len(self._names) else None
@@ -230,10 +227,6 @@ class Rooms:
         if last is None:
             page.next = None
         return page
-
-    def _hidden_of(self, user: User) -> Iterator[str]:
-        """The names of the rooms that are not public and in which the user has a role."""
-        return (name for name in self._permissions.rooms_of(user) if self.access(name) != "public")
 
     def _listed(self, name: str) -> ListedRoom:
         room = self._rooms.get(name)

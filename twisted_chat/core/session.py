@@ -48,7 +48,22 @@ class Membership(Subscription):
         self.room = room
 
 
-class Session(Reader):
+class Spectator:
+    """What others do; a dialect that can show it overrides these."""
+
+    __slots__ = ()
+
+    def presence_changed(self, push: PresencePush) -> None:
+        """Somebody entered or left a room."""
+
+    def see_typing(self, push: bytes) -> None:
+        """Others in a room are writing: the JSON of a ``TypingPush``."""
+
+    def see_read(self, push: ReadPush) -> None:
+        """The user read on another device."""
+
+
+class Session(Spectator, Reader):
     """What all dialects share.  Subclasses say how commands arrive and answers leave.
 
     :ivar memberships: the rooms that the connection is in, by name.
@@ -186,26 +201,10 @@ class Session(Reader):
         self.core.nodes.leave(self.user, room)
         room.presence.unwatch(self)
 
-    # What others do; a dialect that can show it overrides these
-
-    def presence_changed(self, push: PresencePush) -> None:
-        """Somebody entered or left a room."""
-
-    def removed(self, room: str, error: ChatError) -> None:
-        """The user may not be in that room any more: a session that has one room ends with it."""
-        self.end(error)
-
-    def rights_changed(self, room: str) -> None:
-        """What the user may do in the room may have changed."""
-
-    def room_added(self, name: str) -> None:
-        """The user has become a member of the room of that name."""
-
-    def see_typing(self, push: bytes) -> None:
-        """Others in a room are writing: the JSON of a ``TypingPush``."""
-
-    def see_read(self, push: ReadPush) -> None:
-        """The user read on another device."""
+    def standing_changed(self, room: str, error: ChatError | None) -> None:
+        """What the user may do in a room has changed; ``error``: it may not be in it any more, and has no other room."""
+        if error is not None:
+            self.end(error)
 
     # Life
 
