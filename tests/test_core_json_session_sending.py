@@ -146,7 +146,7 @@ class SendTests(SynchronousTestCase):
         chat = ChatHarness(self, rooms=rooms)
         for user, room, can, code in (
             (ALICE, "news", [], "forbidden"),
-            (MODERATOR, "news", ["send", "edit", "delete", "react", "topic", "moderate"], None),
+            (MODERATOR, "news", ["send", "edit", "delete", "react", "topic", "moderate", "sanction", "members"], None),
             (guest("x"), "club", [], "forbidden"),
             (ALICE, "club", ["send", "edit", "delete", "react", "topic"], None),
         ):
