@@ -144,7 +144,7 @@ class Permissions:
 
     def _everything(self, user: User, room: RoomState, address: str | None) -> tuple[int, bool, bool, str, bool, bool, str]:
         """What decides of all actions, in the order of :func:`_allowed`."""
-        muted = bool(self._roles.governs(room.name) and self._roles.muted(user, room.name, address))
+        muted = bool(self._roles.muted(user, room.name, address))
         return self.rank(user, room), user.guest, muted, room.access, room.durable, room.archived, room.policy.writers
 
     def allowed(self, user: User, action: Action, room: RoomState, address: str | None = None) -> bool:

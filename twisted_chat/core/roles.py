@@ -61,6 +61,8 @@ class Roles:
         self._meanwhile: dict[str, dict[str, Standing]] = {}
         #: Everybody who is muted or banned, by room and person.
         self._sanctions: dict[str, dict[str, Standing]] = {}
+        #: Rooms in which somebody may only read.
+        self._with_readers: set[str] = set()
 
     def open(self) -> Deferred[None]:
         """Load all sanctions; fires when they hold."""
@@ -91,6 +93,10 @@ class Roles:
     def _loaded(self, standings: Iterable[Standing], person_id: str) -> None:
         person = self._people[person_id] = _Person(self._now())
         person.rooms = {standing.room: standing for standing in standings} | self._meanwhile.pop(person_id)
+        for standing in person.rooms.values():
+            if standing.role == "reader":
+                self._with_readers.add(standing.room)
+                self.changed(standing, standing)
         for waiter in self._loading.pop(person_id):
             waiter.callback(None)
 
@@ -132,8 +138,8 @@ class Roles:
         return until if until > self._now_ms() else 0
 
     def governs(self, room: str) -> bool:
-        """Whether anybody is muted or banned in the room, so that each message there has to be checked."""
-        return room in self._sanctions
+        """Whether anybody is muted or banned in the room, or may only read, so that each message there has to be checked."""
+        return room in self._sanctions or room in self._with_readers
 
     # Changes
 
@@ -148,7 +154,7 @@ class Roles:
         until = (FOREVER if event.until is None else event.until) if event.on else 0
         muted = until if event.what == "mute" else before.muted
         banned = until if event.what == "ban" else before.banned
-        role = None if event.what == "ban" and until else before.role
+        role = before.role
         self._put(before, Standing(room, before.person, event.person.name, role, muted, banned))
 
     def learn(self, standings: Iterable[Standing]) -> None:
@@ -176,6 +182,8 @@ class Roles:
             people.pop(person_id, None)
         if not people:
             del self._sanctions[room]
+        if standing.role == "reader":
+            self._with_readers.add(room)
         if before != standing:
             self.changed(before, standing)
 
