@@ -14,14 +14,27 @@ import psycopg
 from psycopg import Copy, errors
 
 from twisted_chat.errors import Conflict
-from twisted_chat.events import Cursor, Deleted, Edited, Event, Message, Reacted, TopicSet
+from twisted_chat.events import (
+    Cursor,
+    Deleted,
+    Edited,
+    Event,
+    MemberChanged,
+    Message,
+    Reacted,
+    RoomChanged,
+    Sanctioned,
+    TopicSet,
+)
+from twisted_chat.standings import Standing
 from twisted_chat.store_contract import RoomRecord, StoreError
 from twisted_chat.stores.kept import Identity, KeptCursor, KeptToken, ReadMark, batch_of
-from twisted_chat.stores.postgresql import cursors, schema, tokens
+from twisted_chat.stores.postgresql import cursors, schema, standings, tokens
 from twisted_chat.stores.postgresql.address import Address, one_line, parse
-from twisted_chat.stores.postgresql.careful_statements import MAKE_ROOMS
+from twisted_chat.stores.postgresql.careful_statements import make_rooms
 from twisted_chat.stores.postgresql.connection import Connection, Patience, Row, connect, explain, snapshot, transaction, unlimit
-from twisted_chat.stores.postgresql.escaping import escape, escape_any, plain, texts
+from twisted_chat.stores.postgresql.escaping import escape, escape_any, plain
+from twisted_chat.stores.postgresql.governed_events import kind_and_text, settings_text
 from twisted_chat.stores.postgresql.rows import DELETE, EDIT, EVENT_COLUMNS, MESSAGE, REACTION, TOPIC, event, load_rooms
 
 #: Seconds without a sign of life after which a server counts as ended.
@@ -45,7 +58,7 @@ _COPY_EVENTS = (
 _COPY_REACTIONS = "COPY twisted_chat.reaction (room, of, emoji, person, seq) FROM STDIN"
 _COPY_COUNTS = "COPY twisted_chat.reacted (room, of, emoji, place, count) FROM STDIN"
 _BEGIN_ROOM = (
-    "UPDATE twisted_chat.room SET head = %s, batch = %s, purged = %s, topic = %s, archived = %s, changed = pg_current_xact_id()"
+    "UPDATE twisted_chat.room SET head = %s, batch = %s, purged = %s, topic = %s, archived = %s, settings = %s, changed = pg_current_xact_id()"
     " WHERE name = %s RETURNING id"
 )
 _OLDEST = (
@@ -88,6 +101,10 @@ class Outgoing:
     def read_marks(self) -> Iterator[ReadMark]:
         """All read marks, by person and room."""
         return (ReadMark(plain(person), room, seq) for person, room, seq in self._each(_MARKS, ()))
+
+    def standings(self) -> Iterator[Standing]:
+        """All standings in which there is something, by room and person."""
+        return map(standings.standing, self._each(standings.EVERY, ()))
 
     def cursors(self) -> Iterator[KeptCursor]:
         """All cursors of programs, by reader and room."""
@@ -173,6 +190,13 @@ class Incoming:
             raise StoreError(f"there is a read mark of room {mark.room}, but no such room")
         self._connection.execute(_MARK, (escape(mark.user), self._ids[mark.room], mark.seq))
 
+    def standing(self, standing: Standing) -> None:
+        """What somebody is in a room that came before."""
+        self.finish()
+        if standing.room not in self._ids:
+            raise StoreError(f"there is a standing in room {standing.room}, but no such room")
+        standings.put(self._connection, self._ids[standing.room], standing)
+
     def cursor(self, kept: KeptCursor) -> None:
         """A cursor of a program."""
         self.finish()
@@ -184,10 +208,19 @@ class Incoming:
         known = self._there.get(record.name)
         if (known is not None and known.head) or (record.name in self._ids and known is None):
             raise StoreError(f"room {record.name} has messages already; import into a database of its own, or name other rooms")
-        self._connection.execute(MAKE_ROOMS, {"rooms": texts([record.name])})
+        make_rooms(self._connection, [record.name])
         batch = batch_of(record.head_id, record.head) if record.head else ""
         made = self._connection.execute(
-            _BEGIN_ROOM, (record.head, batch, record.first - 1, escape(record.topic), record.archived, record.name)
+            _BEGIN_ROOM,
+            (
+                record.head,
+                batch,
+                record.first - 1,
+                escape(record.topic),
+                record.archived,
+                settings_text(record.settings),
+                record.name,
+            ),
         ).fetchone()
         assert made is not None
         self._id = self._ids[record.name] = made[0]
@@ -250,6 +283,8 @@ class Incoming:
                 self._reactions.found.pop(event.of, None)
             case TopicSet():
                 kind, text = TOPIC, event.text
+            case RoomChanged() | MemberChanged() | Sanctioned():
+                kind, text = kind_and_text(event)
         batch, by = batch_of(event.id, event.seq), event.by
         written = (escape(by.id), escape(by.name), escape_any(event.key), escape_any(text), data)
         return (self._id, event.seq, event.at, of, revision, kind, state, batch, *written)

@@ -27,7 +27,7 @@ from twisted_chat.store_contract import Append, Opened, Outcome
 from twisted_chat.stores.postgresql import erasing, schema
 from twisted_chat.stores.postgresql.address import Address
 from twisted_chat.stores.postgresql.careful_append import Decisions
-from twisted_chat.stores.postgresql.careful_statements import NOTE, lock_rooms, look_up, write
+from twisted_chat.stores.postgresql.careful_statements import NOTE, governs, lock_rooms, look_up, write
 from twisted_chat.stores.postgresql.connection import Connection, Patience, connect, explain, is_lost, rollback
 from twisted_chat.stores.postgresql.fast_append import append_fast, fast_batch
 from twisted_chat.stores.postgresql.lineage import Diverged, Lineage
@@ -123,7 +123,7 @@ class Writer:
         except psycopg.Error as error:
             raise explain(self._address, error) from None
         assert news is not None
-        return Opened(epoch, secret, tuple(room.record() for room in rooms.values()), int(news[0]))
+        return Opened(epoch, secret, tuple(room.record() for room in rooms.values()), int(news[0]), int(news[0]))
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -265,7 +265,7 @@ class Writer:
         try:
             if connection.execute(NOTE, (self._number, self._id)).fetchone() is None:
                 raise _Closed("its row is closed")
-            decisions = Decisions(lock_rooms(connection, names), self._random_bytes, at)
+            decisions = Decisions(lock_rooms(connection, names, governs(batch)), self._random_bytes, at)
             look_up(connection, batch, decisions)
             answer = decisions.decide(batch)
             self._under_way = _UnderWay(self._id, self._number, lambda heads: answer)
