@@ -98,7 +98,7 @@ Outcome: TypeAlias = Union[Appended, Duplicate, ChatError]
 
 
 class Page(Struct, frozen=True):
-    """Messages (and topics) in their present state, oldest first; edits, deletions and reactions are folded in.
+    """Messages, topics and changes of settings, members and sanctions, oldest first; edits, deletions and reactions are folded in.
 
     :ivar more_before: there are older entries than the first one here; ``more_after`` likewise.
     """
@@ -147,6 +147,11 @@ class LogStore(Protocol):
 
         Nothing has been kept if it fails with ``Unavailable`` (disk full, failed fsync, engine gone).  The caller sends one batch
         at a time.
+
+        Settings, members and sanctions (``Governance``) are decided by ``core/governance.py`` like amendments, one after another with
+        all others of the batch and inside of the transaction, which keeps their results: settings and ``archived`` with the room,
+        the standings of people beside it.  In a room without any event only settings are accepted; a creation that is refused or
+        repeated takes with it everything of that author in its ``Append`` (``governance.Creations``).
         """
 
     def read(self, room: str, after: int, limit: int, max_bytes: int) -> Deferred[list[Event]]:
@@ -165,7 +170,7 @@ class LogStore(Protocol):
         around: int | None = None,
         reader: str | None = None,
     ) -> Deferred[Page]:
-        """At most ``limit`` messages by number, in their present state; without a place: the newest.
+        """At most ``limit`` messages (and what else is no amendment) by number, in their present state; without a place: the newest.
 
         A page is about 1 MB at most, and shorter if it would be more.  Of each reaction it names the first 50 people, and
         ``reader`` (a user's id) if among the others.

@@ -9,11 +9,51 @@ here, because two moderators on two servers may change the same person at the sa
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec.structs import replace
 
-from twisted_chat.errors import Conflict, Forbidden
-from twisted_chat.events import MemberChanged, NewMember, NewSanction, NewSettings, RoomChanged, RoomSettings, Sanctioned
-from twisted_chat.standings import FOREVER, RANKS, Standing, rank
+from twisted_chat.errors import ChatError, Conflict, Forbidden
+from twisted_chat.events import (
+    Governance,
+    MemberChanged,
+    NewEvent,
+    NewMember,
+    NewSanction,
+    NewSettings,
+    RoomChanged,
+    RoomSettings,
+    Sanctioned,
+)
+from twisted_chat.standings import ADDRESS, FOREVER, RANKS, Standing, rank
+from twisted_chat.store_contract import Appended, Outcome
+
+
+class Creations:
+    """The creations of a room in one ``Append`` that created nothing; one object for each ``Append``.
+
+    Who creates a room names its members in the same request, with the authority of an owner.  If there is such a room already, or the
+    request is repeated, these members must not come into it, so everything else of the same author in this ``Append`` is refused.
+    """
+
+    def __init__(self) -> None:
+        self._failed: dict[str, ChatError] = {}
+
+    def note(self, new: NewEvent, outcome: Outcome) -> None:
+        """Take in the outcome of the next event."""
+        if isinstance(new, NewSettings) and new.creates and not isinstance(outcome, Appended):
+            self._failed[new.by.id] = outcome if isinstance(outcome, ChatError) else _exists()
+
+    def check(self, new: Governance, head: int) -> None:
+        """Return if the event may be decided.
+
+        :param head: the number of the room's newest event.
+        """
+        failed = self._failed.get(new.by.id)
+        if failed is not None:
+            raise failed
+        if not head and not isinstance(new, NewSettings):
+            raise Conflict("room: must be created first")
 
 
 def check_settings(new: NewSettings, head: int, present: RoomSettings) -> None:
@@ -23,27 +63,29 @@ def check_settings(new: NewSettings, head: int, present: RoomSettings) -> None:
     """
     if new.creates:
         if head:
-            raise Conflict("room: exists already")
+            raise _exists()
     elif new.settings.access != present.access:
         raise Conflict(f"access: the room is {present.access} and stays so")
 
 
-def change_member(new: NewMember, standing: Standing, owners: int) -> Standing:
+def change_member(new: NewMember, standing: Standing, owners: int, now_ms: int = 0) -> Standing:
     """The standing of the person after the change.
 
     :param standing: that of the person, before.
     :param owners: how many owners the room has.
+    :param now_ms: the time of the commit; a ban that has ended by itself is forgotten with a new role.
     """
     if not (new.role is None and new.by.id == new.person.id):
         if rank(standing.role) >= new.authority and new.authority < RANKS["owner"]:
             raise Forbidden(f"person: {new.person.name} has a role that only a higher one changes")
         if rank(new.role) > new.authority:
             raise Forbidden("role: nobody gives a higher role than the own one")
-        if new.role is not None and standing.banned:
+        if new.role is not None and standing.banned > now_ms:
             raise Conflict(f"person: {new.person.name} is banned; end the ban first")
     if new.role != "owner":
         _check_last_owner(standing, owners)
-    return replace(standing, name=new.person.name, role=new.role)
+    banned = standing.banned if new.role is None else 0
+    return replace(standing, name=new.person.name, role=new.role, banned=banned)
 
 
 def sanction(new: NewSanction, standing: Standing, owners: int) -> Standing:
@@ -64,9 +106,42 @@ def sanction(new: NewSanction, standing: Standing, owners: int) -> Standing:
     return standing
 
 
+def standings_after(new: NewMember | NewSanction, present: Callable[[str], Standing], owners: int, now_ms: int) -> list[Standing]:
+    """The standings that are others after the event, in the order in which they get their numbers.
+
+    :param present: the standing of the person with that id in the room, with nothing in it if there is none.
+    :param owners: how many owners the room has.
+    :param now_ms: the time of the commit.
+    """
+    before = present(new.person.id)
+    if isinstance(new, NewMember):
+        pairs = [(before, change_member(new, before, owners, now_ms))]
+    else:
+        pairs = [(before, sanction(new, before, owners))]
+        if new.address is not None:
+            address = present(ADDRESS + new.address)
+            pairs.append((address, sanction(new, address, owners)))
+    return [after for before, after in pairs if after != before and not (before.nothing and after.nothing)]
+
+
+def _exists() -> Conflict:
+    return Conflict("room: exists already")
+
+
 def _check_last_owner(standing: Standing, owners: int) -> None:
     if standing.role == "owner" and owners <= 1:
         raise Conflict("role: the room needs an owner; make somebody else owner first")
+
+
+def event_of(new: Governance, seq: int, event_id: str, at: int) -> RoomChanged | MemberChanged | Sanctioned:
+    """The event of an accepted change."""
+    match new:
+        case NewSettings():
+            return settings_event(new, seq, event_id, at)
+        case NewMember():
+            return member_event(new, seq, event_id, at)
+        case NewSanction():
+            return sanction_event(new, seq, event_id, at)
 
 
 def settings_event(new: NewSettings, seq: int, event_id: str, at: int) -> RoomChanged:

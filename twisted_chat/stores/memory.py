@@ -15,10 +15,12 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_chat.errors import ChatError, Conflict, Unavailable
-from twisted_chat.events import Cursor, Event
+from twisted_chat.events import Cursor, Event, RoomSettings
+from twisted_chat.standings import Standing, StandingNews
 from twisted_chat.store_contract import Aged, Append, Opened, Outcome, Page, Revocations, RoomNews, RoomRecord, TokenRecord
 from twisted_chat.stores import pages
 from twisted_chat.stores.memory_log import MemoryLog
+from twisted_chat.stores.memory_standings import MemoryStandings
 from twisted_chat.stores.random_ids import BATCH_LENGTH, EPOCH_LENGTH, RandomBytes, random_text
 
 T = TypeVar("T")
@@ -37,13 +39,14 @@ class MemoryStore:
         self._secret = random_bytes(32)
         self._open = False
         self._logs: dict[str, MemoryLog] = {}
+        self._standings = MemoryStandings()
         self._marks: dict[str, dict[str, int]] = {}
         self._tokens: dict[str, TokenRecord] = {}
         self._token_ids: dict[bytes, str] = {}
         #: The ids of revoked ones in the order of their revocation.
         self._revoked: list[str] = []
         self._cursors: dict[str, dict[str, Cursor]] = {}
-        #: The name of the room for each creation, archiving or reopening of a room, in order.
+        #: The name of the room for each creation, archiving or reopening of a room and each change of its settings, in order.
         self._changes: list[str] = []
         #: The rooms that have events, by the time of the oldest.
         self._aged: list[Aged] = []
@@ -51,7 +54,8 @@ class MemoryStore:
 
     def open(self) -> Deferred[Opened]:
         self._open = True
-        return succeed(Opened(self._epoch, self._secret, tuple(log.record() for log in self._logs.values()), len(self._changes)))
+        rooms = tuple(log.record() for log in self._logs.values())
+        return succeed(Opened(self._epoch, self._secret, rooms, len(self._changes), self._standings.number))
 
     def close(self) -> Deferred[None]:
         self._open = False
@@ -84,9 +88,11 @@ class MemoryStore:
     def _append(self, append: Append) -> list[Outcome]:
         at = int(self._clock.seconds() * 1000)
         log = self._made(append.room)
-        oldest = log.oldest
+        oldest, settings, archived = log.oldest, log.settings, log.archived
         outcomes = log.append(append.new_events, at, random_text(self._random_bytes, BATCH_LENGTH))
         self._note_oldest(log, oldest)
+        if (log.settings, log.archived) != (settings, archived):
+            self._changes.append(log.name)
         return outcomes
 
     def _note_oldest(self, log: MemoryLog, before: int | None) -> None:
@@ -158,7 +164,9 @@ class MemoryStore:
         return self._answer(lambda: self._room_news(self._changes[since : since + limit], since))
 
     def _room_news(self, changed: Sequence[str], since: int) -> RoomNews:
-        return RoomNews(since + len(changed), {name: self._logs[name].archived for name in changed})
+        logs = {name: self._logs[name] for name in changed}
+        settings = {name: log.settings for name, log in logs.items() if log.settings != RoomSettings()}
+        return RoomNews(since + len(changed), {name: log.archived for name, log in logs.items()}, settings)
 
     def record(self, room: str) -> Deferred[RoomRecord]:
         return self._answer(lambda: self._seen(room).record())
@@ -222,16 +230,34 @@ class MemoryStore:
     def _delete_cursors(self, reader: str) -> None:
         self._cursors.pop(reader, None)
 
+    def standings(self, person: str) -> Deferred[list[Standing]]:
+        return self._answer(lambda: self._standings.standings(person))
+
+    def standing(self, room: str, person: str) -> Deferred[Standing]:
+        return self._answer(lambda: self._standings.standing(room, person))
+
+    def members(self, room: str, search: str, after: tuple[int, str, str] | None, limit: int) -> Deferred[list[Standing]]:
+        return self._answer(lambda: self._standings.members(room, search, after, limit))
+
+    def sanctions(self, room: str) -> Deferred[list[Standing]]:
+        return self._answer(lambda: self._standings.sanctions(room))
+
+    def all_sanctions(self, now_ms: int) -> Deferred[list[Standing]]:
+        return self._answer(lambda: self._standings.all_sanctions(now_ms))
+
+    def standing_news(self, since: int, limit: int) -> Deferred[StandingNews]:
+        return self._answer(lambda: self._standings.news(since, limit))
+
     def _made(self, room: str) -> MemoryLog:
         log = self._logs.get(room)
         if log is None:
-            log = self._logs[room] = MemoryLog(room)
+            log = self._logs[room] = MemoryLog(room, self._standings)
             self._changes.append(room)
         return log
 
     def _seen(self, room: str) -> MemoryLog:
         """The room's log, or an empty one that is not stored: reading a room does not create it."""
-        return self._logs.get(room) or MemoryLog(room)
+        return self._logs.get(room) or MemoryLog(room, self._standings)
 
     def _answer(self, look: Callable[[], T]) -> Deferred[T]:
         if not self._open:

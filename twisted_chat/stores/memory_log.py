@@ -7,38 +7,49 @@ from itertools import islice
 
 from msgspec.structs import replace
 
-from twisted_chat.core import amendments
+from twisted_chat.core import amendments, governance
 from twisted_chat.errors import ChatError
 from twisted_chat.events import (
     Deleted,
     Edited,
     Event,
+    Governance,
     Message,
     NewDeletion,
     NewEdit,
     NewEvent,
+    NewMember,
     NewMessage,
     NewReaction,
+    NewSanction,
+    NewSettings,
     NewTopic,
     Reacted,
+    RoomSettings,
     TopicSet,
 )
 from twisted_chat.store_contract import Appended, Duplicate, Outcome, Page, RoomRecord
 from twisted_chat.stores import pages
+from twisted_chat.stores.memory_standings import MemoryStandings
 
 #: Edits that one append erases, which takes about 1 ms.
 ERASED_EDITS = 1_000
 
 
 class MemoryLog:
-    """One room: ``events[0]`` has the number ``purged + 1``."""
+    """One room: ``events[0]`` has the number ``purged + 1``.
 
-    def __init__(self, name: str) -> None:
+    :param standings: those of all rooms.
+    """
+
+    def __init__(self, name: str, standings: MemoryStandings) -> None:
         self.name = name
+        self._standings = standings
         self.purged = 0
         self.head_id = ""
         self.topic = ""
         self.archived = False
+        self.settings = RoomSettings()
         self.events: list[Event] = []
         self.keys: dict[tuple[str, str], int] = {}
         #: The present state of amended messages, and the numbers of their edits.
@@ -59,10 +70,11 @@ class MemoryLog:
         return self.events[0].at if self.events else None
 
     def record(self) -> RoomRecord:
-        return RoomRecord(self.name, self.purged + 1, self.head, self.head_id, self.topic, self.archived)
+        return RoomRecord(self.name, self.purged + 1, self.head, self.head_id, self.topic, self.archived, self.settings)
 
     def append(self, new_events: Sequence[NewEvent], at: int, batch: str) -> list[Outcome]:
         outcomes: list[Outcome] = []
+        creations = governance.Creations()
         keys, events = self.keys, self.events
         seq = self.head
         if self.erasing:
@@ -73,6 +85,7 @@ class MemoryLog:
                 first = keys.get((new_event.by.id, key))
                 if first is not None:
                     outcomes.append(Duplicate(self._readable(events[first - self.purged - 1])))
+                    creations.note(new_event, outcomes[-1])
                     continue
             event: Event
             if type(new_event) is NewMessage:
@@ -80,9 +93,10 @@ class MemoryLog:
                 event = Message(seq + 1, f"{batch}-{seq + 1}", at, by, key, new_event.text, new_event.data, new_event.reply_to)
             else:
                 try:
-                    event = self._other(new_event, seq + 1, f"{batch}-{seq + 1}", at)
+                    event = self._other(new_event, seq + 1, f"{batch}-{seq + 1}", at, creations)
                 except ChatError as error:
                     outcomes.append(error)
+                    creations.note(new_event, error)
                     continue
             seq += 1
             events.append(event)
@@ -92,13 +106,17 @@ class MemoryLog:
             outcomes.append(Appended(event))
         return outcomes
 
-    def _other(self, new_event: NewEvent, seq: int, event_id: str, at: int) -> Event:
+    def _other(self, new_event: NewEvent, seq: int, event_id: str, at: int, creations: governance.Creations) -> Event:
         match new_event:
             case NewMessage():
                 return Message(seq, event_id, at, new_event.by, new_event.key, new_event.text, new_event.data, new_event.reply_to)
             case NewTopic():
                 self.topic = new_event.text
                 return TopicSet(seq, event_id, at, new_event.by, new_event.key, text=new_event.text)
+            case NewSettings() | NewMember() | NewSanction():
+                creations.check(new_event, self.head)
+                self._govern(new_event, at)
+                return governance.event_of(new_event, seq, event_id, at)
         message = self._message(new_event.of)
         amendments.check(None if message is None else self._standing(message), new_event)
         assert message is not None
@@ -120,6 +138,13 @@ class MemoryLog:
                 amendment = Deleted(seq, event_id, at, new_event.by, new_event.key, of=new_event.of)
         self.present[new_event.of] = amendments.fold(message, amendment)
         return amendment
+
+    def _govern(self, new_event: Governance, at: int) -> None:
+        if isinstance(new_event, NewSettings):
+            governance.check_settings(new_event, self.head, self.settings)
+            self.settings, self.archived = new_event.settings, new_event.archived
+        else:
+            self._standings.change(self.name, new_event, at)
 
     def _standing(self, message: Message) -> amendments.MessageState:
         return replace(amendments.standing(message), emoji=self.reactions.get(message.seq, {}).keys())
@@ -197,7 +222,7 @@ class MemoryLog:
         seq = min(begin, self.head) if step < 0 else max(begin, self.purged + 1)
         while self.purged < seq <= self.head:
             event = self.events[seq - self.purged - 1]
-            if isinstance(event, Message | TopicSet):
+            if not event.amends:
                 yield self.present.get(seq, event)
             seq += step
 
