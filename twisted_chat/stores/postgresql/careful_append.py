@@ -12,7 +12,7 @@ from typing import TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
-from twisted_chat.core import amendments
+from twisted_chat.core import amendments, governance
 from twisted_chat.errors import ChatError
 from twisted_chat.events import (
     Deleted,
@@ -94,7 +94,7 @@ class Decisions:
         self.first: dict[Key, Event] = {}
         self.messages: dict[Place, MessageNow] = {}
         self.people: dict[Put, int] = {}
-        self.governing = Governing()
+        self.governing = Governing(at)
         self.rows: list[NewRow] = []
         self.deleted: list[Place] = []
         self.put: set[Put] = set()
@@ -113,14 +113,19 @@ class Decisions:
             return []
         prefix = random_text(self._random_bytes, BATCH_LENGTH)
         room = self.rooms[append.room]
-        return [self._outcome(room, new_event, prefix) for new_event in append.new_events]
+        creations = governance.Creations()
+        outcomes: list[Outcome] = []
+        for new_event in append.new_events:
+            outcomes.append(self._outcome(room, new_event, prefix, creations))
+            creations.note(new_event, outcomes[-1])
+        return outcomes
 
-    def _outcome(self, room: RoomRow, new_event: NewEvent, prefix: str) -> Outcome:
+    def _outcome(self, room: RoomRow, new_event: NewEvent, prefix: str, creations: governance.Creations) -> Outcome:
         key = None if new_event.key is None else (room.id, new_event.by.id, new_event.key)
         if key is not None and key in self.first:
             return Duplicate(self.first[key])
         try:
-            row = self._row(room, new_event, prefix)
+            row = self._row(room, new_event, prefix, creations)
         except ChatError as error:
             return error
         self.rows.append(row)
@@ -137,7 +142,7 @@ class Decisions:
         elif isinstance(event, Message):
             self._message_keys[key[0], event.seq] = key
 
-    def _row(self, room: RoomRow, new_event: NewEvent, prefix: str) -> NewRow:
+    def _row(self, room: RoomRow, new_event: NewEvent, prefix: str, creations: governance.Creations) -> NewRow:
         seq = room.head + 1
         head = (seq, f"{prefix}-{seq}", self._at, new_event.by, new_event.key)
         match new_event:
@@ -150,7 +155,9 @@ class Decisions:
                 room.topic = new_event.text
                 return NewRow(room.id, prefix, TOPIC, TopicSet(*head, text=new_event.text), new_event.text)
             case NewSettings() | NewMember() | NewSanction():
-                event = self.governing.decide(room, new_event, seq, head[1], self._at)
+                creations.check(new_event, room.head)
+                self.governing.decide(room, new_event)
+                event = governance.event_of(new_event, seq, head[1], self._at)
                 kind, text = kind_and_text(event)
                 return NewRow(room.id, prefix, kind, event, text)
         place = (room.id, new_event.of)

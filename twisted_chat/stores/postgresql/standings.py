@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from twisted_chat.standings import RANKS, Standing, StandingNews, rank
+from twisted_chat.standings import RANKS, Standing, StandingNews, folded, rank
 from twisted_chat.stores.postgresql.connection import Connection
 from twisted_chat.stores.postgresql.escaping import (
     escape,
@@ -36,7 +36,7 @@ WITH numbered AS (UPDATE twisted_chat.news SET number = number + %(count)s RETUR
 _CHANGE = f"""{_NUMBERED}
 INSERT INTO twisted_chat.standing (room, person, name, folded, role, rank, muted, banned, news)
 SELECT room, person, name, folded, role, rank, muted, banned, before + place FROM numbered, unnest(%(rooms)s::bigint[],
-    {text_array("people")}, {text_array("names")}, {text_array("folded")}, {text_array("roles")}, %(ranks)s::smallint[],
+    {text_array("people")}, {text_array("names")}, %(folded)s::bytea[], {text_array("roles")}, %(ranks)s::smallint[],
     %(muted)s::bigint[], %(banned)s::bigint[])
     WITH ORDINALITY AS changed (room, person, name, folded, role, rank, muted, banned, place)
 ON CONFLICT (room, person) DO UPDATE SET name = excluded.name, folded = excluded.folded, role = excluded.role, rank = excluded.rank,
@@ -53,26 +53,18 @@ _SANCTIONED = "(muted > 0 OR banned > 0)"
 _SOMETHING = "(rank > 0 OR muted > 0 OR banned > 0)"
 
 _OF_PERSON = f"SELECT {_COLUMNS} {_FROM} WHERE person = %s AND {_SOMETHING} ORDER BY room.name"
-_ONE = f"SELECT {_COLUMNS} {_FROM} WHERE room.name = %s AND person = %s AND {_SOMETHING}"
+_ONE = f"SELECT {_COLUMNS} {_FROM} WHERE room.name = %s AND person = %s"
 _MEMBERS = f"""
 SELECT {_COLUMNS} {_FROM}
-WHERE room.name = %(room)s AND rank > 0 AND strpos(folded, %(search)s) > 0
-    AND rank <= %(rank)s AND (rank < %(rank)s OR (standing.name, person) > (%(name)s, %(person)s))
-ORDER BY rank DESC, standing.name, person LIMIT %(limit)s"""
+WHERE room.name = %(room)s AND rank > 0 AND position(%(search)s IN folded) > 0
+    AND rank <= %(rank)s AND (rank < %(rank)s OR (folded, person) > (%(folded)s, %(person)s))
+ORDER BY rank DESC, folded, person LIMIT %(limit)s"""
 _SANCTIONS = f"SELECT {_COLUMNS} {_FROM} WHERE room.name = %s AND {_SANCTIONED} ORDER BY person"
 _ALL_SANCTIONS = f"""
 SELECT {_COLUMNS} {_FROM} WHERE {_SANCTIONED} AND (muted > %(now)s OR banned > %(now)s) ORDER BY room.name, person"""
 #: All in which there is something, by room and person.
 EVERY = f"SELECT {_COLUMNS} {_FROM} WHERE {_SOMETHING} ORDER BY room.name, person"
 _NEWS = f"SELECT standing.news, {_COLUMNS} {_FROM} WHERE standing.news > %s ORDER BY standing.news LIMIT %s"
-
-_UNSEARCHABLE = dict.fromkeys((0, 1, 31), "\ufffd")
-
-
-def fold(text: str) -> str:
-    """The text as a search compares it; it needs no escapes, which a search could find a part of."""
-    return text.casefold().translate(_UNSEARCHABLE)
-
 
 # -- in an append
 
@@ -116,7 +108,7 @@ def _changed(rooms: Sequence[int], standings: Sequence[Standing]) -> dict[str, o
         "rooms": numbers(rooms),
         "people": texts([each.person for each in standings]),
         "names": texts([each.name for each in standings]),
-        "folded": texts([fold(each.name) for each in standings]),
+        "folded": [_folded(each.name) for each in standings],
         "roles": nullable_texts([each.role for each in standings]),
         "ranks": numbers(rank(each.role) for each in standings),
         "muted": numbers(each.muted for each in standings),
@@ -127,6 +119,10 @@ def _changed(rooms: Sequence[int], standings: Sequence[Standing]) -> dict[str, o
 def put(connection: Connection, room: int, kept: Standing) -> None:
     """Write one standing, for an import."""
     connection.execute(_CHANGE, _changed([room], [kept]))
+
+
+def _folded(name: str) -> bytes:
+    return folded(name).encode()
 
 
 # -- queries
@@ -143,7 +139,7 @@ def one(connection: Connection, room: str, person: str) -> Standing:
 
 def members(connection: Connection, room: str, search: str, after: tuple[int, str, str] | None, limit: int) -> list[Standing]:
     last_rank, name, person = after or (max(RANKS.values()) + 1, "", "")
-    where = {"room": room, "search": fold(search), "rank": bound(last_rank), "name": escape(name), "person": escape(person)}
+    where = {"room": room, "search": _folded(search), "rank": bound(last_rank), "folded": _folded(name), "person": escape(person)}
     return [standing(row) for row in connection.execute(_MEMBERS, {**where, "limit": bound(limit)})]
 
 

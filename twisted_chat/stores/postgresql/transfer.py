@@ -58,8 +58,8 @@ _COPY_EVENTS = (
 _COPY_REACTIONS = "COPY twisted_chat.reaction (room, of, emoji, person, seq) FROM STDIN"
 _COPY_COUNTS = "COPY twisted_chat.reacted (room, of, emoji, place, count) FROM STDIN"
 _BEGIN_ROOM = (
-    "UPDATE twisted_chat.room SET head = %s, batch = %s, purged = %s, topic = %s, archived = %s, settings = %s, changed = pg_current_xact_id()"
-    " WHERE name = %s RETURNING id"
+    "UPDATE twisted_chat.room SET head = %s, batch = %s, purged = %s, topic = %s, archived = %s, settings = %s,"
+    " changed = pg_current_xact_id() WHERE name = %s RETURNING id"
 )
 _OLDEST = (
     "UPDATE twisted_chat.room SET oldest = (SELECT at FROM twisted_chat.event WHERE room = room.id AND seq = room.purged + 1)"

@@ -6,8 +6,8 @@ ALTER TABLE twisted_chat.room ADD COLUMN settings text NOT NULL DEFAULT '';  -- 
 CREATE TABLE twisted_chat.standing (
     room   bigint NOT NULL,
     person text COLLATE "C" NOT NULL,  -- the id of a user or guest, or 'a' and an address or network
-    name   text COLLATE "C" NOT NULL,  -- at the last change
-    folded text COLLATE "C" NOT NULL,  -- the name as a search compares it
+    name   text NOT NULL,              -- at the last change
+    folded bytea NOT NULL,             -- the folded name in UTF-8, by which members are ordered and searched
     role   text,
     rank   smallint NOT NULL,          -- of the role; 0: none
     muted  bigint NOT NULL,            -- until when, milliseconds since 1970; 0: not
@@ -18,7 +18,7 @@ CREATE TABLE twisted_chat.standing (
 
 -- Rows in which there is nothing left are read by the number of their change only.
 CREATE INDEX standing_person ON twisted_chat.standing (person, room) WHERE rank > 0 OR muted > 0 OR banned > 0;
-CREATE INDEX standing_members ON twisted_chat.standing (room, rank DESC, name, person) WHERE rank > 0;
+CREATE INDEX standing_members ON twisted_chat.standing (room, rank DESC, folded, person) WHERE rank > 0;
 CREATE INDEX standing_sanctions ON twisted_chat.standing (room, person) WHERE muted > 0 OR banned > 0;
 CREATE INDEX standing_news ON twisted_chat.standing (news);
 
