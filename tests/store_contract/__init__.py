@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from tests.store_contract.amending import AmendingContract
 from tests.store_contract.appending import AppendingContract
-from tests.store_contract.case import ALICE, delete, edit, raw, reaction, say, token
+from tests.store_contract.case import ALICE, BOB, CAROL, configure, delete, edit, member, raw, reaction, sanction, say, token
+from tests.store_contract.governing import GoverningContract
 from tests.store_contract.histories import HistoriesContract
 from tests.store_contract.machine import MachineContract
 from tests.store_contract.reading import ReadingContract
 from tests.store_contract.records import RecordsContract
-from twisted_chat.events import Cursor, NewTopic
+from twisted_chat.errors import Conflict
+from twisted_chat.events import Cursor, NewTopic, RoomSettings
 from twisted_chat.store_contract import Duplicate, Opened, RoomRecord
 
 
-class StoreContract(AppendingContract, AmendingContract, ReadingContract, RecordsContract, HistoriesContract, MachineContract):
+class StoreContract(
+    AppendingContract, AmendingContract, GoverningContract, ReadingContract, RecordsContract, HistoriesContract, MachineContract
+):
     """What every store promises."""
 
 
@@ -69,3 +73,29 @@ class DurableContract(StoreContract):
 
         [event] = self.appended("lobby", say("3"))
         self.assertEqual(event.seq, 3)
+
+    def test_rooms_and_people_after_a_restart(self) -> None:
+        """Settings, roles, sanctions, and the numbers of their news are those of before."""
+        self.appended(
+            "den",
+            configure(creates=True, access="private", title="The den", writers="members", slow_mode=1.5),
+            member(ALICE, "owner"),
+            member(BOB, "reader"),
+            sanction(CAROL, until=9, address="192.0.2.0/24"),
+        )
+        self.appended("closed", configure(archived=True))
+        news, people = self.standing_news(), [self.standing("den", person) for person in ("u1", "u2", "u3", "a192.0.2.0/24")]
+
+        opened = self.restart()
+
+        self.assertEqual(opened.standing_news, news.number)
+        rooms = {record.name: (record.settings, record.archived) for record in opened.rooms}
+        den = RoomSettings("private", "The den", "members", 1.5)
+        self.assertEqual(rooms, {"den": (den, False), "closed": (RoomSettings(), True)})
+        self.assertEqual(self.standing_news(), news)
+        self.assertEqual([self.standing("den", standing.person) for standing in people], people)
+        self.appended("den", member(CAROL, None, by=CAROL))
+        self.refused("den", member(ALICE, None), Conflict)
+        self.appended("den", member(BOB, "owner"))
+        after = self.standing_news(news.number)
+        self.assertEqual([standing.person for standing in after.standings], ["u3", "u2"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,9 +15,14 @@ from twisted_chat.events import (
     NewDeletion,
     NewEdit,
     NewEvent,
+    NewMember,
     NewMessage,
     NewReaction,
+    NewSanction,
+    NewSettings,
+    RoomSettings,
 )
+from twisted_chat.standings import RANKS, Standing, StandingNews
 from twisted_chat.store_contract import Append, Appended, Opened, Outcome, Page, RoomRecord, Store, TokenRecord
 
 ALICE, BOB, CAROL = Author("u1", "alice"), Author("u2", "bob"), Author("u3", "carol")
@@ -62,6 +68,31 @@ def delete(of: int, by: Author = ALICE, key: str | None = None, any_author: bool
 
 def reaction(of: int, emoji: str = "👍", on: bool = True, by: Author = BOB, key: str | None = None) -> NewReaction:
     return NewReaction(by, key, of, emoji, on)
+
+
+def configure(
+    by: Author = ALICE, key: str | None = None, *, archived: bool = False, creates: bool = False, **settings: Any
+) -> NewSettings:
+    return NewSettings(by, key, RoomSettings(**settings), archived, creates)
+
+
+def member(
+    person: Author, role: str | None, authority: int = RANKS["owner"], by: Author = ALICE, key: str | None = None
+) -> NewMember:
+    return NewMember(by, key, person, role, authority)
+
+
+def sanction(
+    person: Author,
+    what: str = "ban",
+    on: bool = True,
+    until: int | None = None,
+    authority: int = RANKS["owner"],
+    by: Author = ALICE,
+    key: str | None = None,
+    address: str | None = None,
+) -> NewSanction:
+    return NewSanction(by, key, person, what, on, until, "a reason", authority, address)
 
 
 def token(number: int, created: int = 1000, expires: int | None = None, rights: tuple[str, ...] = ()) -> TokenRecord:
@@ -129,3 +160,12 @@ class StoreCase(SynchronousTestCase):
 
     def purge(self, room: str, keep_events: int | None = None, keep_after_ms: int | None = None) -> RoomRecord:
         return self.successResultOf(self.store.purge(room, keep_events, keep_after_ms))
+
+    def standing(self, room: str, person: str) -> Standing:
+        return self.successResultOf(self.store.standing(room, person))
+
+    def members(self, room: str, search: str = "", after: tuple[int, str, str] | None = None, limit: int = ALL) -> list[Standing]:
+        return self.successResultOf(self.store.members(room, search, after, limit))
+
+    def standing_news(self, since: int = 0, limit: int = ALL) -> StandingNews:
+        return self.successResultOf(self.store.standing_news(since, limit))

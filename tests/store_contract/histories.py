@@ -8,22 +8,28 @@ from collections.abc import Sequence
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.store_contract.case import ALICE, ALL, AWKWARD, BOB, CAROL, StoreCase
-from twisted_chat.core import amendments
+from twisted_chat.core import amendments, governance
 from twisted_chat.errors import ChatError
 from twisted_chat.events import (
     Deleted,
     Edited,
     Event,
+    Governance,
     Message,
     NewDeletion,
     NewEdit,
     NewEvent,
+    NewMember,
     NewMessage,
     NewReaction,
+    NewSanction,
+    NewSettings,
     NewTopic,
     Reacted,
+    RoomSettings,
     TopicSet,
 )
+from twisted_chat.standings import Standing
 from twisted_chat.store_contract import Append, Appended, Duplicate, Outcome, Page
 
 
@@ -85,11 +91,18 @@ class HistoriesContract(StoreCase):
 
 
 class Model:
-    """One room, slow and obvious: the present state is folded from the whole log each time that it is asked for."""
+    """One room, slow and obvious: the present state is folded from the whole log each time that it is asked for.
 
-    def __init__(self) -> None:
+    :ivar standings: by person, also those in which nothing is left.
+    """
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
         self.events: list[Event] = []
         self.purged = 0
+        self.settings = RoomSettings()
+        self.archived = False
+        self.standings: dict[str, Standing] = {}
 
     @property
     def head(self) -> int:
@@ -101,7 +114,7 @@ class Model:
     def shown(self) -> list[Event]:
         state: dict[int, Event] = {}
         for event in self.kept():
-            if isinstance(event, Message | TopicSet):
+            if not isinstance(event, Edited | Deleted | Reacted):
                 state[event.seq] = event
             elif event.of in state:
                 message = state[event.of]
@@ -112,16 +125,21 @@ class Model:
     def expect(self, case: SynchronousTestCase, new_events: Sequence[NewEvent], outcomes: Sequence[Outcome]) -> None:
         """Check the outcomes of the drafts one by one and take in what was appended."""
         case.assertEqual(len(new_events), len(outcomes))
+        creations = governance.Creations()
         for new_event, outcome in zip(new_events, outcomes, strict=True):
             first = [e for e in self.kept() if new_event.key is not None and (e.by.id, e.key) == (new_event.by.id, new_event.key)]
             if first:
                 assert isinstance(outcome, Duplicate), outcome
                 case.assertEqual(outcome.event.seq, first[0].seq)
+                creations.note(new_event, outcome)
                 continue
             try:
+                if isinstance(new_event, Governance):
+                    creations.check(new_event, self.head)
                 event = self.event(new_event, outcome)
             except ChatError as error:
                 case.assertEqual((type(outcome), str(outcome)), (type(error), str(error)))
+                creations.note(new_event, error)
                 continue
             case.assertEqual(outcome, Appended(event))
             self.events.append(event)
@@ -136,6 +154,9 @@ class Model:
                 return Message(*head, new_event.text, new_event.data, new_event.reply_to)
             case NewTopic():
                 return TopicSet(*head, text=new_event.text)
+            case NewSettings() | NewMember() | NewSanction():
+                self.govern(new_event, at)
+                return governance.event_of(new_event, *head[:3])
         messages = [event for event in self.shown() if isinstance(event, Message) and event.seq == new_event.of]
         amendments.check(amendments.standing(messages[0]) if messages else None, new_event)
         match new_event:
@@ -145,6 +166,18 @@ class Model:
                 return Deleted(*head, of=new_event.of)
             case NewReaction():
                 return Reacted(*head, of=new_event.of, emoji=new_event.emoji, on=new_event.on)
+
+    def govern(self, new_event: Governance, at: int) -> None:
+        if isinstance(new_event, NewSettings):
+            governance.check_settings(new_event, self.head, self.settings)
+            self.settings, self.archived = new_event.settings, new_event.archived
+        else:
+            owners = sum(standing.role == "owner" for standing in self.standings.values())
+            for standing in governance.standings_after(new_event, self.standing, owners, at):
+                self.standings[standing.person] = standing
+
+    def standing(self, person: str) -> Standing:
+        return self.standings.get(person) or Standing(self.name, person, "")
 
     def erase(self, of: int) -> None:
         for index, event in enumerate(self.events):

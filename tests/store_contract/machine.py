@@ -9,10 +9,24 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
-from tests.store_contract.case import ALICE, AWKWARD, BOB, CAROL, StoreCase
+from tests.store_contract.case import ALICE, AWKWARD, BEGIN, BOB, CAROL, StoreCase
 from tests.store_contract.histories import Model
-from twisted_chat.events import Cursor, NewDeletion, NewEdit, NewEvent, NewMessage, NewReaction, NewTopic, TopicSet
-from twisted_chat.store_contract import Aged, Append, Page, RoomRecord
+from twisted_chat.events import (
+    Cursor,
+    NewDeletion,
+    NewEdit,
+    NewEvent,
+    NewMember,
+    NewMessage,
+    NewReaction,
+    NewSanction,
+    NewSettings,
+    NewTopic,
+    RoomSettings,
+    TopicSet,
+)
+from twisted_chat.standings import RANKS, Standing, folded, rank
+from twisted_chat.store_contract import Aged, Append, Page, RoomNews, RoomRecord
 
 ROOMS = st.sampled_from(("one", "two"))
 PEOPLE = st.sampled_from((ALICE, BOB, CAROL))
@@ -29,6 +43,25 @@ EVENTS: st.SearchStrategy[NewEvent] = st.one_of(
     st.builds(NewReaction, PEOPLE, KEYS, NUMBERS, st.sampled_from("ab"), st.booleans()),
     st.builds(NewTopic, PEOPLE, KEYS, TEXTS),
 )
+RANK = st.sampled_from((4, 4, 4, 5, 3, 0))
+ENDS = st.none() | st.integers(1, 200).map(lambda seconds: int(BEGIN + seconds) * 1000)
+SETTINGS = st.builds(RoomSettings, st.just("public"), TEXTS, st.sampled_from(("", "members")), st.none() | st.just(1.5))
+GOVERNANCE: st.SearchStrategy[NewEvent] = st.one_of(
+    st.builds(NewSettings, PEOPLE, KEYS, SETTINGS, st.booleans(), st.booleans()),
+    st.builds(NewMember, PEOPLE, KEYS, PEOPLE, st.none() | st.sampled_from(sorted(RANKS)), RANK),
+    st.builds(
+        NewSanction,
+        PEOPLE,
+        KEYS,
+        PEOPLE,
+        st.sampled_from(("mute", "ban", "kick")),
+        st.booleans(),
+        ENDS,
+        TEXTS,
+        RANK,
+        address=st.none() | st.just("::1"),
+    ),
+)
 _examples = count()
 
 
@@ -44,7 +77,10 @@ class StoreMachine(RuleBasedStateMachine):
         super().__init__()
         self.prefix = f"machine-{next(_examples)}-"
         self.models: dict[str, Model] = {}
-        self.archived: dict[str, bool] = {}
+        #: What the news has told: standings by room and person, settings and archived rooms by name; and where it goes on.
+        self.told: dict[tuple[str, str], Standing] = {}
+        self.told_rooms: dict[str, tuple[RoomSettings, bool]] = {}
+        self.news = self.room_news = 0
         self.marks: dict[tuple[str, str], int] = {}
         self.cursors: dict[str, Cursor] = {}
 
@@ -52,14 +88,16 @@ class StoreMachine(RuleBasedStateMachine):
         return self.prefix + room
 
     def model(self, room: str) -> Model:
-        return self.models.setdefault(room, Model())
+        return self.models.setdefault(room, Model(self.name(room)))
 
     def done(self, deferred: Any) -> Any:
         return self.case.successResultOf(deferred)
 
     @initialize()
     def begin(self) -> None:
-        """There is something to amend."""
+        """There is something to amend, and the news of other runs is known."""
+        self.news = self.case.standing_news().number
+        self.room_news = self.done(self.case.store.room_news(0, 10**6)).number
         self.append(
             [("one", [NewMessage(ALICE, None, "first"), NewMessage(BOB, None, "second"), NewMessage(ALICE, "k1", "third")])]
         )
@@ -70,6 +108,11 @@ class StoreMachine(RuleBasedStateMachine):
         answer = self.done(self.case.store.append([Append(self.name(room), new_events) for room, new_events in batch]))
         for (room, new_events), outcomes in zip(batch, answer, strict=True):
             self.model(room).expect(self.case, new_events, outcomes)
+
+    @rule(batch=st.lists(st.tuples(ROOMS, st.lists(GOVERNANCE | EVENTS, min_size=1, max_size=6)), min_size=1, max_size=3))
+    def govern(self, batch: list[tuple[str, list[NewEvent]]]) -> None:
+        """Settings, members and sanctions among the rest."""
+        self.append(batch)
 
     @rule(seconds=st.integers(1, 100))
     def pass_time(self, seconds: int) -> None:
@@ -85,9 +128,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(room=ROOMS, archived=st.booleans())
     def archive(self, room: str, archived: bool) -> None:
-        self.model(room)
+        self.model(room).archived = archived
         self.done(self.case.store.archive(self.name(room), archived))
-        self.archived[room] = archived
 
     @precondition(lambda self: any(model.head for model in self.models.values()))
     @rule(data=st.data(), person=PEOPLE, seq=st.integers(0, 15))
@@ -145,10 +187,53 @@ class StoreMachine(RuleBasedStateMachine):
             head_id = model.events[-1].id if model.events else ""
             self.case.assertEqual((record.first, record.head, record.head_id), (model.purged + 1, model.head, head_id))
             topics = [event.text for event in model.events if isinstance(event, TopicSet)]
-            self.case.assertEqual((record.topic, record.archived), ((topics or [""])[-1], self.archived.get(room, False)))
+            wanted = ((topics or [""])[-1], model.archived, model.settings)
+            self.case.assertEqual((record.topic, record.archived, record.settings), wanted)
         aged = self.done(self.case.store.aged(2**52, Aged(0, ""), 10**6))
         oldest = {self.name(room): model.kept()[0].at for room, model in self.models.items() if model.kept()}
         self.case.assertEqual({each.room: each.at for each in aged if each.room.startswith(self.prefix)}, oldest)
+
+    @invariant()
+    def standings(self) -> None:
+        """So is what people are in each room."""
+        store, everything = self.case.store, []
+        for room, model in sorted(self.models.items()):
+            name = self.name(room)
+            something = [standing for _, standing in sorted(model.standings.items()) if not standing.nothing]
+            everything += something
+            members = sorted(
+                (each for each in something if each.role), key=lambda each: (-rank(each.role), folded(each.name), each.person)
+            )
+            self.case.assertEqual(self.case.members(name), members)
+            if members:
+                first = members[0]
+                after = (rank(first.role), first.name, first.person)
+                self.case.assertEqual(self.case.members(name, after=after, limit=2), members[1:3])
+            sanctioned = [each for each in something if each.muted or each.banned]
+            self.case.assertEqual(self.done(store.sanctions(name)), sanctioned)
+            for each in something:
+                self.case.assertEqual(self.case.standing(name, each.person), each)
+        now = int(self.case.clock.seconds() * 1000)
+        sanctioned = [each for each in everything if max(each.muted, each.banned) > now]
+        found = [each for each in self.done(store.all_sanctions(now)) if each.room.startswith(self.prefix)]
+        self.case.assertEqual(found, sanctioned)
+        for person in (ALICE, BOB, CAROL):
+            mine = [each for each in self.done(store.standings(person.id)) if each.room.startswith(self.prefix)]
+            self.case.assertEqual(mine, [each for each in everything if each.person == person.id])
+
+    @invariant()
+    def what_is_told(self) -> None:
+        """Who hears only the news knows all of it."""
+        news = self.case.standing_news(self.news)
+        self.news = news.number
+        self.told |= {(each.room, each.person): each for each in news.standings}
+        told = {place: standing for place, standing in self.told.items() if not standing.nothing}
+        models = [(model.name, person, each) for model in self.models.values() for person, each in model.standings.items()]
+        self.case.assertEqual(told, {(room, person): each for room, person, each in models if not each.nothing})
+        rooms: RoomNews = self.done(self.case.store.room_news(self.room_news, 10**6))
+        self.room_news = rooms.number
+        self.told_rooms |= {room: (rooms.settings.get(room, RoomSettings()), each) for room, each in rooms.archived.items()}
+        self.case.assertEqual(self.told_rooms, {model.name: (model.settings, model.archived) for model in self.models.values()})
 
     @invariant()
     def people_and_programs(self) -> None:
