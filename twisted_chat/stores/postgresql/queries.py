@@ -44,7 +44,7 @@ _EVENT = f"SELECT {EVENT_COLUMNS} FROM twisted_chat.event e WHERE room = {_ROOM}
 _SHOWN = f"SELECT * FROM twisted_chat.event WHERE room = room_id AND kind IN ({SHOWN})"
 
 # The entries around a place in their present state: each with the text of its last edit.
-_PAGE = f"""
+PAGE = f"""
 WITH here AS MATERIALIZED (SELECT id AS room_id, head FROM twisted_chat.room WHERE name = %(room)s),
      shown AS (
         SELECT true AS older, older.* FROM here, LATERAL (
@@ -108,7 +108,7 @@ def one_event(connection: Connection, room: str, seq: int) -> Event | None:
 def page(connection: Connection, room: str, limit: int, where: pages.Place, reader: str | None = None) -> Page:
     bounds = {"room": room, "pivot": bound(where.pivot), "older": where.older, "newer": where.newer}
     with snapshot(connection):
-        rows = connection.execute(_PAGE, bounds, binary=True).fetchall()
+        rows = connection.execute(PAGE, bounds, binary=True).fetchall()
         if not rows:
             return Page((), 0, False, False)
         head = rows[0][0]

@@ -52,19 +52,20 @@ _FROM = "FROM twisted_chat.standing JOIN twisted_chat.room ON room.id = standing
 _SANCTIONED = "(muted > 0 OR banned > 0)"
 _SOMETHING = "(rank > 0 OR muted > 0 OR banned > 0)"
 
-_OF_PERSON = f"SELECT {_COLUMNS} {_FROM} WHERE person = %s AND {_SOMETHING} ORDER BY room.name"
+OF_PERSON = f"SELECT {_COLUMNS} {_FROM} WHERE person = %s AND {_SOMETHING} ORDER BY room.name"
 _ONE = f"SELECT {_COLUMNS} {_FROM} WHERE room.name = %s AND person = %s"
-_MEMBERS = f"""
-SELECT {_COLUMNS} {_FROM}
-WHERE room.name = %(room)s AND rank > 0 AND position(%(search)s IN folded) > 0
+# The room is no table to be joined: that would sort all of its members.
+MEMBERS = """
+SELECT %(room)s::text, person, name, role, muted, banned FROM twisted_chat.standing
+WHERE room = (SELECT id FROM twisted_chat.room WHERE name = %(room)s) AND rank > 0 AND position(%(search)s IN folded) > 0
     AND rank <= %(rank)s AND (rank < %(rank)s OR (folded, person) > (%(folded)s, %(person)s))
 ORDER BY rank DESC, folded, person LIMIT %(limit)s"""
-_SANCTIONS = f"SELECT {_COLUMNS} {_FROM} WHERE room.name = %s AND {_SANCTIONED} ORDER BY person"
-_ALL_SANCTIONS = f"""
+SANCTIONS = f"SELECT {_COLUMNS} {_FROM} WHERE room.name = %s AND {_SANCTIONED} ORDER BY person"
+ALL_SANCTIONS = f"""
 SELECT {_COLUMNS} {_FROM} WHERE {_SANCTIONED} AND (muted > %(now)s OR banned > %(now)s) ORDER BY room.name, person"""
 #: All in which there is something, by room and person.
 EVERY = f"SELECT {_COLUMNS} {_FROM} WHERE {_SOMETHING} ORDER BY room.name, person"
-_NEWS = f"SELECT standing.news, {_COLUMNS} {_FROM} WHERE standing.news > %s ORDER BY standing.news LIMIT %s"
+NEWS = f"SELECT standing.news, {_COLUMNS} {_FROM} WHERE standing.news > %s ORDER BY standing.news LIMIT %s"
 
 # -- in an append
 
@@ -129,7 +130,7 @@ def _folded(name: str) -> bytes:
 
 
 def of_person(connection: Connection, person: str) -> list[Standing]:
-    return [standing(row) for row in connection.execute(_OF_PERSON, (escape(person),))]
+    return [standing(row) for row in connection.execute(OF_PERSON, (escape(person),))]
 
 
 def one(connection: Connection, room: str, person: str) -> Standing:
@@ -140,19 +141,19 @@ def one(connection: Connection, room: str, person: str) -> Standing:
 def members(connection: Connection, room: str, search: str, after: tuple[int, str, str] | None, limit: int) -> list[Standing]:
     last_rank, name, person = after or (max(RANKS.values()) + 1, "", "")
     where = {"room": room, "search": _folded(search), "rank": bound(last_rank), "folded": _folded(name), "person": escape(person)}
-    return [standing(row) for row in connection.execute(_MEMBERS, {**where, "limit": bound(limit)})]
+    return [standing(row) for row in connection.execute(MEMBERS, {**where, "limit": bound(limit)})]
 
 
 def sanctions(connection: Connection, room: str) -> list[Standing]:
-    return [standing(row) for row in connection.execute(_SANCTIONS, (room,))]
+    return [standing(row) for row in connection.execute(SANCTIONS, (room,))]
 
 
 def all_sanctions(connection: Connection, now_ms: int) -> list[Standing]:
-    return [standing(row) for row in connection.execute(_ALL_SANCTIONS, {"now": bound(now_ms)})]
+    return [standing(row) for row in connection.execute(ALL_SANCTIONS, {"now": bound(now_ms)})]
 
 
 def news(connection: Connection, since: int, limit: int) -> StandingNews:
-    rows = connection.execute(_NEWS, (since, limit)).fetchall()
+    rows = connection.execute(NEWS, (since, limit)).fetchall()
     return StandingNews(rows[-1][0] if rows else since, tuple(standing(row[1:]) for row in rows))
 
 
