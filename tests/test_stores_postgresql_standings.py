@@ -130,9 +130,9 @@ class CostTests(StandingsCase):
         self.kept = self.opened()
         self.append(self.kept, "den", configure(creates=True), member(ALICE, "owner"))
         self.sql(
-            "INSERT INTO twisted_chat.standing (room, person, name, folded, role, rank, muted, banned, news)"
+            "INSERT INTO twisted_chat.standing (room, person, name, folded, rank, muted, banned, news)"
             " SELECT CASE WHEN n % 2 = 0 THEN 1 ELSE 100 + n % 500 END, 'u2' || n, 'n' || n,"
-            " convert_to('n' || n, 'UTF8'), 'member', 2, 0, 0, 100 + n"
+            " convert_to('n' || n, 'UTF8'), 2, 0, 0, 100 + n"
             " FROM generate_series(1, 30000) AS n"
         )
         self.sql(

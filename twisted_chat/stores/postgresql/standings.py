@@ -10,7 +10,6 @@ from twisted_chat.stores.postgresql.connection import Connection
 from twisted_chat.stores.postgresql.escaping import (
     escape,
     flags,
-    nullable_texts,
     numbers,
     plain,
     text_array,
@@ -23,23 +22,25 @@ from twisted_chat.stores.postgresql.rows import RoomRow
 
 # Of a batch: the standings that it concerns; and with the person NULL, the number of owners of each of its rooms.
 CONCERNED = f"""
-SELECT standing.room, person, standing.name, role, muted, banned, 0
+SELECT standing.room, person, standing.name, rank, muted, banned, 0
 FROM unnest(%(rooms)s::bigint[], {text_array("people")}) AS wanted (room, person) JOIN twisted_chat.standing USING (room, person)
 UNION ALL
-SELECT room, NULL, NULL, NULL, 0, 0, count(*) FROM twisted_chat.standing
+SELECT room, NULL, NULL, 0, 0, 0, count(*) FROM twisted_chat.standing
 WHERE room = ANY(%(rooms)s::bigint[]) AND rank = {RANKS["owner"]} GROUP BY room"""
 
 # The batch has locked the row of the numbers before its rooms (careful_statements.make_rooms).
 _NUMBERED = """
 WITH numbered AS (UPDATE twisted_chat.news SET number = number + %(count)s RETURNING number - %(count)s AS before)"""
 
-_CHANGE = f"""{_NUMBERED}
-INSERT INTO twisted_chat.standing (room, person, name, folded, role, rank, muted, banned, news)
-SELECT room, person, name, folded, role, rank, muted, banned, before + place FROM numbered, unnest(%(rooms)s::bigint[],
-    {text_array("people")}, {text_array("names")}, %(folded)s::bytea[], {text_array("roles")}, %(ranks)s::smallint[],
+_ADD = f"""{_NUMBERED}
+INSERT INTO twisted_chat.standing (room, person, name, folded, rank, muted, banned, news)
+SELECT room, person, name, folded, rank, muted, banned, before + place FROM numbered, unnest(%(rooms)s::bigint[],
+    {text_array("people")}, {text_array("names")}, %(folded)s::bytea[], %(ranks)s::smallint[],
     %(muted)s::bigint[], %(banned)s::bigint[])
-    WITH ORDINALITY AS changed (room, person, name, folded, role, rank, muted, banned, place)
-ON CONFLICT (room, person) DO UPDATE SET name = excluded.name, folded = excluded.folded, role = excluded.role, rank = excluded.rank,
+    WITH ORDINALITY AS changed (room, person, name, folded, rank, muted, banned, place)"""
+
+_CHANGE = f"""{_ADD}
+ON CONFLICT (room, person) DO UPDATE SET name = excluded.name, folded = excluded.folded, rank = excluded.rank,
     muted = excluded.muted, banned = excluded.banned, news = excluded.news"""
 
 _SETTLE = f"""{_NUMBERED}
@@ -47,7 +48,7 @@ UPDATE twisted_chat.room SET settings = settled.settings, archived = settled.arc
     unnest(%(rooms)s::bigint[], {text_array("settings")}, %(archived)s::boolean[])
     WITH ORDINALITY AS settled (room, settings, archived, place) WHERE room.id = settled.room"""
 
-_COLUMNS = "room.name, person, standing.name, role, muted, banned"
+_COLUMNS = "room.name, person, standing.name, rank, muted, banned"
 _FROM = "FROM twisted_chat.standing JOIN twisted_chat.room ON room.id = standing.room"
 _SANCTIONED = "(muted > 0 OR banned > 0)"
 _SOMETHING = "(rank > 0 OR muted > 0 OR banned > 0)"
@@ -56,16 +57,19 @@ OF_PERSON = f"SELECT {_COLUMNS} {_FROM} WHERE person = %s AND {_SOMETHING} ORDER
 _ONE = f"SELECT {_COLUMNS} {_FROM} WHERE room.name = %s AND person = %s"
 # The room is no table to be joined: that would sort all of its members.
 MEMBERS = """
-SELECT %(room)s::text, person, name, role, muted, banned FROM twisted_chat.standing
+SELECT %(room)s::text, person, name, rank, muted, banned FROM twisted_chat.standing
 WHERE room = (SELECT id FROM twisted_chat.room WHERE name = %(room)s) AND rank > 0 AND position(%(search)s IN folded) > 0
     AND rank <= %(rank)s AND (rank < %(rank)s OR (folded, person) > (%(folded)s, %(person)s))
 ORDER BY rank DESC, folded, person LIMIT %(limit)s"""
 SANCTIONS = f"SELECT {_COLUMNS} {_FROM} WHERE room.name = %s AND {_SANCTIONED} ORDER BY person"
 ALL_SANCTIONS = f"""
 SELECT {_COLUMNS} {_FROM} WHERE {_SANCTIONED} AND (muted > %(now)s OR banned > %(now)s) ORDER BY room.name, person"""
-#: All in which there is something, by room and person.
-EVERY = f"SELECT {_COLUMNS} {_FROM} WHERE {_SOMETHING} ORDER BY room.name, person"
+#: Those of the room with that number in which there is something, in the order of their last changes.
+EVERY = f"SELECT {_COLUMNS} {_FROM} WHERE standing.room = %s AND {_SOMETHING} ORDER BY standing.news"
 NEWS = f"SELECT standing.news, {_COLUMNS} {_FROM} WHERE standing.news > %s ORDER BY standing.news LIMIT %s"
+
+_ROLES = {number: role for role, number in RANKS.items()}
+
 
 # -- in an append
 
@@ -110,16 +114,15 @@ def _changed(rooms: Sequence[int], standings: Sequence[Standing]) -> dict[str, o
         "people": texts([each.person for each in standings]),
         "names": texts([each.name for each in standings]),
         "folded": [_folded(each.name) for each in standings],
-        "roles": nullable_texts([each.role for each in standings]),
         "ranks": numbers(rank(each.role) for each in standings),
         "muted": numbers(each.muted for each in standings),
         "banned": numbers(each.banned for each in standings),
     }
 
 
-def put(connection: Connection, room: int, kept: Standing) -> None:
-    """Write one standing, for an import."""
-    connection.execute(_CHANGE, _changed([room], [kept]))
+def add(connection: Connection, room: int, standings: Sequence[Standing]) -> None:
+    """Write standings of one room, in which these people have none; for an import."""
+    connection.execute(_ADD, _changed([room] * len(standings), standings))
 
 
 def _folded(name: str) -> bytes:
@@ -159,5 +162,5 @@ def news(connection: Connection, since: int, limit: int) -> StandingNews:
 
 def standing(row: Sequence[Any]) -> Standing:
     """The standing of a row of the queries."""
-    room, person, name, role, muted, banned = row
-    return Standing(room, plain(person), plain(name), role, muted, banned)
+    room, person, name, its_rank, muted, banned = row
+    return Standing(room, plain(person), plain(name), _ROLES.get(its_rank), muted, banned)

@@ -41,6 +41,8 @@ from twisted_chat.stores.postgresql.rows import DELETE, EDIT, EVENT_COLUMNS, MES
 SILENT_SECONDS = 15
 #: Rows that are fetched at once.
 FETCHED_ROWS = 1_000
+#: Standings that are written at once.
+WRITTEN_STANDINGS = 1_000
 
 _EVENTS = f"SELECT {EVENT_COLUMNS} FROM twisted_chat.event e WHERE room = %s ORDER BY seq"
 _MARKS = (
@@ -102,9 +104,9 @@ class Outgoing:
         """All read marks, by person and room."""
         return (ReadMark(plain(person), room, seq) for person, room, seq in self._each(_MARKS, ()))
 
-    def standings(self) -> Iterator[Standing]:
-        """All standings in which there is something, by room and person."""
-        return map(standings.standing, self._each(standings.EVERY, ()))
+    def standings(self, room: str) -> Iterator[Standing]:
+        """The roles and sanctions in a room, in the order of their last changes."""
+        return map(standings.standing, self._each(standings.EVERY, (self._rooms[room].id,)))
 
     def cursors(self) -> Iterator[KeptCursor]:
         """All cursors of programs, by reader and room."""
@@ -160,6 +162,8 @@ class Incoming:
         self._there = load_rooms(connection)
         self._ids: dict[str, int] = {name: room.id for name, room in self._there.items()}
         self._room: RoomRecord | None = None
+        self._begun = ""
+        self._standings: list[Standing] = []
         self._id = 0
         self._next = 0
         self._reactions = _Reactions()
@@ -191,11 +195,19 @@ class Incoming:
         self._connection.execute(_MARK, (escape(mark.user), self._ids[mark.room], mark.seq))
 
     def standing(self, standing: Standing) -> None:
-        """What somebody is in a room that came before."""
-        self.finish()
-        if standing.room not in self._ids:
-            raise StoreError(f"there is a standing in room {standing.room}, but no such room")
-        standings.put(self._connection, self._ids[standing.room], standing)
+        """A role or sanction in the room that was begun last; it gets a new number."""
+        if standing.room != self._begun:
+            raise StoreError(f"room {standing.room}: what {standing.person} is there stands elsewhere than behind its events")
+        if self._room is not None:
+            self.finish()
+        self._standings.append(standing)
+        if len(self._standings) == WRITTEN_STANDINGS:
+            self._add_standings()
+
+    def _add_standings(self) -> None:
+        kept, self._standings = self._standings, []
+        if kept:
+            standings.add(self._connection, self._id, kept)
 
     def cursor(self, kept: KeptCursor) -> None:
         """A cursor of a program."""
@@ -225,11 +237,12 @@ class Incoming:
         assert made is not None
         self._id = self._ids[record.name] = made[0]
         self._there.pop(record.name, None)
-        self._room, self._next, self._reactions = record, record.first, _Reactions()
+        self._room, self._begun, self._next, self._reactions = record, record.name, record.first, _Reactions()
         self._copy = self._copying.enter_context(self._connection.cursor().copy(_COPY_EVENTS))
 
     def finish(self) -> None:
         """Nothing more comes for the present room."""
+        self._add_standings()
         room, self._room, self._copy = self._room, None, None
         if room is None:
             return

@@ -8,8 +8,7 @@ CREATE TABLE twisted_chat.standing (
     person text COLLATE "C" NOT NULL,  -- the id of a user or guest, or 'a' and an address or network
     name   text NOT NULL,              -- at the last change
     folded bytea NOT NULL,             -- the folded name in UTF-8, by which members are ordered and searched
-    role   text,
-    rank   smallint NOT NULL,          -- of the role; 0: none
+    rank   smallint NOT NULL,          -- of the role: 1 reader, 2 member, 3 moderator, 4 owner; 0: none
     muted  bigint NOT NULL,            -- until when, milliseconds since 1970; 0: not
     banned bigint NOT NULL,
     news   bigint NOT NULL,            -- the number of the last change, from table news
