@@ -159,8 +159,7 @@ class AppendAny:
         if key is not None and key in self._first:
             return Duplicate(self._keyed[room.id, self._first[key]])
         try:
-            if isinstance(new_event, Governance):
-                creations.check(new_event, room.head)
+            creations.check(new_event, room.head)
             event = self._insert_event(room, new_event, batch)
         except ChatError as error:
             return error

@@ -33,7 +33,8 @@ def _rows(found: str) -> str:
     return f"SELECT json_group_array(json_array(room_name, person, name, rank, muted, banned)) FROM ({found})"
 
 
-_OF_ROOM = f"SELECT :room AS room_name, {_COLUMNS} FROM standing WHERE room = {_NUMBER}"
+_BEGIN = f"SELECT :room AS room_name, {_COLUMNS} FROM standing"
+_OF_ROOM = f"{_BEGIN} WHERE room = {_NUMBER}"
 _WITH_ROOM = f"SELECT room.name AS room_name, {_COLUMNS} FROM standing CROSS JOIN room ON room.id = standing.room"
 
 # The conditions of the partial indexes stand in the queries as they stand in the schema.
@@ -46,9 +47,7 @@ MEMBERS_AFTER = _rows(
     f"{_OF_ROOM} AND rank > 0 AND rank <= :rank AND (rank < :rank OR (folded, person) > (:folded, :id))"
     " AND instr(folded, :search) ORDER BY rank DESC, folded, person LIMIT :limit"
 )
-SANCTIONS = _rows(
-    f"{_OF_ROOM.replace('standing WHERE', 'standing INDEXED BY standing_sanctioned WHERE')} AND (muted > 0 OR banned > 0) ORDER BY person"
-)
+SANCTIONS = _rows(f"{_BEGIN} INDEXED BY standing_sanctioned WHERE room = {_NUMBER} AND (muted > 0 OR banned > 0) ORDER BY person")
 ALL_SANCTIONS = _rows(
     f"{_WITH_ROOM} WHERE (muted > 0 OR banned > 0) AND max(muted, banned) > :now ORDER BY room.name, person",
 )
@@ -59,9 +58,10 @@ SELECT max(news), json_group_array(json_array(room_name, person, name, rank, mut
 
 _OWNERS = f"SELECT count(*) FROM standing WHERE room = ? AND rank = {RANKS['owner']}"
 _PRESENT = "SELECT name, rank, muted, banned FROM standing WHERE room = ? AND person = ?"
-_KEEP = """
+_ADD = """
 INSERT INTO standing (room, person, name, folded, rank, muted, banned, news)
-VALUES (?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(news), 0) + 1 FROM standing))
+VALUES (?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(news), 0) + 1 FROM standing))"""
+_KEEP = f"""{_ADD}
 ON CONFLICT (room, person) DO UPDATE SET name = excluded.name, folded = excluded.folded, rank = excluded.rank,
     muted = excluded.muted, banned = excluded.banned, news = excluded.news"""
 
@@ -92,8 +92,17 @@ def keep(connection: sqlite3.Connection, room: int, standing: Standing) -> None:
 
     :param room: the number of its room.
     """
-    row = (room, standing.person, standing.name, folded(standing.name), rank(standing.role), standing.muted, standing.banned)
-    connection.execute(_KEEP, row)
+    connection.execute(_KEEP, _values(room, standing))
+
+
+def add(connection: sqlite3.Connection, room: int, standing: Standing) -> None:
+    """Likewise one that must not be there."""
+    connection.execute(_ADD, _values(room, standing))
+
+
+def _values(room: int, standing: Standing) -> tuple[object, ...]:
+    number = rank(standing.role)
+    return room, standing.person, standing.name, folded(standing.name), number, standing.muted, standing.banned
 
 
 def configure(connection: sqlite3.Connection, room: int, settings: RoomSettings, archived: bool) -> None:
@@ -119,8 +128,7 @@ def extra(event: RoomChanged | MemberChanged | Sanctioned) -> dict[str, object]:
 def every(connection: sqlite3.Connection, room: int, name: str) -> Iterator[Standing]:
     """Those of a room in which there is something, in the order of their last changes."""
     rows = connection.execute(
-        "SELECT person, name, rank, muted, banned FROM standing"
-        " WHERE room = ? AND (rank > 0 OR muted > 0 OR banned > 0) ORDER BY news",
+        f"SELECT {_COLUMNS} FROM standing WHERE room = ? AND (rank > 0 OR muted > 0 OR banned > 0) ORDER BY news",
         (room,),
     )
     return (_standing((name, *row)) for row in rows)
