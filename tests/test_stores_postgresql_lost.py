@@ -10,14 +10,24 @@ from twisted.internet.task import Clock
 from tests.harness.postgresql import PASSWORD, USER, DatabaseCase, shared
 from tests.harness.tcp_proxy import TcpProxy
 from tests.harness.waiting import wait_until
-from tests.store_contract.case import edit, raw, say
-from twisted_chat.errors import Unavailable
-from twisted_chat.events import NewEvent
+from tests.store_contract.case import ALICE, BOB, configure, edit, member, raw, sanction, say
+from twisted_chat.errors import Conflict, Unavailable
+from twisted_chat.events import NewEvent, RoomSettings
+from twisted_chat.standings import Standing
 from twisted_chat.store_contract import Append, Appended, Duplicate, Outcome
 from twisted_chat.stores.postgresql import address, connection, writer
 from twisted_chat.stores.postgresql.connection import Connection
 from twisted_chat.stores.postgresql.store import PostgreSQLStore
 from twisted_chat.stores.workers import AtOnce, call_at_once
+
+#: The last one is refused.
+GOVERNANCE: tuple[NewEvent, ...] = (
+    configure(creates=True, title="The den"),
+    member(ALICE, "owner"),
+    sanction(BOB, "mute", until=7),
+    say("hello"),
+    member(ALICE, None),
+)
 
 
 class LostCase(DatabaseCase):
@@ -47,6 +57,19 @@ class LostCase(DatabaseCase):
         """What is in the database, whatever the store believes."""
         rows = self.sql("SELECT seq, coalesce(text, encode(data, 'escape')) FROM twisted_chat.event ORDER BY room, seq")
         return [(seq, text) for seq, text in rows]
+
+    def assert_governed(self, outcomes: list[Outcome]) -> None:
+        """:data:`GOVERNANCE` was applied exactly once, in a database that had one room before."""
+        events = [outcome.event for outcome in outcomes if isinstance(outcome, Appended)]
+        self.assertEqual(self.successResultOf(self.kept.read("den", 0, 99, 9999)), events)
+        self.assertEqual(len(events), 4)
+        news = self.successResultOf(self.kept.standing_news(0, 99))
+        alice, bob = Standing("den", "u1", "alice", "owner"), Standing("den", "u2", "bob", None, 7)
+        self.assertEqual(news.standings, (alice, bob))
+        # Numbers of the news: two rooms were made, one of them has settings, and two people have standings.
+        self.assertEqual(self.sql("SELECT number FROM twisted_chat.news"), [(5,)])
+        self.assertEqual(news.number, 5)
+        self.assertEqual(self.successResultOf(self.kept.record("den")).settings, RoomSettings(title="The den"))
 
     def meanwhile(self, work: Callable[[], None]) -> threading.Thread:
         thread = threading.Thread(target=work)
@@ -119,6 +142,14 @@ class AnswerLostTests(LostCase):
         self.assertEqual(self.log(), [(1, "first"), (2, "other"), (3, "bytes"), (4, "after")])
         self.assertEqual(self.append("lobby", raw(b"bytes", key="k")), [Duplicate(outcomes[1].event)])  # type: ignore[union-attr]
 
+    def test_settings_members_and_sanctions(self) -> None:
+        """Decided once: the answer is that of the first try, and nothing is changed a second time."""
+        self.lose_the_answer(lambda data: b"COMMIT" in data)
+        *outcomes, refused = self.append("den", *GOVERNANCE)
+        self.assertEqual([type(outcome) for outcome in outcomes], [Appended] * 4)
+        self.assertIsInstance(refused, Conflict)
+        self.assert_governed(outcomes)
+
     def test_the_connection_is_reset_instead(self) -> None:
         def see(data: bytes) -> bool:
             if is_append(data):
@@ -174,6 +205,13 @@ class RequestLateTests(LostCase):
 
         wait_until(self.backends, lambda count: count < before)
         self.assertEqual(self.log(), [(1, "first"), (2, "second")])
+
+    def test_settings_members_and_sanctions(self) -> None:
+        """What arrives late changes nobody's standing a second time."""
+        self.hold(lambda data: b"COMMIT" in data)
+        outcomes = self.append("den", *GOVERNANCE)
+        self.proxy.release()
+        self.assert_governed(outcomes)
 
     def test_a_commit_of_a_batch_of_any_kind(self) -> None:
         """The database ends a transaction whose client says nothing, and only then the next one gets its rooms."""

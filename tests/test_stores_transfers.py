@@ -10,7 +10,7 @@ from random import Random
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.store_contract.case import ALICE, BEGIN, BOB, delete, edit, raw, reaction, say
+from tests.store_contract.case import ALICE, BEGIN, BOB, CAROL, configure, delete, edit, member, raw, reaction, sanction, say
 from twisted_chat.cli import transfer
 from twisted_chat.cli.main import run
 from twisted_chat.cli.options import parser
@@ -31,6 +31,16 @@ LOG: tuple[NewEvent, ...] = (
     say("to be deleted"),
     edit(8, "still"),
     delete(8),
+)
+DEN: tuple[NewEvent, ...] = (
+    configure(creates=True, access="private", title="NUL \x00 and 'quotes'", writers="members", slow_mode=0.5),
+    member(ALICE, "owner", key="m"),
+    sanction(BOB, until=9, address="192.0.2.0/24"),
+    member(CAROL, "reader"),
+    member(ALICE, "owner", by=BOB),
+    sanction(CAROL, "mute"),
+    sanction(CAROL, "kick"),
+    sanction(BOB, on=False),
 )
 TOKEN = TokenRecord("t1", "u7", "Carol", 5, 9, None, ("moderate",))
 REVOKED = TokenRecord("t2", "u8", "Dave", 6, None, 7, ())
@@ -79,6 +89,8 @@ class MoveTests(SynchronousTestCase):
         """Everything that a store may have."""
         store, opened = self.opened(self.old)
         self.successResultOf(store.append([Append("lobby", LOG), Append("emptied", [say("gone", key="g")])]))
+        self.successResultOf(store.append([Append("den", DEN)]))
+        self.successResultOf(store.purge("den", 6, None))
         self.successResultOf(store.purge("lobby", 9, None))
         self.successResultOf(store.purge("emptied", 0, None))
         self.successResultOf(store.archive("quiet", True))
@@ -96,8 +108,11 @@ class MoveTests(SynchronousTestCase):
             opened.epoch,
             opened.secret,
             sorted(opened.rooms, key=lambda room: room.name),
-            [self.successResultOf(store.read(room, 0, 1_000, 1 << 30)) for room in ("lobby", "emptied", "quiet")],
-            self.successResultOf(store.page("lobby", 100)),
+            [self.successResultOf(store.read(room, 0, 1_000, 1 << 30)) for room in ("lobby", "den", "emptied", "quiet")],
+            [self.successResultOf(store.page(room, 100)) for room in ("lobby", "den")],
+            [each for each in self.successResultOf(store.standing_news(0, 100)).standings if not each.nothing],
+            self.successResultOf(store.members("den", "", None, 100)),
+            self.successResultOf(store.sanctions("den")),
             self.successResultOf(store.list_tokens()),
             [self.successResultOf(store.find_token(each * 32)) for each in (b"1", b"2")],
             self.successResultOf(store.read_marks("u7")),
@@ -170,13 +185,17 @@ class MoveTests(SynchronousTestCase):
         whole = Path(self.exported).read_text()
         lines = whole.splitlines(keepends=True)
         marks = next(number for number, line in enumerate(lines) if '"type":"read"' in line)
+        standing = next(number for number, line in enumerate(lines) if '"type":"standing"' in line)
         for spoiled, words in (
             (whole.replace('"secret":"', '"secret":"AAAA'), "is not a line of an export"),
             (whole.replace(lines[marks], lines[marks].replace('"room":"lobby"', '"room":"nowhere"')), "no such room"),
             (whole.replace(lines[marks], lines[marks] * 2), "valid log"),
             ("".join(lines[:marks]), "ends too early"),
             ("".join([*lines[:marks], *[line for line in lines if '"type":"token"' in line], *lines[marks:]]), "a second time"),
-            ("".join([lines[0].replace('"version":2', '"version":3'), *lines[1:]]), "has format 3"),
+            ("".join([lines[0].replace('"version":4', '"version":5'), *lines[1:]]), "has format 5"),
+            ("".join([*lines[:standing], lines[standing], *lines[standing:]]), "valid log"),
+            ("".join([lines[0], lines[standing], *lines[1:]]), "stands elsewhere"),
+            (whole.replace(lines[standing], lines[standing].replace('"room":"den"', '"room":"lobby"')), "stands elsewhere"),
         ):
             with self.subTest(words=words):
                 self.assertNotEqual(spoiled, whole)
@@ -210,6 +229,9 @@ class MoveTests(SynchronousTestCase):
             (changed("room", '"first":1', '"first":-5'), "first is not a number from 1 to"),
             (changed("event", '"at":', '"at":-'), "at is not a number from 0 to"),
             (changed("token", '"created":5', f'"created":{1 << 70}'), "created is not a number from 0 to"),
+            (changed("room", '"access":"private"', '"access":"secret"'), "'secret' is not an access of a room"),
+            (changed("standing", '"role":"owner"', '"role":"king"'), "'king' is not a role"),
+            (changed("standing", '"muted":', '"muted":-1'), "muted is not a number from 0 to"),
             (changed("read", '"seq":', f'"seq":{1 << 63}'), "seq is not a number from 0 to"),
             (changed("cursor", '"room":"', '"room":"\\u0001z'), "is not a character that can be seen"),
         ):

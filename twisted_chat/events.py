@@ -19,6 +19,10 @@ class Author(Struct, frozen=True, gc=False):
     name: str
 
 
+#: What :attr:`RoomSettings.access` may be.
+ACCESS = ("public", "private", "direct")
+
+
 class RoomSettings(Struct, frozen=True, omit_defaults=True):
     """What the owners of a room decide; all of it is in one event.
 

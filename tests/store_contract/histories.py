@@ -134,8 +134,7 @@ class Model:
                 creations.note(new_event, outcome)
                 continue
             try:
-                if isinstance(new_event, Governance):
-                    creations.check(new_event, self.head)
+                creations.check(new_event, self.head)
                 event = self.event(new_event, outcome)
             except ChatError as error:
                 case.assertEqual((type(outcome), str(outcome)), (type(error), str(error)))

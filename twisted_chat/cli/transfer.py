@@ -1,6 +1,7 @@
 """Logs of a store to a file and back: ``twisted-chat export`` and ``import``.
 
-Each line is one JSON object: a header, then each room and its events, then an end with counts, by which a truncated file is noticed.
+Each line is one JSON object: a header, then each room with its settings, its events, and the roles and sanctions in it, then an end with
+counts, by which a truncated file is noticed.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ from msgspec import Struct
 
 from twisted_chat.cli.admin import checked_room_name, settings_of, store_url
 from twisted_chat.cli.output import CliError, CommandContext, Status
-from twisted_chat.events import Event
+from twisted_chat.events import ACCESS, Event, RoomSettings
 from twisted_chat.server.logging import visible
+from twisted_chat.standings import RANKS, Standing
 from twisted_chat.store_contract import RoomRecord
 from twisted_chat.stores.kept import Identity, KeptCursor, KeptToken, ReadMark
 from twisted_chat.stores.transfers import Incoming, Outgoing, incoming, outgoing
 from twisted_chat.stores.urls import shown_store
 
-#: Name and version of the format of exports.  Version 2 has everything that a store keeps, version 1 rooms only.
-FORMAT, ROOMS_ONLY, EVERYTHING = "twisted_chat.log", 1, 2
+#: Name and version of the format of exports.  Version 4 has everything that a store keeps, version 3 rooms only.  Versions 2 and 1 are the
+#: same without settings, roles and sanctions.
+FORMAT, ROOMS_ONLY, EVERYTHING = "twisted_chat.log", 3, 4
 #: Bytes of a line: many times the longest message, and little enough for the memory of whoever imports a file of somebody else.
 LINE_BYTES = 67_108_864
 #: The largest number in an export: clients in JavaScript know no larger ones.
@@ -46,10 +49,15 @@ class _RoomLine(Struct, tag="room", tag_field="type"):
     head_id: str
     topic: str
     archived: bool
+    settings: RoomSettings = RoomSettings()
 
 
 class _EventLine(Struct, tag="event", tag_field="type"):
     event: Event
+
+
+class _StandingLine(Struct, tag="standing", tag_field="type"):
+    standing: Standing
 
 
 class _IdentityLine(Struct, tag="identity", tag_field="type"):
@@ -73,7 +81,9 @@ class _EndLine(Struct, tag="end", tag_field="type"):
     events: int
 
 
-_Line: TypeAlias = _Header | _IdentityLine | _RoomLine | _EventLine | _TokenLine | _MarkLine | _CursorLine | _EndLine
+_Line: TypeAlias = (
+    _Header | _IdentityLine | _RoomLine | _EventLine | _StandingLine | _TokenLine | _MarkLine | _CursorLine | _EndLine
+)
 _decode_line: Callable[[bytes], _Line] = msgspec.json.Decoder(_Line).decode
 
 
@@ -98,11 +108,12 @@ def export(args: Namespace, context: CommandContext) -> int:
             write(_IdentityLine(source.identity()))
         count = 0
         for name in names:
-            record = source.rooms[name]
-            write(_RoomLine(name, record.first, record.head, record.head_id, record.topic, record.archived))
+            write(_room_line(source.rooms[name]))
             for event in source.events(name):
                 write(_EventLine(event))
                 count += 1
+            for standing in source.standings(name):
+                write(_StandingLine(standing))
         for kept in _kept_beside(source) if args.everything else ():
             write(kept)
         write(_EndLine(len(names), count))
@@ -115,6 +126,16 @@ def export(args: Namespace, context: CommandContext) -> int:
         else:
             context.say(f"{count} events of {len(names)} rooms are in {visible(args.output)}")
     return Status.DONE
+
+
+def _room_line(record: RoomRecord) -> _RoomLine:
+    fields = {name: getattr(record, name) for name in _RoomLine.__struct_fields__ if name != "room"}
+    return _RoomLine(room=record.name, **fields)
+
+
+def _record(line: _RoomLine) -> RoomRecord:
+    fields = {name: getattr(line, name) for name in _RoomLine.__struct_fields__ if name != "room"}
+    return RoomRecord(name=checked_room_name(line.room), **fields)
 
 
 def _kept_beside(source: Outgoing) -> Iterator[Struct]:
@@ -133,7 +154,7 @@ def import_(args: Namespace, context: CommandContext) -> int:
         header = next(lines, None)
         if not isinstance(header, _Header) or header.format != FORMAT:
             raise CliError(f"{args.file}: is not an export of twisted-chat, because its first line is another", Status.FAILED)
-        if header.version not in (ROOMS_ONLY, EVERYTHING):
+        if not 1 <= header.version <= EVERYTHING:
             raise CliError(f"{args.file}: has format {header.version}, this command knows up to {EVERYTHING}", Status.FAILED)
         with incoming(url) as target:
             end: _EndLine | None = None
@@ -164,7 +185,9 @@ def _import_line(target: Incoming, line: _Line) -> _EndLine | None:
         case _EventLine():
             target.event(line.event)
         case _RoomLine():
-            target.room(RoomRecord(checked_room_name(line.room), line.first, line.head, line.head_id, line.topic, line.archived))
+            target.room(_record(line))
+        case _StandingLine():
+            target.standing(line.standing)
         case _IdentityLine():
             target.identity(line.identity)
         case _TokenLine():
@@ -192,6 +215,7 @@ def _input(name: str, stack: ExitStack) -> Iterator[_Line]:
         try:
             decoded = _decode_line(line)
             _check_numbers(decoded)
+            _check_words(decoded)
             yield decoded
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise CliError(f"{name}: line {number} is not a line of an export: {error}", Status.FAILED) from None
@@ -204,6 +228,8 @@ def _check_numbers(line: _Line) -> None:
             kept: Struct = line.event
         case _TokenLine():
             kept = line.token.record
+        case _StandingLine():
+            kept = line.standing
         case _MarkLine():
             kept = line.mark
         case _:
@@ -212,6 +238,14 @@ def _check_numbers(line: _Line) -> None:
         value, least = getattr(kept, name), 1 if name == "first" else 0
         if type(value) is int and not least <= value <= MAX_NUMBER:
             raise msgspec.ValidationError(f"{name} is not a number from {least} to {MAX_NUMBER}")
+
+
+def _check_words(line: _Line) -> None:
+    """Raise :class:`msgspec.ValidationError` for a role or an access that there is not."""
+    if isinstance(line, _StandingLine) and line.standing.role not in (None, *RANKS):
+        raise msgspec.ValidationError(f"{line.standing.role!a} is not a role")
+    if isinstance(line, _RoomLine) and line.settings.access not in ACCESS:
+        raise msgspec.ValidationError(f"{line.settings.access!a} is not an access of a room")
 
 
 def _new_file(path: str) -> IO[str]:

@@ -44,11 +44,13 @@ class Creations:
         if isinstance(new, NewSettings) and new.creates and not isinstance(outcome, Appended):
             self._failed[new.by.id] = outcome if isinstance(outcome, ChatError) else _exists()
 
-    def check(self, new: Governance, head: int) -> None:
-        """Return if the event may be decided.
+    def check(self, new: NewEvent, head: int) -> None:
+        """Return if the event may be decided; others than changes of the room, its members and sanctions always may.
 
         :param head: the number of the room's newest event.
         """
+        if not isinstance(new, NewSettings | NewMember | NewSanction):
+            return
         failed = self._failed.get(new.by.id)
         if failed is not None:
             raise failed

@@ -1,7 +1,8 @@
 """Export and import of whole stores: the interface that every kind of store implements for it, and the table of kinds.
 
-A log keeps its numbers, ids, times, authors and keys.  A move (``twisted-chat export --everything``) keeps the epoch, the secret, tokens,
-read marks and cursors as well, so that clients resume in the new database where they were in the old one.
+A log keeps its numbers, ids, times, authors and keys, and its room the settings and what people are in it.  A move
+(``twisted-chat export --everything``) keeps the epoch, the secret, tokens, read marks and cursors as well, so that clients resume in the
+new database where they were in the old one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from twisted_chat.events import Event
+from twisted_chat.standings import Standing
 from twisted_chat.store_contract import RoomRecord, StoreError
 from twisted_chat.stores.kept import Identity, KeptCursor, KeptToken, ReadMark
 from twisted_chat.stores.sqlite import transfer as sqlite
@@ -30,6 +32,9 @@ class Outgoing(Protocol):
 
     def events(self, room: str) -> Iterator[Event]:
         """The log of a room, oldest first."""
+
+    def standings(self, room: str) -> Iterator[Standing]:
+        """The roles and sanctions in a room, in the order of their last changes; none in which there is nothing."""
 
     def identity(self) -> Identity:
         """The epoch and the secret."""
@@ -55,6 +60,9 @@ class Incoming(Protocol):
 
     def event(self, event: Event) -> None:
         """Add the next event of the room."""
+
+    def standing(self, standing: Standing) -> None:
+        """A role or sanction in the room that was begun last; it gets a new number in the news of standings."""
 
     def token(self, token: KeptToken) -> None:
         """A token."""

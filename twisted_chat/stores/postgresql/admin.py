@@ -16,9 +16,8 @@ from twisted_chat.errors import ChatError
 from twisted_chat.store_contract import Revocations, RoomRecord, StoreError, TokenRecord
 from twisted_chat.stores.postgresql import schema, tokens, writing
 from twisted_chat.stores.postgresql.address import Address
-from twisted_chat.stores.postgresql.careful_statements import MAKE_ROOMS
+from twisted_chat.stores.postgresql.careful_statements import make_rooms
 from twisted_chat.stores.postgresql.connection import Connection, Patience, connect, explain, transaction
-from twisted_chat.stores.postgresql.escaping import texts
 from twisted_chat.stores.postgresql.rows import load_rooms
 
 T = TypeVar("T")
@@ -80,7 +79,7 @@ class SharedRooms(Shared):
 
     def create_room(self, name: str) -> Deferred[bool]:
         """Create a room; returns False if there is one already."""
-        return self._with_connection(lambda connection: bool(connection.execute(MAKE_ROOMS, {"rooms": texts([name])}).rowcount))
+        return self._with_connection(lambda connection: bool(make_rooms(connection, [name])))
 
     def archive_room(self, name: str, archived: bool) -> Deferred[bool]:
         """Archive a room, or open it again; returns False if there is none of that name."""

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
-from twisted_chat.core import amendments
+from twisted_chat.core import amendments, governance
 from twisted_chat.errors import ChatError
 from twisted_chat.events import (
     Deleted,
@@ -22,13 +22,18 @@ from twisted_chat.events import (
     NewDeletion,
     NewEdit,
     NewEvent,
+    NewMember,
     NewMessage,
     NewReaction,
+    NewSanction,
+    NewSettings,
     NewTopic,
     Reacted,
     TopicSet,
 )
 from twisted_chat.store_contract import Append, Appended, Duplicate, Outcome
+from twisted_chat.stores.postgresql.governed_events import kind_and_text
+from twisted_chat.stores.postgresql.governing import Governing
 from twisted_chat.stores.postgresql.rows import DELETE, EDIT, MESSAGE, REACTION, TOPIC, RoomRow
 from twisted_chat.stores.random_ids import BATCH_LENGTH, RandomBytes, random_text
 
@@ -40,7 +45,7 @@ Place: TypeAlias = tuple[int, int]
 Put: TypeAlias = tuple[int, int, str, str]
 
 
-class Standing(Struct):
+class MessageNow(Struct):
     """The present state of a message.
 
     :ivar emoji: the emoji on it, each with its place among the others and the number of people.
@@ -77,6 +82,7 @@ class Decisions:
     :ivar first: the stored events with the keys of the batch.
     :ivar messages: the messages that the batch amends.
     :ivar people: which of the people who react in the batch had added that emoji already, and at which number.
+    :ivar governing: decides about settings, members and sanctions.
     :ivar rows: the rows to write; besides them ``deleted`` messages, and emoji that were added or removed (``put``).
     :ivar grown: the rooms that have another head.
     """
@@ -86,8 +92,9 @@ class Decisions:
         self._random_bytes = random_bytes
         self._at = at
         self.first: dict[Key, Event] = {}
-        self.messages: dict[Place, Standing] = {}
+        self.messages: dict[Place, MessageNow] = {}
         self.people: dict[Put, int] = {}
+        self.governing = Governing(at)
         self.rows: list[NewRow] = []
         self.deleted: list[Place] = []
         self.put: set[Put] = set()
@@ -106,14 +113,19 @@ class Decisions:
             return []
         prefix = random_text(self._random_bytes, BATCH_LENGTH)
         room = self.rooms[append.room]
-        return [self._outcome(room, new_event, prefix) for new_event in append.new_events]
+        creations = governance.Creations()
+        outcomes: list[Outcome] = []
+        for new_event in append.new_events:
+            outcomes.append(self._outcome(room, new_event, prefix, creations))
+            creations.note(new_event, outcomes[-1])
+        return outcomes
 
-    def _outcome(self, room: RoomRow, new_event: NewEvent, prefix: str) -> Outcome:
+    def _outcome(self, room: RoomRow, new_event: NewEvent, prefix: str, creations: governance.Creations) -> Outcome:
         key = None if new_event.key is None else (room.id, new_event.by.id, new_event.key)
         if key is not None and key in self.first:
             return Duplicate(self.first[key])
         try:
-            row = self._row(room, new_event, prefix)
+            row = self._row(room, new_event, prefix, creations)
         except ChatError as error:
             return error
         self.rows.append(row)
@@ -130,18 +142,24 @@ class Decisions:
         elif isinstance(event, Message):
             self._message_keys[key[0], event.seq] = key
 
-    def _row(self, room: RoomRow, new_event: NewEvent, prefix: str) -> NewRow:
+    def _row(self, room: RoomRow, new_event: NewEvent, prefix: str, creations: governance.Creations) -> NewRow:
         seq = room.head + 1
         head = (seq, f"{prefix}-{seq}", self._at, new_event.by, new_event.key)
         match new_event:
             case NewMessage():
                 message = Message(*head, new_event.text, new_event.data, new_event.reply_to)
                 binary = new_event.data is not None
-                self.messages[room.id, seq] = Standing(new_event.by.id, 1, binary, False, {})
+                self.messages[room.id, seq] = MessageNow(new_event.by.id, 1, binary, False, {})
                 return NewRow(room.id, prefix, MESSAGE, message, message.text, message.reply_to, data=message.data)
             case NewTopic():
                 room.topic = new_event.text
                 return NewRow(room.id, prefix, TOPIC, TopicSet(*head, text=new_event.text), new_event.text)
+            case NewSettings() | NewMember() | NewSanction():
+                creations.check(new_event, room.head)
+                self.governing.decide(room, new_event)
+                event = governance.event_of(new_event, seq, head[1], self._at)
+                kind, text = kind_and_text(event)
+                return NewRow(room.id, prefix, kind, event, text)
         place = (room.id, new_event.of)
         message_now = self.messages.get(place) if room.purged < new_event.of <= room.head else None
         amendments.check(None if message_now is None else message_now.state(), new_event)
@@ -160,7 +178,7 @@ class Decisions:
                 self._delete(place)
                 return NewRow(room.id, prefix, DELETE, Deleted(*head, of=new_event.of), of=new_event.of)
 
-    def _react(self, room: int, message: Standing, reacted: Reacted) -> None:
+    def _react(self, room: int, message: MessageNow, reacted: Reacted) -> None:
         put = (room, reacted.of, reacted.emoji, reacted.by.id)
         if reacted.on == (put in self.people):
             return

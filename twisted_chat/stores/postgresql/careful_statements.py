@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 
-from psycopg import Cursor
-
-from twisted_chat.events import NewDeletion, NewEdit, NewReaction
+from twisted_chat.events import NewDeletion, NewEdit, NewMember, NewReaction, NewSanction, NewSettings
 from twisted_chat.store_contract import Append
-from twisted_chat.stores.postgresql.careful_append import Decisions, Place, Put, Standing
+from twisted_chat.stores.postgresql import standings
+from twisted_chat.stores.postgresql.careful_append import Decisions, Key, MessageNow, Place, Put
 from twisted_chat.stores.postgresql.connection import Connection, Row
 from twisted_chat.stores.postgresql.escaping import flags, nullable_texts, numbers, plain, text_array, texts
 from twisted_chat.stores.postgresql.fast_append import notify_heads
+from twisted_chat.stores.postgresql.governing import Somebody, concerned
 from twisted_chat.stores.postgresql.rows import EVENT_COLUMNS, MESSAGE, ROOM_COLUMNS, RoomRow, event, room_row
 
 # Rooms that are not there get their numbers as news under the lock of the row that counts them, which is taken before those of rooms.
-MAKE_ROOMS = f"""
+_MAKE_ROOMS = f"""
 WITH missing AS MATERIALIZED (
     SELECT wanted.name, row_number() OVER (ORDER BY wanted.name COLLATE "C") AS place
     FROM unnest({text_array("rooms")}) AS wanted (name)
     WHERE NOT EXISTS (SELECT FROM twisted_chat.room WHERE room.name = wanted.name)
 ), numbered AS (
     UPDATE twisted_chat.news SET number = number + (SELECT count(*) FROM missing)
-    WHERE EXISTS (SELECT FROM missing) RETURNING number - (SELECT count(*) FROM missing) AS before
+    WHERE %(news)s OR EXISTS (SELECT FROM missing) RETURNING number - (SELECT count(*) FROM missing) AS before
 )
 INSERT INTO twisted_chat.room (name, news) SELECT name, before + place FROM missing, numbered ORDER BY place
 ON CONFLICT (name) DO NOTHING"""
@@ -32,13 +32,13 @@ LOCK_ROOMS = f"SELECT {ROOM_COLUMNS} FROM twisted_chat.room WHERE name = ANY({te
 
 NOTE = "UPDATE twisted_chat.writer SET used = now(), batch = %s WHERE id = %s AND NOT closed RETURNING batch"
 
-REPEATED = f"""
+_REPEATED = f"""
 SELECT wanted.number, {EVENT_COLUMNS}
 FROM unnest(%(rooms)s::bigint[], {text_array("authors")}, {text_array("keys")})
     WITH ORDINALITY AS wanted (room, author, key, number)
 JOIN twisted_chat.event e ON e.room = wanted.room AND e.author = wanted.author AND e.key = wanted.key"""
 
-_STANDING = f"""
+_MESSAGES = f"""
 SELECT e.room, e.seq, e.author, coalesce(edit.revision, 1), e.data IS NOT NULL, e.state IS TRUE
 FROM unnest(%(rooms)s::bigint[], %(ofs)s::bigint[]) AS wanted (room, of)
 JOIN twisted_chat.event e ON e.room = wanted.room AND e.seq = wanted.of AND e.kind = {MESSAGE}
@@ -95,52 +95,59 @@ ON CONFLICT (room, of, emoji) DO UPDATE SET place = excluded.place, count = excl
 
 
 def look_up(connection: Connection, batch: Sequence[Append], decisions: Decisions) -> None:
-    """Read what the batch is about: events with its keys, messages that it amends, and who put its emoji there."""
+    """Read what the batch is about: events with its keys, messages that it amends, who put its emoji there, and whom it concerns."""
     rooms = decisions.rooms
-    keyed = [
-        (rooms[append.room].id, new_event.by.id, new_event.key)
-        for append in batch
-        for new_event in append.new_events
-        if new_event.key is not None
-    ]
+    keyed: list[Key] = []
     amended: dict[Place, None] = {}
     people: dict[Put, None] = {}
+    somebody: dict[Somebody, None] = {}
     for append in batch:
         for new_event in append.new_events:
-            room = rooms.get(append.room)
-            if isinstance(new_event, NewEdit | NewDeletion | NewReaction) and room and room.purged < new_event.of <= room.head:
+            room = rooms[append.room]
+            if new_event.key is not None:
+                keyed.append((room.id, new_event.by.id, new_event.key))
+            if isinstance(new_event, NewEdit | NewDeletion | NewReaction) and room.purged < new_event.of <= room.head:
                 amended[room.id, new_event.of] = None
                 if isinstance(new_event, NewReaction):
                     people[room.id, new_event.of, new_event.emoji, new_event.by.id] = None
-    repeated = standing = reacted = put = None
-    # The last question is asked behind the pipeline: what psycopg sends at its end would stop the clock of idle transactions.
-    with connection.pipeline() if (keyed and amended) or people else nullcontext():
-        if keyed and amended:
-            repeated = _ask_repeated(connection, keyed)
-        if people:
-            reacted = connection.execute(_REACTED, _places(list(amended)), binary=True)
-            put = connection.execute(_PEOPLE, _puts(list(people)), binary=True)
+            elif isinstance(new_event, NewMember | NewSanction):
+                somebody.update(dict.fromkeys((room.id, person) for person in concerned(new_event)))
+    questions: list[tuple[str, dict[str, object]]] = []
+    if keyed:
+        questions.append((_REPEATED, _keys(keyed)))
+    if people:
+        questions += [(_REACTED, _places(list(amended))), (_PEOPLE, _puts(list(people)))]
+    if somebody:
+        questions.append((standings.CONCERNED, standings.asked(list(somebody))))
     if amended:
-        standing = connection.execute(_STANDING, _places(list(amended)), binary=True)
-    elif keyed:
-        repeated = _ask_repeated(connection, keyed)
-    for number, *row in repeated or ():
+        questions.append((_MESSAGES, _places(list(amended))))
+    answers = _ask(connection, questions)
+    for number, *row in answers.get(_REPEATED, ()):
         decisions.first[keyed[number - 1]] = event(tuple(row))
-    for number, seq, author, revision, binary, gone in standing or ():
-        decisions.messages[number, seq] = Standing(plain(author), revision, binary, gone, {})
-    for number, of, emoji, place, count in reacted or ():
+    for number, seq, author, revision, binary, gone in answers.get(_MESSAGES, ()):
+        decisions.messages[number, seq] = MessageNow(plain(author), revision, binary, gone, {})
+    for number, of, emoji, place, count in answers.get(_REACTED, ()):
         decisions.messages[number, of].emoji[plain(emoji)] = (place, count)
-    for number, of, emoji, person, seq in put or ():
+    for number, of, emoji, person, seq in answers.get(_PEOPLE, ()):
         decisions.people[number, of, plain(emoji), plain(person)] = seq
+    standings.take_in(decisions.governing, rooms.values(), answers.get(standings.CONCERNED, ()))
 
 
-def _ask_repeated(connection: Connection, keys: Sequence[tuple[int, str, str]]) -> Cursor[Row]:
-    asked = {
+def _ask(connection: Connection, questions: Sequence[tuple[str, dict[str, object]]]) -> dict[str, list[Row]]:
+    """The answers by question."""
+    # The last question is asked behind the pipeline: what psycopg sends at its end would stop the clock of idle transactions.
+    with connection.pipeline() if len(questions) > 1 else nullcontext():
+        cursors = [connection.execute(statement, asked, binary=True) for statement, asked in questions[:-1]]
+    cursors += [connection.execute(statement, asked, binary=True) for statement, asked in questions[-1:]]
+    return {statement: cursor.fetchall() for (statement, _), cursor in zip(questions, cursors, strict=True)}
+
+
+def _keys(keys: Sequence[Key]) -> dict[str, object]:
+    return {
         "rooms": numbers(room for room, _, _ in keys),
         "authors": texts([author for _, author, _ in keys]),
         "keys": texts([key for _, _, key in keys]),
     }
-    return connection.execute(REPEATED, asked, binary=True)
 
 
 def _places(places: Sequence[Place]) -> dict[str, object]:
@@ -181,6 +188,7 @@ def write(connection: Connection, decisions: Decisions, writer: str, at: int) ->
     )
     if decisions.put:
         _write_reactions(connection, decisions)
+    standings.write(connection, decisions.governing)
     grown = sorted(decisions.grown.values(), key=lambda room: room.name)
     connection.execute(
         _RAISE,
@@ -214,8 +222,26 @@ def _write_reactions(connection: Connection, decisions: Decisions) -> None:
     connection.execute(_COUNT, asked)
 
 
-def lock_rooms(connection: Connection, names: Sequence[str]) -> dict[str, RoomRow]:
-    """These rooms, made if they are not there, locked until the end of the transaction; in a transaction."""
+def make_rooms(connection: Connection, names: Sequence[str], news: bool = False) -> int:
+    """Make those of the rooms that are not there; how many that were.
+
+    :param news: lock the row of the numbers of news in any case, which comes before locking rooms, until the end of the transaction.
+    """
+    return connection.execute(_MAKE_ROOMS, {"rooms": texts(sorted(set(names))), "news": news}).rowcount
+
+
+def lock_rooms(connection: Connection, names: Sequence[str], news: bool = False) -> dict[str, RoomRow]:
+    """These rooms, made if they are not there, locked until the end of the transaction; in a transaction.
+
+    :param news: numbers of news are going to be taken.
+    """
+    make_rooms(connection, names, news)
     asked = {"rooms": texts(sorted(set(names)))}
-    connection.execute(MAKE_ROOMS, asked)
     return {row[1]: room_row(row) for row in connection.execute(LOCK_ROOMS, asked).fetchall()}
+
+
+def governs(batch: Sequence[Append]) -> bool:
+    """Whether the batch is about settings, members or sanctions, so that it may take numbers of news."""
+    return any(
+        isinstance(new_event, NewSettings | NewMember | NewSanction) for append in batch for new_event in append.new_events
+    )

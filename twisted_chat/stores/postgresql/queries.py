@@ -10,7 +10,8 @@ from twisted_chat.store_contract import Aged, Page, RoomNews
 from twisted_chat.stores import pages
 from twisted_chat.stores.postgresql.connection import Connection, snapshot
 from twisted_chat.stores.postgresql.escaping import escape, numbers, plain, text_array, texts
-from twisted_chat.stores.postgresql.rows import EVENT_COLUMNS, MESSAGE, TOPIC, event
+from twisted_chat.stores.postgresql.governed_events import settings_of
+from twisted_chat.stores.postgresql.rows import EVENT_COLUMNS, SHOWN, event
 
 #: A part of a log: room, the number before it, the largest number of events, and of bytes of content.
 Part: TypeAlias = tuple[str, int, int, int]
@@ -21,7 +22,7 @@ _ROOM = "(SELECT id FROM twisted_chat.room WHERE name = %(room)s)"
 _READ = f"""
 SELECT {EVENT_COLUMNS} FROM (
     SELECT *, row_number() OVER log AS number,
-        sum(coalesce(CASE WHEN kind <> 4 THEN octet_length(text) END, 0) + coalesce(octet_length(data), 0)) OVER log AS total
+        sum(coalesce(CASE WHEN kind IN (1, 2, 5) THEN octet_length(text) END, 0) + coalesce(octet_length(data), 0)) OVER log AS total
     FROM (
         SELECT * FROM twisted_chat.event WHERE room = {_ROOM} AND seq > %(after)s ORDER BY seq LIMIT %(limit)s) AS next
     WINDOW log AS (ORDER BY seq)
@@ -33,17 +34,17 @@ FROM unnest({text_array("rooms")}, %(afters)s::bigint[], %(limits)s::bigint[], %
     WITH ORDINALITY AS wanted (name, after, count, bytes, number)
 JOIN twisted_chat.room ON room.name = wanted.name CROSS JOIN LATERAL (
     SELECT *, row_number() OVER log AS place,
-        sum(coalesce(CASE WHEN kind <> 4 THEN octet_length(text) END, 0) + coalesce(octet_length(data), 0)) OVER log AS total
+        sum(coalesce(CASE WHEN kind IN (1, 2, 5) THEN octet_length(text) END, 0) + coalesce(octet_length(data), 0)) OVER log AS total
     FROM (SELECT * FROM twisted_chat.event WHERE event.room = room.id AND seq > wanted.after ORDER BY seq LIMIT wanted.count) AS next
     WINDOW log AS (ORDER BY seq)
 ) AS e WHERE e.place = 1 OR e.total <= wanted.bytes ORDER BY wanted.number, e.seq"""
 
 _EVENT = f"SELECT {EVENT_COLUMNS} FROM twisted_chat.event e WHERE room = {_ROOM} AND seq = %(seq)s"
 
-_SHOWN = f"SELECT * FROM twisted_chat.event WHERE room = room_id AND kind IN ({MESSAGE}, {TOPIC})"
+_SHOWN = f"SELECT * FROM twisted_chat.event WHERE room = room_id AND kind IN ({SHOWN})"
 
 # The entries around a place in their present state: each with the text of its last edit.
-_PAGE = f"""
+PAGE = f"""
 WITH here AS MATERIALIZED (SELECT id AS room_id, head FROM twisted_chat.room WHERE name = %(room)s),
      shown AS (
         SELECT true AS older, older.* FROM here, LATERAL (
@@ -71,7 +72,7 @@ _READ_MARKS = (
     "SELECT room.name, seq FROM twisted_chat.read_mark JOIN twisted_chat.room ON room.id = read_mark.room WHERE person = %s"
 )
 
-_ROOM_NEWS = "SELECT news, name, archived FROM twisted_chat.room WHERE news > %s ORDER BY news LIMIT %s"
+_ROOM_NEWS = "SELECT news, name, archived, settings FROM twisted_chat.room WHERE news > %s ORDER BY news LIMIT %s"
 
 _AGED = """
 SELECT oldest, name FROM twisted_chat.room
@@ -107,7 +108,7 @@ def one_event(connection: Connection, room: str, seq: int) -> Event | None:
 def page(connection: Connection, room: str, limit: int, where: pages.Place, reader: str | None = None) -> Page:
     bounds = {"room": room, "pivot": bound(where.pivot), "older": where.older, "newer": where.newer}
     with snapshot(connection):
-        rows = connection.execute(_PAGE, bounds, binary=True).fetchall()
+        rows = connection.execute(PAGE, bounds, binary=True).fetchall()
         if not rows:
             return Page((), 0, False, False)
         head = rows[0][0]
@@ -170,7 +171,8 @@ def aged(connection: Connection, before_ms: int, after: Aged | None, limit: int)
 
 def room_news(connection: Connection, since: int, limit: int) -> RoomNews:
     rows = connection.execute(_ROOM_NEWS, (since, limit)).fetchall()
-    return RoomNews(rows[-1][0] if rows else since, {name: archived for _, name, archived in rows})
+    settings = {name: settings_of(text) for _, name, _, text in rows if text}
+    return RoomNews(rows[-1][0] if rows else since, {name: archived for _, name, archived, _ in rows}, settings)
 
 
 def bound(number: int) -> int:

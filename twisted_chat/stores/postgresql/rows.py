@@ -6,13 +6,16 @@ from typing import Any
 
 from msgspec import Struct
 
-from twisted_chat.events import Author, Deleted, Edited, Event, Message, Reacted, TopicSet
+from twisted_chat.events import Author, Deleted, Edited, Event, Message, Reacted, RoomSettings, TopicSet
 from twisted_chat.store_contract import RoomRecord
 from twisted_chat.stores.postgresql.connection import Connection
 from twisted_chat.stores.postgresql.escaping import plain
+from twisted_chat.stores.postgresql.governed_events import MEMBER, ROOM, SANCTION, USUAL, governed_event, settings_of
 
-#: The column ``kind``.
+#: The column ``kind``; those of :mod:`governed_events <twisted_chat.stores.postgresql.governed_events>` are further ones.
 MESSAGE, EDIT, DELETE, REACTION, TOPIC = 1, 2, 3, 4, 5
+#: The kinds that a page shows; the others are folded into messages.  The index ``event_shown`` has the same ones.
+SHOWN = f"{MESSAGE}, {TOPIC}, {ROOM}, {MEMBER}, {SANCTION}"
 
 
 class RoomRow(Struct):
@@ -29,19 +32,20 @@ class RoomRow(Struct):
     purged: int = 0
     topic: str = ""
     archived: bool = False
+    settings: RoomSettings = USUAL
 
     def record(self) -> RoomRecord:
         head_id = f"{self.batch}-{self.head}" if self.head else ""
-        return RoomRecord(self.name, self.purged + 1, self.head, head_id, self.topic, self.archived)
+        return RoomRecord(self.name, self.purged + 1, self.head, head_id, self.topic, self.archived, self.settings)
 
 
 #: The columns of a :class:`RoomRow`.
-ROOM_COLUMNS = "id, name, head, batch, purged, topic, archived"
+ROOM_COLUMNS = "id, name, head, batch, purged, topic, archived, settings"
 
 
 def room_row(row: tuple[Any, ...]) -> RoomRow:
-    number, name, head, batch, purged, topic, archived = row
-    return RoomRow(number, name, head, batch, purged, plain(topic), archived)
+    number, name, head, batch, purged, topic, archived, settings = row
+    return RoomRow(number, name, head, batch, purged, plain(topic), archived, settings_of(settings))
 
 
 def load_rooms(connection: Connection) -> dict[str, RoomRow]:
@@ -73,4 +77,6 @@ def event(row: tuple[Any, ...]) -> Event:
         return Reacted(*head, of=of, emoji=text, on=state)
     if kind == DELETE:
         return Deleted(*head, of=of)
-    return TopicSet(*head, text=text)
+    if kind == TOPIC:
+        return TopicSet(*head, text=text)
+    return governed_event(kind, head, text)

@@ -40,6 +40,7 @@ from twisted_chat.stores.postgresql.connection import Connection, Patience, Read
 from twisted_chat.stores.postgresql.feed import Feed
 from twisted_chat.stores.postgresql.lineage import Lineage
 from twisted_chat.stores.postgresql.schema import schema_steps
+from twisted_chat.stores.postgresql.standing_reads import StandingReads
 from twisted_chat.stores.postgresql.writer import RETRY_AFTER_MS, Writer
 from twisted_chat.stores.random_ids import RandomBytes, random_text
 from twisted_chat.stores.workers import CallInReactor, Worker
@@ -63,7 +64,7 @@ def _nothing() -> None:
     """Ends a task that was not started."""
 
 
-class PostgreSQLStore:
+class PostgreSQLStore(StandingReads):
     """The store contract for one database.  The store ends its workers when it is closed or cannot be opened.
 
     :param clock: the clock for the times of events.

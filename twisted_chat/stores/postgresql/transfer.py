@@ -14,20 +14,35 @@ import psycopg
 from psycopg import Copy, errors
 
 from twisted_chat.errors import Conflict
-from twisted_chat.events import Cursor, Deleted, Edited, Event, Message, Reacted, TopicSet
+from twisted_chat.events import (
+    Cursor,
+    Deleted,
+    Edited,
+    Event,
+    MemberChanged,
+    Message,
+    Reacted,
+    RoomChanged,
+    Sanctioned,
+    TopicSet,
+)
+from twisted_chat.standings import Standing
 from twisted_chat.store_contract import RoomRecord, StoreError
 from twisted_chat.stores.kept import Identity, KeptCursor, KeptToken, ReadMark, batch_of
-from twisted_chat.stores.postgresql import cursors, schema, tokens
+from twisted_chat.stores.postgresql import cursors, schema, standings, tokens
 from twisted_chat.stores.postgresql.address import Address, one_line, parse
-from twisted_chat.stores.postgresql.careful_statements import MAKE_ROOMS
+from twisted_chat.stores.postgresql.careful_statements import make_rooms
 from twisted_chat.stores.postgresql.connection import Connection, Patience, Row, connect, explain, snapshot, transaction, unlimit
-from twisted_chat.stores.postgresql.escaping import escape, escape_any, plain, texts
+from twisted_chat.stores.postgresql.escaping import escape, escape_any, plain
+from twisted_chat.stores.postgresql.governed_events import kind_and_text, settings_text
 from twisted_chat.stores.postgresql.rows import DELETE, EDIT, EVENT_COLUMNS, MESSAGE, REACTION, TOPIC, event, load_rooms
 
 #: Seconds without a sign of life after which a server counts as ended.
 SILENT_SECONDS = 15
 #: Rows that are fetched at once.
 FETCHED_ROWS = 1_000
+#: Standings that are written at once.
+WRITTEN_STANDINGS = 1_000
 
 _EVENTS = f"SELECT {EVENT_COLUMNS} FROM twisted_chat.event e WHERE room = %s ORDER BY seq"
 _MARKS = (
@@ -45,8 +60,8 @@ _COPY_EVENTS = (
 _COPY_REACTIONS = "COPY twisted_chat.reaction (room, of, emoji, person, seq) FROM STDIN"
 _COPY_COUNTS = "COPY twisted_chat.reacted (room, of, emoji, place, count) FROM STDIN"
 _BEGIN_ROOM = (
-    "UPDATE twisted_chat.room SET head = %s, batch = %s, purged = %s, topic = %s, archived = %s, changed = pg_current_xact_id()"
-    " WHERE name = %s RETURNING id"
+    "UPDATE twisted_chat.room SET head = %s, batch = %s, purged = %s, topic = %s, archived = %s, settings = %s,"
+    " changed = pg_current_xact_id() WHERE name = %s RETURNING id"
 )
 _OLDEST = (
     "UPDATE twisted_chat.room SET oldest = (SELECT at FROM twisted_chat.event WHERE room = room.id AND seq = room.purged + 1)"
@@ -88,6 +103,10 @@ class Outgoing:
     def read_marks(self) -> Iterator[ReadMark]:
         """All read marks, by person and room."""
         return (ReadMark(plain(person), room, seq) for person, room, seq in self._each(_MARKS, ()))
+
+    def standings(self, room: str) -> Iterator[Standing]:
+        """The roles and sanctions in a room, in the order of their last changes."""
+        return map(standings.standing, self._each(standings.EVERY, (self._rooms[room].id,)))
 
     def cursors(self) -> Iterator[KeptCursor]:
         """All cursors of programs, by reader and room."""
@@ -143,6 +162,8 @@ class Incoming:
         self._there = load_rooms(connection)
         self._ids: dict[str, int] = {name: room.id for name, room in self._there.items()}
         self._room: RoomRecord | None = None
+        self._begun = ""
+        self._standings: list[Standing] = []
         self._id = 0
         self._next = 0
         self._reactions = _Reactions()
@@ -173,6 +194,21 @@ class Incoming:
             raise StoreError(f"there is a read mark of room {mark.room}, but no such room")
         self._connection.execute(_MARK, (escape(mark.user), self._ids[mark.room], mark.seq))
 
+    def standing(self, standing: Standing) -> None:
+        """A role or sanction in the room that was begun last; it gets a new number."""
+        if standing.room != self._begun:
+            raise StoreError(f"room {standing.room}: what {standing.person} is there stands elsewhere than behind its events")
+        if self._room is not None:
+            self.finish()
+        self._standings.append(standing)
+        if len(self._standings) == WRITTEN_STANDINGS:
+            self._add_standings()
+
+    def _add_standings(self) -> None:
+        kept, self._standings = self._standings, []
+        if kept:
+            standings.add(self._connection, self._id, kept)
+
     def cursor(self, kept: KeptCursor) -> None:
         """A cursor of a program."""
         self.finish()
@@ -184,19 +220,29 @@ class Incoming:
         known = self._there.get(record.name)
         if (known is not None and known.head) or (record.name in self._ids and known is None):
             raise StoreError(f"room {record.name} has messages already; import into a database of its own, or name other rooms")
-        self._connection.execute(MAKE_ROOMS, {"rooms": texts([record.name])})
+        make_rooms(self._connection, [record.name])
         batch = batch_of(record.head_id, record.head) if record.head else ""
         made = self._connection.execute(
-            _BEGIN_ROOM, (record.head, batch, record.first - 1, escape(record.topic), record.archived, record.name)
+            _BEGIN_ROOM,
+            (
+                record.head,
+                batch,
+                record.first - 1,
+                escape(record.topic),
+                record.archived,
+                settings_text(record.settings),
+                record.name,
+            ),
         ).fetchone()
         assert made is not None
         self._id = self._ids[record.name] = made[0]
         self._there.pop(record.name, None)
-        self._room, self._next, self._reactions = record, record.first, _Reactions()
+        self._room, self._begun, self._next, self._reactions = record, record.name, record.first, _Reactions()
         self._copy = self._copying.enter_context(self._connection.cursor().copy(_COPY_EVENTS))
 
     def finish(self) -> None:
         """Nothing more comes for the present room."""
+        self._add_standings()
         room, self._room, self._copy = self._room, None, None
         if room is None:
             return
@@ -250,6 +296,8 @@ class Incoming:
                 self._reactions.found.pop(event.of, None)
             case TopicSet():
                 kind, text = TOPIC, event.text
+            case RoomChanged() | MemberChanged() | Sanctioned():
+                kind, text = kind_and_text(event)
         batch, by = batch_of(event.id, event.seq), event.by
         written = (escape(by.id), escape(by.name), escape_any(event.key), escape_any(text), data)
         return (self._id, event.seq, event.at, of, revision, kind, state, batch, *written)

@@ -27,7 +27,7 @@ from twisted_chat.store_contract import Append, Opened, Outcome
 from twisted_chat.stores.postgresql import erasing, schema
 from twisted_chat.stores.postgresql.address import Address
 from twisted_chat.stores.postgresql.careful_append import Decisions
-from twisted_chat.stores.postgresql.careful_statements import NOTE, lock_rooms, look_up, write
+from twisted_chat.stores.postgresql.careful_statements import NOTE, governs, lock_rooms, look_up, write
 from twisted_chat.stores.postgresql.connection import Connection, Patience, connect, explain, is_lost, rollback
 from twisted_chat.stores.postgresql.fast_append import append_fast, fast_batch
 from twisted_chat.stores.postgresql.lineage import Diverged, Lineage
@@ -50,6 +50,8 @@ RETRY_AFTER_MS = 1000
 #: Random characters of the id of a connection, behind that of its server.
 WRITER_LENGTH = 12
 
+#: The numbers of the last change of rooms and of the last change of a standing.
+_NEWS = "SELECT number, (SELECT coalesce(max(news), 0) FROM twisted_chat.standing) FROM twisted_chat.news"
 _CLOSE = "UPDATE twisted_chat.writer SET closed = true WHERE id = ANY(%s) RETURNING id, batch, heads"
 _REGISTER = """
 WITH known AS (DELETE FROM twisted_chat.writer WHERE id = ANY(%s) OR used < now() - interval '7 days')
@@ -115,7 +117,7 @@ class Writer:
                 schema.prepare(connection, self._address, self._steps)
                 epoch, secret = schema.identity(connection, self._random_bytes)
                 self.erasing = erasing.pending(connection)
-                news = connection.execute("SELECT number FROM twisted_chat.news").fetchone()
+                news = connection.execute(_NEWS).fetchone()
                 rooms = load_rooms(connection)
             finally:
                 connection.close()
@@ -123,7 +125,7 @@ class Writer:
         except psycopg.Error as error:
             raise explain(self._address, error) from None
         assert news is not None
-        return Opened(epoch, secret, tuple(room.record() for room in rooms.values()), int(news[0]))
+        return Opened(epoch, secret, tuple(room.record() for room in rooms.values()), *news)
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -265,7 +267,7 @@ class Writer:
         try:
             if connection.execute(NOTE, (self._number, self._id)).fetchone() is None:
                 raise _Closed("its row is closed")
-            decisions = Decisions(lock_rooms(connection, names), self._random_bytes, at)
+            decisions = Decisions(lock_rooms(connection, names, governs(batch)), self._random_bytes, at)
             look_up(connection, batch, decisions)
             answer = decisions.decide(batch)
             self._under_way = _UnderWay(self._id, self._number, lambda heads: answer)

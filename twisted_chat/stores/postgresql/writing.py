@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from twisted_chat.store_contract import RoomRecord
 from twisted_chat.stores.postgresql import erasing
-from twisted_chat.stores.postgresql.careful_statements import MAKE_ROOMS
+from twisted_chat.stores.postgresql.careful_statements import make_rooms
 from twisted_chat.stores.postgresql.connection import Connection, transaction
 from twisted_chat.stores.postgresql.escaping import escape, numbers, plain, text_array, texts
 from twisted_chat.stores.postgresql.queries import bound
@@ -79,7 +79,7 @@ def _last_before(connection: Connection, room: RoomRow, end: int, keep_after_ms:
 def archive(connection: Connection, name: str, archived: bool) -> RoomRecord:
     """The room is made if it is not there."""
     with transaction(connection):
-        connection.execute(MAKE_ROOMS, {"rooms": texts([name])})
+        make_rooms(connection, [name])
         set_archived(connection, name, archived)
         return record(connection, name)
 

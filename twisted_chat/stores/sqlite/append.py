@@ -1,6 +1,6 @@
 """Appends a batch of any kind, event by event in its order, inside a transaction that the caller begins and commits.
 
-It is for batches with repeated keys, amendments, topics or new rooms.  Messages between two amendments are still one statement;
+It is for batches with repeated keys, new rooms, and all that is no message.  Messages between two amendments are still one statement;
 amendments read the message that they amend, so the messages before them in the batch are written first.
 """
 
@@ -13,25 +13,30 @@ from typing import TypeAlias
 from msgspec.json import Decoder, encode
 from msgspec.structs import replace
 
-from twisted_chat.core import amendments
+from twisted_chat.core import amendments, governance
 from twisted_chat.errors import ChatError
 from twisted_chat.events import (
     Deleted,
     Edited,
     Event,
+    Governance,
     Message,
     NewDeletion,
     NewEdit,
     NewEvent,
+    NewMember,
     NewMessage,
     NewReaction,
+    NewSanction,
+    NewSettings,
     NewTopic,
     Reacted,
+    RoomChanged,
     TopicSet,
 )
 from twisted_chat.store_contract import Append, Appended, Duplicate, Outcome
 from twisted_chat.stores.random_ids import BATCH_LENGTH, RandomBytes, random_text
-from twisted_chat.stores.sqlite import erasing, reactions, shown
+from twisted_chat.stores.sqlite import erasing, reactions, shown, standings
 from twisted_chat.stores.sqlite.rows import (
     AMENDMENTS,
     DELETE,
@@ -142,20 +147,30 @@ class AppendAny:
         if not append.new_events:
             return []
         batch = random_text(self._random_bytes, BATCH_LENGTH)
-        return [self._outcome(self._room(append.room), new_event, batch) for new_event in append.new_events]
+        creations = governance.Creations()
+        outcomes: list[Outcome] = []
+        for new_event in append.new_events:
+            outcomes.append(self._outcome(self._room(append.room), new_event, batch, creations))
+            creations.note(new_event, outcomes[-1])
+        return outcomes
 
-    def _outcome(self, room: RoomRow, new_event: NewEvent, batch: str) -> Outcome:
+    def _outcome(self, room: RoomRow, new_event: NewEvent, batch: str, creations: governance.Creations) -> Outcome:
         key = None if new_event.key is None else (room.id, new_event.by.id, new_event.key)
         if key is not None and key in self._first:
             return Duplicate(self._keyed[room.id, self._first[key]])
         try:
+            creations.check(new_event, room.head)
             event = self._insert_event(room, new_event, batch)
         except ChatError as error:
             return error
         if key is not None:
             self._remember(key, event)
-        topic = event.text if isinstance(event, TopicSet) else room.topic
-        self._changed[room.name] = replace(room, head=event.seq, batch=batch, topic=topic)
+        room = replace(room, head=event.seq, batch=batch)
+        if isinstance(event, TopicSet):
+            room = replace(room, topic=event.text)
+        elif isinstance(event, RoomChanged):
+            room = replace(room, settings=event.settings, archived=event.archived)
+        self._changed[room.name] = room
         return Appended(event)
 
     def _insert_event(self, room: RoomRow, new_event: NewEvent, batch: str) -> Event:
@@ -171,6 +186,11 @@ class AppendAny:
                 self._execute("UPDATE room SET topic = ? WHERE id = ?", (new_event.text, room.id))
                 self._insert(room, batch, topic, TOPIC, new_event.text, None)
                 return topic
+            case NewSettings() | NewMember() | NewSanction():
+                self._govern(room, new_event)
+                governed = governance.event_of(new_event, *head[:3])
+                self._insert(room, batch, governed, standings.kind(governed), None, standings.extra(governed))
+                return governed
         self._write()
         amendments.check(self._standing(room, new_event), new_event)
         match new_event:
@@ -190,6 +210,13 @@ class AppendAny:
                 self._insert(room, batch, deleted, DELETE, None, {"of": deleted.of})
                 self._erase(room, deleted)
                 return deleted
+
+    def _govern(self, room: RoomRow, new_event: Governance) -> None:
+        if isinstance(new_event, NewSettings):
+            governance.check_settings(new_event, room.head, room.settings)
+            standings.configure(self._connection, room.id, new_event.settings, new_event.archived)
+        else:
+            standings.change(self._connection, room.id, room.name, new_event, self._at)
 
     def _wait(self, room: RoomRow, batch: str, message: Message) -> None:
         if self._waiting >= STATEMENT_ROWS:

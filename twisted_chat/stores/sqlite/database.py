@@ -125,7 +125,8 @@ class Database:
         except OSError as error:
             self.close()
             raise unwritable(self.path, error) from error
-        return Opened(epoch, secret, tuple(room.record() for room in log.rooms.values()), log.news)
+        rooms = tuple(room.record() for room in log.rooms.values())
+        return Opened(epoch, secret, rooms, log.news, log.standing_news)
 
     @property
     def erasing(self) -> bool:

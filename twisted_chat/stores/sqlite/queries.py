@@ -6,7 +6,7 @@ import sqlite3
 
 from msgspec.json import Decoder
 
-from twisted_chat.events import Event, Message
+from twisted_chat.events import Event, Message, RoomSettings
 from twisted_chat.store_contract import Aged, Page, RoomNews
 from twisted_chat.stores import pages
 from twisted_chat.stores.sqlite import reactions, shown
@@ -57,8 +57,9 @@ FROM here"""
 _READ_MARKS = "SELECT json_group_object(room.name, seq) FROM read_mark JOIN room ON room.id = read_mark.room WHERE person = ?"
 
 _ROOM_NEWS = """
-SELECT max(news), json_group_object(name, json(iif(archived, 'true', 'false')))
-FROM (SELECT news, name, archived FROM room WHERE news > ? ORDER BY news LIMIT ?)"""
+SELECT max(news), json_group_object(name, json(iif(archived, 'true', 'false'))),
+    json_group_object(name, json(settings)) FILTER (WHERE settings IS NOT NULL)
+FROM (SELECT news, name, archived, settings FROM room WHERE news > ? ORDER BY news LIMIT ?)"""
 
 _AGED = """
 SELECT json_group_array(json_array(oldest, name)) FROM (
@@ -68,6 +69,7 @@ _decode_aged = Decoder(list[tuple[int, str]]).decode
 _decode_counts = Decoder(list[tuple[int, str, int]]).decode
 _decode_marks = Decoder(dict[str, int]).decode
 _decode_archived = Decoder(dict[str, bool]).decode
+_decode_settings = Decoder(dict[str, RoomSettings]).decode
 
 
 def read(connection: sqlite3.Connection, room: str, after: int, limit: int, max_bytes: int) -> list[Event]:
@@ -128,5 +130,5 @@ def _bound(number: int) -> int:
 
 
 def room_news(connection: sqlite3.Connection, since: int, limit: int) -> RoomNews:
-    number, archived = connection.execute(_ROOM_NEWS, (since, limit)).fetchone()
-    return RoomNews(since if number is None else number, _decode_archived(archived))
+    number, archived, settings = connection.execute(_ROOM_NEWS, (since, limit)).fetchone()
+    return RoomNews(since if number is None else number, _decode_archived(archived), _decode_settings(settings))

@@ -17,7 +17,7 @@ from typing import TypeAlias
 from msgspec import Struct
 from msgspec.json import Decoder, encode
 
-from twisted_chat.events import Event, Message
+from twisted_chat.events import Event, Message, RoomSettings
 from twisted_chat.store_contract import RoomRecord
 
 
@@ -35,27 +35,30 @@ class RoomRow(Struct, frozen=True):
     purged: int = 0
     topic: str = ""
     archived: bool = False
+    settings: RoomSettings = RoomSettings()
 
     def record(self) -> RoomRecord:
         head_id = f"{self.batch}-{self.head}" if self.head else ""
-        return RoomRecord(self.name, self.purged + 1, self.head, head_id, self.topic, self.archived)
+        return RoomRecord(self.name, self.purged + 1, self.head, head_id, self.topic, self.archived, self.settings)
 
+
+_decode_settings = Decoder(RoomSettings).decode
 
 _ROOMS = """
-SELECT room.id, room.name, coalesce(event.seq, purged), coalesce(event.batch, purged_batch), purged, topic, archived
+SELECT room.id, room.name, coalesce(event.seq, purged), coalesce(event.batch, purged_batch), purged, topic, archived, settings
 FROM room LEFT JOIN event ON event.room = room.id AND event.seq = (SELECT max(seq) FROM event WHERE room = room.id)"""
 
 
 def load_rooms(connection: sqlite3.Connection) -> dict[str, RoomRow]:
     """All rooms by name."""
     return {
-        name: RoomRow(number, name, head, batch, purged, topic, bool(archived))
-        for number, name, head, batch, purged, topic, archived in connection.execute(_ROOMS)
+        name: RoomRow(number, name, head, batch, purged, topic, bool(archived), _settings(settings))
+        for number, name, head, batch, purged, topic, archived, settings in connection.execute(_ROOMS)
     }
 
 
 def last_news(connection: sqlite3.Connection) -> int:
-    """The number of the last change of rooms (created, archived, opened again)."""
+    """The number of the last change of rooms (created, archived, opened again, other settings)."""
     [number] = connection.execute("SELECT coalesce(max(news), 0) FROM room WHERE news IS NOT NULL").fetchone()
     return int(number)
 
@@ -64,14 +67,21 @@ def make_rooms(connection: sqlite3.Connection, names: Sequence[str]) -> dict[str
     """Create rooms that the log does not know.  If another process has created them meanwhile, they are empty."""
     rows = connection.execute(
         "INSERT INTO room (name) SELECT value FROM json_each(?) WHERE true"
-        " ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id, name, archived",
+        " ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id, name, archived, settings",
         (encode(names).decode(),),
     )
-    return {name: RoomRow(number, name, archived=bool(archived)) for number, name, archived in rows.fetchall()}
+    return {
+        name: RoomRow(number, name, archived=bool(archived), settings=_settings(settings))
+        for number, name, archived, settings in rows.fetchall()
+    }
+
+
+def _settings(column: str | None) -> RoomSettings:
+    return RoomSettings() if column is None else _decode_settings(column)
 
 
 #: The column ``kind``.
-MESSAGE, EDIT, DELETE, REACTION, TOPIC = 1, 2, 3, 4, 5
+MESSAGE, EDIT, DELETE, REACTION, TOPIC, ROOM, MEMBER, SANCTION = 1, 2, 3, 4, 5, 6, 7, 8
 #: Kinds that change what a page shows of a message, and are not shown themselves.
 AMENDMENTS = frozenset({EDIT, DELETE, REACTION})
 
@@ -80,7 +90,8 @@ _TEXT = """CASE WHEN e.kind = 2 AND EXISTS (
     SELECT 1 FROM erasing WHERE erasing.room = e.room AND erasing.of = e.extra ->> 'of') THEN NULL ELSE e.text END"""
 
 _FIELDS = f"""json_object(
-    'kind', CASE e.kind WHEN 1 THEN 'message' WHEN 2 THEN 'edit' WHEN 3 THEN 'delete' WHEN 4 THEN 'reaction' ELSE 'topic' END,
+    'kind', CASE e.kind WHEN 1 THEN 'message' WHEN 2 THEN 'edit' WHEN 3 THEN 'delete' WHEN 4 THEN 'reaction' WHEN 5 THEN 'topic'
+        WHEN 6 THEN 'room' WHEN 7 THEN 'member' ELSE 'sanction' END,
     'seq', e.seq, 'id', e.batch || '-' || e.seq, 'at', e.at,
     'by', json_object('id', e.author, 'name', e.name), 'key', e.key, 'text', {_TEXT},
     'data', CASE WHEN e.data IS NOT NULL THEN base64(e.data) END)"""

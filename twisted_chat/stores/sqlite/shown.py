@@ -1,4 +1,4 @@
-"""The events that a page shows (messages and topics), found past any number of amendments (edits, deletions, reactions) between them.
+"""The events that a page shows (all but edits, deletions and reactions), found past any number of these amendments between them.
 
 Amendments that follow one another are a run, which is one row of ``amendment_run``; who reads a page steps over it.  Sending a message
 changes nothing there.  An index of the shown events, which is the obvious way, takes one more page of each commit and room: 14 % of

@@ -21,6 +21,7 @@ from twisted_chat.store_contract import Aged, Append, Opened, Outcome, Page, Rev
 from twisted_chat.stores import pages
 from twisted_chat.stores.random_ids import RandomBytes
 from twisted_chat.stores.sqlite import cursors, queries, tokens
+from twisted_chat.stores.sqlite.asking import Asking
 from twisted_chat.stores.sqlite.connection import Readers, Replaced, describe
 from twisted_chat.stores.sqlite.database import Database, schema_steps
 from twisted_chat.stores.sqlite.writer import Log
@@ -34,7 +35,7 @@ Mark: TypeAlias = tuple[tuple[str, str], int, Deferred[int]]
 Lookup: TypeAlias = tuple[bytes, Deferred[TokenRecord | None]]
 
 
-class SQLiteStore:
+class SQLiteStore(Asking):
     """The store contract for one file.  The store ends its workers when it is closed or cannot be opened.
 
     :param clock: the clock for the times of events.

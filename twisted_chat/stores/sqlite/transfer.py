@@ -14,10 +14,22 @@ from contextlib import closing, contextmanager
 from msgspec.json import encode
 
 from twisted_chat.errors import Conflict
-from twisted_chat.events import Cursor, Deleted, Edited, Event, Message, Reacted, TopicSet
+from twisted_chat.events import (
+    Cursor,
+    Deleted,
+    Edited,
+    Event,
+    MemberChanged,
+    Message,
+    Reacted,
+    RoomChanged,
+    Sanctioned,
+    TopicSet,
+)
+from twisted_chat.standings import Standing
 from twisted_chat.store_contract import RoomRecord, StoreError
 from twisted_chat.stores.kept import Identity, KeptCursor, KeptToken, ReadMark, batch_of
-from twisted_chat.stores.sqlite import cursors, reactions, shown, tokens
+from twisted_chat.stores.sqlite import cursors, reactions, shown, standings, tokens
 from twisted_chat.stores.sqlite.connection import FileLock, connect, connect_writer, explain, transaction
 from twisted_chat.stores.sqlite.database import prepare, schema_steps, steps_taken, unwritable
 from twisted_chat.stores.sqlite.rows import (
@@ -51,6 +63,10 @@ class Outgoing:
         """The log of a room, oldest first."""
         rows = self._connection.execute(f"SELECT {ENTRY} FROM event e WHERE room = ? ORDER BY seq", (self._rooms[room].id,))
         return (decode_event(entry) for (entry,) in rows)
+
+    def standings(self, room: str) -> Iterator[Standing]:
+        """The roles and sanctions in a room, in the order of their last changes."""
+        return standings.every(self._connection, self._rooms[room].id, room)
 
     def identity(self) -> Identity:
         """The epoch and the secret; :class:`StoreError` if no server has used the database yet."""
@@ -144,12 +160,19 @@ class Incoming:
         self._execute("INSERT INTO room (name) VALUES (?) ON CONFLICT DO NOTHING", (record.name,))
         [number] = self._execute("SELECT id FROM room WHERE name = ?", (record.name,)).fetchone()
         batch = batch_of(record.head_id, record.head) if record.first > record.head > 0 else ""
+        settings = standings.settings_json(record.settings)
         self._execute(
-            "UPDATE room SET purged = ?, purged_batch = ?, topic = ?, archived = ? WHERE id = ?",
-            (record.first - 1, batch, record.topic, record.archived, number),
+            "UPDATE room SET purged = ?, purged_batch = ?, topic = ?, archived = ?, settings = ? WHERE id = ?",
+            (record.first - 1, batch, record.topic, record.archived, settings, number),
         )
         self._room = self._there[record.name] = RoomRow(number, record.name, record.head, batch, record.first - 1)
         self._next = record.first
+
+    def standing(self, standing: Standing) -> None:
+        """A role or sanction in the current room; it gets a new number."""
+        if self._room is None or self._room.name != standing.room:
+            raise StoreError(f"room {standing.room}: what {standing.person} is there stands elsewhere than behind its events")
+        standings.add(self._connection, self._room.id, standing)
 
     def finish(self) -> None:
         """End the current room."""
@@ -190,6 +213,8 @@ class Incoming:
                 self._execute("DELETE FROM reaction WHERE room = ? AND of = ?", (room.id, event.of))
             case TopicSet():
                 self._insert(room, event, TOPIC, event.text, None)
+            case RoomChanged() | MemberChanged() | Sanctioned():
+                self._insert(room, event, standings.kind(event), None, standings.extra(event))
 
     def _insert(
         self, room: RoomRow, event: Event, kind: int, text: str | None, extra: dict[str, object] | None, data: bytes | None = None

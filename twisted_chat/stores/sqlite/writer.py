@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from twisted_chat.events import Message, NewMessage
 from twisted_chat.store_contract import Append, Appended, Outcome, RoomRecord
 from twisted_chat.stores.random_ids import BATCH_LENGTH, RandomBytes, random_text
-from twisted_chat.stores.sqlite import erasing, shown
+from twisted_chat.stores.sqlite import erasing, shown, standings
 from twisted_chat.stores.sqlite.append import AppendAny
 from twisted_chat.stores.sqlite.connection import transaction
 from twisted_chat.stores.sqlite.rows import STATEMENT_ROWS, RoomRow, Row, Run, insert, last_news, load_rooms, make_rooms
@@ -33,7 +33,7 @@ PURGE_EVENTS = 1_000
 class Log:
     """All rooms of one database.
 
-    :ivar news: the number of the last change of rooms that was known when it was opened.
+    :ivar news: the number of the last change of rooms that was known when it was opened; ``standing_news`` of standings.
     :ivar erasing: the texts of some edits of deleted messages still have to be erased: :meth:`erase`.
     """
 
@@ -42,6 +42,7 @@ class Log:
         self._random_bytes = random_bytes
         # The number is read first, so that a change by another process in between is reported again, not missed.
         self.news = last_news(connection)
+        self.standing_news = standings.last_news(connection)
         self.rooms = load_rooms(connection)
         self.erasing = erasing.pending(connection)
 
