@@ -154,7 +154,7 @@ class Roles:
         until = (FOREVER if event.until is None else event.until) if event.on else 0
         muted = until if event.what == "mute" else before.muted
         banned = until if event.what == "ban" else before.banned
-        role = before.role
+        role = None if event.what == "ban" and until else before.role
         self._put(before, Standing(room, before.person, event.person.name, role, muted, banned))
 
     def learn(self, standings: Iterable[Standing]) -> None:
