@@ -12,9 +12,9 @@ from twisted.logger import ILogObserver, LogEvent, Logger, formatEvent
 
 from tests import store_contract
 from tests.harness.sqlite_files import FileCase, SQLiteCase
-from tests.store_contract.case import ALICE, BOB, delete, edit, raw, reaction, say
+from tests.store_contract.case import ALICE, BOB, configure, delete, edit, member, raw, reaction, say
 from twisted_chat.errors import Unavailable
-from twisted_chat.events import NewMessage, NewReaction, NewTopic
+from twisted_chat.events import NewMessage, NewReaction, NewTopic, RoomSettings
 from twisted_chat.store_contract import Aged, Append, Appended, Duplicate, Revocations
 from twisted_chat.stores import pages
 from twisted_chat.stores.sqlite import append, connection, database, erasing, queries, writer
@@ -398,4 +398,21 @@ class PageTests(SQLiteCase):
         self.assertEqual([event.seq for event in page.events], [1, 2, 6])
         self.assertEqual(self.runs(), [(3, 5), (7, 9)])
         self.assertEqual(self.successResultOf(store.aged(9, None, 9)), [Aged(5, "lobby")])
+        self.successResultOf(store.close())
+
+    def test_rooms_of_before_have_the_usual_settings(self) -> None:
+        """Nobody has a role in them; they get owners like new ones, and their news goes on."""
+        database.prepare(self.path, schema_steps()[:5])
+        self.sql(
+            "INSERT INTO room (id, name) VALUES (1, 'lobby')",
+            "INSERT INTO event (room, seq, batch, at, kind, author, name, text) VALUES (1, 1, 'b', 5, 1, 'u1', 'alice', 'one')",
+        )
+        store = self.store()
+
+        opened = self.successResultOf(store.open())
+
+        self.assertEqual((opened.rooms[0].settings, opened.standing_news), (RoomSettings(), 0))
+        self.successResultOf(store.append([Append("lobby", [configure(title="x"), member(ALICE, "owner")])]))
+        news = self.successResultOf(store.room_news(opened.news, 9))
+        self.assertEqual((news.number, news.settings), (opened.news + 1, {"lobby": RoomSettings(title="x")}))
         self.successResultOf(store.close())

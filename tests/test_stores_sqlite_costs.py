@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from tests.harness.sqlite_files import SQLiteCase
 from tests.store_contract.case import ALICE
-from twisted_chat.events import Author, Message, NewDeletion, NewEdit, NewEvent, NewMessage, NewReaction
+from twisted_chat.events import Author, Message, NewDeletion, NewEdit, NewEvent, NewMember, NewMessage, NewReaction
 from twisted_chat.store_contract import Append, RoomNews
 from twisted_chat.stores import pages
-from twisted_chat.stores.sqlite import connection, database, erasing, queries, writer
+from twisted_chat.stores.sqlite import connection, database, erasing, queries, standings, writer
 from twisted_chat.stores.sqlite.store import SQLiteStore
 from twisted_chat.stores.workers import Work
 
@@ -211,3 +211,59 @@ class RoomNewsTests(CostCase):
             return none, self.instructions(one)
 
         self.assertEqual(steps(5_000), steps(500))
+
+
+class StandingTests(CostCase):
+    """Each question costs what it answers."""
+
+    def fill(self, rooms: int, people: int) -> None:
+        """Rooms with people in them, the last room with ten people."""
+        self.path = os.path.join(self.directory, f"{rooms}-{people}.db")
+        database.prepare(self.path, database.schema_steps())
+        numbers = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {})"
+        self.sql(
+            f"{numbers.format(rooms)} INSERT INTO room (id, name) SELECT n, 'r' || n FROM n",
+            f"{numbers.format(people)} INSERT INTO standing"
+            " SELECT room.id, printf('u%05d', room.id * 10000 + n), printf('n%05d', n), printf('n%05d', n), iif(n = 1, 4, 2), 0, 0,"
+            f" (room.id - 1) * {people} + n FROM room CROSS JOIN n WHERE room.id < {rooms}",
+            f"{numbers.format(10)} INSERT INTO standing"
+            f" SELECT {rooms}, 'v' || n, 'n' || n, 'n' || n, 2, iif(n = 5, 99, 0), 0, 1000000 + n FROM n",
+        )
+
+    def test_questions(self) -> None:
+        """With 20 rooms of 20 people and with 200 rooms of 200."""
+
+        def steps(rooms: int, people: int) -> list[int]:
+            self.fill(rooms, people)
+            last = f"r{rooms}"
+            questions: list[tuple[Callable[[sqlite3.Connection], Sequence[object]], int]] = [
+                (lambda counted: standings.of_person(counted, "v3"), 1),
+                (lambda counted: [standings.one(counted, last, "v3")], 1),
+                (lambda counted: standings.members(counted, last, "", None, 5), 5),
+                (lambda counted: standings.members(counted, "r1", "", None, 5), 5),
+                (lambda counted: standings.sanctions(counted, last), 1),
+                (lambda counted: standings.sanctions(counted, "r1"), 0),
+                (lambda counted: standings.all_sanctions(counted, 7), 1),
+                (lambda counted: standings.news(counted, 1_000_005, 100).standings, 5),
+                (lambda counted: [standings.last_news(counted)], 1),
+            ]
+            return [
+                self.instructions(lambda counted: self.assertEqual(len(question(counted)), count))  # noqa: B023
+                for question, count in questions
+            ]
+
+        self.assertEqual(steps(200, 200), steps(20, 20))
+
+    def test_a_change(self) -> None:
+        """A new role costs the same in a room of 20 people and in one of 200."""
+
+        def steps(rooms: int, people: int) -> int:
+            self.fill(rooms, people)
+            new = NewMember(Author("u1", "x"), None, Author("w", "w"), "reader", 4)
+
+            def change(counted: sqlite3.Connection) -> None:
+                standings.change(counted, 1, "r1", new, 5)
+
+            return self.instructions(change)
+
+        self.assertAlmostEqual(steps(200, 200), steps(20, 20), delta=20)

@@ -15,7 +15,7 @@ from twisted_chat.cli import transfer
 from twisted_chat.cli.main import run
 from twisted_chat.cli.options import parser
 from twisted_chat.cli.output import CommandContext, Status
-from twisted_chat.events import Cursor, NewEvent, NewTopic
+from twisted_chat.events import Cursor, NewEvent, NewTopic, RoomSettings
 from twisted_chat.store_contract import Append, Appended, Duplicate, Opened, Store, TokenRecord
 from twisted_chat.stores.sqlite.store import SQLiteStore
 from twisted_chat.stores.workers import AtOnce, call_at_once
@@ -163,6 +163,32 @@ class MoveTests(SynchronousTestCase):
         self.shell("export", "--everything", "--store", self.new, "-o", again)
 
         self.assertEqual(Path(again).read_bytes(), Path(self.exported).read_bytes())
+
+    def test_a_file_of_before_there_were_settings(self) -> None:
+        """Its rooms have the usual ones, and nobody has a role in them."""
+        self.fill()
+        self.shell("export", "--store", self.old, "lobby", "-o", self.exported)
+        text = Path(self.exported).read_text().replace('"version":3', '"version":1').replace(',"settings":{}', "")
+        Path(self.exported).write_text(text)
+
+        self.shell("import", "--store", self.new, self.exported)
+
+        store, opened = self.opened(self.new)
+        self.assertNotIn("settings", text)
+        self.assertEqual([(room.name, room.settings) for room in opened.rooms], [("lobby", RoomSettings())])
+        self.assertEqual(opened.standing_news, 0)
+
+    def test_settings_and_roles_without_everything(self) -> None:
+        """A private room is one in the new store, too, and has its owner."""
+        self.fill()
+        self.shell("export", "--store", self.old, "den", "-o", self.exported)
+
+        self.shell("import", "--store", self.new, self.exported)
+
+        store, opened = self.opened(self.new)
+        self.assertEqual(opened.rooms[0].settings.access, "private")
+        [owner, reader] = self.successResultOf(store.members("den", "", None, 9))
+        self.assertEqual((owner.person, owner.role, reader.person, reader.role), ("u1", "owner", "u3", "reader"))
 
     def test_into_a_store_in_use(self) -> None:
         """A store that has messages keeps its own; nothing is changed."""

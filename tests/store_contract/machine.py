@@ -114,6 +114,11 @@ class StoreMachine(RuleBasedStateMachine):
         """Settings, members and sanctions among the rest."""
         self.append(batch)
 
+    @rule(room=ROOMS, new_events=st.lists(GOVERNANCE, min_size=4, max_size=12))
+    def govern_much(self, room: str, new_events: list[NewEvent]) -> None:
+        """Many of them, so that some concern the same person."""
+        self.append([(room, new_events)])
+
     @rule(seconds=st.integers(1, 100))
     def pass_time(self, seconds: int) -> None:
         self.case.clock.advance(seconds)
