@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from tests.store_contract.accounts import AccountsContract
 from tests.store_contract.amending import AmendingContract
 from tests.store_contract.appending import AppendingContract
 from tests.store_contract.case import ALICE, delete, edit, raw, reaction, say, token
@@ -16,7 +17,9 @@ from twisted_chat.events import Cursor, NewTopic
 from twisted_chat.store_contract import Duplicate, Opened, RoomRecord
 
 
-class StoreContract(AppendingContract, AmendingContract, ReadingContract, RecordsContract, HistoriesContract, MachineContract):
+class StoreContract(
+    AppendingContract, AmendingContract, ReadingContract, RecordsContract, AccountsContract, HistoriesContract, MachineContract
+):
     """What every store promises."""
 
 
