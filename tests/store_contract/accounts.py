@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.defer import Deferred
 
 from tests.store_contract.case import StoreCase
@@ -38,7 +40,7 @@ class AccountsContract(StoreCase):
         self.successResultOf(self.store.accounts.create_account(KeptAccount(record, "hash"), note("create"), invitation))
         return record
 
-    def refused(self, error: type[Exception], deferred: Deferred[object]) -> str:
+    def refused(self, error: type[Exception], deferred: Deferred[Any]) -> str:
         return str(self.failureResultOf(deferred, error).value)
 
     def token_of(self, user: str, number: int, kind: TokenKind = "session", rights: tuple[str, ...] = ()) -> str:
