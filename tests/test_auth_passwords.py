@@ -86,7 +86,7 @@ class HashTests(SynchronousTestCase):
         self.patch(PasswordHasher, "verify", lambda self, kept, password: verified.append(kept) or True)
         self.assertFalse(self.successResultOf(hashing.verify("secret", "")))
         self.assertTrue(self.successResultOf(hashing.verify("secret", CHEAP.hash("secret"))))
-        self.assertEqual([kept.rpartition("$")[0].rpartition("$")[0] for kept in verified][0], "$argon2id$v=19$m=8,t=1,p=1")
+        self.assertEqual(next(kept.rpartition("$")[0].rpartition("$")[0] for kept in verified), "$argon2id$v=19$m=8,t=1,p=1")
         self.assertEqual(len(verified), 2)
 
     def test_queue(self) -> None:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import re
 
 #: Words, names and phrases that lists of stolen passwords begin with.
-_WORDS = frozenset(
-    """
+_TEXT = """
     password passwort passw passwd passphrase motdepasse contrasena senha wachtwoord parola haslo parool salasana losenord
     admin administrator root user guest test tester testing demo sample default changeme change secret private letmein letmeinn
     welcome willkommen bienvenue benvenuto hello hallo bonjour login logon signin access open sesame opensesame master super
@@ -36,8 +35,8 @@ _WORDS = frozenset(
     jesus christ jesuschrist blessed blessing godislove church faith grace
     correcthorsebatterystaple
     qwerty qwertz azerty asdf zxcv qwer wasd
-    """.split()
-)
+    """
+_WORDS = frozenset(_TEXT.split())
 #: Rows of keys, in reading order, and the alphabets.
 _ROWS = (
     "qwertyuiop[]", "asdfghjkl;'", "zxcvbnm,./", "1234567890-=", "qwertzuiopü", "yxcvbnm", "azertyuiop", "qsdfghjklm", "wxcvbn",
@@ -49,12 +48,13 @@ _PIECE = 3
 
 _LEET = str.maketrans("0134578@$!+|", "oieastbasitl")
 _ORNAMENT = re.compile(r"[\d\W_]+")
+_ENDS = re.compile(r"^[\d\W_]+|[\d\W_]+$")
 
 
 def is_common(password: str) -> bool:
     """Whether it is one of those that are guessed first; ``password`` is of bounded length."""
     folded = password.casefold()
-    return _is_repetition(folded) or _is_rows(folded) or _is_words(folded) or _is_words(folded.translate(_LEET))
+    return _is_repetition(folded) or _is_rows(folded) or _is_words(folded) or _is_words(_ENDS.sub("", folded).translate(_LEET))
 
 
 def _is_repetition(folded: str) -> bool:

@@ -19,9 +19,9 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from twisted_chat.minting import mint
 from twisted_chat.cli.output import CliError, CommandContext, Status
 from twisted_chat.errors import ChatError
+from twisted_chat.minting import mint
 from twisted_chat.names import room_name
 from twisted_chat.server.config import Given, Settings, SettingsError, load, store_path
 from twisted_chat.server.logging import visible
