@@ -98,6 +98,14 @@ class InvitationRecord(Struct, frozen=True):
     by: str = ""
     first: bool = False
 
+    def why_not(self, now_ms: int) -> str:
+        """Why nobody can sign up with it any more; empty if that is possible."""
+        if self.revoked is not None:
+            return "invitation: it was revoked"
+        if self.expires is not None and self.expires <= now_ms:
+            return "invitation: it has expired"
+        return "invitation: it has been used" if self.used >= self.uses else ""
+
 
 class Note(Struct, frozen=True):
     """What the audit log is to say of a change.
@@ -207,6 +215,9 @@ class AccountStore(Protocol):
 
     def create_invitation(self, record: InvitationRecord, secret_hash: bytes, note: Note) -> Deferred[None]:
         """Keep a new invitation.  One that is for the first account takes the place of those before."""
+
+    def invitation(self, secret_hash: bytes) -> Deferred[InvitationRecord | None]:
+        """The invitation whose secret has that SHA-256."""
 
     def list_invitations(self, limit: int) -> Deferred[list[InvitationRecord]]:
         """The newest ones, at most ``limit``, newest first."""

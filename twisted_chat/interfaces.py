@@ -45,6 +45,9 @@ class Passwords(Protocol):
     def verify(self, password: str, kept: str) -> Deferred[bool]:
         """Whether it is the password of that hash; with an empty hash it is not, after the same work."""
 
+    def finish(self) -> None:
+        """Do what is in progress, and end."""
+
 
 class Vouched(Struct, frozen=True):
     """Somebody that another authority knows.

@@ -40,7 +40,7 @@ class AccountsContract(StoreCase):
         self.successResultOf(self.store.accounts.create_account(KeptAccount(record, "hash"), note("create"), invitation))
         return record
 
-    def refused(self, error: type[Exception], deferred: Deferred[Any]) -> str:
+    def denied(self, error: type[Exception], deferred: Deferred[Any]) -> str:
         return str(self.failureResultOf(deferred, error).value)
 
     def token_of(self, user: str, number: int, kind: TokenKind = "session", rights: tuple[str, ...] = ()) -> str:
@@ -81,21 +81,21 @@ class AccountsContract(StoreCase):
         other = self.made("other")
         for name in ("PayPal", "раураl", "paypaI", "pay pal"):
             record = AccountRecord("u1", name, NOW)
-            self.refused(Conflict, self.store.accounts.create_account(KeptAccount(record, ""), note()))
-            self.refused(Conflict, self.store.accounts.change_account(other.id, AccountChange(name=name), note()))
+            self.denied(Conflict, self.store.accounts.create_account(KeptAccount(record, ""), note()))
+            self.denied(Conflict, self.store.accounts.change_account(other.id, AccountChange(name=name), note()))
         self.change("u-paypal", AccountChange(name="Paypal"))
         self.change("u-paypal", AccountChange(name="somebody"))
         self.made("pay pal")
         self.change("u-pay pal", AccountChange(deleted=True))
         record = AccountRecord("u1", "paypal", NOW)
-        self.refused(Conflict, self.store.accounts.create_account(KeptAccount(record, ""), note()))
+        self.denied(Conflict, self.store.accounts.create_account(KeptAccount(record, ""), note()))
 
     def test_one_account_for_an_origin(self) -> None:
         """Whoever comes first makes the account."""
         self.made("alice", origin="file:alice")
         record = AccountRecord("u1", "bob", NOW, origin="file:alice")
-        self.refused(Conflict, self.store.accounts.create_account(KeptAccount(record, ""), note()))
-        self.refused(Conflict, self.store.accounts.change_account("u-alice", AccountChange(password="x"), note()))
+        self.denied(Conflict, self.store.accounts.create_account(KeptAccount(record, ""), note()))
+        self.denied(Conflict, self.store.accounts.change_account("u-alice", AccountChange(password="x"), note()))
         self.assertIsNone(self.successResultOf(self.store.accounts.account("u1")))
 
     def invitation(self, number: int, **fields: object) -> InvitationRecord:
@@ -108,7 +108,7 @@ class AccountsContract(StoreCase):
         self.made("taken")
         invitation = self.invitation(1, rights=("moderate",), rooms=("lobby",))
         record = AccountRecord("u-x", "Taken", NOW)
-        self.refused(Conflict, self.store.accounts.create_account(KeptAccount(record, ""), note(), secret(1)))
+        self.denied(Conflict, self.store.accounts.create_account(KeptAccount(record, ""), note(), secret(1)))
 
         answers: list[object] = []
         for number in range(50):
@@ -134,15 +134,19 @@ class AccountsContract(StoreCase):
         self.made("admin", rights=("admin",))
         for number, why in ((0, "unknown"), (1, "expired"), (2, "revoked"), (3, "first account")):
             record = KeptAccount(AccountRecord("u1", "bob", NOW), "")
-            self.assertIn(why, self.refused(Forbidden, accounts.create_account(record, note(), secret(number))))
+            self.assertIn(why, self.denied(Forbidden, accounts.create_account(record, note(), secret(number))))
         self.assertEqual([each.id for each in self.successResultOf(accounts.list_invitations(2))], ["i3", "i2"])
+        found = self.successResultOf(accounts.invitation(secret(3)))
+        assert found is not None
+        self.assertEqual((found.id, found.first, found.rights), ("i3", True, ("admin",)))
+        self.assertIsNone(self.successResultOf(accounts.invitation(secret(0))))
 
     def test_only_the_newest_first_invitation(self) -> None:
         """One for the first account takes the place of those before."""
         self.invitation(1, rights=("admin",), first=True)
         self.invitation(2, rights=("admin",), first=True)
         record = KeptAccount(AccountRecord("u1", "bob", NOW), "")
-        self.refused(Forbidden, self.store.accounts.create_account(record, note(), secret(1)))
+        self.denied(Forbidden, self.store.accounts.create_account(record, note(), secret(1)))
         self.made("alice", invitation=secret(2))
         alice = self.successResultOf(self.store.accounts.account("u-alice"))
         assert alice is not None
@@ -159,7 +163,7 @@ class AccountsContract(StoreCase):
         self.assertEqual((record.disabled, set(ended), set(self.revoked())), (NOW, {one, two}, {one, two}))
         self.assertEqual((self.open_tokens("u-alice"), self.open_tokens("u-bob")), ([], [other]))
         late = TokenRecord("t9", "u-alice", "x", NOW)
-        self.refused(Unauthenticated, self.store.accounts.create_account_token(late, secret(9), note()))
+        self.denied(Unauthenticated, self.store.accounts.create_account_token(late, secret(9), note()))
         self.assertIsNone(self.change("u-alice", AccountChange(disabled=False))[0].disabled)
         self.assertEqual(self.open_tokens("u-alice"), [])
         self.token_of("u-alice", 10)
@@ -173,7 +177,7 @@ class AccountsContract(StoreCase):
         assert kept is not None
         self.assertEqual((kept.password, kept.record.rights, kept.record.deleted), ("", (), NOW))
         for account_id in ("u-alice", "u-nobody"):
-            self.refused(
+            self.denied(
                 NoSuchAccount, self.store.accounts.change_account(account_id, AccountChange(disabled=False), note("late"))
             )
         self.assertNotIn("late", [entry.action for entry in self.audit()])
@@ -188,7 +192,7 @@ class AccountsContract(StoreCase):
         self.assertEqual((set(ended), self.open_tokens("u-alice")), ({other, program}, [kept]))
         record = TokenRecord("t9", "u-alice", "x", NOW, kind="session")
         create = self.store.accounts.create_account_token
-        self.refused(Unauthenticated, create(record, secret(9), note(), password="hash"))
+        self.denied(Unauthenticated, create(record, secret(9), note(), password="hash"))
         self.successResultOf(create(record, secret(9), note(), password="new"))
 
     def test_rights(self) -> None:
@@ -235,7 +239,7 @@ class AccountsContract(StoreCase):
         for number in range(TOKENS_MAX):
             self.token_of("u-alice", 1_000 + number, "token")
         record = TokenRecord("t9", "u-alice", "x", NOW)
-        self.refused(LimitReached, self.store.accounts.create_account_token(record, secret(9_999), note()))
+        self.denied(LimitReached, self.store.accounts.create_account_token(record, secret(9_999), note()))
 
     def test_revocations_keep_their_numbers(self) -> None:
         """Sessions that ended long ago are forgotten, and later revocations are still news."""
@@ -272,7 +276,7 @@ class AccountsContract(StoreCase):
         """Each change is in it, with its details; what was refused is not; it is read from the newest on."""
         self.made("alice")
         refused = KeptAccount(AccountRecord("u1", "ALICE", NOW), "")
-        self.refused(Conflict, self.store.accounts.create_account(refused, note("refused")))
+        self.denied(Conflict, self.store.accounts.create_account(refused, note("refused")))
         self.change("u-alice", AccountChange(disabled=True))
         self.successResultOf(self.store.accounts.note(note("noted", NOW + 5, "u1", "u2")))
 
@@ -304,5 +308,5 @@ class AccountsContract(StoreCase):
     def test_closed(self) -> None:
         """Accounts of a closed store are unavailable."""
         self.close()
-        self.refused(Unavailable, self.store.accounts.account("u1"))
-        self.refused(Unavailable, self.store.accounts.note(note()))
+        self.denied(Unavailable, self.store.accounts.account("u1"))
+        self.denied(Unavailable, self.store.accounts.note(note()))

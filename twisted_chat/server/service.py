@@ -28,7 +28,7 @@ from twisted_chat.internals.reactor import read_without_log_context
 from twisted_chat.server.build import RunningChat, SetUpError, SharedStore, build, reloaded
 from twisted_chat.server.config import Settings, SettingsError, store_path
 from twisted_chat.server.listeners import Listener, ListenError, listen
-from twisted_chat.server.maintenance import bearers, retention, revocation, rooms
+from twisted_chat.server.maintenance import accounts, bearers, retention, revocation, rooms
 from twisted_chat.server.options import Options
 from twisted_chat.server.process import (
     OTHER_FILES,
@@ -152,6 +152,7 @@ class Server(MultiService):
         chat = self.chat = await build(self._reactor, self.settings, url, loopback=only_here)
         retention(chat.core, self._reactor).setServiceParent(self)
         bearers(chat.store, self._reactor, chat.tokens_seen).setServiceParent(self)
+        accounts(chat.accounts, self._reactor).setServiceParent(self)
         rooms(chat.store, chat.core, self._reactor, chat.core.room_news).setServiceParent(self)
         revocation(chat.store, chat.core, self._reactor).setServiceParent(self)
         watchdog = watchdog_seconds(self._options.environ, os.getpid())

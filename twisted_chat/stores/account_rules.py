@@ -14,12 +14,8 @@ from twisted_chat.store_tokens import TokenRecord
 
 def check_invitation(invitation: InvitationRecord, now_ms: int, *, has_admin: bool) -> None:
     """Raise ``Forbidden`` if nobody may sign up with it any more."""
-    if invitation.revoked is not None:
-        raise Forbidden("invitation: it was revoked")
-    if invitation.expires is not None and invitation.expires <= now_ms:
-        raise Forbidden("invitation: it has expired")
-    if invitation.used >= invitation.uses:
-        raise Forbidden("invitation: it has been used")
+    if why := invitation.why_not(now_ms):
+        raise Forbidden(why)
     if invitation.first and has_admin:
         raise Forbidden("invitation: it is for the first account, and there is one already")
 

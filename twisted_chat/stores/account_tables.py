@@ -103,8 +103,7 @@ class Tables:
             return used
 
     def _use(self, secret_hash: bytes, now_ms: int) -> InvitationRecord:
-        found = self._execute(f"SELECT {_INVITATION} FROM twisted_chat.invitation WHERE secret_hash = %s", secret_hash)
-        invitation = _invitation(found[0]) if found else None
+        invitation = self.invitation(secret_hash)
         if invitation is None:
             raise Forbidden("invitation: unknown")
         check_invitation(invitation, now_ms, has_admin=invitation.first and self._has_admin())
@@ -209,7 +208,7 @@ class Tables:
             session = record.kind == "session"
             open_ones = [token for token in self._tokens(record.user) if token.kind == record.kind and alive(token, note.at)]
             ended = superfluous(open_ones, session=session)
-            if replaces is not None:
+            if replaces is not None and self._execute(_OPEN_SESSION, replaces):
                 ended = tuple(dict.fromkeys((replaces, *ended)))
             for token_id in ended:
                 self._database.revoke_token(token_id, note.at)
@@ -272,6 +271,10 @@ class Tables:
                 int(record.first),
             )
             self._note(note)
+
+    def invitation(self, secret_hash: bytes) -> InvitationRecord | None:
+        found = self._execute(f"SELECT {_INVITATION} FROM twisted_chat.invitation WHERE secret_hash = %s", secret_hash)
+        return _invitation(found[0]) if found else None
 
     def list_invitations(self, limit: int) -> list[InvitationRecord]:
         rows = self._execute(f"SELECT {_INVITATION} FROM twisted_chat.invitation ORDER BY created DESC, id DESC LIMIT %s", limit)
@@ -359,6 +362,7 @@ class Tables:
         )
 
 
+_OPEN_SESSION = "SELECT 1 FROM twisted_chat.token WHERE id = %s AND kind = 'session' AND revoked IS NULL"
 _NEXT_CHANGE = "(SELECT coalesce(max(change), 0) + 1 FROM twisted_chat.account)"
 
 

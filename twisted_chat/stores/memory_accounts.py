@@ -78,7 +78,7 @@ class MemoryAccounts:
         return used
 
     def _usable(self, secret_hash: bytes, now_ms: int) -> InvitationRecord:
-        invitation = self._invitations.get(self._invitation_ids.get(secret_hash, ""))
+        invitation = self._invitation(secret_hash)
         if invitation is None:
             raise Forbidden("invitation: unknown")
         has_admin = any("admin" in each.record.rights for each in self._accounts.values() if each.record.deleted is None)
@@ -158,8 +158,9 @@ class MemoryAccounts:
             token for token in self._tokens.open_ones(record.user) if token.kind == record.kind and alive(token, note.at)
         ]
         ended = superfluous(open_ones, session=record.kind == "session")
-        if replaces is not None:
-            ended = tuple(dict.fromkeys((replaces, *ended)))
+        replaced = None if replaces is None else self._tokens.records.get(replaces)
+        if replaced is not None and replaced.kind == "session" and replaced.revoked is None:
+            ended = tuple(dict.fromkeys((replaced.id, *ended)))
         self._tokens.create(record, secret_hash)
         for token_id in ended:
             self._tokens.revoke(token_id, note.at)
@@ -188,6 +189,12 @@ class MemoryAccounts:
         self._invitations[record.id] = record
         self._invitation_ids[secret_hash] = record.id
         self._note(note)
+
+    def invitation(self, secret_hash: bytes) -> Deferred[InvitationRecord | None]:
+        return self._answer(lambda: self._invitation(secret_hash))
+
+    def _invitation(self, secret_hash: bytes) -> InvitationRecord | None:
+        return self._invitations.get(self._invitation_ids.get(secret_hash, ""))
 
     def list_invitations(self, limit: int) -> Deferred[list[InvitationRecord]]:
         def newest() -> list[InvitationRecord]:

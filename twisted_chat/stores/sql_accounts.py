@@ -82,6 +82,9 @@ class SqlAccounts:
     def create_invitation(self, record: InvitationRecord, secret_hash: bytes, note: Note) -> Deferred[None]:
         return self._write(lambda tables: tables.create_invitation(record, secret_hash, note))
 
+    def invitation(self, secret_hash: bytes) -> Deferred[InvitationRecord | None]:
+        return self._read(lambda tables: tables.invitation(secret_hash))
+
     def list_invitations(self, limit: int) -> Deferred[list[InvitationRecord]]:
         return self._read(lambda tables: tables.list_invitations(limit))
 

@@ -230,7 +230,7 @@ class Api:
         return json_answer(answer, 200 if duplicate else 201)
 
     async def _reader(self, call: ApiRequest) -> User:
-        _take_token(self._reads.bucket(address_block(call.client.address)))
+        take_token(self._reads.bucket(address_block(call.client.address)))
         return await call.user()
 
     async def _read_events(self, user: User, room: Room, query: EventsQuery) -> Events:
@@ -275,7 +275,7 @@ class Api:
 
     def _check_rate(self, address: str, user: User) -> None:
         """By address, by user, and by all guests of the address: a guest without a device is a new user each time."""
-        _take_token(self._sends.bucket(address_block(address)))
+        take_token(self._sends.bucket(address_block(address)))
         self._core.rates.check(user, address)
 
 
@@ -284,7 +284,7 @@ def body_bytes(limits: Limits) -> int:
     return max(limits.frame_bytes, 6 * limits.text_bytes + _AROUND_TEXT)
 
 
-def _take_token(bucket: TokenBucket) -> None:
+def take_token(bucket: TokenBucket) -> None:
     """Take one token, or raise :class:`RateLimited`."""
     if not bucket.available():
         wait = bucket.wait()
