@@ -13,7 +13,7 @@ from twisted_chat.minting import secret_hash
 from twisted_chat.server.maintenance import accounts as look_for_accounts
 from twisted_chat.server.maintenance import revocation
 
-SESSION, ACCOUNTS, OWN = "/api/v1/session", "/api/v1/accounts", "/api/v1/account"
+SESSION, ACCOUNTS, OWN = "/api/v1/account/session", "/api/v1/accounts", "/api/v1/account"
 
 
 def closed_with(wire: Wire) -> int:

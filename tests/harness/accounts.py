@@ -121,7 +121,7 @@ class AccountsCase(SynchronousTestCase):
         """A browser whose user has a new account."""
         self.account(name, *rights)
         browser = self.browser(address=address)
-        reply = browser.ask("POST", "/api/v1/session", {"name": name, "password": PASSWORD})
+        reply = browser.ask("POST", "/api/v1/account/session", {"name": name, "password": PASSWORD})
         self.assertEqual(reply.status, 200, reply.body)
         return browser
 

@@ -47,9 +47,9 @@ class AccountsApi:
         """The routes of the endpoints."""
         own, s = "/api/v1/account", structs
         return [
-            _route("GET", "/api/v1/session", self.session, answers=s.SessionInfo),
-            _route("POST", "/api/v1/session", self.sign_in, body=s.SignInBody, answers=s.SessionInfo),
-            _route("DELETE", "/api/v1/session", self.sign_out, status=204),
+            _route("GET", "/api/v1/account/session", self.session, answers=s.SessionInfo),
+            _route("POST", "/api/v1/account/session", self.sign_in, body=s.SignInBody, answers=s.SessionInfo),
+            _route("DELETE", "/api/v1/account/session", self.sign_out, status=204),
             _route("POST", "/api/v1/accounts", self.sign_up, body=s.SignUpBody, answers=s.SessionInfo, status=201),
             _route("GET", own, self.account, answers=s.AccountInfo),
             _route("PATCH", own, self.change, body=s.OwnChange, answers=s.AccountInfo),

@@ -218,6 +218,7 @@ class Api:
         """Send a message to a room.  With an ``Idempotency-Key`` it is kept once, however often it is sent."""
         user = await call.user()
         core = self._core
+        core.sessions.check_name(user)
         room = core.rooms.find(user, decoded_room(call.segments[0]), call.client.address)
         key = _key(call, user)
         message = self._read_message(call)
