@@ -8,8 +8,9 @@ from hashlib import sha256
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_chat.auth.tokens import OpaqueTokens, mint
+from twisted_chat.auth.tokens import OpaqueTokens
 from twisted_chat.errors import BadRequest, TokenExpired, Unauthenticated
+from twisted_chat.minting import mint
 from twisted_chat.store_contract import TokenRecord, TokenStore
 from twisted_chat.users import Credential, Source, User
 

@@ -24,7 +24,7 @@ from tests.harness.certificates import make_certificate
 from tests.harness.servers import connect
 from tests.harness.serving import TWISTD, NotReady, Served, ServedCase, environment, run
 from tests.harness.waiting import wait_until
-from twisted_chat.auth.tokens import Minted, mint
+from twisted_chat.minting import Minted, mint
 from twisted_chat.stores.urls import make_shared_tokens
 
 

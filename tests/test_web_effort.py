@@ -12,9 +12,10 @@ from tests.harness.counting import instructions
 from tests.harness.http_memory import HOST, Wire, handshake
 from tests.harness.ws_memory import use_clock
 from twisted_chat.auth.authenticator import AuthenticatorChain, GuestFactory
-from twisted_chat.auth.tokens import OpaqueTokens, mint
+from twisted_chat.auth.tokens import OpaqueTokens
 from twisted_chat.core.chat import Chat
 from twisted_chat.core.connections import ConnectionLimiter
+from twisted_chat.minting import mint
 from twisted_chat.server.build import DIALECTS
 from twisted_chat.stores.memory import MemoryStore
 from twisted_chat.testing import UNBOUND

@@ -167,7 +167,7 @@ class TargetTests(HttpCase):
         """``OPTIONS *`` is answered with the methods."""
         reply = Reply(Wire(self.site).deliver(request_head(b"OPTIONS", b"*")))
 
-        self.assertEqual((reply.status, reply.headers["allow"]), (204, "GET, HEAD, POST, OPTIONS"))
+        self.assertEqual((reply.status, reply.headers["allow"]), (204, "GET, HEAD, POST, PATCH, DELETE, OPTIONS"))
 
     def test_head_of_a_stream(self) -> None:
         """It has the head of the stream, ends at once, and takes no place among the connections."""

@@ -127,6 +127,12 @@ class NoSuchEvent(ChatError):
     code, http_status, close_code, retry = "no_such_event", 404, CloseCode.BAD_REQUEST, False
 
 
+class NoSuchAccount(ChatError):
+    """There is no such account, session, token or invitation."""
+
+    code, http_status, close_code, retry = "no_such_account", 404, CloseCode.BAD_REQUEST, False
+
+
 class NotJoined(ChatError):
     """The command needs a room that this connection has joined."""
 
@@ -197,6 +203,7 @@ ERRORS: tuple[type[ChatError], ...] = (
     Forbidden,
     NoSuchRoom,
     NoSuchEvent,
+    NoSuchAccount,
     NotJoined,
     Conflict,
     Gone,

@@ -33,6 +33,40 @@ class Authentication(Protocol):
         """A guest; raises ``Unauthenticated`` where guests are off, ``BadRequest`` naming the field."""
 
 
+class Passwords(Protocol):
+    """Checks and hashes passwords, some at a time, outside the reactor's thread."""
+
+    def check(self, password: str, name: str, field: str = "password") -> None:
+        """Raise ``BadRequest`` if somebody called ``name`` should not have this password."""
+
+    def hash(self, password: str) -> Deferred[str]:
+        """The hash to keep; fails with ``LimitReached`` if too many passwords are being checked."""
+
+    def verify(self, password: str, kept: str) -> Deferred[bool]:
+        """Whether it is the password of that hash; with an empty hash it is not, after the same work."""
+
+    def finish(self) -> None:
+        """Do what is in progress, and end."""
+
+
+class Vouched(Struct, frozen=True):
+    """Somebody that another authority knows.
+
+    :ivar origin: which authority, and as whom; stable.
+    :ivar name: a name for the account, if it has none yet.
+    """
+
+    origin: str
+    name: str
+
+
+class SignInWay(Protocol):
+    """Another authority for names and passwords."""
+
+    def vouch(self, name: str, password: str) -> Deferred[Vouched | None]:
+        """Who that is; None if name or password is wrong."""
+
+
 class Dialect(Enum):
     """The language of a client; the value is the subprotocol's name (``Sec-WebSocket-Protocol``)."""
 

@@ -12,9 +12,11 @@ from typing import Protocol, TypeAlias, Union
 from msgspec import Struct
 from twisted.internet.defer import Deferred
 
+from twisted_chat.accounts import AccountStore
 from twisted_chat.errors import ChatError
 from twisted_chat.events import Cursor, Event, NewEvent, RoomSettings
 from twisted_chat.standings import StandingStore
+from twisted_chat.store_tokens import TokenRecord as TokenRecord
 
 
 class RoomRecord(Struct, frozen=True):
@@ -116,23 +118,6 @@ class Aged(Struct, frozen=True, order=True):
     room: str
 
 
-class TokenRecord(Struct, frozen=True):
-    """An opaque bearer token.  Only the SHA-256 of its secret is kept.
-
-    :ivar user: the id (``u…``) of its user.
-    :ivar expires: milliseconds since 1970, or None.
-    :ivar rights: permissions beyond those of every user (``moderate``, ``metrics``).
-    """
-
-    id: str
-    user: str
-    name: str
-    created: int
-    expires: int | None = None
-    revoked: int | None = None
-    rights: tuple[str, ...] = ()
-
-
 class LogStore(Protocol):
     """The logs of all rooms."""
 
@@ -224,7 +209,7 @@ class TokenStore(Protocol):
         """The token with that SHA-256, revoked and expired ones included."""
 
     def list_tokens(self) -> Deferred[list[TokenRecord]]:
-        """All of them, oldest first."""
+        """All access tokens, oldest first; sessions, of which there may be very many, are left out."""
 
     def revoke_token(self, token_id: str, now_ms: int) -> Deferred[TokenRecord | None]:
         """Mark as revoked; None if there is no such token.  Revoking twice keeps the first time."""
@@ -264,6 +249,10 @@ class FollowedStore(LogStore, CursorStore, StandingStore, Protocol):
 
 class Store(FollowedStore, TokenStore, RoomStore, Protocol):
     """Everything a server keeps."""
+
+    @property
+    def accounts(self) -> AccountStore:
+        """The accounts, which are open when the store is."""
 
 
 class StoreError(Exception):

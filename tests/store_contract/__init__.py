@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from tests.store_contract.accounts import AccountsContract
 from tests.store_contract.amending import AmendingContract
 from tests.store_contract.appending import AppendingContract
 from tests.store_contract.case import ALICE, BOB, CAROL, configure, delete, edit, member, raw, reaction, sanction, say, token
@@ -19,7 +20,14 @@ from twisted_chat.store_contract import Duplicate, Opened, RoomRecord
 
 
 class StoreContract(
-    AppendingContract, AmendingContract, GoverningContract, ReadingContract, RecordsContract, HistoriesContract, MachineContract
+    AppendingContract,
+    AmendingContract,
+    GoverningContract,
+    ReadingContract,
+    RecordsContract,
+    AccountsContract,
+    HistoriesContract,
+    MachineContract,
 ):
     """What every store promises."""
 

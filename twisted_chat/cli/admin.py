@@ -19,9 +19,9 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from twisted_chat.auth.tokens import mint
 from twisted_chat.cli.output import CliError, CommandContext, Status
 from twisted_chat.errors import ChatError
+from twisted_chat.minting import mint
 from twisted_chat.names import room_name
 from twisted_chat.server.config import Given, Settings, SettingsError, load, store_path
 from twisted_chat.server.logging import visible
@@ -93,7 +93,7 @@ def create_token(args: Namespace, context: CommandContext) -> int:
     """Create a token and print it; it cannot be shown again."""
     url, path = store_of(args, context, must_be=False)
     at = int(context.now_seconds() * 1000)
-    expires = None if args.expires is None else at + _seconds(args.expires) * 1000
+    expires = None if args.expires is None else at + age_seconds(args.expires) * 1000
     user = args.person or "u" + secrets.token_hex(8)
     try:
         minted = mint(secrets.token_bytes, at, user=user, name=args.name, expires_ms=expires, rights=args.right or ())
@@ -124,10 +124,10 @@ def list_tokens(args: Namespace, context: CommandContext) -> int:
     rows = [("ID", "PERSON", "NAME", "CREATED", "EXPIRES", "RIGHTS", "STATE")]
     for record in records:
         state = "revoked" if record.revoked else "expired" if record.expires and record.expires <= at else "valid"
-        expires = _day(record.expires) if record.expires else "never"
+        expires = shown_day(record.expires) if record.expires else "never"
         rights = ",".join(record.rights) or "-"
-        rows.append((record.id, record.user, record.name, _day(record.created), expires, rights, state))
-    _table(context, rows)
+        rows.append((record.id, record.user, record.name, shown_day(record.created), expires, rights, state))
+    print_table(context, rows)
     return Status.DONE
 
 
@@ -154,10 +154,11 @@ def _token(record: TokenRecord) -> dict[str, object]:
     return {**msgspec.structs.asdict(record), "rights": list(record.rights)}
 
 
-def _seconds(age: str) -> int:
+def age_seconds(age: str, option: str = "--expires") -> int:
+    """The seconds of an age such as ``90d``."""
     match = re.fullmatch(r"([1-9][0-9]{0,5})([smhdw])", age)
     if match is None:
-        raise CliError(f"--expires {age}: write a number and s, m, h, d or w, such as 90d", Status.USAGE)
+        raise CliError(f"{option} {age}: write a number and s, m, h, d or w, such as 90d", Status.USAGE)
     return int(match[1]) * _UNITS[match[2]]
 
 
@@ -178,7 +179,7 @@ def list_rooms(args: Namespace, context: CommandContext) -> int:
     for record in records:
         state = "archived" if record.archived else "open"
         rows.append((record.name, str(record.first), str(record.head), state, record.topic or "-"))
-    _table(context, rows)
+    print_table(context, rows)
     return Status.DONE
 
 
@@ -269,11 +270,13 @@ def backup(args: Namespace, context: CommandContext) -> int:
 # Tables
 
 
-def _day(ms: int) -> str:
+def shown_day(ms: int) -> str:
+    """The day of a time, where this machine is."""
     return datetime.fromtimestamp(ms / 1000, UTC).astimezone().strftime("%Y-%m-%d")
 
 
-def _table(context: CommandContext, rows: Sequence[tuple[str, ...]]) -> None:
+def print_table(context: CommandContext, rows: Sequence[tuple[str, ...]]) -> None:
+    """Print rows in columns, escaped; the first has the headings."""
     shown = [[visible(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in shown) for column in range(len(rows[0]))]
     for row in shown:

@@ -10,6 +10,8 @@ from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormat
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from twisted_chat.accounts import RIGHTS
+from twisted_chat.cli.account_options import add_account_verbs
 from twisted_chat.cli.output import Status
 from twisted_chat.errors import ChatError
 from twisted_chat.names import room_name
@@ -49,6 +51,8 @@ def parser() -> ArgumentParser:
     verbs = top.add_subparsers(metavar="VERB", required=True, parser_class=_Parser)
     _client_verbs(verbs)
     _token_verbs(verbs)
+    users = _group(verbs, "user", "make, list, disable and invite accounts")
+    add_account_verbs(verbs, users, _verb, _of_store)
     _room_verbs(verbs)
     _store_verbs(verbs)
     _log_verbs(verbs)
@@ -123,8 +127,8 @@ def _token_verbs(verbs: Any) -> None:
         "--right",
         metavar="RIGHT",
         action="append",
-        choices=("moderate", "metrics"),
-        help="a right of the person: moderate or metrics",
+        choices=RIGHTS,
+        help=f"a right of the person: {', '.join(RIGHTS)}",
     )
     _verb(tokens, "list", "admin.list_tokens", "show all tokens, without their secrets", _of_store)
     verb = _verb(

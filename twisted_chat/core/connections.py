@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from ipaddress import IPv6Network
-from itertools import islice
 from typing import Protocol
 
 from msgspec import Struct
 
+from twisted_chat.core.reserved import ReservedNames
 from twisted_chat.core.scheduler import Work
 from twisted_chat.core.subscription import Subscription
 from twisted_chat.errors import ChatError, CloseCode, Conflict, LimitReached, Restarting, Unauthenticated
@@ -29,8 +29,6 @@ from twisted_chat.users import User
 _DRAIN_RETRY_MS = 2_000
 #: Milliseconds.  Connections end at their own pace: no use in asking every second.
 _FULL_RETRY_MS = 5_000
-#: Reserved names that are read in one turn of the reactor: some four milliseconds.
-RESERVED_IN_TURN = 500
 #: Bits.  One household or virtual machine has a whole /64 and could take a new address for each connection.
 _IPV6_PREFIX = 64
 
@@ -228,15 +226,12 @@ class Sessions:
     """
 
     def __init__(self, at_next: Callable[[Work], None]) -> None:
-        self._at_next = at_next
         self._changed: Callable[[User, int], None] | None = None
         self._sessions: set[ChatSession] = set()
         self._by_user: dict[str, set[ChatSession]] = {}
         #: The look-alike form of each name in use -> who has it.
         self._names: dict[str, Look] = {}
-        #: The look-alike form of each reserved name -> the user to whom it belongs.
-        self._reserved: dict[str, str] = {}
-        self._reserving: Iterator[tuple[str, str]] = iter(())
+        self._reserved = ReservedNames(at_next)
         #: As ``_names``, for users of other nodes, and the nodes of each of those users.
         self._names_elsewhere: dict[str, Look] = {}
         self._elsewhere: dict[str, dict[str, str]] = {}
@@ -332,24 +327,12 @@ class Sessions:
                 self._names_elsewhere.setdefault(look, Look()).add(user, each)
 
     def reserve_names(self, users: Iterable[tuple[str, str]]) -> None:
-        """Names (user's id, name) that no guest may have or imitate, connected or not; they replace those of before.
+        """Names (user's id, name) of tokens that no guest may have or imitate, connected or not; they replace those of before."""
+        self._reserved.replace(users)
 
-        The first ones hold at once.  Later, very many are read some in each turn, and those of before hold until all are read.
-        """
-        self._reserving = reading = iter(users)
-        self._reserve_some(reading, {}, RESERVED_IN_TURN if self._reserved else None)
-
-    def _reserve_some(self, users: Iterator[tuple[str, str]], reserved: dict[str, str], count: int | None) -> None:
-        if users is not self._reserving:
-            return  # there are newer ones
-        read = 0
-        for user, name in islice(users, count):
-            reserved.update(dict.fromkeys(skeletons(name), user))
-            read += 1
-        if count is None or read < count:
-            self._reserved = reserved
-        else:
-            self._at_next(lambda: self._reserve_some(users, reserved, count))
+    def reserve_accounts(self, users: Iterable[tuple[str, str]]) -> None:
+        """Names of accounts that no guest may have or imitate, besides those of before."""
+        self._reserved.add(users)
 
     def check_name(self, user: User) -> None:
         """:class:`Conflict` if the name looks like that of somebody else.
@@ -360,7 +343,7 @@ class Sessions:
         if not user.guest:
             return
         for look in skeletons(user.name):
-            if self._reserved.get(look, user.id) != user.id:
+            if self._reserved.is_taken(look, user.id):
                 raise Conflict(f"name: {user.name} looks like the name of somebody else")
             for names in (self._names, self._names_elsewhere):
                 holders = names.get(look)

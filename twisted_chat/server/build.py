@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
+from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet.defer import TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -24,8 +25,10 @@ from twisted.logger import Logger
 
 from twisted_chat.auth.authenticator import AuthenticatorChain, GuestFactory
 from twisted_chat.auth.jwt import JsonWebTokens, JwtKey, read_key
+from twisted_chat.auth.passwords import Runner
 from twisted_chat.auth.tokens import OpaqueTokens
 from twisted_chat.bus import Bus
+from twisted_chat.core.accounts import Accounts
 from twisted_chat.core.chat import Chat, OpenSession
 from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.core.json_session import JsonSession
@@ -34,10 +37,13 @@ from twisted_chat.errors import BadRequest
 from twisted_chat.interfaces import Authenticator, Dialect
 from twisted_chat.internals.checks import log_fallbacks
 from twisted_chat.server import metrics
+from twisted_chat.server.build_accounts import SetUpError as SetUpError
+from twisted_chat.server.build_accounts import find_ways, make_accounts
 from twisted_chat.server.config import Settings
 from twisted_chat.server.config_checks import key_file
 from twisted_chat.store_contract import Opened, Store, TokenRecord
 from twisted_chat.stores.urls import make_store
+from twisted_chat.web.accounts import AccountsApi, AdminApi
 from twisted_chat.web.api import Api, body_bytes
 from twisted_chat.web.auth import RequestAuth
 from twisted_chat.web.health import Readiness, WebMetrics, health_routes, observer
@@ -54,12 +60,15 @@ from twisted_chat.websocket.factory import ChatFactory
 #: Seconds between two checks whether all connections are closed.
 _DRAIN_LOOK_SECONDS = 0.02
 
+_DAY_SECONDS = 86_400.0
 #: Characters of a key's file; a larger one is some other file.
 KEY_CHARS = 65_536
 
 
 #: The settings that a reload may change; all others are fixed at the start.
-_RELOADABLE = frozenset({"limits", "rooms", "create_rooms", "allowed_origins", "allowed_hosts", "trusted_proxies"})
+_RELOADABLE = frozenset(
+    {"limits", "rooms", "create_rooms", "sign_up", "session_days", "allowed_origins", "allowed_hosts", "trusted_proxies"}
+)
 #: The limits that a reload does not change, because they are attributes of the class of WebSocket connections.
 _FIXED_LIMITS = frozenset({"frame_bytes"})
 
@@ -67,10 +76,6 @@ _Struct = TypeVar("_Struct", bound=Struct)
 
 #: The session class of each WebSocket subprotocol.
 DIALECTS: dict[Dialect, OpenSession] = {Dialect.TEXT: TextSession, Dialect.JSON: JsonSession}
-
-
-class SetUpError(Exception):
-    """The settings name something that does not exist: one line with cause and remedy."""
 
 
 class RunningChat:
@@ -91,6 +96,7 @@ class RunningChat:
         site: ChatSite,
         sockets: ChatFactory,
         settings: Settings,
+        accounts: Accounts,
         *,
         only_guests: bool,
     ) -> None:
@@ -101,6 +107,7 @@ class RunningChat:
         self.site = site
         self.sockets = sockets
         self.settings = settings
+        self.accounts = accounts
         self.only_guests = only_guests
         self._have_tokens = False
         self._apply_to_requests()
@@ -110,7 +117,7 @@ class RunningChat:
         """Whether pages opened from disk may connect: only without settings that restrict access."""
         settings = self.settings
         restricted = settings.public_url or settings.trusted_proxies or settings.allowed_origins
-        return self.only_guests and not self._have_tokens and not restricted
+        return self.only_guests and not self._have_tokens and not self.accounts.any and not restricted
 
     def tokens_seen(self, tokens: Sequence[TokenRecord]) -> None:
         """Take note of the existing tokens: their names are reserved, and pages opened from disk are no longer accepted."""
@@ -131,6 +138,8 @@ class RunningChat:
         auth, settings = self.request_auth, self.settings
         auth.origins = Origins(frozenset(map(parse_origin, settings.allowed_origins)), lambda: self.null_origin)
         auth.trust(TrustedProxies(settings.trusted_proxies))
+        self.accounts.sign_up = settings.sign_up
+        self.accounts.session_seconds = settings.session_days * _DAY_SECONDS
         if auth.hosts is not None:
             auth.hosts = known_hosts(settings)
 
@@ -150,6 +159,7 @@ class RunningChat:
             session.connection.abort()
         self.sockets.abort_all()
         self.site.abort_all()
+        self.accounts.passwords.finish()
         self.log.info("Closed {count} connections; {rest} of them did not answer in time", count=count, rest=rest)
 
     def _open_connections(self) -> int:
@@ -171,17 +181,22 @@ async def build(
     *,
     loopback: bool,
     authenticators: Sequence[Authenticator] = (),
+    checkers: Sequence[ICredentialsChecker] = (),
     check_hosts: bool = True,
+    hash_in: Callable[[], Runner] | None = None,
 ) -> RunningChat:
     """Open the store and build the chat on it.
 
     :param store_url: the URL of a store, or a store.
     :param loopback: only this machine can reach the ports.
     :param authenticators: further ways to authenticate, used before those of the settings.
+    :param checkers: further ways to sign in with a name and a password.
+    :param hash_in: makes the threads in which passwords are hashed; only tests give others than the usual ones.
     :param check_hosts: False if the embedding program decides about host names.
     """
     log_fallbacks(RunningChat.log)
     keys = read_keys(settings.jwt_keys)
+    ways = find_ways(settings.auth, checkers)
     if isinstance(store_url, str):
         store = make_store(store_url, cast(IReactorTime, WallClock(reactor)), reactor.callFromThread, settings.store_listen)
     else:
@@ -194,6 +209,8 @@ async def build(
     )
     core = await _build_core(reactor, settings, store, opened, chain)
     authentication = CoreAuthentication(core, chain)
+    accounts = make_accounts(reactor, store.accounts, core, ways, hash_in)
+    await accounts.look()
     limiter = ConnectionLimiter(settings.limits)
     request_auth = RequestAuth(
         limiter,
@@ -203,9 +220,9 @@ async def build(
         cookie=settings.token_cookie,
     )
     sockets = ChatFactory(core.open_session, limiter.ended, settings.limits, compression=settings.compression, reactor=reactor)
-    site = _build_site(reactor, settings, store, core, request_auth, sockets)
-    only_guests = loopback and settings.guests and not authenticators and not keys
-    chat = RunningChat(store, core, limiter, request_auth, site, sockets, settings, only_guests=only_guests)
+    site = _build_site(reactor, settings, store, core, request_auth, sockets, accounts)
+    only_guests = loopback and settings.guests and not authenticators and not keys and not ways
+    chat = RunningChat(store, core, limiter, request_auth, site, sockets, settings, accounts, only_guests=only_guests)
     chat.tokens_seen(tokens)
     return chat
 
@@ -290,7 +307,13 @@ async def _build_core(reactor: Any, settings: Settings, store: Store, opened: Op
 
 
 def _build_site(
-    reactor: Any, settings: Settings, store: Store, core: Chat, request_auth: RequestAuth, sockets: ChatFactory
+    reactor: Any,
+    settings: Settings,
+    store: Store,
+    core: Chat,
+    request_auth: RequestAuth,
+    sockets: ChatFactory,
+    accounts: Accounts,
 ) -> ChatSite:
     limiter = request_auth.limiter
     registry = CollectorRegistry()
@@ -301,11 +324,14 @@ def _build_site(
         request_auth, sockets.open_socket, may_enter=core.check_may_enter, count=web_metrics.handshake, logger=logger
     )
     api = Api(core, limiter)
+    accounts_api = AccountsApi(core, accounts)
     routes = [
         *page_routes(),
         *api.routes(),
         *RoomsApi(core, api).routes(),
         *HttpSessions(core, limiter).routes(),
+        *accounts_api.routes(),
+        *AdminApi(accounts, accounts_api).routes(),
         *health_routes(Readiness(limiter, store.probe, reactor), registry, settings.metrics),
     ]
     routes.append(openapi_route(routes))

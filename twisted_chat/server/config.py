@@ -75,6 +75,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     #: The name of the cookie that may carry a token.  The server accepts it only in requests with an allowed ``Origin``, so that pages of
     #: other sites cannot use it.
     token_cookie: str = "chat_token"
+    #: Who may make an account: ``closed`` (administrators only, by ``twisted-chat user``), ``invite`` (people with an invitation) or
+    #: ``open`` (everybody).  In any case the link that the server prints while there is no account makes the first one.
+    sign_up: Literal["closed", "invite", "open"] = "closed"
+    #: How many days a person stays signed in on a device.
+    session_days: float = 30.0
+    #: Other authorities for names and passwords, besides the accounts: strings of Twisted's ``strcred``, such as
+    #: ``file:/etc/chat.passwd`` or ``unix``.  Who signs in by one of them gets an account at the first time.
+    auth: tuple[str, ...] = ()
     #: Who may read ``/metrics``: ``loopback`` (clients on this machine), ``right`` (tokens with the right ``metrics``), ``all`` or
     #: ``off`` (nobody).
     metrics: Literal["loopback", "right", "all", "off"] = "loopback"

@@ -155,5 +155,6 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     "public_url": _public_url,
     "token_cookie": _cookie_name,
     "drain_seconds": _not_negative,
+    "session_days": _positive,
     "rooms": _room_policies,
 }

@@ -14,12 +14,13 @@ Python (``docs/embedding.rst``).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from inspect import isawaitable
 from io import SEEK_END
 from typing import IO, Any
 
 from twisted.application.service import Service
+from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -51,6 +52,8 @@ class EmbeddedChat(Service):
     :param reactor: the program's reactor.
     :param store: ``sqlite:PATH``, ``memory:``, or a store.
     :param identify: the program's check of tokens; the chat's own tokens work as well.
+    :param checkers: the program's checkers of ``twisted.cred``, by which people sign in with a name and a password; keep their order,
+        because a checker's place is a part of the identity of its people.
     :param settings: limits, policies of rooms, whether there are guests, the name of the cookie that carries a token, …
     :ivar resource: the resource to mount.
     """
@@ -58,12 +61,19 @@ class EmbeddedChat(Service):
     log = Logger()
 
     def __init__(
-        self, reactor: Any, store: str | Store = "memory:", *, identify: Identify | None = None, settings: Settings | None = None
+        self,
+        reactor: Any,
+        store: str | Store = "memory:",
+        *,
+        identify: Identify | None = None,
+        settings: Settings | None = None,
+        checkers: Sequence[ICredentialsChecker] = (),
     ) -> None:
         self.resource = ChatResource()
         self._reactor: Any = _TrackedReactor(reactor)
         self._store = store
         self._authenticators = [] if identify is None else [_ProgramAuthenticator(identify)]
+        self._checkers = tuple(checkers)
         self._settings = Settings() if settings is None else settings
         self._chat: RunningChat | None = None
         self._starting: Deferred[None] | None = None
@@ -83,6 +93,7 @@ class EmbeddedChat(Service):
             self._store,
             loopback=False,
             authenticators=self._authenticators,
+            checkers=self._checkers,
             check_hosts=bool(self._settings.allowed_hosts),
         )
         self._starting = Deferred.fromCoroutine(building).addCallbacks(self._started, self._failed)

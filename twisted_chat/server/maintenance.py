@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from twisted_chat.core.accounts import Accounts
 from twisted_chat.core.chat import Chat
 from twisted_chat.errors import Unavailable
 from twisted_chat.standings import StandingStore
@@ -111,6 +112,11 @@ def bearers(store: TokenStore, clock: IReactorTime, seen: Callable[[Sequence[Tok
             seen(tokens)
 
     return PeriodicTask(clock, BEARERS_SECONDS, "bearers", lambda: Deferred.fromCoroutine(look()))
+
+
+def accounts(known: Accounts, clock: IReactorTime) -> PeriodicTask:
+    """Learn of accounts that another process made or renamed: no guest may have their names."""
+    return PeriodicTask(clock, BEARERS_SECONDS, "accounts", lambda: Deferred.fromCoroutine(known.look()))
 
 
 def rooms(store: RoomStore, core: Chat, clock: IReactorTime, since: int) -> PeriodicTask:

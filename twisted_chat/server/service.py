@@ -23,12 +23,13 @@ from twisted.python.failure import Failure
 from twisted.web.server import Site
 from zope.interface import implementer
 
+from twisted_chat.core.accounts import Caller, invite
 from twisted_chat.internals.clock import use_monotonic_time
 from twisted_chat.internals.reactor import read_without_log_context
 from twisted_chat.server.build import RunningChat, SetUpError, SharedStore, build, reloaded
 from twisted_chat.server.config import Settings, SettingsError, store_path
 from twisted_chat.server.listeners import Listener, ListenError, listen
-from twisted_chat.server.maintenance import bearers, retention, revocation, rooms, standings
+from twisted_chat.server.maintenance import accounts, bearers, retention, revocation, rooms, standings
 from twisted_chat.server.options import Options
 from twisted_chat.server.process import (
     OTHER_FILES,
@@ -152,6 +153,7 @@ class Server(MultiService):
         chat = self.chat = await build(self._reactor, self.settings, url, loopback=only_here)
         retention(chat.core, self._reactor).setServiceParent(self)
         bearers(chat.store, self._reactor, chat.tokens_seen).setServiceParent(self)
+        accounts(chat.accounts, self._reactor).setServiceParent(self)
         rooms(chat.store, chat.core, self._reactor, chat.core.room_news).setServiceParent(self)
         standings(chat.store, chat.core, self._reactor, chat.core.standing_news).setServiceParent(self)
         revocation(chat.store, chat.core, self._reactor).setServiceParent(self)
@@ -169,7 +171,8 @@ class Server(MultiService):
         if isinstance(chat.store, SharedStore):
             chat.store.when_ended(self._give_up)
         self._start_workers()
-        self._say_where(chat, url)
+        setup = await self._setup_secret(chat)
+        self._say_where(chat, url, setup)
         self._notify("READY=1", f"STATUS=Serving {self._page()}")
 
     def _start_workers(self) -> None:
@@ -220,7 +223,19 @@ class Server(MultiService):
                 files=self._files,
             )
 
-    def _say_where(self, chat: RunningChat, store_url: str) -> None:
+    def _speaks(self) -> bool:
+        """Whether the start is told to people at the standard output."""
+        terminal = self.settings.log_format == "text" and sys.__stdout__ is not None
+        return terminal and not self._daemon and self._place.number <= 1
+
+    async def _setup_secret(self, chat: RunningChat) -> str:
+        """The secret with which the first account is made; empty if there is an account, or nobody to tell it to."""
+        if chat.accounts.any or not self._speaks():
+            return ""
+        _, secret = await invite(chat.accounts, Caller("start of the server"), rights=("admin",), first=True)
+        return secret
+
+    def _say_where(self, chat: RunningChat, store_url: str, setup: str) -> None:
         self._warn_of_files()
         self.log.info(
             "Serving on {endpoints}; data in {store}; {files} open files allowed",
@@ -228,13 +243,15 @@ class Server(MultiService):
             store=shown_store(store_url),
             files=self._files,
         )
-        if self._daemon or self.settings.log_format != "text" or sys.__stdout__ is None or self._place.number > 1:
+        if not self._speaks() or sys.__stdout__ is None:
             return
         page = self._page()
         lines = [f"twisted_chat {__version__} is ready.", f"  Page       {page}"]
         if page.startswith("http"):
             lines.append(f'  WebSocket  new WebSocket("ws{page.removeprefix("http").rstrip("/")}")')
         lines += [f"  Data       {_place(store_url)}", f"  Stop       Ctrl+C, or kill {os.getpid()}"]
+        if setup:
+            lines.append(f"  Set up     {page.rstrip('/')}/#setup={setup}")
         if chat.null_origin:
             lines.append(
                 '  Pages opened from disk (origin "null") may connect too, because only this machine can reach the server,'

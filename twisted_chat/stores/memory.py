@@ -10,17 +10,18 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 
-from twisted_chat.errors import ChatError, Conflict, Unavailable
+from twisted_chat.errors import ChatError, Unavailable
 from twisted_chat.events import Cursor, Event, RoomSettings
 from twisted_chat.standings import Standing, StandingNews
 from twisted_chat.store_contract import Aged, Append, Opened, Outcome, Page, Revocations, RoomNews, RoomRecord, TokenRecord
 from twisted_chat.stores import pages
+from twisted_chat.stores.memory_accounts import MemoryAccounts
 from twisted_chat.stores.memory_log import MemoryLog
 from twisted_chat.stores.memory_standings import MemoryStandings
+from twisted_chat.stores.memory_tokens import MemoryTokens
 from twisted_chat.stores.random_ids import BATCH_LENGTH, EPOCH_LENGTH, RandomBytes, random_text
 
 T = TypeVar("T")
@@ -41,10 +42,8 @@ class MemoryStore:
         self._logs: dict[str, MemoryLog] = {}
         self._standings = MemoryStandings()
         self._marks: dict[str, dict[str, int]] = {}
-        self._tokens: dict[str, TokenRecord] = {}
-        self._token_ids: dict[bytes, str] = {}
-        #: The ids of revoked ones in the order of their revocation.
-        self._revoked: list[str] = []
+        self._tokens = MemoryTokens()
+        self.accounts = MemoryAccounts(self._tokens, self._answer)
         self._cursors: dict[str, dict[str, Cursor]] = {}
         #: The name of the room for each creation, archiving or reopening of a room and each change of its settings, in order.
         self._changes: list[str] = []
@@ -179,38 +178,19 @@ class MemoryStore:
         return self._answer(lambda: None)
 
     def create_token(self, record: TokenRecord, secret_hash: bytes) -> Deferred[None]:
-        return self._answer(lambda: self._create_token(record, secret_hash))
-
-    def _create_token(self, record: TokenRecord, secret_hash: bytes) -> None:
-        if record.id in self._tokens or secret_hash in self._token_ids:
-            raise Conflict("there is such a token already")
-        self._tokens[record.id] = record
-        if record.revoked is not None:
-            self._revoked.append(record.id)
-        self._token_ids[secret_hash] = record.id
+        return self._answer(lambda: self._tokens.create(record, secret_hash))
 
     def find_token(self, secret_hash: bytes) -> Deferred[TokenRecord | None]:
-        return self._answer(lambda: self._tokens.get(self._token_ids.get(secret_hash, "")))
+        return self._answer(lambda: self._tokens.find(secret_hash))
 
     def list_tokens(self) -> Deferred[list[TokenRecord]]:
-        return self._answer(lambda: sorted(self._tokens.values(), key=lambda record: record.created))
+        return self._answer(self._tokens.every)
 
     def revoke_token(self, token_id: str, now_ms: int) -> Deferred[TokenRecord | None]:
-        return self._answer(lambda: self._revoke_token(token_id, now_ms))
-
-    def _revoke_token(self, token_id: str, now_ms: int) -> TokenRecord | None:
-        record = self._tokens.get(token_id)
-        if record is not None and record.revoked is None:
-            record = self._tokens[token_id] = replace(record, revoked=now_ms)
-            self._revoked.append(token_id)
-        return record
+        return self._answer(lambda: self._tokens.revoke(token_id, now_ms))
 
     def revocations(self, since: int, limit: int) -> Deferred[Revocations]:
-        return self._answer(lambda: self._revocations(since, limit))
-
-    def _revocations(self, since: int, limit: int) -> Revocations:
-        tokens = tuple(self._revoked[since : since + limit])
-        return Revocations(since + len(tokens), tokens)
+        return self._answer(lambda: self._tokens.revocations(since, limit))
 
     def load_cursors(self, reader: str) -> Deferred[dict[str, Cursor]]:
         return self._answer(lambda: dict(self._cursors.get(reader, {})))

@@ -8,6 +8,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
+from twisted_chat.accounts import AccountStore
 from twisted_chat.store_contract import RoomRecord, Store, StoreError, TokenStore
 from twisted_chat.stores.memory import MemoryStore
 from twisted_chat.stores.sqlite import admin as sqlite_admin
@@ -62,6 +63,23 @@ def make_shared_tokens(url: str) -> SharedTokens:
 
         return admin.SharedTokens(address.parse(url))
     return sqlite_admin.SharedTokens(store_file(url))
+
+
+class SharedAccounts(Opened, Protocol):
+    """The accounts."""
+
+    @property
+    def accounts(self) -> AccountStore:
+        """The contract of accounts."""
+
+
+def make_shared_accounts(url: str) -> SharedAccounts:
+    """The accounts of that store for another process than the server, not open yet."""
+    if is_postgresql(url):
+        from twisted_chat.stores.postgresql import address, admin
+
+        return admin.SharedAccounts(address.parse(url))
+    return sqlite_admin.SharedAccounts(store_file(url))
 
 
 def make_shared_rooms(url: str) -> SharedRooms:

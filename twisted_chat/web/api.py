@@ -230,6 +230,7 @@ class Api:
         """Send a message to a room.  With an ``Idempotency-Key`` it is kept once, however often it is sent."""
         user = await call.user()
         core = self._core
+        core.sessions.check_name(user)
         room = core.rooms.find(user, decoded_room(call.segments[0]), call.client.address)
         key = idempotency_key(call, user)
         message = self._read_message(call)
@@ -243,7 +244,7 @@ class Api:
 
     async def reader(self, call: ApiRequest) -> User:
         """The user of a request that reads, which is rated."""
-        _take_token(self._reads.bucket(address_block(call.client.address)))
+        take_token(self._reads.bucket(address_block(call.client.address)))
         return await call.user()
 
     async def _read_events(self, user: User, room: Room, query: EventsQuery, address: str) -> Events:
@@ -288,7 +289,7 @@ class Api:
 
     def check_rate(self, address: str, user: User) -> None:
         """By address, by user, and by all guests of the address: a guest without a device is a new user each time."""
-        _take_token(self._sends.bucket(address_block(address)))
+        take_token(self._sends.bucket(address_block(address)))
         self._core.rates.check(user, address)
 
 
@@ -297,7 +298,7 @@ def body_bytes(limits: Limits) -> int:
     return max(limits.frame_bytes, 6 * limits.text_bytes + _AROUND_TEXT)
 
 
-def _take_token(bucket: TokenBucket) -> None:
+def take_token(bucket: TokenBucket) -> None:
     """Take one token, or raise :class:`RateLimited`."""
     if not bucket.available():
         wait = bucket.wait()

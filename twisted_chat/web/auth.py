@@ -29,6 +29,8 @@ Headers: TypeAlias = Mapping[bytes, Sequence[bytes]]
 
 #: RFC 6750 section 2.1.
 _TOKEN = re.compile(rb"[A-Za-z0-9._~+/=-]+")
+#: The cookies of sessions.  Over TLS the prefix makes browsers refuse one that another host or a connection without TLS wants to set.
+SESSION_COOKIE, SECURE_SESSION_COOKIE = b"chat_session", b"__Host-chat_session"
 #: Schemes by which proxies in front of this server authenticate their own users; ignored here.
 _PROXY_SCHEMES = frozenset({b"basic", b"digest", b"negotiate"})
 #: The control characters of ASCII except TAB.
@@ -79,12 +81,17 @@ def read_client(headers: Headers, peer: IAddress, secure: bool, proxies: Trusted
         scheme,
         host.decode("latin-1").lower(),
         None if origin is None else origin.decode("latin-1"),
-        read_credential(headers, cookie),
+        read_credential(headers, session_cookie(scheme), cookie),
     )
 
 
-def read_credential(headers: Headers, cookie: bytes) -> Credential | None:
-    """The bearer token of the ``Authorization`` header, else of the cookie."""
+def session_cookie(scheme: str) -> bytes:
+    """The name of the cookie that carries a session."""
+    return SECURE_SESSION_COOKIE if scheme == "https" else SESSION_COOKIE
+
+
+def read_credential(headers: Headers, *names: bytes) -> Credential | None:
+    """The bearer token of the ``Authorization`` header, else of the first of these cookies that is there."""
     authorization = single(headers, b"Authorization")
     if authorization is not None:
         scheme, _, token = authorization.partition(b" ")
@@ -93,7 +100,9 @@ def read_credential(headers: Headers, cookie: bytes) -> Credential | None:
         if scheme.lower() not in _PROXY_SCHEMES:
             raise Unauthenticated("Authorization: only Bearer is understood")
     cookies = headers.get(b"Cookie")
-    return None if cookies is None else _cookie(cookies, cookie)
+    if cookies is None:
+        return None
+    return next((found for name in names if (found := _cookie(cookies, name)) is not None), None)
 
 
 def credential(token: bytes, source: Source) -> Credential:

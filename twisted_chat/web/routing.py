@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_chat.errors import BadRequest, ChatError, as_chat_error
+from twisted_chat.errors import BadRequest, ChatError, Forbidden, as_chat_error
 from twisted_chat.limits import DEVICE_CHARS
 from twisted_chat.names import RAW_NAME_MAX
 from twisted_chat.users import User
@@ -67,7 +67,7 @@ class ApiRequest:
         """Who sent it; raises ``Forbidden`` if the page may not."""
         if self._client is None:
             client = self._request_auth.client_of(self.request, self.headers)
-            if client.origin is None and self.headers.get(b"Sec-Fetch-Site") == [b"same-origin"]:
+            if client.origin is None and (self.headers.get(b"Sec-Fetch-Site") == [b"same-origin"] or _OWN_PAGE in self.headers):
                 # A browser names no origin when a page GETs from its own; a page cannot set this header.
                 client = msgspec.structs.replace(client, origin=f"{client.scheme}://{client.host}")
             self._request_auth.check_origin(client, client.credential)
@@ -88,6 +88,14 @@ class ApiRequest:
         who = self.query(Who)
         user = self._request_auth.user(self.client.credential, who.name, who.device)
         return await user if isinstance(user, Deferred) else user
+
+    def check_changing(self) -> None:
+        """Raise ``Forbidden`` unless it is sure that no page of another site sent this: for requests that change an account.
+
+        It is asked also where no cookie came, because a page that signs its visitor in as somebody else would read what they write.
+        """
+        if self.client.origin is None and sent_by_page(self.headers):
+            raise Forbidden("origin: a page must send the Origin header with this")
 
     def query(self, kind: type[T]) -> T:
         """The query as a struct; ``BadRequest`` names the field that is wrong.  Unknown fields are ignored."""
@@ -200,6 +208,9 @@ def _explain(error: msgspec.ValidationError) -> str:
     return f"{field}: {text[:1].lower()}{text[1:]}" if field else text
 
 
+#: What the server's own page sends with a GET, because without TLS browsers send no Sec-Fetch-Site.  A page of another origin cannot:
+#: the answer to the preflight does not allow this header to anybody.
+_OWN_PAGE = b"X-Chat-Page"
 #: Headers that a page of another origin may send.
 _ALLOWED_HEADERS = b"Authorization, Content-Type, Idempotency-Key, Last-Event-ID"
 #: Seconds for which a browser may keep the answer to a preflight.
@@ -268,7 +279,7 @@ class Router:
 
     def _call_endpoint(self, request: ChatRequest, headers: Headers, path: bytes) -> Any:
         if path == b"*" and request.method == b"OPTIONS":
-            return Response(204, [(b"Allow", b"GET, HEAD, POST, OPTIONS"), (b"Cache-Control", b"no-store")])
+            return Response(204, [(b"Allow", b"GET, HEAD, POST, PATCH, DELETE, OPTIONS"), (b"Cache-Control", b"no-store")])
         methods, segments = self._find(path)
         if methods is None:
             raise NoSuchPath("nothing is served under this path")

@@ -14,11 +14,13 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from twisted_chat.errors import ChatError
 from twisted_chat.store_contract import Revocations, RoomRecord, StoreError, TokenRecord
-from twisted_chat.stores.postgresql import schema, tokens, writing
+from twisted_chat.stores.account_tables import Tables
+from twisted_chat.stores.postgresql import accounts, schema, tokens, writing
 from twisted_chat.stores.postgresql.address import Address
 from twisted_chat.stores.postgresql.careful_statements import make_rooms
 from twisted_chat.stores.postgresql.connection import Connection, Patience, connect, explain, transaction
 from twisted_chat.stores.postgresql.rows import load_rooms
+from twisted_chat.stores.sql_accounts import SqlAccounts
 
 T = TypeVar("T")
 
@@ -68,6 +70,18 @@ class SharedTokens(Shared):
 
     def revocations(self, since: int, limit: int) -> Deferred[Revocations]:
         return self._with_connection(lambda connection: tokens.revocations(connection, since, limit))
+
+
+class SharedAccounts(Shared):
+    """The accounts."""
+
+    @property
+    def accounts(self) -> SqlAccounts:
+        """The contract of accounts."""
+        return SqlAccounts(self._on_tables, self._on_tables)
+
+    def _on_tables(self, work: Callable[[Tables], T]) -> Deferred[T]:
+        return self._with_connection(lambda connection: work(accounts.tables(connection)))
 
 
 class SharedRooms(Shared):

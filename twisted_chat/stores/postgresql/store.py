@@ -33,7 +33,7 @@ from twisted_chat.store_contract import (
 )
 from twisted_chat.stores import pages
 from twisted_chat.stores.gathering import Gathered
-from twisted_chat.stores.postgresql import cursors, erasing, queries, tokens, writing
+from twisted_chat.stores.postgresql import accounts, cursors, erasing, queries, tokens, writing
 from twisted_chat.stores.postgresql.address import Address, one_line
 from twisted_chat.stores.postgresql.bus import PostgreSQLBus
 from twisted_chat.stores.postgresql.connection import Connection, Patience, Readers
@@ -43,6 +43,7 @@ from twisted_chat.stores.postgresql.schema import schema_steps
 from twisted_chat.stores.postgresql.standing_reads import StandingReads
 from twisted_chat.stores.postgresql.writer import RETRY_AFTER_MS, Writer
 from twisted_chat.stores.random_ids import RandomBytes, random_text
+from twisted_chat.stores.sql_accounts import SqlAccounts
 from twisted_chat.stores.workers import CallInReactor, Worker
 
 T = TypeVar("T")
@@ -111,6 +112,10 @@ class PostgreSQLStore(StandingReads):
         self._marks: Gathered[tuple[str, str], int, int] = Gathered(self._write_marks, max)
         self._reads: Gathered[queries.Part, None, list[Event]] = Gathered(self._read_all, lambda one, other: None, READ_PARTS)
         self._lookups: Gathered[bytes, None, TokenRecord | None] = Gathered(self._look_up, lambda one, other: None)
+        self.accounts = SqlAccounts(
+            lambda work: self._write(lambda connection: work(accounts.tables(connection)), again=False),
+            lambda work: self._read(lambda connection: work(accounts.tables(connection))),
+        )
 
     # -- open and close
 

@@ -5,31 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec.json import Decoder, encode
+from msgspec.json import encode
 from psycopg import errors
 
 from twisted_chat.errors import Conflict
 from twisted_chat.store_contract import Revocations, TokenRecord
 from twisted_chat.stores.postgresql.connection import Connection
 from twisted_chat.stores.postgresql.escaping import escape, plain
+from twisted_chat.stores.token_rows import record_of
 
-_COLUMNS = "id, person, name, created, expires, revoked, rights"
+_COLUMNS = "id, person, name, created, expires, revoked, rights, kind, label"
 
-_CREATE = f"INSERT INTO twisted_chat.token (secret_hash, {_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
+_CREATE = f"INSERT INTO twisted_chat.token (secret_hash, {_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 # The number first, then the token: who takes a number waits for those before, so a number that is visible has none before it that is not.
 _NUMBERED = "WITH numbered AS (UPDATE twisted_chat.news SET number = number + 1 RETURNING number)"
 _CREATE_REVOKED = f"""
 {_NUMBERED} INSERT INTO twisted_chat.token (secret_hash, {_COLUMNS}, revocation)
-SELECT %s, %s, %s, %s, %s, %s, %s, %s, number FROM numbered"""
+SELECT %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, number FROM numbered"""
 _FIND = f"SELECT secret_hash, {_COLUMNS} FROM twisted_chat.token WHERE secret_hash = ANY(%s)"
-_EVERY = f"SELECT {_COLUMNS} FROM twisted_chat.token ORDER BY created, id"
+_EVERY = f"SELECT {_COLUMNS} FROM twisted_chat.token WHERE kind = 'token' ORDER BY created, id"
 _EVERY_WITH_HASH = f"SELECT secret_hash, {_COLUMNS} FROM twisted_chat.token ORDER BY created, id"
 _REVOKE = f"""
 {_NUMBERED} UPDATE twisted_chat.token SET revoked = coalesce(revoked, %s), revocation = coalesce(revocation, numbered.number)
 FROM numbered WHERE id = %s RETURNING {_COLUMNS}"""
 _REVOCATIONS = "SELECT revocation, id FROM twisted_chat.token WHERE revocation > %s ORDER BY revocation LIMIT %s"
-
-_decode_rights = Decoder(tuple[str, ...]).decode
 
 
 def create(connection: Connection, record: TokenRecord, secret_hash: bytes) -> None:
@@ -42,6 +41,8 @@ def create(connection: Connection, record: TokenRecord, secret_hash: bytes) -> N
         record.expires,
         record.revoked,
         escape(rights),
+        record.kind,
+        escape(record.label),
     )
     try:
         connection.execute(_CREATE if record.revoked is None else _CREATE_REVOKED, (secret_hash, *row))
@@ -75,5 +76,4 @@ def revocations(connection: Connection, since: int, limit: int) -> Revocations:
 
 
 def _record(row: tuple[Any, ...]) -> TokenRecord:
-    token_id, user, name, created, expires, revoked, rights = row
-    return TokenRecord(plain(token_id), plain(user), plain(name), created, expires, revoked, _decode_rights(plain(rights)))
+    return record_of([plain(value) if isinstance(value, str) else value for value in row])

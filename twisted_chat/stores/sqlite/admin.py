@@ -15,7 +15,9 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from twisted_chat.errors import ChatError
 from twisted_chat.store_contract import Revocations, RoomRecord, StoreError, TokenRecord
-from twisted_chat.stores.sqlite import tokens
+from twisted_chat.stores.account_tables import Tables
+from twisted_chat.stores.sql_accounts import SqlAccounts
+from twisted_chat.stores.sqlite import accounts, tokens
 from twisted_chat.stores.sqlite.connection import FileLock, InUse, check_version, connect, explain
 from twisted_chat.stores.sqlite.database import prepare, schema_steps, steps_taken, unwritable
 from twisted_chat.stores.sqlite.rows import load_rooms
@@ -90,6 +92,18 @@ class SharedTokens(Shared):
 
     def revocations(self, since: int, limit: int) -> Deferred[Revocations]:
         return self._with_connection(lambda connection: tokens.revocations(connection, since, limit))
+
+
+class SharedAccounts(Shared):
+    """The accounts."""
+
+    @property
+    def accounts(self) -> SqlAccounts:
+        """The contract of accounts."""
+        return SqlAccounts(self._on_tables, self._on_tables)
+
+    def _on_tables(self, work: Callable[[Tables], T]) -> Deferred[T]:
+        return self._with_connection(lambda connection: work(accounts.tables(connection)))
 
 
 class SharedRooms(Shared):

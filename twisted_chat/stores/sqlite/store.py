@@ -20,7 +20,8 @@ from twisted_chat.events import Cursor, Event
 from twisted_chat.store_contract import Aged, Append, Opened, Outcome, Page, Revocations, RoomNews, RoomRecord, TokenRecord
 from twisted_chat.stores import pages
 from twisted_chat.stores.random_ids import RandomBytes
-from twisted_chat.stores.sqlite import cursors, queries, tokens
+from twisted_chat.stores.sql_accounts import SqlAccounts
+from twisted_chat.stores.sqlite import accounts, cursors, queries, tokens
 from twisted_chat.stores.sqlite.asking import Asking
 from twisted_chat.stores.sqlite.connection import Readers, Replaced, describe
 from twisted_chat.stores.sqlite.database import Database, schema_steps
@@ -70,6 +71,10 @@ class SQLiteStore(Asking):
         self._erasing = False
         self._lookups: list[Lookup] = []
         self._looking_up = False
+        self.accounts = SqlAccounts(
+            lambda work: self._write(lambda connection, _: work(accounts.tables(connection))),
+            lambda work: self._read(lambda connection: work(accounts.tables(connection))),
+        )
 
     # -- open and close
 

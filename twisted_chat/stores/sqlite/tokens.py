@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from msgspec.json import Decoder, encode
 
 from twisted_chat.errors import Conflict
 from twisted_chat.store_contract import Revocations, TokenRecord
+from twisted_chat.store_tokens import TokenKind
+from twisted_chat.stores.token_rows import record_of
 
-_COLUMNS = "id, person, name, created, expires, revoked, rights"
+_COLUMNS = "id, person, name, created, expires, revoked, rights, kind, label"
 
 _FIND_ALL = (
-    "SELECT json_group_array(json_array(hex(secret_hash), id, person, name, created, expires, revoked, json(rights)))"
+    "SELECT json_group_array(json_array(hex(secret_hash), id, person, name, created, expires, revoked, json(rights), kind, label))"
     " FROM token WHERE secret_hash IN ({})"
 )
 #: The number of the next revocation.
@@ -26,18 +28,17 @@ FROM (SELECT revocation, id FROM token WHERE revocation > ? ORDER BY revocation 
 _FIND_MAX = 256
 
 #: Hash in hexadecimal, then the fields of a :class:`TokenRecord`.
-_Row: TypeAlias = tuple[str, str, str, str, int, int | None, int | None, tuple[str, ...]]
+_Row: TypeAlias = tuple[str, str, str, str, int, int | None, int | None, tuple[str, ...], TokenKind, str]
 
 _decode_rows = Decoder(list[_Row]).decode
 _decode_ids = Decoder(list[str]).decode
-_decode_rights = Decoder(tuple[str, ...]).decode
 
 
 def create(connection: sqlite3.Connection, record: TokenRecord, secret_hash: bytes) -> None:
     try:
         connection.execute(
             f"INSERT INTO token (secret_hash, {_COLUMNS}, revocation)"
-            f" VALUES (?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN ? IS NOT NULL THEN {_NEXT} END)",
+            f" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN ? IS NOT NULL THEN {_NEXT} END)",
             (
                 secret_hash,
                 record.id,
@@ -47,6 +48,8 @@ def create(connection: sqlite3.Connection, record: TokenRecord, secret_hash: byt
                 record.expires,
                 record.revoked,
                 encode(record.rights).decode(),
+                record.kind,
+                record.label,
                 record.revoked,
             ),
         )
@@ -76,13 +79,15 @@ def find_all(connection: sqlite3.Connection, secret_hashes: Sequence[bytes]) -> 
 
 
 def every(connection: sqlite3.Connection) -> list[TokenRecord]:
-    return [_record(row) for row in connection.execute(f"SELECT {_COLUMNS} FROM token ORDER BY created, id")]
+    return [
+        record_of(row) for row in connection.execute(f"SELECT {_COLUMNS} FROM token WHERE kind = 'token' ORDER BY created, id")
+    ]
 
 
 def every_with_hash(connection: sqlite3.Connection) -> list[tuple[bytes, TokenRecord]]:
     """All of them, each with the hash of its secret."""
     rows = connection.execute(f"SELECT secret_hash, {_COLUMNS} FROM token ORDER BY created, id")
-    return [(row[0], _record(row[1:])) for row in rows]
+    return [(row[0], record_of(row[1:])) for row in rows]
 
 
 def revoke(connection: sqlite3.Connection, token_id: str, now_ms: int) -> TokenRecord | None:
@@ -102,9 +107,4 @@ def revocations(connection: sqlite3.Connection, since: int, limit: int) -> Revoc
 
 def _one(rows: sqlite3.Cursor) -> TokenRecord | None:
     # fetchall, not fetchone: a statement that still has a row to give has not committed.
-    return next((_record(row) for row in rows.fetchall()), None)
-
-
-def _record(row: tuple[Any, ...]) -> TokenRecord:
-    token_id, user, name, created, expires, revoked, rights = row
-    return TokenRecord(token_id, user, name, created, expires, revoked, _decode_rights(rights))
+    return next((record_of(row) for row in rows.fetchall()), None)
