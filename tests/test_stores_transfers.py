@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.store_contract.case import ALICE, BEGIN, BOB, delete, edit, raw, reaction, say
+from twisted_chat.accounts import AccountRecord, InvitationRecord, KeptAccount, Note
 from twisted_chat.cli import transfer
 from twisted_chat.cli.main import run
 from twisted_chat.cli.options import parser
@@ -33,6 +34,8 @@ LOG: tuple[NewEvent, ...] = (
     delete(8),
 )
 TOKEN = TokenRecord("t1", "u7", "Carol", 5, 9, None, ("moderate",))
+SESSION = TokenRecord("t3", "u7", "Zoe", 3, 9, None, ("audit",), "session", "my phone")
+ZOE = KeptAccount(AccountRecord("u7", "Zoe", 1, ("audit",), 2, None, ""), "hash")
 REVOKED = TokenRecord("t2", "u8", "Dave", 6, None, 7, ())
 
 
@@ -84,6 +87,10 @@ class MoveTests(SynchronousTestCase):
         self.successResultOf(store.archive("quiet", True))
         self.successResultOf(store.create_token(TOKEN, b"1" * 32))
         self.successResultOf(store.create_token(REVOKED, b"2" * 32))
+        note = Note(1, "", "here", "account.create", "u7", {"name": "Zoe"})
+        self.successResultOf(store.accounts.create_invitation(InvitationRecord("i1", 5, 3, 1), b"3" * 32, note))
+        self.successResultOf(store.accounts.create_account(ZOE, note))
+        self.successResultOf(store.create_token(SESSION, b"4" * 32))
         self.successResultOf(store.mark_read("u7", "lobby", 3))
         self.successResultOf(store.save_cursor("hook", "lobby", Cursor(opened.epoch, 4, "x-4")))
         self.successResultOf(store.close())
@@ -99,7 +106,10 @@ class MoveTests(SynchronousTestCase):
             [self.successResultOf(store.read(room, 0, 1_000, 1 << 30)) for room in ("lobby", "emptied", "quiet")],
             self.successResultOf(store.page("lobby", 100)),
             self.successResultOf(store.list_tokens()),
-            [self.successResultOf(store.find_token(each * 32)) for each in (b"1", b"2")],
+            [self.successResultOf(store.find_token(each * 32)) for each in (b"1", b"2", b"4")],
+            self.successResultOf(store.accounts.account_named("zoe")),
+            self.successResultOf(store.accounts.invitation(b"3" * 32)),
+            self.successResultOf(store.accounts.read_audit(None, 0, 10)),
             self.successResultOf(store.read_marks("u7")),
             self.successResultOf(store.load_cursors("hook")),
         )
@@ -160,7 +170,7 @@ class MoveTests(SynchronousTestCase):
         self.shell("export", "--everything", "--store", self.old, "-o", self.exported)
         line = self.shell("import", "--store", self.new, self.exported, status=Status.STORE)
 
-        self.assertIn("has messages or tokens already", line)
+        self.assertIn("has messages, tokens or accounts already", line)
         self.assertEqual(self.contents(self.new), before)
 
     def test_bad_lines(self) -> None:

@@ -1,7 +1,7 @@
 """Export and import of whole stores: the interface that every kind of store implements for it, and the table of kinds.
 
 A log keeps its numbers, ids, times, authors and keys.  A move (``twisted-chat export --everything``) keeps the epoch, the secret, tokens,
-read marks and cursors as well, so that clients resume in the new database where they were in the old one.
+accounts, the audit log, read marks and cursors as well, so that clients resume in the new database where they were in the old one.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from twisted_chat.events import Event
 from twisted_chat.store_contract import RoomRecord, StoreError
+from twisted_chat.stores.account_transfer import AccountTransfer
 from twisted_chat.stores.kept import Identity, KeptCursor, KeptToken, ReadMark
 from twisted_chat.stores.sqlite import transfer as sqlite
 from twisted_chat.stores.urls import store_file
@@ -35,7 +36,11 @@ class Outgoing(Protocol):
         """The epoch and the secret."""
 
     def tokens(self) -> Iterator[KeptToken]:
-        """All tokens, oldest first."""
+        """All tokens and sessions, oldest first."""
+
+    @property
+    def accounts(self) -> AccountTransfer:
+        """The accounts, invitations and the audit log."""
 
     def read_marks(self) -> Iterator[ReadMark]:
         """All read marks, in order."""
@@ -57,7 +62,11 @@ class Incoming(Protocol):
         """Add the next event of the room."""
 
     def token(self, token: KeptToken) -> None:
-        """A token."""
+        """A token or session."""
+
+    @property
+    def accounts(self) -> AccountTransfer:
+        """What takes accounts, invitations and entries of the audit log."""
 
     def read_mark(self, mark: ReadMark) -> None:
         """A read mark of a room that came before."""
