@@ -10,7 +10,12 @@ from random import Random
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+<<<<<<< HEAD
 from tests.store_contract.case import ALICE, BEGIN, BOB, CAROL, configure, delete, edit, member, raw, reaction, sanction, say
+=======
+from tests.store_contract.case import ALICE, BEGIN, BOB, delete, edit, raw, reaction, say
+from twisted_chat.accounts import AccountRecord, InvitationRecord, KeptAccount, Note
+>>>>>>> accounts
 from twisted_chat.cli import transfer
 from twisted_chat.cli.main import run
 from twisted_chat.cli.options import parser
@@ -43,6 +48,8 @@ DEN: tuple[NewEvent, ...] = (
     sanction(BOB, on=False),
 )
 TOKEN = TokenRecord("t1", "u7", "Carol", 5, 9, None, ("moderate",))
+SESSION = TokenRecord("t3", "u7", "Zoe", 3, 9, None, ("audit",), "session", "my phone")
+ZOE = KeptAccount(AccountRecord("u7", "Zoe", 1, ("audit",), 2, None, ""), "hash")
 REVOKED = TokenRecord("t2", "u8", "Dave", 6, None, 7, ())
 
 
@@ -96,6 +103,10 @@ class MoveTests(SynchronousTestCase):
         self.successResultOf(store.archive("quiet", True))
         self.successResultOf(store.create_token(TOKEN, b"1" * 32))
         self.successResultOf(store.create_token(REVOKED, b"2" * 32))
+        note = Note(1, "", "here", "account.create", "u7", {"name": "Zoe"})
+        self.successResultOf(store.accounts.create_invitation(InvitationRecord("i1", 5, 3, 1), b"3" * 32, note))
+        self.successResultOf(store.accounts.create_account(ZOE, note))
+        self.successResultOf(store.create_token(SESSION, b"4" * 32))
         self.successResultOf(store.mark_read("u7", "lobby", 3))
         self.successResultOf(store.save_cursor("hook", "lobby", Cursor(opened.epoch, 4, "x-4")))
         self.successResultOf(store.close())
@@ -114,7 +125,10 @@ class MoveTests(SynchronousTestCase):
             self.successResultOf(store.members("den", "", None, 100)),
             self.successResultOf(store.sanctions("den")),
             self.successResultOf(store.list_tokens()),
-            [self.successResultOf(store.find_token(each * 32)) for each in (b"1", b"2")],
+            [self.successResultOf(store.find_token(each * 32)) for each in (b"1", b"2", b"4")],
+            self.successResultOf(store.accounts.account_named("zoe")),
+            self.successResultOf(store.accounts.invitation(b"3" * 32)),
+            self.successResultOf(store.accounts.read_audit(None, 0, 10)),
             self.successResultOf(store.read_marks("u7")),
             self.successResultOf(store.load_cursors("hook")),
         )
@@ -201,7 +215,7 @@ class MoveTests(SynchronousTestCase):
         self.shell("export", "--everything", "--store", self.old, "-o", self.exported)
         line = self.shell("import", "--store", self.new, self.exported, status=Status.STORE)
 
-        self.assertIn("has messages or tokens already", line)
+        self.assertIn("has messages, tokens or accounts already", line)
         self.assertEqual(self.contents(self.new), before)
 
     def test_bad_lines(self) -> None:

@@ -17,12 +17,19 @@ from typing import IO, TypeAlias
 import msgspec
 from msgspec import Struct
 
+from twisted_chat.accounts import AuditEntry, KeptAccount
 from twisted_chat.cli.admin import checked_room_name, settings_of, store_url
 from twisted_chat.cli.output import CliError, CommandContext, Status
+<<<<<<< HEAD
 from twisted_chat.events import ACCESS, Event, RoomSettings
+=======
+from twisted_chat.events import Event
+from twisted_chat.names import person_name
+>>>>>>> accounts
 from twisted_chat.server.logging import visible
 from twisted_chat.standings import RANKS, Standing
 from twisted_chat.store_contract import RoomRecord
+from twisted_chat.stores.account_transfer import KeptInvitation
 from twisted_chat.stores.kept import Identity, KeptCursor, KeptToken, ReadMark
 from twisted_chat.stores.transfers import Incoming, Outgoing, incoming, outgoing
 from twisted_chat.stores.urls import shown_store
@@ -76,14 +83,31 @@ class _CursorLine(Struct, tag="cursor", tag_field="type"):
     cursor: KeptCursor
 
 
+class _AccountLine(Struct, tag="account", tag_field="type"):
+    account: KeptAccount
+
+
+class _InvitationLine(Struct, tag="invitation", tag_field="type"):
+    invitation: KeptInvitation
+
+
+class _AuditLine(Struct, tag="audit", tag_field="type"):
+    entry: AuditEntry
+
+
 class _EndLine(Struct, tag="end", tag_field="type"):
     rooms: int
     events: int
 
 
+<<<<<<< HEAD
 _Line: TypeAlias = (
     _Header | _IdentityLine | _RoomLine | _EventLine | _StandingLine | _TokenLine | _MarkLine | _CursorLine | _EndLine
 )
+=======
+_Beside: TypeAlias = _TokenLine | _MarkLine | _CursorLine | _AccountLine | _InvitationLine | _AuditLine
+_Line: TypeAlias = _Header | _IdentityLine | _RoomLine | _EventLine | _Beside | _EndLine
+>>>>>>> accounts
 _decode_line: Callable[[bytes], _Line] = msgspec.json.Decoder(_Line).decode
 
 
@@ -139,6 +163,9 @@ def _record(line: _RoomLine) -> RoomRecord:
 
 
 def _kept_beside(source: Outgoing) -> Iterator[Struct]:
+    yield from map(_AccountLine, source.accounts.accounts())
+    yield from map(_InvitationLine, source.accounts.invitations())
+    yield from map(_AuditLine, source.accounts.audit())
     yield from map(_TokenLine, source.tokens())
     yield from map(_MarkLine, source.read_marks())
     yield from map(_CursorLine, source.cursors())
@@ -194,6 +221,13 @@ def _import_line(target: Incoming, line: _Line) -> _EndLine | None:
             target.token(line.token)
         case _MarkLine():
             target.read_mark(line.mark)
+        case _AccountLine():
+            person_name(line.account.record.name)
+            target.accounts.add_account(line.account)
+        case _InvitationLine():
+            target.accounts.add_invitation(line.invitation)
+        case _AuditLine():
+            target.accounts.add_entry(line.entry)
         case _CursorLine():
             checked_room_name(line.cursor.room)
             target.cursor(line.cursor)
@@ -232,6 +266,12 @@ def _check_numbers(line: _Line) -> None:
             kept = line.standing
         case _MarkLine():
             kept = line.mark
+        case _AccountLine():
+            kept = line.account.record
+        case _InvitationLine():
+            kept = line.invitation.record
+        case _AuditLine():
+            kept = line.entry
         case _:
             kept = line
     for name in kept.__struct_fields__:

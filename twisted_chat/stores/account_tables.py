@@ -85,22 +85,22 @@ class Tables:
                 note = replace(note, details={**note.details, "invitation": used.id})
             if record.origin and self._execute("SELECT 1 FROM twisted_chat.account WHERE origin = %s", record.origin):
                 raise Conflict("name: there is such an account already")
-            self._take_looks(record.id, record.name)
-            self._execute(
-                f"INSERT INTO twisted_chat.account ({_ACCOUNT}, password, folded, change)"
-                f" VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, {_NEXT_CHANGE})",
-                record.id,
-                record.name,
-                record.created,
-                _texts(record.rights),
-                record.disabled,
-                record.deleted,
-                record.origin,
-                account.password,
-                record.name.casefold(),
-            )
+            self._check_looks(record.id, record.name)
+            self.insert_account(KeptAccount(record, account.password))
             self._note(note)
             return used
+
+    def insert_account(self, account: KeptAccount) -> None:
+        """Keep a new account, after all checks."""
+        record = account.record
+        self._execute(
+            f"INSERT INTO twisted_chat.account ({_ACCOUNT}, password, folded, change)"
+            f" VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, {_NEXT_CHANGE})",
+            *(record.id, record.name, record.created, _texts(record.rights), record.disabled, record.deleted, record.origin),
+            account.password,
+            record.name.casefold(),
+        )
+        self._set_looks(record.id, record.name)
 
     def _use(self, secret_hash: bytes, now_ms: int) -> InvitationRecord:
         invitation = self.invitation(secret_hash)
@@ -114,15 +114,15 @@ class Tables:
         usable = self._execute("SELECT rights FROM twisted_chat.account WHERE deleted IS NULL AND rights <> '[]'")
         return any("admin" in _decode_texts(rights) for (rights,) in usable)
 
-    def _take_looks(self, account_id: str, name: str) -> None:
-        """Let the account have the looks of that name, and no others."""
-        looks = skeletons(name)
-        for look in looks:
-            found = self._execute("SELECT account FROM twisted_chat.account_look WHERE look = %s", look)
-            if found and found[0][0] != account_id:
+    def _check_looks(self, account_id: str, name: str) -> None:
+        for look in skeletons(name):
+            if self._execute("SELECT 1 FROM twisted_chat.account_look WHERE look = %s AND account <> %s", look, account_id):
                 raise Conflict("name: it is, or looks like, the name of another account")
+
+    def _set_looks(self, account_id: str, name: str) -> None:
+        """Let the account have the looks of that name, and no others."""
         self._execute("DELETE FROM twisted_chat.account_look WHERE account = %s", account_id)
-        for look in looks:
+        for look in skeletons(name):
             self._execute("INSERT INTO twisted_chat.account_look (look, account) VALUES (%s, %s)", look, account_id)
 
     def account(self, account_id: str) -> KeptAccount | None:
@@ -173,7 +173,8 @@ class Tables:
                 raise NoSuchAccount("account: there is no such account")
             record = changed(kept.record, change, note.at)
             if record.name != kept.record.name:
-                self._take_looks(account_id, record.name)
+                self._check_looks(account_id, record.name)
+                self._set_looks(account_id, record.name)
                 self._execute("UPDATE twisted_chat.token SET name = %s WHERE person = %s", record.name, account_id)
             password = kept.password if change.password is UNSET else change.password
             self._execute(
@@ -255,22 +256,17 @@ class Tables:
                 self._execute(
                     "UPDATE twisted_chat.invitation SET revoked = %s WHERE first = 1 AND revoked IS NULL", record.created
                 )
-            self._execute(
-                f"INSERT INTO twisted_chat.invitation (secret_hash, {_INVITATION})"
-                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-                secret_hash,
-                record.id,
-                record.created,
-                record.uses,
-                record.used,
-                record.expires,
-                record.revoked,
-                _texts(record.rights),
-                _texts(record.rooms),
-                record.by,
-                int(record.first),
-            )
+            self.insert_invitation(record, secret_hash)
             self._note(note)
+
+    def insert_invitation(self, record: InvitationRecord, secret_hash: bytes) -> None:
+        """Keep a new invitation."""
+        self._execute(
+            f"INSERT INTO twisted_chat.invitation (secret_hash, {_INVITATION})"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            *(secret_hash, record.id, record.created, record.uses, record.used, record.expires, record.revoked),
+            *(_texts(record.rights), _texts(record.rooms), record.by, int(record.first)),
+        )
 
     def invitation(self, secret_hash: bytes) -> InvitationRecord | None:
         found = self._execute(f"SELECT {_INVITATION} FROM twisted_chat.invitation WHERE secret_hash = %s", secret_hash)
@@ -312,13 +308,16 @@ class Tables:
 
     def read_audit(self, before: int | None, since_ms: int, limit: int) -> list[AuditEntry]:
         rows = self._execute(
-            "SELECT number, at, person, address, action, subject, details FROM twisted_chat.audit"
-            " WHERE number < %s AND at >= %s ORDER BY number DESC LIMIT %s",
+            f"{_AUDIT} WHERE number < %s AND at >= %s ORDER BY number DESC LIMIT %s",
             2**62 if before is None else before,
             since_ms,
             limit,
         )
-        return [AuditEntry(*row[:-1], _decode_details(row[-1])) for row in rows]
+        return [_entry(row) for row in rows]
+
+    def audit_after(self, number: int, limit: int) -> list[AuditEntry]:
+        """The entries after that number, oldest first."""
+        return [_entry(row) for row in self._execute(f"{_AUDIT} WHERE number > %s ORDER BY number LIMIT %s", number, limit)]
 
     # Attempts
 
@@ -363,6 +362,7 @@ class Tables:
 
 
 _OPEN_SESSION = "SELECT 1 FROM twisted_chat.token WHERE id = %s AND kind = 'session' AND revoked IS NULL"
+_AUDIT = "SELECT number, at, person, address, action, subject, details FROM twisted_chat.audit"
 _NEXT_CHANGE = "(SELECT coalesce(max(change), 0) + 1 FROM twisted_chat.account)"
 
 
@@ -378,3 +378,7 @@ def _account(row: Sequence[Any]) -> AccountRecord:
 def _invitation(row: Sequence[Any]) -> InvitationRecord:
     *plain, rights, rooms, by, first = row
     return InvitationRecord(*plain, _decode_texts(rights), _decode_texts(rooms), by, bool(first))
+
+
+def _entry(row: Sequence[Any]) -> AuditEntry:
+    return AuditEntry(*row[:-1], _decode_details(row[-1]))

@@ -1,8 +1,8 @@
 """Export and import of whole stores: the interface that every kind of store implements for it, and the table of kinds.
 
 A log keeps its numbers, ids, times, authors and keys, and its room the settings and what people are in it.  A move
-(``twisted-chat export --everything``) keeps the epoch, the secret, tokens, read marks and cursors as well, so that clients resume in the
-new database where they were in the old one.
+(``twisted-chat export --everything``) keeps the epoch, the secret, tokens, accounts, the audit log, read marks and cursors as well, so that
+clients resume in the new database where they were in the old one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from msgspec import Struct
 from twisted_chat.events import Event
 from twisted_chat.standings import Standing
 from twisted_chat.store_contract import RoomRecord, StoreError
+from twisted_chat.stores.account_transfer import AccountTransfer
 from twisted_chat.stores.kept import Identity, KeptCursor, KeptToken, ReadMark
 from twisted_chat.stores.sqlite import transfer as sqlite
 from twisted_chat.stores.urls import store_file
@@ -40,7 +41,11 @@ class Outgoing(Protocol):
         """The epoch and the secret."""
 
     def tokens(self) -> Iterator[KeptToken]:
-        """All tokens, oldest first."""
+        """All tokens and sessions, oldest first."""
+
+    @property
+    def accounts(self) -> AccountTransfer:
+        """The accounts, invitations and the audit log."""
 
     def read_marks(self) -> Iterator[ReadMark]:
         """All read marks, in order."""
@@ -65,7 +70,11 @@ class Incoming(Protocol):
         """A role or sanction in the room that was begun last; it gets a new number in the news of standings."""
 
     def token(self, token: KeptToken) -> None:
-        """A token."""
+        """A token or session."""
+
+    @property
+    def accounts(self) -> AccountTransfer:
+        """What takes accounts, invitations and entries of the audit log."""
 
     def read_mark(self, mark: ReadMark) -> None:
         """A read mark of a room that came before."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted_chat.store_tokens import TokenRecord
 from twisted_chat.stores.account_tables import Tables
+from twisted_chat.stores.account_transfer import AccountTransfer
 from twisted_chat.stores.postgresql import tokens
 from twisted_chat.stores.postgresql.connection import Connection, transaction
 from twisted_chat.stores.postgresql.escaping import escape, plain
@@ -46,3 +47,8 @@ class _Database:
 def tables(connection: Connection) -> Tables:
     """The accounts, over this connection."""
     return Tables(_Database(connection))
+
+
+def transfer(connection: Connection) -> AccountTransfer:
+    """All accounts, in the transaction of the caller."""
+    return AccountTransfer(_Database(connection))

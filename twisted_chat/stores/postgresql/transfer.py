@@ -28,8 +28,13 @@ from twisted_chat.events import (
 )
 from twisted_chat.standings import Standing
 from twisted_chat.store_contract import RoomRecord, StoreError
+from twisted_chat.stores.account_transfer import AccountTransfer
 from twisted_chat.stores.kept import Identity, KeptCursor, KeptToken, ReadMark, batch_of
+<<<<<<< HEAD
 from twisted_chat.stores.postgresql import cursors, schema, standings, tokens
+=======
+from twisted_chat.stores.postgresql import accounts, cursors, schema, tokens
+>>>>>>> accounts
 from twisted_chat.stores.postgresql.address import Address, one_line, parse
 from twisted_chat.stores.postgresql.careful_statements import make_rooms
 from twisted_chat.stores.postgresql.connection import Connection, Patience, Row, connect, explain, snapshot, transaction, unlimit
@@ -51,7 +56,10 @@ _MARKS = (
 )
 _CURSORS = "SELECT reader, room, epoch, seq, event FROM twisted_chat.cursor ORDER BY reader, room"
 _RUNNING = "SELECT count(*) FROM twisted_chat.node WHERE heartbeat > clock_timestamp() - make_interval(secs => %s)"
-_USED = "SELECT EXISTS (SELECT FROM twisted_chat.event) OR EXISTS (SELECT FROM twisted_chat.token)"
+_USED = (
+    "SELECT EXISTS (SELECT FROM twisted_chat.event) OR EXISTS (SELECT FROM twisted_chat.token)"
+    " OR EXISTS (SELECT FROM twisted_chat.account)"
+)
 _IDENTITY = "INSERT INTO twisted_chat.meta (name, value) VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 _MARK = "INSERT INTO twisted_chat.read_mark (person, room, seq) VALUES (%s, %s, %s)"
 _COPY_EVENTS = (
@@ -99,6 +107,11 @@ class Outgoing:
     def tokens(self) -> Iterator[KeptToken]:
         """All tokens, oldest first."""
         return (KeptToken(record, secret_hash) for secret_hash, record in tokens.every_with_hash(self._connection))
+
+    @property
+    def accounts(self) -> AccountTransfer:
+        """The accounts."""
+        return accounts.transfer(self._connection)
 
     def read_marks(self) -> Iterator[ReadMark]:
         """All read marks, by person and room."""
@@ -175,9 +188,15 @@ class Incoming:
         self.finish()
         used = self._connection.execute(_USED).fetchone()
         if used is None or used[0]:
-            raise StoreError("this database has messages or tokens already; move everything into a database of its own")
+            raise StoreError("this database has messages, tokens or accounts already; move everything into a database of its own")
         for name, value in (("epoch", identity.epoch.encode()), ("secret", identity.secret)):
             self._connection.execute(_IDENTITY, (name, value))
+
+    @property
+    def accounts(self) -> AccountTransfer:
+        """What takes accounts."""
+        self.finish()
+        return accounts.transfer(self._connection)
 
     def token(self, token: KeptToken) -> None:
         """A token."""

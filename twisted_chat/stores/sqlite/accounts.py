@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted_chat.store_tokens import TokenRecord
 from twisted_chat.stores.account_tables import Tables
+from twisted_chat.stores.account_transfer import AccountTransfer
 from twisted_chat.stores.sqlite import tokens
 from twisted_chat.stores.sqlite.connection import transaction
 
@@ -41,3 +42,8 @@ class _Database:
 def tables(connection: sqlite3.Connection) -> Tables:
     """The accounts, over this connection."""
     return Tables(_Database(connection))
+
+
+def transfer(connection: sqlite3.Connection) -> AccountTransfer:
+    """All accounts, in the transaction of the caller."""
+    return AccountTransfer(_Database(connection))

@@ -28,8 +28,13 @@ from twisted_chat.events import (
 )
 from twisted_chat.standings import Standing
 from twisted_chat.store_contract import RoomRecord, StoreError
+from twisted_chat.stores.account_transfer import AccountTransfer
 from twisted_chat.stores.kept import Identity, KeptCursor, KeptToken, ReadMark, batch_of
+<<<<<<< HEAD
 from twisted_chat.stores.sqlite import cursors, reactions, shown, standings, tokens
+=======
+from twisted_chat.stores.sqlite import accounts, cursors, reactions, shown, tokens
+>>>>>>> accounts
 from twisted_chat.stores.sqlite.connection import FileLock, connect, connect_writer, explain, transaction
 from twisted_chat.stores.sqlite.database import prepare, schema_steps, steps_taken, unwritable
 from twisted_chat.stores.sqlite.rows import (
@@ -79,6 +84,11 @@ class Outgoing:
         """All tokens, oldest first."""
         return (KeptToken(record, secret_hash) for secret_hash, record in tokens.every_with_hash(self._connection))
 
+    @property
+    def accounts(self) -> AccountTransfer:
+        """The accounts."""
+        return accounts.transfer(self._connection)
+
     def read_marks(self) -> Iterator[ReadMark]:
         """All read marks, by person and room."""
         rows = self._connection.execute(
@@ -121,11 +131,18 @@ class Incoming:
 
     def identity(self, identity: Identity) -> None:
         """The database continues the one that had this epoch and this secret."""
-        [used] = self._execute("SELECT EXISTS (SELECT 1 FROM event) OR EXISTS (SELECT 1 FROM token)").fetchone()
+        [used] = self._execute(
+            "SELECT EXISTS (SELECT 1 FROM event) OR EXISTS (SELECT 1 FROM token) OR EXISTS (SELECT 1 FROM account)"
+        ).fetchone()
         if used:
-            raise StoreError("this database has messages or tokens already; move everything into a database of its own")
+            raise StoreError("this database has messages, tokens or accounts already; move everything into a database of its own")
         for name, value in (("epoch", identity.epoch), ("secret", identity.secret)):
             self._execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (name, value))
+
+    @property
+    def accounts(self) -> AccountTransfer:
+        """What takes accounts."""
+        return accounts.transfer(self._connection)
 
     def token(self, token: KeptToken) -> None:
         """A token."""
