@@ -10,12 +10,8 @@ from random import Random
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-<<<<<<< HEAD
 from tests.store_contract.case import ALICE, BEGIN, BOB, CAROL, configure, delete, edit, member, raw, reaction, sanction, say
-=======
-from tests.store_contract.case import ALICE, BEGIN, BOB, delete, edit, raw, reaction, say
 from twisted_chat.accounts import AccountRecord, InvitationRecord, KeptAccount, Note
->>>>>>> accounts
 from twisted_chat.cli import transfer
 from twisted_chat.cli.main import run
 from twisted_chat.cli.options import parser

@@ -20,12 +20,8 @@ from msgspec import Struct
 from twisted_chat.accounts import AuditEntry, KeptAccount
 from twisted_chat.cli.admin import checked_room_name, settings_of, store_url
 from twisted_chat.cli.output import CliError, CommandContext, Status
-<<<<<<< HEAD
 from twisted_chat.events import ACCESS, Event, RoomSettings
-=======
-from twisted_chat.events import Event
 from twisted_chat.names import person_name
->>>>>>> accounts
 from twisted_chat.server.logging import visible
 from twisted_chat.standings import RANKS, Standing
 from twisted_chat.store_contract import RoomRecord
@@ -100,14 +96,8 @@ class _EndLine(Struct, tag="end", tag_field="type"):
     events: int
 
 
-<<<<<<< HEAD
-_Line: TypeAlias = (
-    _Header | _IdentityLine | _RoomLine | _EventLine | _StandingLine | _TokenLine | _MarkLine | _CursorLine | _EndLine
-)
-=======
 _Beside: TypeAlias = _TokenLine | _MarkLine | _CursorLine | _AccountLine | _InvitationLine | _AuditLine
-_Line: TypeAlias = _Header | _IdentityLine | _RoomLine | _EventLine | _Beside | _EndLine
->>>>>>> accounts
+_Line: TypeAlias = _Header | _IdentityLine | _RoomLine | _EventLine | _StandingLine | _Beside | _EndLine
 _decode_line: Callable[[bytes], _Line] = msgspec.json.Decoder(_Line).decode
 
 

@@ -11,6 +11,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ import msgspec
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 from twisted.cred.checkers import ICredentialsChecker
-from twisted.internet.defer import TimeoutError
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -227,6 +228,19 @@ async def build(
     return chat
 
 
+async def _name_of(store: Store, person: str) -> str | None:
+    """The name of a person by id: of an account, else of a token that the operator made."""
+    kept = await store.accounts.account(person)
+    if kept is not None:
+        record = kept.record
+        return None if record.deleted is not None or record.disabled is not None else record.name
+    return next((token.name for token in await store.list_tokens() if token.user == person and token.revoked is None), None)
+
+
+def _find_name(store: Store, person: str) -> Deferred[str | None]:
+    return Deferred.fromCoroutine(_name_of(store, person))
+
+
 class CoreAuthentication:
     """The authentication of requests: users come with their roles, because what they may see depends on these."""
 
@@ -301,6 +315,7 @@ async def _build_core(reactor: Any, settings: Settings, store: Store, opened: Op
         identify=authentication.identify,
         guest=authentication.guest,
         bus=None if shared is None else shared.make_bus(),
+        find_name=partial(_find_name, store),
     )
     await core.start()
     return core

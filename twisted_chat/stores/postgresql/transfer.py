@@ -30,11 +30,7 @@ from twisted_chat.standings import Standing
 from twisted_chat.store_contract import RoomRecord, StoreError
 from twisted_chat.stores.account_transfer import AccountTransfer
 from twisted_chat.stores.kept import Identity, KeptCursor, KeptToken, ReadMark, batch_of
-<<<<<<< HEAD
-from twisted_chat.stores.postgresql import cursors, schema, standings, tokens
-=======
-from twisted_chat.stores.postgresql import accounts, cursors, schema, tokens
->>>>>>> accounts
+from twisted_chat.stores.postgresql import accounts, cursors, schema, standings, tokens
 from twisted_chat.stores.postgresql.address import Address, one_line, parse
 from twisted_chat.stores.postgresql.careful_statements import make_rooms
 from twisted_chat.stores.postgresql.connection import Connection, Patience, Row, connect, explain, snapshot, transaction, unlimit

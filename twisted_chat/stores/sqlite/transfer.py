@@ -30,11 +30,7 @@ from twisted_chat.standings import Standing
 from twisted_chat.store_contract import RoomRecord, StoreError
 from twisted_chat.stores.account_transfer import AccountTransfer
 from twisted_chat.stores.kept import Identity, KeptCursor, KeptToken, ReadMark, batch_of
-<<<<<<< HEAD
-from twisted_chat.stores.sqlite import cursors, reactions, shown, standings, tokens
-=======
-from twisted_chat.stores.sqlite import accounts, cursors, reactions, shown, tokens
->>>>>>> accounts
+from twisted_chat.stores.sqlite import accounts, cursors, reactions, shown, standings, tokens
 from twisted_chat.stores.sqlite.connection import FileLock, connect, connect_writer, explain, transaction
 from twisted_chat.stores.sqlite.database import prepare, schema_steps, steps_taken, unwritable
 from twisted_chat.stores.sqlite.rows import (
