@@ -124,9 +124,7 @@ class StandbyWaitTests(FailureCase):
     def hurt_in_commit(self, then: str) -> None:
         """What happens to the connection that waits."""
         self.postgresql.set("synchronous_standby_names", "nobody")
-        # Some processes hear of it later than others: from the first commit that waits on, all do.
-        self.meanwhile(lambda: self.postgresql.execute("CREATE TABLE waiting ()", database="postgres"))
-        self.waiting("datname = 'postgres'")
+        self.wait_for_a_commit_that_waits()
 
         def hurt() -> None:
             pid, began = self.waiting("application_name = 'twisted_chat'")
@@ -137,6 +135,20 @@ class StandbyWaitTests(FailureCase):
             self.postgresql.set("synchronous_standby_names", "")
 
         self.meanwhile(hurt)
+
+    def wait_for_a_commit_that_waits(self) -> None:
+        """The checkpointer reads the changed setting for all, when it comes to that: commits before wait for nobody, and those after do."""
+        found = threading.Event()
+
+        def commit() -> None:
+            while not found.is_set():
+                self.postgresql.execute("SELECT pg_logical_emit_message(true, '', '')", database="postgres")
+
+        self.meanwhile(commit)
+        try:
+            self.waiting("datname = 'postgres'")
+        finally:
+            found.set()
 
     def waiting(self, where: str) -> tuple[int, str]:
         """The process that waits for the standby, and when its statement began."""

@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 
 from tests.harness.serving import Served, free_port
 from tests.jepsen.program import directory_of, positive, reported
-from twisted_chat.client import ChatClient, HandshakeRefused, Message, State
+from twisted_chat.client import ChatClient, ConnectionProblem, HandshakeRefused, Message, State
 
 reactor: Any = installed_reactor
 
@@ -26,18 +26,28 @@ CONFIG = """\
 connections_per_address = 5000
 send_per_second = 0
 person_per_second = 0
+query_per_second = 0
 """
 #: Messages before, during and after the restart.
 MESSAGES = 10
 
 
 class Herd:
-    """The clients, and what happens to them."""
+    """The clients, and what happens to them.
+
+    :ivar asked: for each client that has lost the server, when that was, and after how many seconds the server asked it to come back.
+    :ivar tried: when each first tried that, whether the server was back or not.
+    :ivar returned: when each was online again.
+    :ivar not_asked: why those lost the server that it did not ask anything.
+    """
 
     def __init__(self, url: str, count: int) -> None:
         self.clients = [ChatClient(reactor, url, name=f"sheep {number}") for number in range(count)]
         self.read: list[list[str]] = [[] for _ in self.clients]
+        self.asked: dict[int, tuple[float, float]] = {}
+        self.tried: dict[int, float] = {}
         self.returned: dict[int, float] = {}
+        self.not_asked: list[str] = []
         self.refused: list[str] = []
         self.restarted = False
         for number, client in enumerate(self.clients):
@@ -47,8 +57,19 @@ class Herd:
     def changed(self, client: ChatClient, number: int) -> None:
         if isinstance(client.problem, HandshakeRefused):
             self.refused.append(str(client.problem))
-        if client.state is State.ONLINE and self.restarted:
-            self.returned.setdefault(number, time.monotonic())
+        if not self.restarted:
+            return
+        # The clock that the client waits by.
+        now = reactor.seconds()
+        if client.state is State.WAITING and number not in self.asked:
+            assert isinstance(client.problem, ConnectionProblem)
+            self.asked[number] = now, client.problem.retry_after
+            if not client.problem.retry_after:
+                self.not_asked.append(str(client.problem))
+        elif client.state is State.CONNECTING and number in self.asked:
+            self.tried.setdefault(number, now)
+        elif client.state is State.ONLINE and number in self.tried:
+            self.returned.setdefault(number, now)
 
     def online(self) -> int:
         return sum(client.state is State.ONLINE for client in self.clients)
@@ -95,12 +116,21 @@ async def run(count: int, directory: Path) -> dict[str, Any]:
         await until(lambda: all(client.state is State.STOPPED for client in herd.clients), 30)
     finally:
         server.__exit__(None, None, None)
-    times = sorted(herd.returned.values())
+    asked = [seconds for _, seconds in herd.asked.values()]
+    times = [*herd.returned.values()]
     return {
         "clients": count,
+        "asked": len(asked),
+        "asked_seconds": [min(asked, default=0.0), max(asked, default=0.0)],
+        "asked_busiest_second": busiest_second(asked),
+        "tried_early": sum(
+            herd.tried[number] < at + seconds for number, (at, seconds) in herd.asked.items() if number in herd.tried
+        ),
+        "not_asked": herd.not_asked[:5],
+        # The server is away for as long as it takes to start, and these two depend on that.
+        "away_seconds": round(min(times, default=0.0) - min((at for at, _ in herd.asked.values()), default=0.0), 2),
         "returned": len(times),
-        "spread_seconds": round(times[-1] - times[0], 2) if times else 0.0,
-        "busiest_second": max((sum(start <= each < start + 1 for each in times) for start in times), default=0),
+        "returned_busiest_second": busiest_second(times),
         "complete": sum(texts == expected for texts in herd.read),
         "incomplete": [
             {
@@ -114,6 +144,11 @@ async def run(count: int, directory: Path) -> dict[str, Any]:
         ][:3],
         "handshakes_refused": herd.refused[:5],
     }
+
+
+def busiest_second(times: Sequence[float]) -> int:
+    """How many of these times are in one second, at most."""
+    return max((sum(start <= each < start + 1 for each in times) for start in times), default=0)
 
 
 async def until(true: Any, seconds: float) -> None:
