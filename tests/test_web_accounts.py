@@ -582,3 +582,23 @@ class FloodTests(AccountsCase):
         self.clock.settle()
         self.assertEqual(Reply(wire.value()).status, 401)
         self.chat.accounts.passwords = passwords
+
+
+class StreamTests(AccountsCase):
+    def test_stream(self) -> None:
+        """A stream of a room and a session over HTTP begin with the cookie, and end with the session."""
+        browser = self.signed_in("alice")
+        browser.ask("POST", "/api/v1/rooms/lobby/events", b"hello", ("Content-Type", "text/plain"))
+        wires = [
+            browser.send("GET", path, None, ("Accept", "text/event-stream"))
+            for path in ("/api/v1/rooms/lobby/events?after=0", "/api/v1/session")
+        ]
+        for wire in wires:
+            self.assertEqual(Reply(wire.value()).status, 200)
+            self.assertFalse(wire.disconnecting)
+
+        browser.ask("DELETE", SESSION)
+        self.clock.pass_time(1)
+
+        for wire in wires:
+            self.assertIn(b"the token was revoked", wire.value())
