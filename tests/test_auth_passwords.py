@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from queue import SimpleQueue
 
 from argon2 import PasswordHasher
 from twisted.internet.defer import Deferred
@@ -83,7 +85,12 @@ class HashTests(SynchronousTestCase):
         """Without a hash as much is compared as with one."""
         hashing = Argon2Passwords(AtOnce, call_at_once, CHEAP)
         verified: list[str] = []
-        self.patch(PasswordHasher, "verify", lambda self, kept, password: verified.append(kept) or True)
+
+        def verify(hasher: PasswordHasher, kept: str, password: str) -> bool:
+            verified.append(kept)
+            return True
+
+        self.patch(PasswordHasher, "verify", verify)
         self.assertFalse(self.successResultOf(hashing.verify("secret", "")))
         self.assertTrue(self.successResultOf(hashing.verify("secret", CHEAP.hash("secret"))))
         self.assertEqual(next(kept.rpartition("$")[0].rpartition("$")[0] for kept in verified), "$argon2id$v=19$m=8,t=1,p=1")
@@ -118,13 +125,11 @@ class HashTests(SynchronousTestCase):
     def test_priority(self) -> None:
         """Only the threads that hash give way to others."""
         given: list[tuple[int, int, int]] = []
-        self.patch(passwords.os, "setpriority", lambda *arguments: given.append(arguments))
+        self.patch(os, "setpriority", lambda *arguments: given.append(arguments))
         self.patch(passwords, "_thread", type("T", (), {})())
         self.successResultOf(Argon2Passwords(AtOnce, call_at_once, CHEAP).hash("secret"))
         self.assertEqual(given, [])
         threads = Threads("test-password")
-        from queue import SimpleQueue
-
         done: SimpleQueue[object] = SimpleQueue()
         self.patch(passwords, "_thread", type("T", (), {})())
         hashing = Argon2Passwords(lambda: threads, lambda call, *arguments: done.put(call(*arguments)), CHEAP)

@@ -27,8 +27,8 @@ class AccountVerbsTests(SQLiteCase):
         self.input = b""
         self.out, self.err = io.StringIO(), io.StringIO()
         self.context = CommandContext(self.out, self.err, {}, self.read, lambda work: succeed(work()), lambda: 1_763_880_000.0)
-        self.store = self.opened()
-        self.addCleanup(lambda: self.store.close())
+        self.server = self.opened()
+        self.addCleanup(lambda: self.server.close())
 
     def read(self, size: int) -> bytes:
         given, self.input = self.input[:7], self.input[7:]
@@ -45,7 +45,7 @@ class AccountVerbsTests(SQLiteCase):
         return self.out.getvalue() + self.err.getvalue()
 
     def kept(self, name: str) -> KeptAccount:
-        found = self.successResultOf(self.store.accounts.account_named(name))
+        found = self.successResultOf(self.server.accounts.account_named(name))
         assert found is not None
         return found
 
@@ -64,7 +64,7 @@ class AccountVerbsTests(SQLiteCase):
     def test_terminal(self) -> None:
         """At a terminal it is asked for twice, and not shown."""
         answers = iter([PASSWORD, PASSWORD, PASSWORD, "another one"])
-        self.patch(accounts, "getpass", lambda prompt, stream: next(answers))
+        self.patch(accounts, "getpass", lambda prompt: next(answers))
         self.context.input_terminal = True
         self.command("user add alice")
         self.assertIn("differ", self.command("user add bob", Status.FAILED))
@@ -76,7 +76,7 @@ class AccountVerbsTests(SQLiteCase):
 
         def session(number: int) -> None:
             record = TokenRecord(f"t{number}", account_id, "alice", number, kind="session")
-            self.successResultOf(self.store.create_token(record, secret_hash(str(number))))
+            self.successResultOf(self.server.create_token(record, secret_hash(str(number))))
 
         session(1)
         self.command("user passwd alice", given="walnut kettle orbit\n")
@@ -86,7 +86,7 @@ class AccountVerbsTests(SQLiteCase):
         self.command("user enable alice")
         self.command("user rights alice --right audit --right moderate")
         self.assertEqual(self.kept("alice").record.rights, ("audit", "moderate"))
-        self.assertEqual(self.successResultOf(self.store.revocations(0, 10)).tokens, ("t1", "t2"))
+        self.assertEqual(self.successResultOf(self.server.revocations(0, 10)).tokens, ("t1", "t2"))
         self.command("user delete alice")
         self.assertIn("there is no account", self.command("user enable alice", Status.FAILED))
         self.assertIn("deleted", self.command("user list"))
@@ -111,7 +111,7 @@ class AccountVerbsTests(SQLiteCase):
         said = self.command("user invite --uses 3 --expires 7d --room lobby")
         self.assertIn("sign_up is closed", said)
         secret = self.out.getvalue().strip()
-        found = self.successResultOf(self.store.accounts.invitation(secret_hash(secret)))
+        found = self.successResultOf(self.server.accounts.invitation(secret_hash(secret)))
         assert found is not None
         self.assertEqual((found.uses, found.rooms, found.expires), (3, ("lobby",), 1_763_880_000_000 + 7 * 86_400_000))
         self.context.environ = {"TWISTED_CHAT_PUBLIC_URL": "https://example.org/chat/", "TWISTED_CHAT_SIGN_UP": "invite"}
@@ -124,6 +124,6 @@ class AccountVerbsTests(SQLiteCase):
             name = f"n{chr(0x4E00 + number)}"
             record = AccountRecord(f"u{number:04}", name, number)
             note = Note(number, "", "", "account.create")
-            self.successResultOf(self.store.accounts.create_account(KeptAccount(record, ""), note))
+            self.successResultOf(self.server.accounts.create_account(KeptAccount(record, ""), note))
         self.assertEqual(self.command("user list --json").count("\n"), 501)
         self.assertEqual(self.command("audit --json").count("\n"), 501)

@@ -64,6 +64,7 @@ class DocumentationTests(SynchronousTestCase):
     def test_options(self) -> None:
         """Options that are mentioned exist; those of twistd itself and of other programs are named here."""
         others = {"logfile", "logger", "syslog", "pidfile", "help", "no", "reference", "dist"}
+        others |= {"right", "since", "json", "everything"}  # of the command twisted-chat
         for page in (ROOT / "README.rst", ROOT / "docs/operating.rst", ROOT / "docs/configuration.rst"):
             for name in re.findall(r"(?<![\w-])--([a-z][a-z-]*[a-z])", page.read_text()):
                 self.assertTrue(name in others or option_of_twistd_chat(name), f"{page.name}: --{name}")

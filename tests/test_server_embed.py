@@ -5,17 +5,22 @@ from __future__ import annotations
 import tracemalloc
 from typing import Any
 
+from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
+from tests.harness.accounts import CHEAP
 from tests.harness.http_memory import Reply, Wire, handshake, request_head
+from twisted_chat.auth.passwords import Argon2Passwords
 from twisted_chat.client import ChatClient, HandshakeRefused, Message, State
+from twisted_chat.core.accounts import Caller
 from twisted_chat.errors import BadRequest, Unauthenticated, Unavailable
 from twisted_chat.server.config import Settings
 from twisted_chat.server.embed import BoundedRequest, EmbeddedChat
 from twisted_chat.stores.memory import MemoryStore
+from twisted_chat.stores.workers import AtOnce, call_at_once
 from twisted_chat.testing import TestClock
 from twisted_chat.testing.transports import Endpoint
 from twisted_chat.users import User
@@ -107,6 +112,23 @@ class EmbedTests(SynchronousTestCase):
         self.assertEqual(self.ask(handshake(b"/chat/ws", cookie)).status, 403)
         self.assertEqual(self.ask(handshake(b"/chat/ws", cookie, (b"Origin", b"http://evil.test"))).status, 403)
         self.assertEqual(self.ask(handshake(b"/chat/ws", origin)).status, 401)
+
+    def test_own_checkers(self) -> None:
+        """People sign in with names and passwords of the program, and are the same persons after a restart."""
+        store = MemoryStore(self.clock)
+        ids = set()
+        for _ in range(2):
+            checker = InMemoryUsernamePasswordDatabaseDontUse(alice=b"of the program")
+            chat = EmbeddedChat(self.clock, store, checkers=[checker])
+            chat.startService()
+            running = self.successResultOf(chat.when_started())
+            running.accounts.passwords = Argon2Passwords(AtOnce, call_at_once, CHEAP)
+            signed_in = Deferred.fromCoroutine(running.accounts.sign_in("alice", "of the program", Caller("192.0.2.1")))
+            ids.add(self.successResultOf(signed_in).account.id)
+            stopping = chat.stopService()
+            self.clock.pass_time(20)
+            self.successResultOf(stopping)
+        self.assertEqual(len(ids), 1)
 
     def test_host_names_are_up_to_the_program(self) -> None:
         """Its pages may open sockets under any name of its site."""

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.harness.logs import LoggedEvents
 from twisted_chat.core.chat import Chat
 from twisted_chat.errors import Unavailable
+from twisted_chat.events import RoomSettings
 from twisted_chat.server.maintenance import (
     BEARERS_SECONDS,
     RETENTION_SECONDS,
@@ -38,7 +39,7 @@ class FakeChat:
     def end_tokens(self, tokens: list[str]) -> None:
         self.ended += tokens
 
-    def learn(self, rooms: dict[str, bool]) -> None:
+    def learn(self, rooms: dict[str, bool], settings: dict[str, RoomSettings]) -> None:
         self.archived.update(rooms)
 
     def apply(self) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Callable
 
-from tests.harness.accounts import PASSWORD, AccountsCase, Browser
-from tests.harness.http_memory import Wire
+import msgspec
+from twisted.internet.defer import Deferred
+
+from tests.harness.accounts import CHEAP, PASSWORD, AccountsCase, Browser
+from tests.harness.http_memory import Reply, Wire
 from twisted_chat.accounts import AccountChange
-from twisted_chat.auth.passwords import Argon2Passwords
-from twisted_chat.core.accounts import Caller
+from twisted_chat.auth.passwords import QUEUE_MAX, Argon2Passwords
+from twisted_chat.core.accounts import Caller, SignUp
+from twisted_chat.errors import LimitReached
 from twisted_chat.minting import secret_hash
 from twisted_chat.server.maintenance import accounts as look_for_accounts
 from twisted_chat.server.maintenance import revocation
@@ -293,8 +297,9 @@ class SignUpTests(AccountsCase):
         """Who cannot sign up does not make the server hash."""
         passwords = self.chat.accounts.passwords
         assert isinstance(passwords, Argon2Passwords)
-        for mode in ("closed", "invite"):
-            self.chat.accounts.sign_up = mode  # type: ignore[assignment]
+        modes: tuple[SignUp, ...] = ("closed", "invite")
+        for mode in modes:
+            self.chat.accounts.sign_up = mode
             self.sign_up("eve", "made up")
         self.assertEqual(passwords.hashed, 0)
 
@@ -399,7 +404,7 @@ class AdminTests(AccountsCase):
     def test_only_administrators(self) -> None:
         """Nobody else reads or changes anything there; the right ``audit`` opens the audit log alone."""
         alice, auditor = self.signed_in("alice", "moderate"), self.signed_in("auditor", "audit")
-        requests = (
+        requests: tuple[tuple[str, str, object], ...] = (
             ("GET", ACCOUNTS, None),
             ("PATCH", f"{ACCOUNTS}/u1", {"disabled": True}),
             ("DELETE", f"{ACCOUNTS}/u1", None),
@@ -503,3 +508,97 @@ class AdminTests(AccountsCase):
         paths = self.browser().get("/api/v1/openapi.json")["paths"]
         self.assertEqual(set(paths[SESSION]), {"get", "post", "delete"})
         self.assertEqual(set(paths[f"{ACCOUNTS}/{{id}}"]), {"patch", "delete"})
+
+
+class Held:
+    """Threads that a test lets go on."""
+
+    def __init__(self) -> None:
+        self.works: list[Callable[[], object]] = []
+
+    def run(self, work: Callable[[], object]) -> None:
+        self.works.append(work)
+
+    def finish(self) -> None:
+        """Nothing to end."""
+
+
+class FloodTests(AccountsCase):
+    def flooded(self) -> tuple[Held, list[Wire]]:
+        """A server that hashes when a test says so, and 200 requests to it from as many addresses."""
+        held = Held()
+        self.chat.accounts.passwords = Argon2Passwords(lambda: held, self.clock.callFromThread, CHEAP)
+        body = {"name": "alice", "password": "guess it"}
+        wires = [
+            self.browser(address=f"10.0.{number}.1").send("POST", SESSION, {**body, "name": f"n{number}"})
+            for number in range(200)
+        ]
+        return held, wires
+
+    def test_queue(self) -> None:
+        """Some wait, all others are told at once when to come back; the work ends, and the answers come."""
+        held, wires = self.flooded()
+        refused = [Reply(wire.value()) for wire in wires if wire.value()]
+        waiting = [wire for wire in wires if not wire.value()]
+        self.assertEqual((len(held.works), len(waiting), len(refused)), (QUEUE_MAX, QUEUE_MAX, 200 - QUEUE_MAX))
+        self.assertEqual({(reply.status, reply.headers["retry-after"]) for reply in refused}, {(429, "2")})
+        for work in held.works:
+            work()
+        self.clock.settle()
+        self.clock.settle()
+        self.assertEqual({Reply(wire.value()).status for wire in waiting}, {401})
+
+    def test_ten_thousand(self) -> None:
+        """10,000 more attempts on a full queue ask the store nothing, hash nothing, and leave nothing behind."""
+        held, _ = self.flooded()
+        self.chat.accounts.store = None  # type: ignore[assignment]
+        caller = Caller("10.9.9.9")
+        for _ in range(10_000):
+            asked = Deferred.fromCoroutine(self.chat.accounts.sign_in("alice", "guess it", caller))
+            self.failureResultOf(asked, LimitReached)
+        self.assertEqual(len(held.works), QUEUE_MAX)
+
+    def test_who_leaves_while_it_is_hashed(self) -> None:
+        """A client that is gone gets no session, and the place in the queue is free when its work is done."""
+        held = Held()
+        self.account("alice")
+        self.chat.accounts.passwords = Argon2Passwords(lambda: held, self.clock.callFromThread, CHEAP)
+        wire = self.browser().send("POST", SESSION, {"name": "alice", "password": PASSWORD})
+        wire.leave()
+        held.works[0]()
+        self.clock.settle()
+        self.assertEqual(self.audit(), ["account.create"])
+
+    def test_disabled_meanwhile(self) -> None:
+        """An account that is disabled while its password is compared gets no session."""
+        held = Held()
+        alice = self.account("alice")
+        passwords = self.chat.accounts.passwords
+        self.chat.accounts.passwords = Argon2Passwords(lambda: held, self.clock.callFromThread, CHEAP)
+        wire = self.browser().send("POST", SESSION, {"name": "alice", "password": PASSWORD})
+        change = AccountChange(disabled=True)
+        self.do(self.chat.accounts.change(alice.id, change, self.chat.accounts.note(Caller("test"), "x")))
+        held.works[0]()
+        self.clock.settle()
+        self.assertEqual(Reply(wire.value()).status, 401)
+        self.chat.accounts.passwords = passwords
+
+
+class StreamTests(AccountsCase):
+    def test_stream(self) -> None:
+        """A stream of a room and a session over HTTP begin with the cookie, and end with the session."""
+        browser = self.signed_in("alice")
+        browser.ask("POST", "/api/v1/rooms/lobby/events", b"hello", ("Content-Type", "text/plain"))
+        wires = [
+            browser.send("GET", path, None, ("Accept", "text/event-stream"))
+            for path in ("/api/v1/rooms/lobby/events?after=0", "/api/v1/session")
+        ]
+        for wire in wires:
+            self.assertEqual(Reply(wire.value()).status, 200)
+            self.assertFalse(wire.disconnecting)
+
+        browser.ask("DELETE", SESSION)
+        self.clock.pass_time(1)
+
+        for wire in wires:
+            self.assertIn(b"the token was revoked", wire.value())

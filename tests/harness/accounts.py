@@ -132,4 +132,5 @@ class AccountsCase(SynchronousTestCase):
 
     def audit(self) -> list[str]:
         """The actions in the audit log, oldest first."""
-        return [entry.action for entry in reversed(self.successResultOf(self.store.accounts.read_audit(None, 0, 1_000)))]
+        entries = self.successResultOf(self.store.accounts.read_audit(None, 0, 1_000))
+        return [entry.action for entry in reversed(entries)]

@@ -76,8 +76,8 @@ def _found(accounts: Accounts, who: str) -> KeptAccount:
 def _password(context: CommandContext) -> str:
     """A new password: from the terminal, twice, or the first line of the standard input."""
     if context.input_terminal:
-        password = getpass("Password: ", context.stderr)
-        if getpass("Again: ", context.stderr) != password:
+        password = getpass("Password: ")
+        if getpass("Again: ") != password:
             raise CliError("the two passwords differ", Status.FAILED)
         return password
     given = b""

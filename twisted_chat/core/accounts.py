@@ -8,14 +8,15 @@ Whoever changes something here ends the sessions of this node at once; other nod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
 from msgspec import UNSET, Struct
 
 from twisted_chat.accounts import RIGHTS, AccountChange, AccountRecord, AccountStore, InvitationRecord, KeptAccount, Note
 from twisted_chat.core.sign_in import let_in
-from twisted_chat.errors import BadRequest, Conflict, Forbidden, NoSuchAccount, Unauthenticated
+from twisted_chat.errors import BadRequest, Conflict, Forbidden, LimitReached, NoSuchAccount, Unauthenticated
 from twisted_chat.interfaces import Passwords, SignInWay, Vouched
 from twisted_chat.minting import Minted, make_secret, mint, secret_hash
 from twisted_chat.names import PERSON_NAME_MAX, person_name, room_name
@@ -28,6 +29,10 @@ SignUp: TypeAlias = Literal["closed", "invite", "open"]
 #: Random bytes of an account's id, and of an invitation's.
 _ID_BYTES = 16
 _INVITATION_BYTES = 6
+#: Passwords that are being checked at once, or wait for it; with two threads that is a wait of about a second.
+CHECKING_MAX = 50
+#: Milliseconds.
+_RETRY_MS = 2_000
 #: Accounts in one read of the news.
 NEWS_READ = 500
 #: Names that are tried for an account from elsewhere whose name is taken.
@@ -107,6 +112,7 @@ class Accounts:
         self._now_seconds = now_seconds
         self._reserve = reserve
         self._news = 0
+        self._checking = 0
 
     @property
     def now_ms(self) -> int:
@@ -135,25 +141,39 @@ class Accounts:
     async def sign_in(self, name: str, password: str, caller: Caller) -> SignedIn:
         """A new session for who has this password; the session with which they ask ends."""
         name = person_name(name)
-        kept = await self.store.account_named(name)
-        attempt = await let_in(self.store, name, None if kept is None else kept.record.id, caller.address, self.now_ms)
-        found = await self._authenticate(name, password, kept)
-        if found is None or not found.record.usable:
-            await self.store.note(self.note(caller, "session.refuse", "" if kept is None else kept.record.id))
-            raise Unauthenticated(_WRONG)
-        signed_in = await self._begin_session(found, caller, "session.create")
-        await attempt.succeeded(self.store, self.now_ms)
-        return signed_in
+        with self._one_more():
+            kept = await self.store.account_named(name)
+            attempt = await let_in(self.store, name, None if kept is None else kept.record.id, caller.address, self.now_ms)
+            found = await self._authenticate(name, password, kept)
+            if found is None or not found.record.usable:
+                await self.store.note(self.note(caller, "session.refuse", "" if kept is None else kept.record.id))
+                raise Unauthenticated(_WRONG)
+            signed_in = await self._begin_session(found, caller, "session.create")
+            await attempt.succeeded(self.store, self.now_ms)
+            return signed_in
 
     async def authenticate(self, name: str, password: str, address: str) -> AccountRecord | None:
         """The account of who has this password, without a session; None if it is wrong."""
-        kept = await self.store.account_named(person_name(name))
-        attempt = await let_in(self.store, name, None if kept is None else kept.record.id, address, self.now_ms)
-        found = await self._authenticate(name, password, kept)
-        if found is None or not found.record.usable:
-            return None
-        await attempt.succeeded(self.store, self.now_ms)
-        return found.record
+        name = person_name(name)
+        with self._one_more():
+            kept = await self.store.account_named(name)
+            attempt = await let_in(self.store, name, None if kept is None else kept.record.id, address, self.now_ms)
+            found = await self._authenticate(name, password, kept)
+            if found is None or not found.record.usable:
+                return None
+            await attempt.succeeded(self.store, self.now_ms)
+            return found.record
+
+    @contextmanager
+    def _one_more(self) -> Iterator[None]:
+        """One more password is being checked, with all that belongs to it; ``LimitReached`` if too many are."""
+        if self._checking >= CHECKING_MAX:
+            raise LimitReached("password: too many are being checked now", retry_after_ms=_RETRY_MS)
+        self._checking += 1
+        try:
+            yield
+        finally:
+            self._checking -= 1
 
     async def _authenticate(self, name: str, password: str, kept: KeptAccount | None) -> KeptAccount | None:
         """The account; whether there is one of that name makes no difference to the work."""
@@ -213,8 +233,9 @@ class Accounts:
         name = person_name(name)
         self.passwords.check(password, name)
         used = None if invitation is None else secret_hash(invitation)
-        await self._check_may_sign_up(used)
-        kept = KeptAccount(self._new(name), await self.passwords.hash(password))
+        with self._one_more():
+            await self._check_may_sign_up(used)
+            kept = KeptAccount(self._new(name), await self.passwords.hash(password))
         note = Note(self.now_ms, kept.record.id, caller.address, "account.create", kept.record.id, {"name": name})
         by = await self.store.create_account(kept, note, used)
         found = await self.store.account(kept.record.id)
@@ -264,11 +285,7 @@ class Accounts:
             if kept.record.origin:
                 raise Conflict("password: this account signs in elsewhere, and has none here")
             self.passwords.check(password, new_name)
-            attempt = await let_in(self.store, kept.record.name, account_id, caller.address, self.now_ms)
-            if not await self.passwords.verify(old_password, kept.password):
-                await self.store.note(self.note(caller, "password.refuse", account_id))
-                raise Forbidden("old_password: wrong")
-            await attempt.succeeded(self.store, self.now_ms)
+            await self._check_old_password(kept, old_password, caller)
         change = AccountChange(
             name=UNSET if name is None else new_name,
             password=UNSET if password is None else await self.passwords.hash(password),
@@ -277,6 +294,14 @@ class Accounts:
         done = [word for word, value in (("name", name), ("password", password)) if value is not None]
         note = self.note(caller, "account.change", account_id, fields=" ".join(done), name=new_name)
         return await self.change(account_id, change, note)
+
+    async def _check_old_password(self, kept: KeptAccount, password: str, caller: Caller) -> None:
+        with self._one_more():
+            attempt = await let_in(self.store, kept.record.name, kept.record.id, caller.address, self.now_ms)
+            if not await self.passwords.verify(password, kept.password):
+                await self.store.note(self.note(caller, "password.refuse", kept.record.id))
+                raise Forbidden("old_password: wrong")
+            await attempt.succeeded(self.store, self.now_ms)
 
     async def change(self, account_id: str, change: AccountChange, note: Note) -> AccountRecord:
         """Make a change, and end the sessions that it revokes."""

@@ -130,25 +130,19 @@ class Room:
         if record.settings != self.settings:
             self.set_settings(record.settings)
 
-    def announce(self, events: Sequence[Event]) -> None:
+    def announce(self, events: Sequence[Event], *, split: bool = False) -> None:
         """The log has these next events: deliver them.  Called in the order of the numbers, without holes.
 
         The announcer is the only caller: ``core/announcer.py``.  Events behind one that changes who may do what are delivered by what
         is true after it.
-        """
-        begin = 0
-        for end, event in enumerate(events, 1):
-            if event.governs:
-                self._announce(events[begin:end])
-                begin = end
-                if isinstance(event, RoomChanged):
-                    self.archived = event.archived
-                    self.set_settings(event.settings)
-                self.on_governed(self, event)
-        if begin < len(events):
-            self._announce(events[begin:] if begin else events)
 
-    def _announce(self, events: Sequence[Event]) -> None:
+        :param split: none but the last event is such a one.
+        """
+        if not split:
+            for event in events:
+                if event.governs:
+                    self._announce_in_parts(events)
+                    return
         log = self.log
         log.append(events)
         broadcasts = self._broadcasts.values()
@@ -165,6 +159,19 @@ class Room:
         if self._listeners:
             for listener in [*self._listeners]:
                 listener()
+
+    def _announce_in_parts(self, events: Sequence[Event]) -> None:
+        begin = 0
+        for end, event in enumerate(events, 1):
+            if event.governs:
+                self.announce(events[begin:end], split=True)
+                begin = end
+                if isinstance(event, RoomChanged):
+                    self.archived = event.archived
+                    self.set_settings(event.settings)
+                self.on_governed(self, event)
+        if begin < len(events):
+            self.announce(events[begin:], split=True)
 
     def skip_to(self, seq: int) -> None:
         """Retention removed events before they were announced here: go on at number ``seq``."""

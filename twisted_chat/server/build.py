@@ -213,13 +213,8 @@ async def build(
     accounts = make_accounts(reactor, store.accounts, core, ways, hash_in)
     await accounts.look()
     limiter = ConnectionLimiter(settings.limits)
-    request_auth = RequestAuth(
-        limiter,
-        authentication,
-        reactor,
-        hosts=Hosts() if check_hosts else None,
-        cookie=settings.token_cookie,
-    )
+    hosts = Hosts() if check_hosts else None
+    request_auth = RequestAuth(limiter, authentication, reactor, hosts=hosts, cookie=settings.token_cookie)
     sockets = ChatFactory(core.open_session, limiter.ended, settings.limits, compression=settings.compression, reactor=reactor)
     site = _build_site(reactor, settings, store, core, request_auth, sockets, accounts)
     only_guests = loopback and settings.guests and not authenticators and not keys and not ways

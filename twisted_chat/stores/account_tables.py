@@ -376,9 +376,11 @@ def _account(row: Sequence[Any]) -> AccountRecord:
 
 
 def _invitation(row: Sequence[Any]) -> InvitationRecord:
-    *plain, rights, rooms, by, first = row
-    return InvitationRecord(*plain, _decode_texts(rights), _decode_texts(rooms), by, bool(first))
+    invitation_id, created, uses, used, expires, revoked, rights, rooms, by, first = row
+    rights, rooms = _decode_texts(rights), _decode_texts(rooms)
+    return InvitationRecord(invitation_id, created, uses, used, expires, revoked, rights, rooms, by, bool(first))
 
 
 def _entry(row: Sequence[Any]) -> AuditEntry:
-    return AuditEntry(*row[:-1], _decode_details(row[-1]))
+    number, at, by, address, action, subject, details = row
+    return AuditEntry(number, at, by, address, action, subject, _decode_details(details))

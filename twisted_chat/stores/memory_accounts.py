@@ -56,6 +56,8 @@ class MemoryAccounts:
         self._invitation_ids: dict[bytes, str] = {}
         self._audit: list[AuditEntry] = []
         self._attempts: dict[str, int] = {}
+        #: The size at which those that are over are forgotten.
+        self._look_at = 1_000
 
     def create_account(
         self, account: KeptAccount, note: Note, invitation: bytes | None = None
@@ -231,7 +233,9 @@ class MemoryAccounts:
         return self._answer(lambda: self._take_attempt(bounds, now_ms))
 
     def _take_attempt(self, bounds: Sequence[Bound], now_ms: int) -> int:
-        self._attempts = {key: until for key, until in self._attempts.items() if until >= now_ms}
+        if len(self._attempts) >= self._look_at:
+            self._attempts = {key: until for key, until in self._attempts.items() if until >= now_ms}
+            self._look_at = 1_000 + 2 * len(self._attempts)
         counted = [bound for bound in bounds if not (bound.unless and self._attempts.get(bound.unless, 0) > now_ms)]
         filled = {bound.key: max(self._attempts.get(bound.key, 0), now_ms) + bound.each_ms for bound in counted}
         wait = max([0, *(filled[bound.key] - now_ms - bound.burst * bound.each_ms for bound in counted)])

@@ -46,6 +46,8 @@ from twisted_chat.stores.sqlite.rows import (
     load_rooms,
 )
 
+_USED = "SELECT EXISTS (SELECT 1 FROM event) OR EXISTS (SELECT 1 FROM token) OR EXISTS (SELECT 1 FROM account)"
+
 
 class Outgoing:
     """One committed state of a database.
@@ -127,9 +129,7 @@ class Incoming:
 
     def identity(self, identity: Identity) -> None:
         """The database continues the one that had this epoch and this secret."""
-        [used] = self._execute(
-            "SELECT EXISTS (SELECT 1 FROM event) OR EXISTS (SELECT 1 FROM token) OR EXISTS (SELECT 1 FROM account)"
-        ).fetchone()
+        [used] = self._execute(_USED).fetchone()
         if used:
             raise StoreError("this database has messages, tokens or accounts already; move everything into a database of its own")
         for name, value in (("epoch", identity.epoch), ("secret", identity.secret)):
