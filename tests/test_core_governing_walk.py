@@ -233,7 +233,7 @@ class Walk(RuleBasedStateMachine):
 class WalkTests(SynchronousTestCase):
     def test_random_people(self) -> None:
         Walk.case = self
-        run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(
             Walk,
             settings=settings(
                 max_examples=1500,

@@ -213,7 +213,7 @@ class BusyTests(SessionCase):
             self.logins.append(Deferred())
             return self.logins[-1]
 
-        self.core.identify = identify
+        self.patch(self.core, "identify", identify)
 
     def test_a_post_behind_the_hello(self) -> None:
         """While the token is checked, one post waits; sent again, the later one waits in its place."""
