@@ -39,6 +39,8 @@ from twisted_chat.protocol.replies import (
     PresencePush,
     Push,
     ReadPush,
+    RemovedPush,
+    RightsPush,
     TypingPush,
     Welcome,
 )
@@ -84,9 +86,9 @@ _decode_event: Callable[[bytes], Event] = msgspec.json.Decoder(Event).decode
 _decode_unknown = msgspec.json.Decoder(UnknownEvent).decode
 _decode_error = msgspec.json.Decoder(Error).decode
 _decode_push: Callable[[bytes], Push] = msgspec.json.Decoder(
-    LivePush | GapPush | TypingPush | ReadPush | PresencePush | PingPush | PongPush | ByePush
+    LivePush | GapPush | RemovedPush | RightsPush | TypingPush | ReadPush | PresencePush | PingPush | PongPush | ByePush
 ).decode
-_PUSHES = frozenset({"live", "gap", "typing", "read", "presence", "ping", "pong", "bye"})
+_PUSHES = frozenset({"live", "gap", "removed", "rights", "typing", "read", "presence", "ping", "pong", "bye"})
 _PONG = b'{"type":"pong"}'
 
 

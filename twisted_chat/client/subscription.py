@@ -16,13 +16,22 @@ from twisted.logger import Logger
 
 from twisted_chat.client.connection import AnyEvent, ClientConnection
 from twisted_chat.client.delivery import Delivery
-from twisted_chat.client.errors import ClientError
+from twisted_chat.client.errors import ClientError, refusal
 from twisted_chat.client.requests import Requests
 from twisted_chat.client.sending import Outlet, Sender
 from twisted_chat.errors import ChatError
 from twisted_chat.events import Cursor
 from twisted_chat.protocol.commands import JoinRoom, Leave, Presence
-from twisted_chat.protocol.replies import Joined, LivePush, PresenceOk, PresencePush, PresenceState, Present
+from twisted_chat.protocol.replies import (
+    ErrorBody,
+    Joined,
+    LivePush,
+    PresenceOk,
+    PresencePush,
+    PresenceState,
+    Present,
+    RemovedPush,
+)
 
 #: More than any room has: everything from the beginning.
 EVERYTHING = 2**53 - 1
@@ -216,6 +225,9 @@ class RoomSubscription:
 
     def receive_push(self, push: object) -> None:
         """Something that is in no log."""
+        if isinstance(push, RemovedPush):
+            self.join_refused(refusal(ErrorBody(code=push.code, message=push.message, retry=False)))
+            return
         if isinstance(push, LivePush):
             if not self.is_in:
                 return  # about a join that was left before; the present one is not answered yet

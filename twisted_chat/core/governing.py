@@ -120,7 +120,11 @@ class Governing:
         await known(self._roles, user)
         members = [await self._person(each, "people") for each in dict.fromkeys(people) if each != user.id]
         if access == "private":
-            name = generated_name("private", token_hex(16))
+            # A repeated command with the same key finds the room that the first one made.
+            own = f"{user.id}\0{key}".encode()
+            name = generated_name("private", token_hex(16) if key is None else sha256(own).hexdigest()[:32])
+            if self._roles.role(user, name) is not None:
+                return self._rooms.find(user, name, address)
         settings = RoomSettings(access=access, title=title)
         room = self._rooms.create(user, name, settings, address)
         origin = address or ""
