@@ -47,6 +47,7 @@ class AccountFilesTests(SQLiteCase):
             with transaction(connection):
                 connection.execute("DELETE FROM account")
                 connection.execute("DELETE FROM account_look")
+                connection.execute("DELETE FROM attempt")
                 for number in range(count):
                     tables.insert_account(account(number))
             steps = [0]
