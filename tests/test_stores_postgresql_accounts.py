@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from threading import Barrier
 
+from psycopg import errors
+
 from tests.harness.postgresql import DatabaseCase
 from twisted_chat.accounts import AccountChange, AccountRecord, Bound, InvitationRecord, KeptAccount, Note
 from twisted_chat.errors import ChatError
@@ -90,3 +92,11 @@ class AtOnceTests(DatabaseCase):
         bound = Bound("k", 5, 60_000)
         waits = self.at_once(lambda tables, number: tables.take_attempt([bound], 1_000))
         self.assertEqual(waits["0"], 5)
+
+    def test_the_audit_log_only_grows(self) -> None:
+        """The database refuses to change or delete entries."""
+        with closing(connect(self.address, Patience())) as connection:
+            for statement in ("UPDATE twisted_chat.audit SET action = 'nothing'", "DELETE FROM twisted_chat.audit"):
+                error = self.assertRaises(errors.RaiseException, connection.execute, statement)
+                self.assertIn("only grows", str(error))
+        self.assertEqual(len(self.tables().read_audit(None, 0, 10)), 1)

@@ -558,6 +558,23 @@ class FloodTests(AccountsCase):
             self.failureResultOf(asked, LimitReached)
         self.assertEqual(len(held.works), QUEUE_MAX)
 
+    def test_one_address_leaves_places_to_others(self) -> None:
+        """Of one address few passwords are checked at once."""
+        held = Held()
+        self.account("alice")
+        self.chat.accounts.passwords = Argon2Passwords(lambda: held, self.clock.callFromThread, CHEAP)
+        body = {"name": "alice", "password": PASSWORD}
+        wires = [
+            self.browser(address="203.0.113.9").send("POST", SESSION, {**body, "name": f"n{number}"}) for number in range(20)
+        ]
+        refused = [wire for wire in wires if wire.value()]
+        self.assertEqual((len(held.works), len(refused)), (5, 15))
+        owner = self.browser().send("POST", SESSION, body)
+        for work in held.works:
+            work()
+        self.clock.settle()
+        self.assertEqual(Reply(owner.value()).status, 200)
+
     def test_who_leaves_while_it_is_hashed(self) -> None:
         """A client that is gone gets no session, and the place in the queue is free when its work is done."""
         held = Held()

@@ -8,6 +8,7 @@ Whoever changes something here ends the sessions of this node at once; other nod
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, TypeAlias
@@ -15,6 +16,7 @@ from typing import Literal, TypeAlias
 from msgspec import UNSET, Struct
 
 from twisted_chat.accounts import RIGHTS, AccountChange, AccountRecord, AccountStore, InvitationRecord, KeptAccount, Note
+from twisted_chat.core.connections import address_block
 from twisted_chat.core.sign_in import let_in
 from twisted_chat.errors import BadRequest, Conflict, Forbidden, LimitReached, NoSuchAccount, Unauthenticated
 from twisted_chat.interfaces import Passwords, SignInWay, Vouched
@@ -31,6 +33,8 @@ _ID_BYTES = 16
 _INVITATION_BYTES = 6
 #: Passwords that are being checked at once, or wait for it; with two threads that is a wait of about a second.
 CHECKING_MAX = 50
+#: Of these at most so many of one address, so that one client does not take all places.
+CHECKING_ADDRESS_MAX = 5
 #: Milliseconds.
 _RETRY_MS = 2_000
 #: Accounts in one read of the news.
@@ -112,7 +116,8 @@ class Accounts:
         self._now_seconds = now_seconds
         self._reserve = reserve
         self._news = 0
-        self._checking = 0
+        #: By address; at most CHECKING_MAX in all.
+        self._checking: Counter[str] = Counter()
 
     @property
     def now_ms(self) -> int:
@@ -141,7 +146,7 @@ class Accounts:
     async def sign_in(self, name: str, password: str, caller: Caller) -> SignedIn:
         """A new session for who has this password; the session with which they ask ends."""
         name = person_name(name)
-        with self._one_more():
+        with self._one_more(caller.address):
             kept = await self.store.account_named(name)
             attempt = await let_in(self.store, name, None if kept is None else kept.record.id, caller.address, self.now_ms)
             found = await self._authenticate(name, password, kept)
@@ -155,7 +160,7 @@ class Accounts:
     async def authenticate(self, name: str, password: str, address: str) -> AccountRecord | None:
         """The account of who has this password, without a session; None if it is wrong."""
         name = person_name(name)
-        with self._one_more():
+        with self._one_more(address):
             kept = await self.store.account_named(name)
             attempt = await let_in(self.store, name, None if kept is None else kept.record.id, address, self.now_ms)
             found = await self._authenticate(name, password, kept)
@@ -165,15 +170,18 @@ class Accounts:
             return found.record
 
     @contextmanager
-    def _one_more(self) -> Iterator[None]:
-        """One more password is being checked, with all that belongs to it; ``LimitReached`` if too many are."""
-        if self._checking >= CHECKING_MAX:
+    def _one_more(self, address: str) -> Iterator[None]:
+        """One more password is being checked, with all that belongs to it; ``LimitReached`` if too many are, in all or of one address."""
+        place = address_block(address)
+        if self._checking.total() >= CHECKING_MAX or self._checking[place] >= CHECKING_ADDRESS_MAX:
             raise LimitReached("password: too many are being checked now", retry_after_ms=_RETRY_MS)
-        self._checking += 1
+        self._checking[place] += 1
         try:
             yield
         finally:
-            self._checking -= 1
+            self._checking[place] -= 1
+            if not self._checking[place]:
+                del self._checking[place]
 
     async def _authenticate(self, name: str, password: str, kept: KeptAccount | None) -> KeptAccount | None:
         """The account; whether there is one of that name makes no difference to the work."""
@@ -233,7 +241,7 @@ class Accounts:
         name = person_name(name)
         self.passwords.check(password, name)
         used = None if invitation is None else secret_hash(invitation)
-        with self._one_more():
+        with self._one_more(caller.address):
             await self._check_may_sign_up(used)
             kept = KeptAccount(self._new(name), await self.passwords.hash(password))
         note = Note(self.now_ms, kept.record.id, caller.address, "account.create", kept.record.id, {"name": name})
@@ -296,7 +304,7 @@ class Accounts:
         return await self.change(account_id, change, note)
 
     async def _check_old_password(self, kept: KeptAccount, password: str, caller: Caller) -> None:
-        with self._one_more():
+        with self._one_more(caller.address):
             attempt = await let_in(self.store, kept.record.name, kept.record.id, caller.address, self.now_ms)
             if not await self.passwords.verify(password, kept.password):
                 await self.store.note(self.note(caller, "password.refuse", kept.record.id))

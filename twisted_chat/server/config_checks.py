@@ -45,6 +45,8 @@ def limit_check(name: str) -> Callable[[Any], None] | None:
 
 _MAY_BE_0 = ("_per_second", ".guests_per_address", ".typing_members")
 
+#: RFC 6265bis section 5.5.
+_SESSION_DAYS_MAX = 400
 #: The largest number of a setting: whole numbers that JSON has exactly; of fractions (seconds, days, a second) what fits into a timer and a
 #: date in milliseconds.
 _MOST = {int: 2**53 - 1, float: 1e9}
@@ -65,6 +67,11 @@ def _positive(value: float) -> None:
 def _workers(value: int) -> None:
     if not 1 <= value <= 64:
         raise ValueError(f"must be 1 to 64, is {value}")
+
+
+def _session_days(value: float) -> None:
+    if not 0 < value <= _SESSION_DAYS_MAX:
+        raise ValueError(f"must be more than 0 and at most {_SESSION_DAYS_MAX}, which browsers keep a cookie for; is {value}")
 
 
 def _whole_second(value: float) -> None:
@@ -155,6 +162,6 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     "public_url": _public_url,
     "token_cookie": _cookie_name,
     "drain_seconds": _not_negative,
-    "session_days": _positive,
+    "session_days": _session_days,
     "rooms": _room_policies,
 }

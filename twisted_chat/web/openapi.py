@@ -35,11 +35,17 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
             "description": "The logs of the rooms by HTTP; events have the same shape as in the WebSocket protocol.",
         },
         "paths": paths,
-        "security": [{}, {"bearer": []}, {"cookie": []}],
+        "security": [{}, {"bearer": []}, {"session": []}, {"cookie": []}],
         "components": {
             "schemas": components,
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "chat_session",
+                    "description": "Over TLS: __Host-chat_session.",
+                },
                 "cookie": {"type": "apiKey", "in": "cookie", "name": "chat_token"},
             },
         },
