@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.harness.chat import ALICE, BEGIN, BOB, CAROL, MODERATOR, ChatHarness, Json, guest
 from tests.harness.nodes import Cluster
+from twisted_chat.accounts import Note
 from twisted_chat.errors import CloseCode, NoSuchRoom
 from twisted_chat.events import MemberChanged, RoomChanged
 from twisted_chat.limits import Limits
@@ -396,6 +397,48 @@ class SanctionTests(GoverningCase):
         self.assertEqual([answer.get("code") for answer in answers[3:]], ["rate_limited"] * 2)
 
 
+class Directory:
+    """Knows bob, and keeps what is noted."""
+
+    def __init__(self) -> None:
+        self.notes: list[Note] = []
+
+    def name_of(self, person: str) -> Deferred[str | None]:
+        return succeed({BOB.id: BOB.name}.get(person))
+
+    def note(self, note: Note) -> Deferred[None]:
+        self.notes.append(note)
+        return succeed(None)
+
+
+class AuditTests(GoverningCase):
+    def test_each_change_is_noted_once(self) -> None:
+        """Who did what to whom, from where; what was refused or repeated is not."""
+        directory = Directory()
+        self.patch(self.chat.core.governing, "_directory", directory)
+        name = self.private(BOB)
+        self.ok(self.alice.ask("member", room=name, person=BOB.id, role="reader", key="k"))
+        self.ok(self.alice.ask("member", room=name, person=BOB.id, role="reader", key="k"))
+        self.refused(self.bob.ask("member", room=name, person=ALICE.id, role=None), "forbidden")
+        self.ok(self.alice.ask("settings", room=name, title="More plans"))
+        self.ok(self.alice.ask("sanction", room=name, person=BOB.id, what="ban", reason="loud"))
+
+        found = [(note.action, note.by, note.subject, note.address) for note in directory.notes]
+        here = "127.0.0.1"
+        self.assertEqual(
+            found,
+            [
+                ("room.create", ALICE.id, name, here),
+                ("room.member", ALICE.id, ALICE.id, here),
+                ("room.member", ALICE.id, BOB.id, here),
+                ("room.member", ALICE.id, BOB.id, here),
+                ("room.change", ALICE.id, name, here),
+                ("room.ban", ALICE.id, BOB.id, here),
+            ],
+        )
+        self.assertEqual(directory.notes[-1].details, {"room": name, "on": "true", "reason": "loud", "event": "6"})
+
+
 class NodesTests(SynchronousTestCase):
     """Two nodes with one store: alice on the first one, bob on the second."""
 
@@ -407,7 +450,7 @@ class NodesTests(SynchronousTestCase):
             task.startService()
             self.addCleanup(task.stopService)
         self.alice, self.bob = self.one.json(ALICE), self.two.json(BOB)
-        self.one.core.governing._find_name = lambda person: succeed({"u2": "bob"}.get(person))
+        self.patch(self.one.core.governing, "_directory", Directory())
 
     def made(self) -> str:
         answer = self.alice.ask("create", access="private", title="Plans", people=[BOB.id])

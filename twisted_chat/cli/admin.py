@@ -215,7 +215,8 @@ def _say_room(args: Namespace, context: CommandContext, rooms: Any, name: str, w
 
 
 def _room(record: RoomRecord) -> dict[str, object]:
-    return {"room" if name == "name" else name: value for name, value in msgspec.structs.asdict(record).items()}
+    fields: dict[str, object] = msgspec.to_builtins(record)
+    return {"room" if name == "name" else name: value for name, value in fields.items()}
 
 
 def checked_room_name(raw: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from msgspec.structs import replace
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
@@ -23,9 +23,10 @@ from twisted_chat.core.commit import AppendRequest, GroupCommit
 from twisted_chat.core.configuration import Configuration
 from twisted_chat.core.connections import ChatSession, Sessions
 from twisted_chat.core.drain import Drain
+from twisted_chat.core.effects import Effects
 from twisted_chat.core.ephemeral import EphemeralLog
 from twisted_chat.core.follow import Deliver, Follower, Followers, OnReset
-from twisted_chat.core.governing import FindName, Governing
+from twisted_chat.core.governing import Directory, Governing, NoDirectory
 from twisted_chat.core.history import History
 from twisted_chat.core.log import RoomLog
 from twisted_chat.core.nodes import Nodes
@@ -52,6 +53,7 @@ from twisted_chat.users import Credential, User
 TIDY_SECONDS = 60
 
 _LIMITS = Limits()
+_NOBODY = NoDirectory()
 _POLICIES = RoomPolicies()
 
 
@@ -95,7 +97,7 @@ class Chat:
     :param dialects: the session class of each dialect.
     :param identify: finds the user behind a credential that came in ``hello``.
     :param guest: makes the user of a guest; None: a guest stays who the admission says.
-    :param find_name: the name of a person who is not connected, by id, so that the person can be made a member of rooms.
+    :param directory: finds people who are not connected, so that they can be made members of rooms, and has the audit log.
     :param bus: carries what is in no log between the nodes that share the store; None: there is only this one.
     :ivar room_news: the number of the last change of rooms that was known at the start; ``standing_news``: likewise of standings.
     """
@@ -117,7 +119,7 @@ class Chat:
         identify: Callable[[Credential], Deferred[User]] = refuse_credentials,
         guest: MakeGuest | None = None,
         bus: Bus | None = None,
-        find_name: FindName = lambda person: succeed(None),
+        directory: Directory = _NOBODY,
         server: str = "twisted_chat",
     ) -> None:
         self.store, self.epoch, self.server = store, opened.epoch, server
@@ -148,7 +150,8 @@ class Chat:
         self.followers = Followers(self.history, store, self.call_later, self.openings.current)
         self.drain = self._make_drain(random)
         rooms, roles, sessions = self.rooms, self.roles, self.sessions
-        self.governing = Governing(store, rooms, roles, self.permissions, sessions, self.submit, self._now_ms, find_name)
+        self.effects = Effects(store, rooms, roles, self.permissions, sessions)
+        self.governing = Governing(store, rooms, roles, self.permissions, sessions, self.submit, self._now_ms, directory)
         self._each_minute: list[Callable[[], None]] = []
         self._stop_news: Callable[[], None] = lambda: None
 
@@ -354,7 +357,7 @@ class Chat:
         presence = PresenceList(record.name, self.scheduler, self.timers)
         self.nodes.fill(record.name, presence)
         room = Room(record, log, self.configuration.policy(record.name), presence, self._fan_out)
-        room.on_governed = self.governing.announced
+        room.on_governed = self.effects.announced
         room.govern(self.roles.governs(room.name))
         self.openings.opened(room)
         return room

@@ -1,8 +1,7 @@
 """Changes of who may do what in a room: rooms with members, roles, mutes and bans.  Each is an event of the room's log.
 
-In:   what a user wants to change (:meth:`Governing.create` and its neighbours); events that were announced and standings that changed.
-Out:  one append for each change, decided finally by the store (``governance.py``); connections that leave a room, or are told what they
-      may do there now.
+In:   what a user wants to change (:meth:`Governing.create` and its neighbours).
+Out:  one append for each change, decided finally by the store (``governance.py``); what takes effect then is in ``effects.py``.
 """
 
 from __future__ import annotations
@@ -11,34 +10,34 @@ import re
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from secrets import token_hex
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, to_builtins
 from msgspec.structs import replace
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
+from twisted_chat.accounts import Note
 from twisted_chat.core.commit import AppendRequest
-from twisted_chat.core.connections import ChatSession, Sessions, address_block
+from twisted_chat.core.connections import Sessions, address_block
 from twisted_chat.core.permissions import Action, Permissions
 from twisted_chat.core.roles import Roles, known
 from twisted_chat.core.room import Room
 from twisted_chat.core.rooms import Rooms, generated_name
-from twisted_chat.errors import BadRequest, Banned, ChatError, Conflict, Forbidden, NoSuchRoom, Unavailable
+from twisted_chat.errors import BadRequest, ChatError, Conflict, Forbidden
 from twisted_chat.events import (
     Author,
     Event,
-    MemberChanged,
     NewEvent,
     NewMember,
     NewSanction,
     NewSettings,
-    RoomChanged,
     RoomSettings,
-    Sanctioned,
 )
 from twisted_chat.names import visible_text
 from twisted_chat.standings import ADMIN_RANK, FOREVER, RANKS, Standing
-from twisted_chat.store_contract import Appended, Duplicate, FollowedStore, Outcome, RoomRecord
+from twisted_chat.store_contract import Appended, Duplicate, FollowedStore, Outcome
 from twisted_chat.users import User
 
 #: Characters of a title and of a reason.
@@ -54,14 +53,31 @@ _SANCTIONS = frozenset({"mute", "ban", "kick"})
 _WRITERS = frozenset({"", "all", "users", "members", "moderators"})
 _ID = re.compile(r"[ug][!-~]{1,128}")
 
-#: The name of the person of that id, or None: asked for people who are not connected.
-FindName: TypeAlias = Callable[[str], "Deferred[str | None]"]
-
 
 class Submit(Protocol):
     """Numbers, keeps and delivers (:meth:`Chat.submit`)."""
 
     def __call__(self, request: AppendRequest, /) -> None: ...
+
+
+class Directory(Protocol):
+    """What is known of people beyond their connections."""
+
+    def name_of(self, person: str) -> Deferred[str | None]:
+        """The name of the person of that id, who need not be connected; None: there is nobody with it."""
+
+    def note(self, note: Note) -> Deferred[None]:
+        """Add something to the audit log."""
+
+
+class NoDirectory:
+    """Knows nobody, and keeps no audit log."""
+
+    def name_of(self, person: str) -> Deferred[str | None]:
+        return succeed(None)
+
+    def note(self, note: Note) -> Deferred[None]:
+        return succeed(None)
 
 
 class Changes(Struct, frozen=True, kw_only=True):
@@ -74,10 +90,12 @@ class Changes(Struct, frozen=True, kw_only=True):
 
 
 class Governing:
-    """Carries out changes, and makes what was announced take effect on open connections.
+    """Carries out changes.
 
-    :param find_name: finds people who are not connected.
+    :param directory: finds people who are not connected, and has the audit log.
     """
+
+    log = Logger()
 
     def __init__(
         self,
@@ -88,7 +106,7 @@ class Governing:
         sessions: Sessions,
         submit: Submit,
         now_ms: Callable[[], int],
-        find_name: FindName,
+        directory: Directory,
     ) -> None:
         self._store = store
         self._rooms = rooms
@@ -97,10 +115,7 @@ class Governing:
         self._sessions = sessions
         self._submit = submit
         self._now_ms = now_ms
-        self._find_name = find_name
-        roles.changed = self.changed
-
-    # What users ask for
+        self._directory = directory
 
     async def create(
         self, user: User, access: str, name: str, title: str, people: Sequence[str], key: str | None, address: str | None
@@ -259,7 +274,7 @@ class Governing:
             raise BadRequest(f"{field}: must be the id of a person{' or guest' if guests else ', who is no guest'}")
         for session in self._sessions.of_user(person_id):
             return session.user.author
-        name = None if person_id.startswith("g") else await self._find_name(person_id)
+        name = None if person_id.startswith("g") else await self._directory.name_of(person_id)
         if name is None and room is not None:
             standing = await self._store.standing(room, person_id)
             name = standing.name or None
@@ -278,72 +293,39 @@ class Governing:
         size = 100 * len(new_events)
         self._submit(AppendRequest(room, list(new_events), lambda found: result.callback(list(found)), result.errback, size))
         outcomes = await result
-        refused = [outcome for outcome in outcomes if isinstance(outcome, ChatError)]
-        if refused:
-            raise refused[0]
+        for outcome in outcomes:
+            if isinstance(outcome, ChatError):
+                raise outcome
+        for new_event, outcome in zip(new_events, outcomes, strict=True):
+            if type(outcome) is Appended:
+                self._audit(room, new_event, outcome.event)
         return outcomes[-1]  # type: ignore[return-value]
 
-    # What takes effect
+    def _audit(self, room: Room, new_event: NewEvent, event: Event) -> None:
+        """Note a change that is in the log; the log is what holds, so nobody waits for the note."""
+        match new_event:
+            case NewSettings():
+                action, subject = "room.create" if new_event.creates else "room.change", room.name
+                details = {name: str(value) for name, value in to_builtins(new_event.settings).items() if name != "people"}
+                details["archived"] = str(new_event.archived).lower()
+            case NewMember():
+                action, subject = "room.member", new_event.person.id
+                details = {"room": room.name, "role": new_event.role or "none"}
+            case NewSanction():
+                action, subject = f"room.{new_event.what}", new_event.person.id
+                details = {"room": room.name, "on": str(new_event.on).lower(), "reason": new_event.reason}
+                if new_event.until is not None:
+                    details["until"] = str(new_event.until)
+            case _:
+                return
+        details["event"] = str(event.seq)
+        note = Note(event.at, event.by.id, new_event.origin, action, subject, details)
+        self._directory.note(note).addErrback(self._not_noted)
 
-    def announced(self, room: Room, event: Event) -> None:
-        """An event that changes who may do what was delivered: from here on it holds on this node."""
-        if isinstance(event, MemberChanged):
-            self._roles.saw_member(room.name, event)
-        elif isinstance(event, Sanctioned):
-            self._roles.saw_sanction(room.name, event)
-            if event.what == "kick":
-                self._remove(
-                    self._sessions.of_user(event.person.id), room.name, Forbidden(f"room: you were removed from {room.name}")
-                )
-        elif isinstance(event, RoomChanged):
-            self._tell_all(room)
-
-    def changed(self, before: Standing, standing: Standing) -> None:
-        """A standing has changed: let it take effect on the connections of that person or address."""
-        room = self._rooms.in_memory(standing.room)
-        if room is not None:
-            room.govern(self._roles.governs(room.name))
-        if standing.person.startswith("a"):
-            block = standing.person[1:]
-            concerned = [each for each in self._sessions if each.user.guest and address_block(each.address) == block]
-        else:
-            concerned = self._sessions.of_user(standing.person)
-        for session in concerned:
-            self._take_effect(session, before, standing)
-
-    def _take_effect(self, session: ChatSession, before: Standing, standing: Standing) -> None:
-        name = standing.room
-        try:
-            self._permissions.check_may_see(session.user, name, self._rooms.access(name), session.address)
-        except (Banned, NoSuchRoom) as error:
-            self._remove([session], name, error)
-            return
-        if name in session.memberships:
-            session.standing_changed(name, None)
-        elif before.role is None and standing.role is not None:
-            self._tell_new_member(session, name)
-
-    def _tell_new_member(self, session: ChatSession, name: str) -> None:
-        if self._rooms.knows(name):
-            session.standing_changed(name, None)
-            return
-
-        def found(record: RoomRecord) -> None:
-            self._rooms.learn({name: record.archived}, {name: record.settings})
-            session.standing_changed(name, None)
-
-        # Another node has just made it.  Where the store cannot say now, the list of rooms shows it later.
-        self._store.record(name).addCallback(found).addErrback(lambda failure: failure.trap(Unavailable))
-
-    def _remove(self, sessions: Sequence[ChatSession], room: str, error: ChatError) -> None:
-        for session in sessions:
-            if room in session.memberships:
-                session.standing_changed(room, error)
-
-    def _tell_all(self, room: Room) -> None:
-        for session in self._sessions:
-            if room.name in session.memberships:
-                session.standing_changed(room.name, None)
+    def _not_noted(self, failure: Failure) -> None:
+        self.log.error(
+            "The audit log misses a change, which is in the log of its room: {reason}", reason=failure.getErrorMessage()
+        )
 
 
 def _check_no_guest(user: User) -> None:

@@ -11,7 +11,6 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 from urllib.parse import urlsplit
 
@@ -223,17 +222,24 @@ async def build(
     return chat
 
 
-async def _name_of(store: Store, person: str) -> str | None:
-    """The name of a person by id: of an account, else of a token that the operator made."""
-    kept = await store.accounts.account(person)
-    if kept is not None:
-        record = kept.record
-        return None if record.deleted is not None or record.disabled is not None else record.name
-    return next((token.name for token in await store.list_tokens() if token.user == person and token.revoked is None), None)
+class StoreDirectory:
+    """People and the audit log, as the store has them."""
 
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.note = store.accounts.note
 
-def _find_name(store: Store, person: str) -> Deferred[str | None]:
-    return Deferred.fromCoroutine(_name_of(store, person))
+    def name_of(self, person: str) -> Deferred[str | None]:
+        """The name of an account, else of the bearer of a token that the operator made."""
+        return Deferred.fromCoroutine(self._name_of(person))
+
+    async def _name_of(self, person: str) -> str | None:
+        kept = await self._store.accounts.account(person)
+        if kept is not None:
+            record = kept.record
+            return record.name if record.deleted is None and record.disabled is None else None
+        tokens = await self._store.list_tokens()
+        return next((token.name for token in tokens if token.user == person and token.revoked is None), None)
 
 
 class CoreAuthentication:
@@ -310,7 +316,7 @@ async def _build_core(reactor: Any, settings: Settings, store: Store, opened: Op
         identify=authentication.identify,
         guest=authentication.guest,
         bus=None if shared is None else shared.make_bus(),
-        find_name=partial(_find_name, store),
+        directory=StoreDirectory(store),
     )
     await core.start()
     return core
