@@ -36,7 +36,7 @@ from twisted_chat.core.permissions import Action, Permissions
 from twisted_chat.core.presence import PresenceList
 from twisted_chat.core.ratelimit import SharedRates
 from twisted_chat.core.retention import Retention
-from twisted_chat.core.roles import Roles, known
+from twisted_chat.core.roles import Roles, known_now
 from twisted_chat.core.room import Room, effective_policy
 from twisted_chat.core.rooms import Rooms
 from twisted_chat.core.scheduler import CallLater, Scheduler, TimingWheel
@@ -177,7 +177,7 @@ class Chat:
 
     def identify(self, credential: Credential) -> Deferred[User]:
         """The user behind the credential, whose roles are known when it fires."""
-        return self._identify(credential).addCallback(lambda user: known(self.roles, user))
+        return self._identify(credential).addCallback(lambda user: known_now(self.roles, user))
 
     # Connections
 

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.python.failure import Failure
 
 from twisted_chat.core.answering import AnsweringSession
-from twisted_chat.core.roles import known
+from twisted_chat.core.roles import known_now
 from twisted_chat.core.session import SessionState
 from twisted_chat.errors import BadRequest, Unauthenticated, as_chat_error
 from twisted_chat.names import person_name
@@ -58,7 +58,8 @@ class Greeting:
             user = maybeDeferred(session.core.identify, Credential(command.token, Source.HELLO))
         else:
             user = maybeDeferred(self._guest_user, command.name, command.device)
-        user.addCallback(lambda found: known(session.core.roles, found))
+        roles = session.core.roles
+        user.addCallback(lambda found: found if found.guest else known_now(roles, found))
         greeted = user.addCallback(self._become, command).addCallback(self._welcome, command)
         greeted.addErrback(self._refuse, command)
         if self.state is GreetingState.IN_PROGRESS:

@@ -205,5 +205,11 @@ class Roles:
 
 def known(roles: Roles, user: User) -> Deferred[User]:
     """The user, when the roles are loaded."""
+    found = known_now(roles, user)
+    return found if isinstance(found, Deferred) else succeed(found)
+
+
+def known_now(roles: Roles, user: User) -> User | Deferred[User]:
+    """The user if the roles are loaded, else what fires with the user when they are; for callbacks, which take either."""
     loading = roles.load(user)
-    return succeed(user) if loading is None else loading.addCallback(lambda _: user)
+    return user if loading is None else loading.addCallback(lambda _: user)
