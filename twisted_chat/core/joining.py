@@ -100,8 +100,13 @@ class About(TypedDict):
     role: str | UnsetType
 
 
+_NOTHING: About = {"access": UNSET, "title": UNSET, "people": UNSET, "role": UNSET}
+
+
 def about_room(settings: RoomSettings, role: str | None) -> About:
     """What somebody with that role is told about a room with these settings."""
+    if role is None and not settings.title and settings.access == "public":
+        return _NOTHING
     return {
         "access": UNSET if settings.access == "public" else settings.access,
         "title": settings.title or UNSET,

@@ -111,7 +111,7 @@ class Permissions:
         """
         if not self.may_see(user, room, access):
             raise NoSuchRoom(f"room: there is no {room}")
-        banned = self._roles.banned(user, room, address)
+        banned = self._roles.banned(user, room, address) if self._roles.governs(room) else 0
         if banned:
             raise Banned(f"room: you are banned from {room}{_until(banned)}")
 
@@ -126,7 +126,7 @@ class Permissions:
 
     def rank(self, user: User, room: RoomState) -> int:
         """How much the user decides in the room, which the user may see (:mod:`twisted_chat.standings`)."""
-        role = self._roles.role(user, room.name)
+        role = None if user.guest else self._roles.role(user, room.name)
         own = NO_RANK if role is None else RANKS[role]
         if not user.rights or room.access == "direct":
             return own
@@ -139,12 +139,12 @@ class Permissions:
         return self._roles.rooms_of(user)
 
     def role(self, user: User, room: str) -> str | None:
-        """The user's role in the room, if any."""
-        return self._roles.role(user, room)
+        """The user's role in the room, if any; guests have none."""
+        return None if user.guest else self._roles.role(user, room)
 
     def _everything(self, user: User, room: RoomState, address: str | None) -> tuple[int, bool, bool, str, bool, bool, str]:
         """What decides of all actions, in the order of :func:`_allowed`."""
-        muted = bool(self._roles.muted(user, room.name, address))
+        muted = self._roles.governs(room.name) and bool(self._roles.muted(user, room.name, address))
         return self.rank(user, room), user.guest, muted, room.access, room.durable, room.archived, room.policy.writers
 
     def allowed(self, user: User, action: Action, room: RoomState, address: str | None = None) -> bool:

@@ -26,7 +26,7 @@ class ReservedNames:
 
     def is_taken(self, look: str, user: str) -> bool:
         """Whether anybody but that user has a name of that look."""
-        return any(holders.get(look, user) != user for holders in (self._of_tokens, self._of_accounts))
+        return self._of_tokens.get(look, user) != user or self._of_accounts.get(look, user) != user
 
     def add(self, users: Iterable[tuple[str, str]]) -> None:
         """Names (user's id, name) of accounts.  A name that an account gave up stays reserved until another account takes it."""

@@ -171,7 +171,8 @@ class Rooms:
         room = self._rooms.get(raw)
         name = room_name(raw) if room is None else room.name
         # First of all, so that who may not see a room learns nothing of it, and makes none.
-        self._permissions.check_may_see(user, name, self.access(name), address)
+        access = self.access(name) if room is None else room.settings.access
+        self._permissions.check_may_see(user, name, access, address)
         return room or self._open(name) or self._make(user, name, address)
 
     def knows(self, name: str) -> bool:
