@@ -339,7 +339,9 @@ class DescriptionTests(HttpCase):
 
         self.assertEqual(described["openapi"], "3.1.0")
         sessions = {"/api/v1/session", "/api/v1/session/{session}"}
-        self.assertEqual(set(described["paths"]), {"/api/v1/rooms", "/api/v1/rooms/{room}/events", *sessions})
+        room = "/api/v1/rooms/{room}"
+        members = {room, "/api/v1/direct", f"{room}/members", f"{room}/members/{{person}}", f"{room}/sanctions"}
+        self.assertEqual(set(described["paths"]), {"/api/v1/rooms", f"{room}/events", *members, *sessions})
 
         events = described["paths"]["/api/v1/rooms/{room}/events"]
         names = {parameter["name"] for parameter in events["get"]["parameters"]}

@@ -21,7 +21,7 @@ from twisted_chat.core.chat import Chat
 from twisted_chat.core.connections import ConnectionLimiter
 from twisted_chat.errors import Unauthenticated
 from twisted_chat.limits import RoomPolicies
-from twisted_chat.server.build import DIALECTS
+from twisted_chat.server.build import DIALECTS, CoreAuthentication
 from twisted_chat.stores.memory import MemoryStore
 from twisted_chat.users import Credential, User
 from twisted_chat.web.api import Api, body_bytes
@@ -29,6 +29,7 @@ from twisted_chat.web.auth import RequestAuth
 from twisted_chat.web.health import MetricsFor, Readiness, WebMetrics, health_routes, observer
 from twisted_chat.web.openapi import openapi_route
 from twisted_chat.web.origins import Origins
+from twisted_chat.web.rooms import RoomsApi
 from twisted_chat.web.routing import Router
 from twisted_chat.web.session import HttpSessions
 from twisted_chat.web.site import ChatSite
@@ -85,7 +86,8 @@ class HttpCase(SynchronousTestCase):
         )
         self.core.start()
         self.limiter = ConnectionLimiter(self.limits)
-        self.request_auth = RequestAuth(self.limiter, identities, self.clock, origins=Origins(frozenset({"https://www.test"})))
+        origins = Origins(frozenset({"https://www.test"}))
+        self.request_auth = RequestAuth(self.limiter, CoreAuthentication(self.core, identities), self.clock, origins=origins)
         self.registry = CollectorRegistry()
         self.probes: list[Deferred[None]] | None = None
         metrics = WebMetrics(self.registry, self.limiter)
@@ -96,7 +98,7 @@ class HttpCase(SynchronousTestCase):
         )
         self.api = Api(self.core, self.limiter)
         self.sessions = HttpSessions(self.core, self.limiter)
-        api = [*self.api.routes(), *self.sessions.routes()]
+        api = [*self.api.routes(), *RoomsApi(self.core, self.api).routes(), *self.sessions.routes()]
         routes = [
             *page_routes(),
             *health_routes(Readiness(self.limiter, self.probe, self.clock), self.registry, self.metrics_for),

@@ -20,7 +20,7 @@ from twisted_chat.core.connections import address_block
 from twisted_chat.core.permissions import Permissions
 from twisted_chat.core.ratelimit import BucketTable
 from twisted_chat.core.room import Room, effective_policy
-from twisted_chat.errors import Conflict, LimitReached, NoSuchRoom, RateLimited
+from twisted_chat.errors import BadRequest, Conflict, LimitReached, NoSuchRoom, RateLimited
 from twisted_chat.events import RoomSettings
 from twisted_chat.limits import RoomPolicy
 from twisted_chat.names import room_name, skeletons
@@ -196,7 +196,10 @@ class Rooms:
 
         The caller appends these events; if they are refused, the room goes like any in which nothing was said.
         """
-        name = name if settings.access != "public" else room_name(name)
+        if settings.access == "public":
+            name = room_name(name)
+            if is_generated(name):
+                raise BadRequest("room: names of public rooms do not begin like this one")
         if name in self._rooms or name in self._records:
             raise Conflict(f"room: {name} exists already")
         return self._make(user, name, address, settings)
