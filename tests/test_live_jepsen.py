@@ -22,6 +22,9 @@ FAULTS = {
     "half_open",
     "lose_acknowledgements",
     "kill_client",
+    "mute",
+    "ban",
+    "change_role",
 }
 #: The server asks a thousand clients to come back after 0.5 s and a random part of ten more.  That the first and the last of n are less
 #: than the part r of the ten apart has the probability n r^(n-1) - (n-1) r^n: 4.0e-8 for 9.8 s.  When they are back says nothing: the

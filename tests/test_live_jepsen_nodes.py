@@ -33,6 +33,9 @@ FAULTS = {
     "half_open",
     "lose_acknowledgements",
     "kill_client",
+    "mute",
+    "ban",
+    "change_role",
 }
 
 

@@ -250,7 +250,7 @@ async def whole_log(port: int) -> list[Seen]:
         while True:
             said = json.loads(await asyncio.wait_for(socket.recv(), 20))
             if said["type"] == "event":
-                writer, _, number = said["text"].partition(":")
+                writer, _, number = said.get("text", f"~:{said['seq']}").partition(":")
                 log.append(Seen(said["seq"], said["id"], writer, int(number)))
             elif said["type"] == "live":
                 alive.cancel()

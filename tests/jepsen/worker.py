@@ -23,7 +23,7 @@ from twisted.logger import (
 )
 
 from tests.jepsen.record import Record
-from twisted_chat.client import ChatClient, ClientRoom, Cursor, Message, Reset
+from twisted_chat.client import ChatClient, ClientRoom, Cursor, MemberChanged, Message, Reset, RoomChanged, Sanctioned
 
 ROOM = "jepsen"
 #: Messages of one writer that are not acknowledged.
@@ -76,6 +76,9 @@ class Writer:
 def read(room: ClientRoom, record: Record) -> None:
     """Write down everything."""
     room.on(Message, lambda event: record.see(event.seq, event.id, event.text or ""))
+    # What is no message counts as one of nobody, with its own number.
+    for kind in (MemberChanged, RoomChanged, Sanctioned):
+        room.on(kind, lambda event: record.see(event.seq, event.id, f"~:{event.seq}"))
     room.on(Reset, lambda reset: record.see(0, reset.why, "reset:0"))
 
 

@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 
 from tests.harness.serving import ROOT, Served, environment
+from tests.jepsen import governing
+from tests.jepsen.governing import write_key
 from tests.jepsen.proxy import Pair, Proxy, Way
 
 CONFIG = """\
@@ -46,7 +49,7 @@ class World:
         self.happened: Counter[str] = Counter()
         self.effects: Counter[str] = Counter()
         self.config = directory / "chat.toml"
-        self.config.write_text(CONFIG)
+        self.config.write_text(write_key(directory) + CONFIG)
         self.kinds = workers
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -131,7 +134,8 @@ class World:
 
     def faults(self) -> list[Fault]:
         """One of each kind."""
-        return [self.cut_all, self.cut_half, self.half_open, self.lose_acknowledgements, self.kill_client]
+        of_network = [self.cut_all, self.cut_half, self.half_open, self.lose_acknowledgements]
+        return [*of_network, self.kill_client, self.mute, self.ban, self.change_role]
 
     def meanwhile(self, fault: Fault, others: Sequence[Fault]) -> Fault | None:
         """Another one that happens at the same time."""
@@ -191,6 +195,34 @@ class World:
             self.did("kill_client")
         self.effects[f"kill_client: {name}"] += 1
         self.workers[name] = self.start_worker(name)
+
+    async def mute(self) -> None:
+        """A raw client may not write for a moment."""
+        await self._sanction("mute")
+
+    async def ban(self) -> None:
+        """A raw client may not be in the room for a moment."""
+        await self._sanction("ban")
+
+    async def _sanction(self, what: str) -> None:
+        names = sorted(name for name, kind in self.kinds.items() if kind == "raw")
+        name = names[self.happened[what] % len(names)]
+        directory, ports = self.directory, self.ports()
+        if await deferToThread(governing.sanction, directory, ports, name, what, True):
+            await self.wait(self.numbers.uniform(0.3, 1.0))
+            self.did(what)
+        assert await deferToThread(governing.sanction, directory, ports, name, what, False), (
+            f"the {what} of {name} could not be ended"
+        )
+
+    async def change_role(self) -> None:
+        """A raw client becomes a member, or is none any more."""
+        times = self.happened["change_role"]
+        names = sorted(name for name, kind in self.kinds.items() if kind == "raw")
+        path = f"members/u{names[times // 2 % len(names)]}"
+        method, body = ("DELETE", None) if times % 2 else ("PUT", {"role": "member"})
+        if await deferToThread(governing.act, self.directory, self.ports(), method, path, body):
+            self.did("change_role")
 
     def _pairs(self) -> list[Pair]:
         return [pair for proxy in self.proxies() for pair in proxy.pairs]
