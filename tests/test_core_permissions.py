@@ -37,16 +37,16 @@ HELP = "moderate sanction members"
 MATRIX: dict[str, list[str | None]] = {
     "guest": [TALK, "", "", "", None, "send", ""],
     "user": [WRITE, WRITE, "", "", WRITE, "send topic", ""],
-    "moderator": [*[f"{WRITE} {HELP}"] * 5, "send topic moderate", HELP],
-    "admin": [*[f"{WRITE} {HELP} settings"] * 5, "send topic moderate", f"{HELP} settings"],
+    "moderator": [*[f"{WRITE} {HELP}"] * 5, "send topic", f"delete {HELP}"],
+    "admin": [*[f"{WRITE} {HELP} settings"] * 5, "send topic", f"delete {HELP} settings"],
     "limited": [WRITE, None, None, None, None, None, None],
 }
 #: What a user may do with a role there; an ephemeral room has no roles.
 ROLES: dict[str, list[str]] = {
     "reader": ["", "", "", "", "", "", ""],
     "member": [WRITE, WRITE, WRITE, "", WRITE, "", ""],
-    "moderator": [f"{WRITE} {HELP}"] * 5 + ["", HELP],
-    "owner": [f"{WRITE} {HELP} settings"] * 5 + ["", f"{HELP} settings"],
+    "moderator": [f"{WRITE} {HELP}"] * 5 + ["", f"delete {HELP}"],
+    "owner": [f"{WRITE} {HELP} settings"] * 5 + ["", f"delete {HELP} settings"],
 }
 #: The same in rooms that are not public; nobody else sees these, whatever the rights.
 PRIVATE = {"reader": "", "member": WRITE, "moderator": f"{WRITE} {HELP}", "owner": f"{WRITE} {HELP} settings"}

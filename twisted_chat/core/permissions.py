@@ -48,7 +48,7 @@ class Action(Enum):
 
 
 #: Actions on events of the log, which need a room that keeps them.
-_NEED_LOG = frozenset({Action.EDIT, Action.DELETE, Action.REACT})
+_NEED_LOG = frozenset({Action.EDIT, Action.DELETE, Action.REACT, Action.MODERATE})
 #: What those who decide in a room may do there beyond writing.
 _OF_MODERATORS = frozenset({Action.MODERATE, Action.SANCTION, Action.MEMBERS})
 #: What somebody who is muted may not do.
@@ -253,15 +253,14 @@ def _allowed(rank: int, guest: bool, muted: bool, access: str, durable: bool, ar
         allowed = allowed - {Action.TOPIC}
     if muted:
         allowed = allowed - _WRITE
-    if not durable:
-        allowed = allowed - _NEED_LOG
     if access != "direct" and moderates:
-        allowed = allowed | _OF_MODERATORS
+        # Also in an archived room: what should not have been said must not stay because nobody may write there.
+        allowed = allowed | _OF_MODERATORS | {Action.DELETE}
     if access != "direct" and rank >= RANKS["owner"]:
         allowed = allowed | {Action.SETTINGS}
     if not durable:
-        # Its log, by which all nodes agree about such changes, is not kept.
-        allowed = allowed - {Action.SANCTION, Action.MEMBERS, Action.SETTINGS}
+        # Nor is its log, by which all nodes agree about roles and sanctions.
+        allowed = allowed - _NEED_LOG - {Action.SANCTION, Action.MEMBERS, Action.SETTINGS}
     return allowed
 
 
