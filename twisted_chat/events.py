@@ -244,6 +244,7 @@ class NewMember(Struct, frozen=True, gc=False):
     """A new role for ``person``; None: the person is to be no member any more.
 
     :ivar authority: the rank of who asks (:mod:`twisted_chat.standings`).
+    :ivar acting_as: the role in the room that this rank comes from, which must still be held at the commit; empty: no role.
     """
 
     by: Author
@@ -252,12 +253,13 @@ class NewMember(Struct, frozen=True, gc=False):
     role: str | None
     authority: int
     origin: str = ""
+    acting_as: str = ""
 
 
 class NewSanction(Struct, frozen=True, gc=False):
     """A sanction against ``person``, or the end of one; fields as in :class:`Sanctioned`.
 
-    :ivar authority: the rank of who asks (:mod:`twisted_chat.standings`).
+    :ivar authority: the rank of who asks, and ``acting_as``: as in :class:`NewMember`.
     :ivar address: a guest is sanctioned under this address or network, too; it is not part of the event.
     """
 
@@ -271,6 +273,7 @@ class NewSanction(Struct, frozen=True, gc=False):
     authority: int
     address: str | None = None
     origin: str = ""
+    acting_as: str = ""
 
 
 Governance: TypeAlias = Union[NewSettings, NewMember, NewSanction]

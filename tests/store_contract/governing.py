@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.store_contract.case import ALICE, AWKWARD, BEGIN, BOB, CAROL, StoreCase, configure, member, sanction, say
 from twisted_chat.errors import Conflict, Forbidden
-from twisted_chat.events import Author, MemberChanged, NewSanction, NewTopic, RoomChanged, RoomSettings, Sanctioned
+from twisted_chat.events import Author, MemberChanged, NewMember, NewSanction, NewTopic, RoomChanged, RoomSettings, Sanctioned
 from twisted_chat.standings import ADMIN_RANK, FOREVER, RANKS, Standing, StandingNews, rank
 from twisted_chat.store_contract import Append, Appended, Duplicate, RoomNews
 
@@ -226,6 +226,20 @@ class GoverningContract(StoreCase):
         self.appended("den", member(BOB, "owner", OWNER), member(ALICE, "reader", OWNER, BOB))
 
         self.assertEqual(self.roles(), {"u1": "reader", "u2": "owner", "u4": "moderator"})
+
+    def test_a_role_that_is_not_held_any_more(self) -> None:
+        """Who is demoted or banned does not act by the lost role in what was asked for before, not even in the same batch."""
+        self.den()
+        promoted = NewMember(BOB, None, BOB, "moderator", RANKS["moderator"], acting_as="moderator")
+        banned = NewSanction(BOB, None, CAROL, "ban", True, None, "", RANKS["moderator"], acting_as="moderator")
+
+        outcomes = self.append("den", member(BOB, "reader"), promoted, banned, member(BOB, None, by=BOB))
+
+        self.assertEqual([type(outcome) for outcome in outcomes], [Appended, Forbidden, Forbidden, Appended])
+        self.refused("den", banned, Forbidden)
+        self.assertEqual(self.roles(), {"u1": "owner", "u3": "member"})
+        self.appended("den", member(BOB, "moderator"), sanction(BOB))
+        self.refused("den", promoted, Forbidden)
 
     def test_the_last_owner(self) -> None:
         """A room keeps an owner, whoever asks."""

@@ -116,6 +116,10 @@ def standings_after(new: NewMember | NewSanction, present: Callable[[str], Stand
     :param now_ms: the time of the commit.
     """
     before = present(new.person.id)
+    leaves = isinstance(new, NewMember) and new.role is None and new.by.id == new.person.id
+    if not leaves and rank(present(new.by.id).role) < rank(new.acting_as or None):
+        # Demoted, or banned, by a change that was under way when this one was asked for.
+        raise Forbidden("role: yours has just been changed")
     if isinstance(new, NewMember):
         pairs = [(before, change_member(new, before, owners, now_ms))]
     else:

@@ -39,7 +39,7 @@ from twisted_chat.protocol.replies import (
     SanctionBrief,
     SanctionsOk,
 )
-from twisted_chat.standings import Standing, rank
+from twisted_chat.standings import RANKS, Standing, rank
 from twisted_chat.store_contract import Appended, Duplicate
 
 
@@ -138,6 +138,9 @@ def place(after: str) -> tuple[int, str, str] | None:
     if not after:
         return None
     try:
-        return decode(after, type=tuple[int, str, str])
+        found = decode(after, type=tuple[int, str, str])
     except DecodeError:
-        raise BadRequest("after: must be the next of an answer") from None
+        found = None
+    if found is None or not 0 <= found[0] <= max(RANKS.values()):
+        raise BadRequest("after: must be the next of an answer")
+    return found

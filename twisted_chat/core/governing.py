@@ -122,7 +122,8 @@ class Governing:
     ) -> Room:
         """Make a room with the user as its owner, and people as its members.
 
-        :param name: of a public room; a private one gets a random one and is shown by its title.
+        :param name: of a public room; a private one gets a generated one and is shown by its title.
+        :param key: a request that is repeated with it finds the room that it made.
         """
         _check_no_guest(user)
         if access not in ("public", "private"):
@@ -135,19 +136,31 @@ class Governing:
         await known(self._roles, user)
         members = [await self._person(each, "people") for each in dict.fromkeys(people) if each != user.id]
         if access == "private":
-            # A repeated command with the same key finds the room that the first one made.
-            own = f"{user.id}\0{key}".encode()
-            name = generated_name("private", token_hex(16) if key is None else sha256(own).hexdigest()[:32])
-            if self._roles.role(user, name) is not None:
-                return self._rooms.find(user, name, address)
+            identity = token_hex(16) if key is None else _digest("private", user.id, key)
+            name = generated_name("private", identity)
         settings = RoomSettings(access=access, title=title)
-        room = self._rooms.create(user, name, settings, address)
+        try:
+            room = self._rooms.create(user, name, settings, address)
+        except Conflict:
+            again = self._again(user, name, key)
+            if again is None:
+                raise
+            room = again
         origin = address or ""
         new = NewSettings(user.author, key, settings, False, True, origin)
         owner = NewMember(user.author, None, user.author, "owner", ADMIN_RANK, origin)
         others = [NewMember(user.author, None, person, "member", ADMIN_RANK, origin) for person in members]
         await self._append(room, new, owner, *others)
         return room
+
+    def _again(self, user: User, name: str, key: str | None) -> Room | None:
+        """The room of that name, if it may be one that the user has just made with that key: the store knows whether it is."""
+        if key is None:
+            return None
+        room = self._rooms.in_memory(name)
+        if room is not None and room.access == "private" and not room.head:
+            return room
+        return self._rooms.find(user, name) if self._roles.role(user, name) == "owner" else None
 
     async def direct(self, user: User, people: Sequence[str], address: str | None) -> str:
         """The name of the conversation of the user with these people, which is made if there is none."""
@@ -156,7 +169,7 @@ class Governing:
         if not 2 <= len(ids) <= DIRECT_PEOPLE:
             raise BadRequest(f"people: 1 to {DIRECT_PEOPLE - 1} others")
         await known(self._roles, user)
-        name = generated_name("direct", sha256("\0".join(ids).encode()).hexdigest()[:32])
+        name = generated_name("direct", _digest(*ids))
         if self._roles.role(user, name) is not None:
             return name
         members = [user.author if each == user.id else await self._person(each, "people") for each in ids]
@@ -203,8 +216,8 @@ class Governing:
         if room.access == "direct":
             raise Forbidden("person: the members of a direct conversation do not change")
         who = user.author if leaves else await self._person(person, "person", room.name)
-        rank = self._permissions.rank(user, room)
-        return await self._append(room, NewMember(user.author, key, who, role, rank, address or ""))
+        rank, acting_as = self._permissions.rank(user, room), self._permissions.acting_as(user, room)
+        return await self._append(room, NewMember(user.author, key, who, role, rank, address or "", acting_as))
 
     async def sanction(
         self,
@@ -236,8 +249,8 @@ class Governing:
         who = await self._person(person, "person", room.name, guests=True)
         blocks = {address_block(session.address) for session in self._sessions.of_user(person) if session.user.guest}
         block = min(blocks) if blocks else None
-        rank = self._permissions.rank(user, room)
-        new = NewSanction(user.author, key, who, what, on, until, reason, rank, block, address or "")
+        rank, acting_as = self._permissions.rank(user, room), self._permissions.acting_as(user, room)
+        new = NewSanction(user.author, key, who, what, on, until, reason, rank, block, address or "", acting_as)
         appended = await self._append(room, new)
         if block is not None:
             # The event does not tell the address; other nodes hear of it from the store.
@@ -293,6 +306,9 @@ class Governing:
         size = 100 * len(new_events)
         self._submit(AppendRequest(room, list(new_events), lambda found: result.callback(list(found)), result.errback, size))
         outcomes = await result
+        if isinstance(outcomes[0], Duplicate):
+            # The request is repeated: what came with it was decided then.
+            return outcomes[0]
         for outcome in outcomes:
             if isinstance(outcome, ChatError):
                 raise outcome
@@ -326,6 +342,11 @@ class Governing:
         self.log.error(
             "The audit log misses a change, which is in the log of its room: {reason}", reason=failure.getErrorMessage()
         )
+
+
+def _digest(*parts: str) -> str:
+    """The identity of a room that these determine."""
+    return sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
 def _check_no_guest(user: User) -> None:

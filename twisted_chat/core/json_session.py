@@ -25,7 +25,7 @@ from twisted_chat.core.questions import Question, Questions
 from twisted_chat.core.ratelimit import TokenBucket
 from twisted_chat.core.session import SessionState
 from twisted_chat.core.subscription import Subscription
-from twisted_chat.errors import BadRequest, ChatError, CloseCode, LimitReached, RateLimited
+from twisted_chat.errors import BadRequest, ChatError, CloseCode, LimitReached, NotJoined, RateLimited
 from twisted_chat.interfaces import Admission, Connection
 from twisted_chat.protocol.commands import (
     AnyCommand,
@@ -244,13 +244,23 @@ class JsonSession(AnsweringSession):
             )
 
     def _tell_presence(self, command: Presence) -> None:
-        presence = self.membership(command.room).room.presence
+        membership = self.membership(command.room)
+        presence = membership.room.presence
         self._count_query()
         if command.on is not None:
             (presence.watch if command.on else presence.unwatch)(self)
         command_id = command.id
-        if command_id is not None:
-            self._ask(lambda: self.push(PresenceOk(id=command_id, **asdict(presence.snapshot()))))
+        if command_id is None:
+            return
+
+        def answer() -> None:
+            # The question may have waited, and the user may have been removed meanwhile.
+            if self.memberships.get(membership.room.name) is membership:
+                self.push(PresenceOk(id=command_id, **asdict(presence.snapshot())))
+            else:
+                self.error(command_id, NotJoined(f"room: {membership.room.name} is not joined"))
+
+        self._ask(answer)
 
     def _report_typing(self, command: Typing) -> None:
         room = self.membership(command.room).room

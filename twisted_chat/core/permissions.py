@@ -23,7 +23,7 @@ from twisted_chat.core.room import Room
 from twisted_chat.errors import Banned, Forbidden, Muted, NoSuchRoom, SlowMode
 from twisted_chat.events import Event, Message
 from twisted_chat.limits import RoomPolicy
-from twisted_chat.standings import ADMIN_RANK, FOREVER, NO_RANK, RANKS
+from twisted_chat.standings import ADMIN_RANK, NO_RANK, RANKS
 from twisted_chat.users import User
 
 T = TypeVar("T")
@@ -47,6 +47,8 @@ class Action(Enum):
     SETTINGS = "settings"
 
 
+#: Where dates end: a sanction until later has no end that could be written.
+_YEAR_10000_MS = 253_402_300_800_000
 #: Actions on events of the log, which need a room that keeps them.
 _NEED_LOG = frozenset({Action.EDIT, Action.DELETE, Action.REACT, Action.MODERATE})
 #: What those who decide in a room may do there beyond writing.
@@ -102,6 +104,10 @@ class Permissions:
             return False
         if access != "public" and self._roles.role(user, room) is None:
             return False
+        return self.may_name(user, room)
+
+    def may_name(self, user: User, room: str) -> bool:
+        """Whether rooms of that name are among those that the user's token is for."""
         return user.rooms is None or any(fnmatchcase(room, pattern) for pattern in user.rooms)
 
     def check_may_see(self, user: User, room: str, access: str, address: str | None = None) -> None:
@@ -133,6 +139,11 @@ class Permissions:
         if "admin" in user.rights:
             return ADMIN_RANK
         return max(own, RANKS["moderator"]) if "moderate" in user.rights else own
+
+    def acting_as(self, user: User, room: RoomState) -> str:
+        """The role by which the user has that rank there; empty if it comes from the user's rights, or there is none."""
+        role = self._roles.role(user, room.name)
+        return role if role is not None and RANKS[role] == self.rank(user, room) else ""
 
     def rooms_of(self, user: User) -> Iterator[str]:
         """The names of the rooms in which the user has a role."""
@@ -231,7 +242,7 @@ class Permissions:
 
 
 def _until(end_ms: int) -> str:
-    return "" if end_ms >= FOREVER else f" until {datetime.fromtimestamp(end_ms / 1000, UTC):%Y-%m-%d %H:%M} UTC"
+    return "" if end_ms >= _YEAR_10000_MS else f" until {datetime.fromtimestamp(end_ms / 1000, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 @lru_cache(1024)

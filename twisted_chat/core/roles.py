@@ -22,6 +22,9 @@ from twisted_chat.users import User
 #: Seconds for which the roles of somebody who is not connected are kept, for requests by HTTP.
 KEPT_SECONDS = 300.0
 
+#: Milliseconds for which a sanction that has ended stays in memory: it goes on when a wall clock that was ahead is set right.
+ENDED_MS = 86_400_000
+
 #: Receives a standing before and after a change.
 Changed = Callable[[Standing, Standing], None]
 
@@ -188,7 +191,7 @@ class Roles:
             self.changed(before, standing)
 
     def tidy(self) -> None:
-        """Forget people who have not been connected for some time, and sanctions that have ended."""
+        """Forget people who have not been connected for some time, and sanctions that ended long ago."""
         now, now_ms = self._now(), self._now_ms()
         for person_id, person in list(self._people.items()):
             if person_id in self._sessions:
@@ -196,7 +199,7 @@ class Roles:
             elif now - person.used_at > KEPT_SECONDS:
                 del self._people[person_id]
         for room, people in list(self._sanctions.items()):
-            left = {key: each for key, each in people.items() if max(each.muted, each.banned) > now_ms}
+            left = {key: each for key, each in people.items() if max(each.muted, each.banned) > now_ms - ENDED_MS}
             if left:
                 self._sanctions[room] = left
             else:

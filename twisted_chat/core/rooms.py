@@ -20,7 +20,7 @@ from twisted_chat.core.connections import address_block
 from twisted_chat.core.permissions import Permissions
 from twisted_chat.core.ratelimit import BucketTable
 from twisted_chat.core.room import Room, effective_policy
-from twisted_chat.errors import BadRequest, Conflict, LimitReached, NoSuchRoom, RateLimited
+from twisted_chat.errors import BadRequest, Conflict, Forbidden, LimitReached, NoSuchRoom, RateLimited
 from twisted_chat.events import RoomSettings
 from twisted_chat.limits import RoomPolicy
 from twisted_chat.names import room_name, skeletons
@@ -200,6 +200,8 @@ class Rooms:
             name = room_name(name)
             if is_generated(name):
                 raise BadRequest("room: names of public rooms do not begin like this one")
+        if not self._permissions.may_name(user, name):
+            raise Forbidden("room: your token is not for a room of such a name")
         if name in self._rooms or name in self._records:
             raise Conflict(f"room: {name} exists already")
         return self._make(user, name, address, settings)
@@ -310,7 +312,9 @@ class Rooms:
         if not hidden:
             for look in skeletons(name):
                 if look in self._skeletons:
-                    raise Conflict(f"room: {name} looks like {self._skeletons[look]}")
+                    other = self._skeletons[look]
+                    seen = self._permissions.may_see(user, other, self.access(other))
+                    raise Conflict(f"room: {name} looks like {other if seen else 'that of another room'}")
         if len(self._names) + len(self._hidden) >= configuration.limits.rooms:
             raise LimitReached(f"room: there are {configuration.limits.rooms} rooms already")
         charged_to = [] if configured or address is None else [user.id, address_block(address)]

@@ -264,6 +264,8 @@ class Api:
         self._limiter.admit(address)
         try:
             place = await find_place(self._core, room, since=since, after=query.after, tail=query.tail)
+            # It took some time, in which the user may have been removed.
+            self._core.check_may_enter(user, room.name, address)
         except BaseException:
             self._stream_ended(address)
             raise

@@ -14,9 +14,10 @@ Somebody: TypeAlias = tuple[int, str]
 
 
 def concerned(new_event: NewMember | NewSanction) -> list[str]:
-    """The ids of those whose standings the event may change."""
+    """The ids of those whose standings the event may change, or by whose standing it is decided."""
     address = new_event.address if isinstance(new_event, NewSanction) else None
-    return [new_event.person.id] if address is None else [new_event.person.id, ADDRESS + address]
+    people = [new_event.person.id, new_event.by.id] if new_event.acting_as else [new_event.person.id]
+    return people if address is None else [*people, ADDRESS + address]
 
 
 class Governing:
