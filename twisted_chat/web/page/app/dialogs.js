@@ -1,6 +1,7 @@
 // @ts-check
 // The room switcher, the help and the settings.
 
+import { roomLabel } from "./about.js";
 import { composing, el, iconButton } from "./dom.js";
 import { isRoomName } from "./route.js";
 import { say } from "./strings.js";
@@ -19,7 +20,7 @@ export class Switcher {
   /** @param {(room: string) => void} go */
   constructor(go) {
     this.go = go;
-    /** @type {{ name: string, hint: string }[]} */
+    /** @type {{ name: string, label: string, hint: string }[]} */
     this.rooms = [];
     this.active = 0;
     this.input = el("input", { type: "text", role: "combobox", "aria-expanded": "true", "aria-controls": "switcher-list", "aria-autocomplete": "list", "aria-label": say.switcherHint, placeholder: say.switcherHint, autocomplete: "off", spellcheck: false, maxLength: 64, dir: "auto" });
@@ -30,15 +31,15 @@ export class Switcher {
     this.input.addEventListener("keydown", (event) => this._key(event));
   }
 
-  /** @param {string[]} own @param {Promise<import("../client.js").RoomInfo[]>} all */
-  async open(own, all) {
-    this.rooms = own.map((name) => ({ name, hint: "" }));
+  /** @param {{ name: string, label: string }[]} own @param {Promise<import("../client.js").RoomInfo[]>} all @param {string} [me] */
+  async open(own, all, me) {
+    this.rooms = own.map(({ name, label }) => ({ name, label, hint: "" }));
     this.input.value = "";
     this._show(0);
     this.node.showModal();
     this.input.focus();
     const others = await all.catch(() => []);
-    this.rooms.push(...others.filter(({ room }) => !own.includes(room)).map(({ room, topic }) => ({ name: room, hint: topic })));
+    this.rooms.push(...others.filter(({ room }) => !own.some(({ name }) => name === room)).map((about) => ({ name: about.room, label: roomLabel(about.room, about, me), hint: about.topic })));
     this._show(this.active);
   }
 
@@ -46,15 +47,15 @@ export class Switcher {
   _show(active) {
     const typed = this.input.value.trim().normalize("NFC");
     const lower = typed.toLocaleLowerCase();
-    const found = this.rooms.filter(({ name }) => name.toLocaleLowerCase().includes(lower)).slice(0, 50);
+    const found = this.rooms.filter(({ label }) => label.toLocaleLowerCase().includes(lower)).slice(0, 50);
     const exact = this.rooms.some(({ name }) => name === typed);
-    /** @type {{ name: string, hint: string, label?: string }[]} */
+    /** @type {{ name: string, hint: string, label: string, made?: boolean }[]} */
     this.found = found;
-    if (typed && !exact && isRoomName(typed)) this.found.push({ name: typed, hint: "", label: say.create(typed) });
+    if (typed && !exact && isRoomName(typed)) this.found.push({ name: typed, hint: "", label: say.create(typed), made: true });
     this.active = Math.min(active, Math.max(0, this.found.length - 1));
     this.none.textContent = this.found.length ? "" : say.noRoom;
-    this.list.replaceChildren(...this.found.map(({ name, hint, label }, place) =>
-      el("li", { role: "option", id: `switcher-${place}`, "aria-selected": String(place === this.active), onclick: () => this._go(name) }, el("bdi", {}, label ?? `# ${name}`), hint && el("span", { class: "hint", dir: "auto" }, hint))));
+    this.list.replaceChildren(...this.found.map(({ name, hint, label, made }, place) =>
+      el("li", { role: "option", id: `switcher-${place}`, "aria-selected": String(place === this.active), onclick: () => this._go(name) }, el("bdi", {}, made || label !== name ? label : `# ${name}`), hint && el("span", { class: "hint", dir: "auto" }, hint))));
     this.list.hidden = !this.found.length;
     if (this.found.length) this.input.setAttribute("aria-activedescendant", `switcher-${this.active}`);
     else this.input.removeAttribute("aria-activedescendant");

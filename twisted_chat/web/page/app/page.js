@@ -2,6 +2,7 @@
 // The page: signs in, knows the rooms, shows one of them, and wires keys, addresses and notifications.
 
 import { ChatClient } from "../client.js";
+import { isGenerated, roomLabel } from "./about.js";
 import { Banner } from "./banner.js";
 import { Kept, storageOf, takeDevice } from "./device.js";
 import { Switcher, helpDialog, settingsDialog } from "./dialogs.js";
@@ -15,10 +16,15 @@ import { SignIn } from "./signin.js";
 import { say, sayError } from "./strings.js";
 
 const LOBBY = "lobby";
+/** Milliseconds that a note stands that tells what somebody else did. */
+const NOTE = 15_000;
 const THEMES = ["auto", "light", "dark"];
 
 /** @template {HTMLElement} T @param {new () => T} _kind @param {string} tag @returns {T} */
 const make = (_kind, tag) => /** @type {T} */ (document.createElement(tag));
+
+/** @param {{ name: string, label: string }} a @param {{ name: string, label: string }} b */
+const byLabel = (a, b) => a.label.localeCompare(b.label) || a.name.localeCompare(b.name);
 
 export class Page {
   /** @param {HTMLElement} root */
@@ -155,6 +161,7 @@ export class Page {
     chat.on("status", (status) => this._status(status));
     chat.on("welcome", () => this._welcomed());
     chat.on("post", (post) => this._posted(post));
+    chat.on("room", (about) => this._invited(about));
     addEventListener("online", () => chat.hint("online"));
     addEventListener("offline", () => chat.hint("offline"));
     addEventListener("focus", () => this._looked());
@@ -185,6 +192,7 @@ export class Page {
     this.rooms.foot.replaceChildren(el("bdi", {}, user?.name ?? ""), " ", user?.guest ? el("span", { class: "hint" }, say.guest) : "");
     if (!this.kept.storage && !this._told) this.view.tell(say.nothingKept);
     this._told = true;
+    this._findOwn();
     this._looked();
     if (matchMedia("(hover: hover)").matches) this.view.composer.focusText();
   }
@@ -207,6 +215,7 @@ export class Page {
 
   signOut() {
     for (const name of ["name", "token", "device"]) this.kept.removeItem(name);
+    for (const room of this.states.keys()) if (isGenerated(room)) this._saveRoom(room, false);
     this.window.removeItem("device");
     this.chat?.close();
     location.hash = "";
@@ -261,7 +270,6 @@ export class Page {
     if (this.current !== name) {
       this.current = name;
       this._close();
-      this.heading.textContent = name;
       this.view.open(state, seq);
       if (this.welcomed && matchMedia("(hover: hover)").matches && !this.rooms.contains(document.activeElement)) this.view.composer.focusText();
     }
@@ -272,13 +280,13 @@ export class Page {
 
   /** @type {ConstructorParameters<typeof RoomState>[2]} */
   _changed = (state, what, event) => {
-    if (what === "failed") {
-      this._refused(state);
+    if (what === "failed" || what === "removed") {
+      this._refused(state, what);
       return;
     }
     const shown = state.name === this.current;
     if (what === "news" && event?.kind === "message" && event.by.id !== this.chat?.user?.id && event.seq > state.mark) {
-      this.notifier.news(state.name, event, state.calls(event));
+      this.notifier.news(state.name, state.label, event, state.calls(event));
       if (shown) this.view.speak(event);
     }
     if (shown && what === "people") this.view.showTyping();
@@ -291,25 +299,51 @@ export class Page {
     });
   };
 
-  /** A room that cannot be joined. @param {RoomState} state */
-  _refused(state) {
+  /** A room that cannot be joined, or not be stayed in. @param {RoomState} state @param {"failed" | "removed"} what */
+  _refused(state, what) {
+    const { failure, label } = state;
     this.states.delete(state.name);
     this._saveRoom(state.name, false);
-    const words = `${state.name}: ${state.failure ? sayError(state.failure) : ""}`;
     if (state.name === this.current && state.name !== LOBBY) this.go(LOBBY);
     else this._showRooms();
-    this.view.tell(words);
+    if (state.name === this.current) this.view.changed();
+    const words = what === "removed" && failure && say.removed[failure.code]?.(label);
+    this.view.tell(words || `${label}: ${failure ? sayError(failure) : ""}`, NOTE);
+  }
+
+  /** The user has become a member of a room. @param {import("../client.js").Invited} about */
+  _invited(about) {
+    const known = this.states.has(about.room);
+    this._known(about);
+    if (!known) this.view.tell(say.newRoomForYou(roomLabel(about.room, about, this.chat?.user?.id)), NOTE);
+    this._showRooms();
+  }
+
+  /** A room that the server tells of belongs to the list. @param {import("../client.js").Invited} about */
+  _known(about) {
+    const state = this._room(about.room);
+    state.about = about;
+  }
+
+  /** Rooms of which only their members know are in no link. */
+  async _findOwn() {
+    const chat = /** @type {ChatClient} */ (this.chat);
+    if (!chat.user || chat.user.guest) return;
+    const rooms = await chat.rooms().catch(() => []);
+    for (const about of rooms) if (about.access) this._known(about);
+    this._showRooms();
   }
 
   _showHead() {
     const state = this.states.get(this.current);
     if (!state) return;
+    if (this.heading.textContent !== state.label) this.heading.textContent = state.label;
     if (this.topic.textContent !== state.topic) this.topic.textContent = state.topic;
     this.peopleCount.textContent = String(state.room.present.count || "");
     this.peopleButton.setAttribute("aria-label", say.peopleCount(state.room.present.count));
     this.people.show(state.room.present, this.chat?.user?.id);
     const muted = this.notifier.muted(state.name);
-    const label = muted ? say.unmute(state.name) : say.mute(state.name);
+    const label = muted ? say.unmute(state.label) : say.mute(state.label);
     if (this.muteButton.title !== label) {
       this.muteButton.title = label;
       this.muteButton.setAttribute("aria-label", label);
@@ -319,11 +353,11 @@ export class Page {
   }
 
   _showRooms() {
-    const entries = [...this.states.values()].map(({ name, unread, called, topic, lastLine }) => ({ name, unread, called, topic, lastLine, mayLeave: name !== LOBBY, muted: this.notifier.muted(name), current: name === this.current }));
-    entries.sort((a, b) => a.name.localeCompare(b.name));
+    const entries = [...this.states.values()].map(({ name, label, unread, called, topic, lastLine }) => ({ name, label, unread, called, topic, lastLine, mayLeave: name !== LOBBY, muted: this.notifier.muted(name), current: name === this.current }));
+    entries.sort(byLabel);
     this.rooms.show(entries);
     const count = entries.reduce((sum, { unread, muted, called }) => sum + (muted && !called ? 0 : unread), 0);
-    this.notifier.title(this.current, count);
+    this.notifier.title(this.states.get(this.current)?.label ?? this.current, count);
     const elsewhere = entries.some(({ unread, muted, current }) => unread && !muted && !current);
     this.menuBadge.hidden = !elsewhere;
     this.menuButton.setAttribute("aria-label", elsewhere ? `${say.openRooms}, ${say.unreadCount(count)}` : say.openRooms);
@@ -350,7 +384,7 @@ export class Page {
   }
 
   _switch() {
-    if (this.chat && !this.switcher.node.open) this.switcher.open([...this.states.keys()].sort(), this.chat.rooms());
+    if (this.chat && !this.switcher.node.open) this.switcher.open([...this.states.values()].sort(byLabel), this.chat.rooms(), this.chat.user?.id);
   }
 
   /** @param {number} seq */
@@ -361,7 +395,7 @@ export class Page {
 
   /** @param {number} step */
   _neighbour(step) {
-    const names = [...this.states.keys()].sort((a, b) => a.localeCompare(b));
+    const names = [...this.states.values()].sort(byLabel).map(({ name }) => name);
     this.go(names[(names.indexOf(this.current) + step + names.length) % names.length]);
   }
 

@@ -71,7 +71,6 @@ export class RoomView extends HTMLElement {
     this.spoken.replaceChildren();
     this._goal = 0;
     this._leaving = seq ? state : null;
-    this.log.box.setAttribute("aria-label", say.messagesIn(state.name));
     this._anew = true;
     this.refresh();
   }
@@ -99,9 +98,9 @@ export class RoomView extends HTMLElement {
     this.log.show(rows, { before, anew });
     if (anew) this._opened(rows);
     this._showEmpty(state, rows);
-    this.log.start.textContent = !rows.length ? "" : timeline.moreBefore ? say.loading : say.beginning(state.name);
-    const may = !state.room.info || state.can.has("send");
-    this.composer.label(say.messageTo(state.name), may);
+    this.log.start.textContent = !rows.length ? "" : timeline.moreBefore ? say.loading : say.beginning(state.label);
+    this.log.box.setAttribute("aria-label", say.messagesIn(state.label));
+    this.composer.label(say.messageTo(state.label), state.mayNot);
     this.showTyping();
     this.seen();
   }
@@ -112,7 +111,7 @@ export class RoomView extends HTMLElement {
     const failed = !loaded && state.loadError;
     this.skeleton.hidden = loaded || rows.length > 0 || !!failed;
     this.empty.hidden = !failed && (!loaded || rows.length > 0);
-    const [title, words] = failed ? [say.notLoaded(state.name), sayError(failed)] : [say.emptyTitle(state.name), say.emptyText];
+    const [title, words] = failed ? [say.notLoaded(state.label), sayError(failed)] : [say.emptyTitle(state.label), say.emptyText];
     const looks = `${title}\n${words}`;
     if (this.empty.hidden || this.empty.dataset.looks === looks) return;
     this.empty.dataset.looks = looks;
@@ -227,11 +226,11 @@ export class RoomView extends HTMLElement {
     if (!row || !this.log.reveal(row.key)) this.tell(say.errors.no_such_event);
   }
 
-  /** A short notice over the log. @param {string} words */
-  tell(words) {
+  /** A short notice over the log. @param {string} words @param {number} [ms] how long it stands */
+  tell(words, ms = 5000) {
     this.toast.textContent = words;
     clearTimeout(this._toastTimer);
-    this._toastTimer = setTimeout(() => (this.toast.textContent = ""), 5000);
+    this._toastTimer = setTimeout(() => (this.toast.textContent = ""), ms);
   }
 
   /** A post that is no message failed. @param {Post} post */

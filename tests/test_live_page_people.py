@@ -1,0 +1,142 @@
+"""The page in a real browser: rooms with members, roles and sanctions; accounts."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.request import Request, urlopen
+
+from websockets.sync.client import connect
+
+from tests.harness.accounts import PASSWORD
+from tests.harness.browser import PageCase, Stage, Window
+
+ROOMS = "[...document.querySelectorAll('tc-rooms li .name')].map(e => e.textContent)"
+HEADING = "document.querySelector('h1').textContent"
+NOTICES = "[...document.querySelectorAll('.notice bdi')].map(e => e.textContent)"
+TOAST = "document.querySelector('.toast').textContent"
+PLACEHOLDER = "document.querySelector('tc-room textarea').placeholder"
+STATE = "document.querySelector('tc-room').state"
+
+
+def setUpModule() -> None:
+    PageCase.stage = Stage(TWISTED_CHAT_SIGN_UP="open")
+
+
+tearDownModule = PageCase.end
+
+
+class Person:
+    """Somebody with an account who has no browser."""
+
+    def __init__(self, stage: Stage, name: str) -> None:
+        self.name = name
+        site = f"http://127.0.0.1:{stage.port}"
+        body = json.dumps({"name": name, "password": PASSWORD}).encode()
+        headers = {"Content-Type": "application/json", "Origin": site}
+        with urlopen(Request(f"{site}/api/v1/accounts", body, headers)) as answer:
+            self.cookie = answer.headers["Set-Cookie"].partition(";")[0]
+            self.id = json.load(answer)["user"]["id"]
+        self.socket = connect(
+            f"ws://127.0.0.1:{stage.port}/ws",
+            subprotocols=["chat.v1.json"],
+            additional_headers={"Cookie": self.cookie},
+            origin=site,
+        ).__enter__()
+        self.number = 0
+        self.ask("hello")
+
+    def ask(self, kind: str, **fields: Any) -> dict[str, Any]:
+        """The answer to a command, which is done."""
+        self.number += 1
+        self.socket.send(json.dumps({"type": kind, "id": self.number, **fields}))
+        while True:
+            reply = json.loads(self.socket.recv(20))
+            for each in reply if isinstance(reply, list) else [reply]:
+                if each.get("id") == self.number:
+                    if each["type"] == "error":
+                        raise AssertionError(each)
+                    found: dict[str, Any] = each
+                    return found
+
+
+class Case(PageCase):
+    """Names are of one test only, because accounts are of the whole server."""
+
+    def person(self, name: str) -> Person:
+        person = Person(self.stage, name + self.room)
+        self.addCleanup(person.socket.close)
+        return person
+
+    def window_of(self, person: Person, room: str = "lobby") -> Window:
+        """The page, with that person's session."""
+        window = self.window()
+        name, _, value = person.cookie.partition("=")
+        window.context.add_cookies([{"name": name, "value": value, "url": self.stage.url}])
+        window.goto(f"#/{room}?name={person.name}")
+        window.page.wait_for_selector("tc-room textarea")
+        window.until(f"{STATE}?.timeline.loaded")
+        return window
+
+
+class RoomsTests(Case):
+    def test_rooms_of_members(self) -> None:
+        """They come into the list by themselves, under their titles or the names of the others, and go when membership ends."""
+        alice, bob = self.person("alice"), self.person("bob")
+        before = alice.ask("create", access="private", title="Plans before", people=[bob.id])["room"]
+        window = self.window_of(bob)
+        window.becomes(ROOMS, ["lobby", "Plans before"])
+
+        alice.ask("create", access="private", title="Later plans", people=[bob.id])
+        window.becomes(ROOMS, ["Later plans", "lobby", "Plans before"])
+        window.becomes(TOAST, "You are now a member of Later plans")
+        alice.ask("direct", people=[bob.id])
+        window.becomes(f"{ROOMS}.includes('{alice.name}')", True)
+        window.page.click(f"tc-rooms a:has-text('{alice.name}')")
+        window.becomes(HEADING, alice.name)
+        window.becomes("document.title", alice.name)
+        window.becomes(PLACEHOLDER, f"Message {alice.name}")
+
+        window.page.click("tc-rooms a:has-text('Plans before')")
+        window.becomes(HEADING, "Plans before")
+        window.page.keyboard.press("Control+k")
+        window.page.fill("#switcher input", "later")
+        window.becomes(
+            "[...document.querySelectorAll('#switcher li bdi')].map(e => e.textContent)", ["Later plans", "Join later"]
+        )
+        window.page.keyboard.press("Escape")
+
+        window.page.reload()
+        window.becomes(HEADING, "Plans before")
+        alice.ask("member", room=before, person=bob.id, role=None)
+        window.becomes(TOAST, "You are not a member of Plans before any more")
+        window.becomes(HEADING, "lobby")
+        window.becomes(ROOMS, sorted([alice.name, "Later plans", "lobby"], key=str.lower))
+        window.becomes(HEADING, "lobby")
+        self.assertEqual(window.axe(), [])
+
+    def test_what_becomes_of_people(self) -> None:
+        """Lines tell it; the composer says why one may not write; who is banned is told."""
+        alice, bob = self.person("alice"), self.person("bob")
+        alice.ask("create", room=self.room)
+        window = self.window_of(bob, self.room)
+        change = {"room": self.room, "person": bob.id}
+
+        alice.ask("member", **change, role="moderator")
+        alice.ask("sanction", **change, what="mute", reason="loud")
+        window.becomes(PLACEHOLDER, "You are muted: loud")
+        alice.ask("sanction", **change, what="mute", on=False)
+        window.becomes(PLACEHOLDER, f"Message {self.room}")
+        alice.ask("member", **change, role="reader")
+        window.becomes(PLACEHOLDER, "You are a reader here: you may not write")
+        alice.ask("settings", room=self.room, archived=True)
+        window.becomes(PLACEHOLDER, "This room is closed for writing")
+        a, b = alice.name, bob.name
+        made = [f"{a} made the room", f"{a} is an owner"]
+        lines = [*made, f"{a} made {b} a moderator", f"{a} muted {b}: loud", f"{a} unmuted {b}", f"{a} made {b} a reader"]
+        window.becomes(NOTICES, [*lines, f"{a} closed the room for writing"])
+        self.assertEqual(window.axe(), [])
+
+        alice.ask("sanction", **change, what="ban")
+        window.becomes(TOAST, f"You are banned from {self.room}")
+        window.becomes(ROOMS, ["lobby"])
