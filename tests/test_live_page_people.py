@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
+from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -10,6 +13,7 @@ from websockets.sync.client import connect
 
 from tests.harness.accounts import PASSWORD
 from tests.harness.browser import PageCase, Stage, Window
+from tests.harness.serving import Served
 
 ROOMS = "[...document.querySelectorAll('tc-rooms li .name')].map(e => e.textContent)"
 HEADING = "document.querySelector('h1').textContent"
@@ -17,6 +21,15 @@ NOTICES = "[...document.querySelectorAll('.notice bdi')].map(e => e.textContent)
 TOAST = "document.querySelector('.toast').textContent"
 PLACEHOLDER = "document.querySelector('tc-room textarea').placeholder"
 STATE = "document.querySelector('tc-room').state"
+
+
+OWN_NAME = "document.querySelector('.foot bdi')?.textContent"
+
+
+def shoot(window: Window, name: str) -> None:
+    """A picture, where somebody wants some."""
+    if directory := os.environ.get("TWISTED_CHAT_SCREENSHOTS"):
+        window.page.screenshot(path=Path(directory) / f"{name}.png")
 
 
 def setUpModule() -> None:
@@ -37,7 +50,7 @@ class Person:
         with urlopen(Request(f"{site}/api/v1/accounts", body, headers)) as answer:
             self.cookie = answer.headers["Set-Cookie"].partition(";")[0]
             self.id = json.load(answer)["user"]["id"]
-        self.socket = connect(
+        self.socket = connect(  # type: ignore[call-overload]
             f"ws://127.0.0.1:{stage.port}/ws",
             subprotocols=["chat.v1.json"],
             additional_headers={"Cookie": self.cookie},
@@ -140,3 +153,72 @@ class RoomsTests(Case):
         alice.ask("sanction", **change, what="ban")
         window.becomes(TOAST, f"You are banned from {self.room}")
         window.becomes(ROOMS, ["lobby"])
+
+
+class AccountTests(Case):
+    def fill(self, window: Window, name: str, password: str = PASSWORD) -> None:
+        window.page.fill("#account-name", name)
+        window.page.fill("#account-password", password)
+        window.page.press("#account-password", "Enter")
+
+    def test_guest_signs_in_and_out(self) -> None:
+        """From the button beside the name; what is wrong is said beside the field; a reload keeps the session, signing out ends it."""
+        alice = self.person("alice")
+        window = self.window("Gast")
+        window.page.click(".foot button:has-text('Sign in')")
+        window.becomes("document.activeElement.id", "account-name")
+        self.fill(window, "", "")
+        window.becomes("document.querySelector('#account-name-error').textContent", "To be filled in")
+        self.fill(window, alice.name, "something else")
+        window.becomes("document.querySelector('#account-password-error').textContent", "The name or the password is wrong")
+        window.becomes("document.activeElement.id", "account-password")
+        shoot(window, "sign-in")
+        self.assertEqual(window.axe(), [])
+
+        self.fill(window, alice.name)
+        window.becomes(OWN_NAME, alice.name)
+        window.becomes("document.querySelector('#account').open", False)
+        window.say("with an account")
+        window.sees("with an account")
+        window.page.reload()
+        window.sees("with an account")
+        window.becomes(OWN_NAME, alice.name)
+
+        window.page.click(".foot button:has-text('Sign out')")
+        window.page.wait_for_selector("#sign-in-name")
+        window.becomes("fetch('api/v1/account/session').then(a => a.json()).then(s => s.user)", None)
+
+    def test_sign_up(self) -> None:
+        """Where everybody may, without having been a guest before."""
+        window = self.window()
+        window.goto()
+        window.page.click("text=Sign in with a password")
+        window.page.click("text=Make an account instead")
+        self.fill(window, f"new{self.room}", "short")
+        window.becomes("document.querySelector('#account-password').getAttribute('aria-invalid')", "true")
+        self.fill(window, f"new{self.room}")
+        window.becomes(OWN_NAME, f"new{self.room}")
+
+    def test_session_that_ends_elsewhere(self) -> None:
+        """The page asks who one is; the cookie is gone."""
+        alice = self.person("alice")
+        window = self.window_of(alice)
+        window.value("fetch('api/v1/account/session', {method: 'DELETE'}).then(() => 0)")
+        window.page.wait_for_selector("#sign-in-name")
+        window.page.fill("#sign-in-name", "Gast")
+        window.page.press("#sign-in-name", "Enter")
+        window.becomes(OWN_NAME, "Gast")
+
+    def test_first_account(self) -> None:
+        """By the link of the start, whose secret does not stay in the address."""
+        with Served(tempfile.mkdtemp()) as server:
+            url = next(line.split()[-1] for line in server.stdout.splitlines() if "#setup=" in line)
+            window = self.window()
+            window.page.goto(url)
+            window.page.wait_for_selector("#account[open] h2:has-text('Set up the chat')")
+            self.assertTrue(window.page.url.endswith("#/lobby"), window.page.url)
+            shoot(window, "set-up")
+            self.assertEqual(window.axe(), [])
+            self.fill(window, "root")
+            window.becomes(OWN_NAME, "root")
+            window.becomes("fetch('api/v1/account').then(a => a.json()).then(a => a.rights.join())", "admin")

@@ -7,7 +7,7 @@ import { isRoomName } from "./route.js";
 import { say } from "./strings.js";
 
 /** @param {string} id @param {string} title @param {...Node} content */
-function dialog(id, title, ...content) {
+export function dialog(id, title, ...content) {
   const box = el("dialog", { id, "aria-labelledby": `${id}-title` });
   box.append(el("div", { class: "dialog-head" }, el("h2", { id: `${id}-title` }, title), iconButton("close", say.close, () => box.close())), ...content);
   // A click beside it closes it.

@@ -2,6 +2,7 @@
 // The page: signs in, knows the rooms, shows one of them, and wires keys, addresses and notifications.
 
 import { ChatClient } from "../client.js";
+import { Account, readInvitation } from "./account.js";
 import { isGenerated, roomLabel } from "./about.js";
 import { Banner } from "./banner.js";
 import { Kept, storageOf, takeDevice } from "./device.js";
@@ -47,6 +48,7 @@ export class Page {
     this.banner = make(Banner, "tc-banner");
     this.signIn = make(SignIn, "tc-sign-in");
     this.switcher = new Switcher((room) => this.go(room));
+    this.account = new Account(site, (session) => this._withAccount(session));
     this.help = helpDialog();
     this.settings = settingsDialog({
       theme: () => this.theme,
@@ -78,13 +80,14 @@ export class Page {
     this.main = el("main", {}, header, el("div", { class: "middle" }, el("div", { class: "conversation" }, this.banner, this.view), el("aside", { "aria-label": say.people }, this.people)));
     this.app = el("div", { class: "app", hidden: true }, el("nav", { class: "side", "aria-label": say.rooms }, this.rooms), this.shade, this.main);
     this.signIn.hidden = true;
-    this.root.replaceChildren(this.app, this.signIn, this.switcher.node, this.help, this.settings.node);
+    this.root.replaceChildren(this.app, this.signIn, this.switcher.node, this.help, this.settings.node, this.account.node);
     this.view.drafts = this.kept;
     this.view.href = (seq) => address(this.current, seq);
     this.view.onread = () => this._showRooms();
     this.view.onlink = (seq) => this._copyLink(seq);
     this.view.oncommand = (word, rest) => this._command(word, rest);
     this.signIn.onsignin = (who) => this._signedIn(who);
+    this.signIn.onpassword = () => this.account.open();
     this.setTheme(this.theme);
   }
 
@@ -118,6 +121,7 @@ export class Page {
   // Beginning
 
   async start() {
+    const invited = this._takeInvitation();
     const route = readRoute(location.hash);
     if (route?.token) this.kept.setItem("token", route.token);
     if (route?.name) this.kept.setItem("name", route.name);
@@ -125,9 +129,37 @@ export class Page {
     if (route?.token || route?.name) history.replaceState(null, "", address(route.room, route.seq));
     addEventListener("hashchange", () => this._routed());
     addEventListener("keydown", (event) => this._key(event));
-    const { name, token } = { name: this.kept.getItem("name"), token: this.kept.getItem("token") };
-    if (name || token) await this._connect();
-    else this.signIn.ask({ room: route && route.room !== LOBBY ? route.room : "" });
+    if (["name", "token", "account"].some((each) => this.kept.getItem(each))) {
+      await this._connect();
+      return;
+    }
+    this.signIn.ask({ room: route && route.room !== LOBBY ? route.room : "" });
+    if (!invited) this._lookForSession();
+  }
+
+  /** Open the dialog for the secret of a link, which does not stay in the address; whether there is one. */
+  _takeInvitation() {
+    const invitation = readInvitation(location.hash);
+    if (!invitation) return false;
+    history.replaceState(null, "", address(this.current || LOBBY));
+    this.account.open(invitation);
+    return true;
+  }
+
+  /** The browser may have a session of which the page kept nothing; one that has ended is forgotten. */
+  async _lookForSession() {
+    const session = await this.account.session();
+    if (session?.user && !this.signIn.hidden && !this.account.node.open) this._withAccount(session);
+  }
+
+  /** The browser has the cookie of an account. @param {import("./account.js").Session} session */
+  async _withAccount({ user, rooms = [] }) {
+    this.kept.setItem("account", user?.name ?? "");
+    this.kept.removeItem("name");
+    this.chat?.close();
+    await this._signedIn({ name: "", token: "" });
+    for (const room of rooms) this._room(room);
+    if (rooms.length) this.go(rooms[0]);
   }
 
   /** @param {{ name: string, token: string }} who */
@@ -139,7 +171,7 @@ export class Page {
       await this._connect();
       return;
     }
-    this.chat.name = name;
+    this.chat.name = name || undefined;
     this.chat.token = token || undefined;
     this.chat.connect();
   }
@@ -189,12 +221,19 @@ export class Page {
     this.signIn.hidden = true;
     this.app.hidden = false;
     const { user } = /** @type {ChatClient} */ (this.chat);
-    this.rooms.foot.replaceChildren(el("bdi", {}, user?.name ?? ""), " ", user?.guest ? el("span", { class: "hint" }, say.guest) : "");
+    this.rooms.foot.replaceChildren(el("bdi", {}, user?.name ?? ""), " ", ...this._besideName(!!user?.guest));
     if (!this.kept.storage && !this._told) this.view.tell(say.nothingKept);
     this._told = true;
     this._findOwn();
     this._looked();
     if (matchMedia("(hover: hover)").matches) this.view.composer.focusText();
+  }
+
+  /** What stands beside the own name. @param {boolean} guest */
+  _besideName(guest) {
+    const button = (/** @type {string} */ words, /** @type {() => void} */ act) => el("button", { type: "button", class: "text-button", onclick: act }, words);
+    if (guest) return [el("span", { class: "hint" }, say.guest), " ", button(say.signIn, () => this.account.open())];
+    return this.kept.getItem("account") ? [button(say.signOut, () => this.signOut())] : [];
   }
 
   /** @param {import("../client.js").Status} status */
@@ -203,7 +242,7 @@ export class Page {
     const mustSignIn = status.state === "stopped" && (status.code === 4401 || ["conflict", "bad_request", "unauthenticated", "token_expired"].includes(status.error?.code ?? ""));
     if (mustSignIn || (status.state === "stopped" && !this.welcomed && status.code !== 4409)) {
       this.app.hidden = true;
-      if (status.code === 4401) this.kept.removeItem("token");
+      if (status.code === 4401) this._signedOut();
       this.signIn.ask({ name: chat.name, error: status.error ? sayError(status.error) : say.ended(String(status.code ?? "")) });
       return;
     }
@@ -213,8 +252,17 @@ export class Page {
     this.banner.show(status, { now: () => chat.clock.now(), act: (what) => (what === "retry" ? chat.retryNow() : chat.connect()) });
   }
 
-  signOut() {
-    for (const name of ["name", "token", "device"]) this.kept.removeItem(name);
+  /** The server does not take the token or the cookie any more. */
+  _signedOut() {
+    this.kept.removeItem("token");
+    this.kept.removeItem("account");
+    // One that has ended is removed by the answer.
+    this._lookForSession();
+  }
+
+  async signOut() {
+    if (this.kept.getItem("account")) await this.account.signOut().catch(() => {});
+    for (const name of ["name", "token", "account", "device"]) this.kept.removeItem(name);
     for (const room of this.states.keys()) if (isGenerated(room)) this._saveRoom(room, false);
     this.window.removeItem("device");
     this.chat?.close();
@@ -262,7 +310,7 @@ export class Page {
   }
 
   _routed() {
-    if (!this.chat) return;
+    if (this._takeInvitation() || !this.chat) return;
     const route = readRoute(location.hash);
     const name = route && isRoomName(route.room) ? route.room : LOBBY;
     const state = this._room(name);
