@@ -209,6 +209,17 @@ class AccountTests(Case):
         window.page.press("#sign-in-name", "Enter")
         window.becomes(OWN_NAME, "Gast")
 
+    def test_session_that_has_expired(self) -> None:
+        """Nobody becomes a guest by that; one signs in again."""
+        alice = self.person("alice")
+        window = self.window_of(alice)
+        window.context.clear_cookies()
+        window.page.reload()
+        window.page.wait_for_selector("tc-sign-in .error:has-text('The sign-in has expired')")
+        window.page.click("text=Sign in with a password")
+        self.fill(window, alice.name)
+        window.becomes(OWN_NAME, alice.name)
+
     def test_first_account(self) -> None:
         """By the link of the start, whose secret does not stay in the address."""
         with Served(tempfile.mkdtemp()) as server:
@@ -222,3 +233,75 @@ class AccountTests(Case):
             self.fill(window, "root")
             window.becomes(OWN_NAME, "root")
             window.becomes("fetch('api/v1/account').then(a => a.json()).then(a => a.rights.join())", "admin")
+
+
+class CardTests(Case):
+    def card(self, window: Window, person: Person) -> None:
+        """Open the person's card from the panel of people."""
+        if not window.page.is_visible("tc-people"):
+            window.page.click("[aria-label$='here'] >> nth=0")
+        window.page.click(f"tc-people button:has-text('{person.name}')")
+        window.page.wait_for_selector("#person[open]")
+
+    def press(self, window: Window, words: str) -> None:
+        window.page.click(f"#person button:text-is('{words}')")
+
+    def stands(self, window: Window, words: str) -> None:
+        """Until the card says that of the person."""
+        window.becomes("document.querySelector('#person [role=status]').textContent", words)
+
+    def test_owner(self) -> None:
+        """Roles, a mute with its end and reason, and a ban; the person's page follows."""
+        alice, bob = self.person("alice"), self.person("bob")
+        alice.ask("create", room=self.room)
+        window, other = self.window_of(alice, self.room), self.window_of(bob, self.room)
+        self.card(window, bob)
+        self.stands(window, "no role in this room")
+        self.press(window, "Make a moderator")
+        self.stands(window, "moderator")
+        self.press(window, "Make a reader")
+        self.stands(window, "reader")
+        other.becomes(PLACEHOLDER, "You are a reader here: you may not write")
+        self.press(window, "End membership")
+        self.stands(window, "no role in this room")
+        other.becomes(PLACEHOLDER, f"Message {self.room}")
+
+        window.page.select_option("#person-duration", label="1 hour")
+        window.page.fill("#person-reason", "loud")
+        self.press(window, "Mute")
+        window.until("document.querySelector('#person [role=status]').textContent.includes('muted until')")
+        other.becomes(f"/^You are muted until .*: loud$/.test({PLACEHOLDER})", True)
+        shoot(window, "card")
+        self.assertEqual(window.axe(), [])
+        self.press(window, "End the mute")
+        self.stands(window, "no role in this room")
+        other.becomes(PLACEHOLDER, f"Message {self.room}")
+
+        window.page.select_option("#person-duration", label="Until ended")
+        self.press(window, "Ban")
+        self.stands(window, "no role in this room, banned")
+        other.becomes(TOAST, f"You are banned from {self.room}")
+        self.press(window, "End the ban")
+        self.stands(window, "no role in this room")
+
+    def test_author(self) -> None:
+        """From a message and by ``/who``; somebody without rights may only write to the person."""
+        alice, bob = self.person("alice"), self.person("bob")
+        alice.ask("create", room=self.room)
+        alice.ask("join", room=self.room)
+        alice.ask("send", room=self.room, text="welcome")
+        window = self.window_of(bob, self.room)
+        buttons = (
+            "[...document.querySelectorAll('#person .fields button')].filter(e => e.checkVisibility()).map(e => e.textContent)"
+        )
+        window.row("welcome").locator(".author").click()
+        self.stands(window, "owner")
+        window.becomes(buttons, ["Write to them alone"])
+        window.page.keyboard.press("Escape")
+        window.say(f"/who {alice.name}")
+        self.stands(window, "owner")
+
+        self.press(window, "Write to them alone")
+        window.becomes(HEADING, alice.name)
+        window.say("just us")
+        window.sees("just us")

@@ -8,7 +8,7 @@ import { say, sayError } from "./strings.js";
 /** @typedef {Record<string, any> & { name: string, label: string }} Field  further ones are properties of the input */
 
 /** An error of the server, or that there was none to ask. @param {unknown} error @returns {{ field: string, words: string }} */
-function errorOf(error) {
+export function wordsOf(error) {
   const { code = "", message = "" } = /** @type {{ code?: string, message?: string }} */ (error);
   const found = /^([a-z_]+): (.*)$/s.exec(message);
   if (!code) return { field: "", words: say.unreachable };
@@ -67,7 +67,7 @@ export class Form {
 
   /** @param {unknown} problem null: none */
   _say(problem) {
-    const told = problem === null ? null : errorOf(problem);
+    const told = problem === null ? null : wordsOf(problem);
     for (const [name, { input, error }] of this.fields) {
       error.textContent = told && told.field === name ? told.words : "";
       if (error.textContent) input.setAttribute("aria-invalid", "true");

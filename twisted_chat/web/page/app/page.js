@@ -9,6 +9,7 @@ import { Kept, storageOf, takeDevice } from "./device.js";
 import { Switcher, helpDialog, settingsDialog } from "./dialogs.js";
 import { composing, copy, el, icon, iconButton } from "./dom.js";
 import { Notifier } from "./notify.js";
+import { PersonCard } from "./person.js";
 import { RoomView } from "./room.js";
 import { RoomState } from "./room_state.js";
 import { address, isRoomName, readRoute } from "./route.js";
@@ -49,6 +50,7 @@ export class Page {
     this.signIn = make(SignIn, "tc-sign-in");
     this.switcher = new Switcher((room) => this.go(room));
     this.account = new Account(site, (session) => this._withAccount(session));
+    this.card = new PersonCard((room) => this.go(room));
     this.help = helpDialog();
     this.settings = settingsDialog({
       theme: () => this.theme,
@@ -80,13 +82,15 @@ export class Page {
     this.main = el("main", {}, header, el("div", { class: "middle" }, el("div", { class: "conversation" }, this.banner, this.view), el("aside", { "aria-label": say.people }, this.people)));
     this.app = el("div", { class: "app", hidden: true }, el("nav", { class: "side", "aria-label": say.rooms }, this.rooms), this.shade, this.main);
     this.signIn.hidden = true;
-    this.root.replaceChildren(this.app, this.signIn, this.switcher.node, this.help, this.settings.node, this.account.node);
+    this.root.replaceChildren(this.app, this.signIn, this.switcher.node, this.help, this.settings.node, this.account.node, this.card.node);
     this.view.drafts = this.kept;
     this.view.href = (seq) => address(this.current, seq);
     this.view.onread = () => this._showRooms();
     this.view.onlink = (seq) => this._copyLink(seq);
     this.view.oncommand = (word, rest) => this._command(word, rest);
     this.signIn.onsignin = (who) => this._signedIn(who);
+    this.view.onperson = this.people.onperson = (person) => this._showPerson(person);
+    this.view.classList.add("with-cards");
     this.signIn.onpassword = () => this.account.open();
     this.setTheme(this.theme);
   }
@@ -154,8 +158,7 @@ export class Page {
 
   /** The browser has the cookie of an account. @param {import("./account.js").Session} session */
   async _withAccount({ user, rooms = [] }) {
-    this.kept.setItem("account", user?.name ?? "");
-    this.kept.removeItem("name");
+    this._byCookie(user?.name ?? "");
     this.chat?.close();
     await this._signedIn({ name: "", token: "" });
     for (const room of rooms) this._room(room);
@@ -216,11 +219,32 @@ export class Page {
     return status.blocked ? say.blocked : say.connections[status.transport];
   }
 
+  /** Whether the cookie has gone, so that the server takes the person for a new guest. */
+  _expired() {
+    const chat = /** @type {ChatClient} */ (this.chat);
+    if (!chat.user?.guest || !this.kept.getItem("account")) return false;
+    chat.close();
+    this._signedOut();
+    this.app.hidden = true;
+    this.signIn.ask({ error: say.errors.token_expired });
+    return true;
+  }
+
+  /** The account needs no name of a guest. @param {string} name */
+  _byCookie(name) {
+    this.kept.setItem("account", name);
+    this.kept.removeItem("name");
+    if (this.chat) this.chat.name = undefined;
+  }
+
   _welcomed() {
+    if (this._expired()) return;
     this.welcomed = true;
     this.signIn.hidden = true;
     this.app.hidden = false;
     const { user } = /** @type {ChatClient} */ (this.chat);
+    // Somebody with neither is known by the cookie.
+    if (user && !user.guest && !this.kept.getItem("token")) this._byCookie(user.name);
     this.rooms.foot.replaceChildren(el("bdi", {}, user?.name ?? ""), " ", ...this._besideName(!!user?.guest));
     if (!this.kept.storage && !this._told) this.view.tell(say.nothingKept);
     this._told = true;
@@ -457,6 +481,20 @@ export class Page {
     else this._showRooms();
   }
 
+  /** @param {import("../client.js").Author} person */
+  _showPerson(person) {
+    const state = this.states.get(this.current);
+    if (state) this.card.open(state, person);
+  }
+
+  /** @param {string} name with or without `@` */
+  _who(name) {
+    const wanted = name.replace(/^@/, "").toLowerCase();
+    const found = [...(this.states.get(this.current)?.names ?? [])].find(([, known]) => known.toLowerCase() === wanted);
+    if (found) this._showPerson({ id: found[0], name: found[1] });
+    else this.view.tell(say.nobody(name));
+  }
+
   /** @param {string} word @param {string} rest */
   _command(word, rest) {
     switch (word) {
@@ -469,6 +507,9 @@ export class Page {
         return true;
       case "nick":
         if (rest) this._signedInAs(rest);
+        return true;
+      case "who":
+        if (rest) this._who(rest);
         return true;
       case "help":
         this.help.showModal();

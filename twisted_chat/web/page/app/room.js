@@ -32,6 +32,8 @@ export class RoomView extends HTMLElement {
     this.href = (seq) => `#${seq}`;
     /** Does `/word rest`; whether there is such a command. @param {string} _word @param {string} _rest */
     this.oncommand = (_word, _rest) => false;
+    /** A click at an author. @type {((person: import("../client.js").Author) => void) | null} */
+    this.onperson = null;
     this.onread = () => {};
     this.onlink = (/** @type {number} */ _seq) => {};
     this.log = /** @type {Log} */ (document.createElement("tc-log"));
@@ -424,11 +426,19 @@ export class RoomView extends HTMLElement {
     this.question.showModal();
   }
 
+  /** @param {HTMLElement} target in the row of a message by that person */
+  _showPerson(target) {
+    const seq = Number(/** @type {HTMLElement | null} */ (target.closest("li"))?.dataset.seq);
+    const event = this.state?.timeline.get(seq);
+    if (event) this.onperson?.(event.by);
+  }
+
   /** @param {MouseEvent} event */
   _click(event) {
     const target = /** @type {HTMLElement} */ (event.target);
     const reaction = /** @type {HTMLElement | null} */ (target.closest(".reaction"));
     if (reaction) this._react(Number(reaction.dataset.of), reaction.dataset.emoji ?? "");
+    if (this.onperson && target.closest(".author, .gutter .avatar")) this._showPerson(target);
     const deed = /** @type {HTMLElement | null} */ (target.closest("[data-do]"))?.dataset.do;
     if (!deed || !this.state) return;
     const key = /** @type {HTMLElement | null} */ (target.closest("li"))?.dataset.key?.slice(2) ?? "";

@@ -68,6 +68,7 @@ export class People extends HTMLElement {
   constructor() {
     super();
     this.looks = "";
+    this.onperson = (/** @type {import("../client.js").Author} */ _person) => {};
     this.head = el("h2", {}, say.people);
     this.list = el("ul", {});
   }
@@ -83,7 +84,8 @@ export class People extends HTMLElement {
     const looks = JSON.stringify([sorted, me]);
     if (this.looks === looks) return;
     this.looks = looks;
-    this.list.replaceChildren(...sorted.map(({ id, name }) => el("li", {}, avatar(id, name), el("bdi", { class: "name" }, name), id === me && el("span", { class: "hint" }, say.you))));
+    this.list.replaceChildren(...sorted.map(({ id, name }) => el("li", {},
+      el("button", { type: "button", title: say.aboutPerson(name), onclick: () => this.onperson({ id, name }) }, avatar(id, name), el("bdi", { class: "name" }, name), id === me && el("span", { class: "hint" }, say.you)))));
   }
 }
 
