@@ -305,3 +305,52 @@ class CardTests(Case):
         window.becomes(HEADING, alice.name)
         window.say("just us")
         window.sees("just us")
+
+
+class NewRoomTests(Case):
+    def open(self, window: Window) -> None:
+        window.page.click("[aria-label='Join or create a room']")
+        window.page.click("text=New room with people")
+        window.page.wait_for_selector("#new-room[open]")
+
+    def test_private(self) -> None:
+        """With the people who are here; they are told, and have it in their lists."""
+        alice, bob = self.person("alice"), self.person("bob")
+        window, other = self.window_of(alice, self.room), self.window_of(bob, self.room)
+        window.until(f"{STATE}.room.present.count === 2")
+        self.open(window)
+        window.page.check("#new-room [value=private]")
+        window.page.press("#new-room-title", "Enter")
+        window.becomes("document.querySelector('#new-room-title-error').textContent", "To be filled in")
+        window.page.fill("#new-room-title", "Plans")
+        window.page.check(f"#new-room label:has-text('{bob.name}') input")
+        shoot(window, "new-room")
+        self.assertEqual(window.axe(), [])
+        window.page.press("#new-room-title", "Enter")
+        window.becomes(HEADING, "Plans")
+        other.becomes(ROOMS, ["lobby", "Plans", self.room])
+
+        window.page.click("[aria-label='Room settings']")
+        window.page.fill("#room-settings-title", "Old plans")
+        window.page.check("#room-settings [type=checkbox]")
+        shoot(window, "room-settings")
+        self.assertEqual(window.axe(), [])
+        window.page.click("#room-settings button:text-is('Save')")
+        window.becomes(HEADING, "Old plans")
+        window.becomes(PLACEHOLDER, "This room is closed for writing")
+        other.becomes(ROOMS, ["lobby", "Old plans", self.room])
+
+    def test_public(self) -> None:
+        """A name that is taken, or that no room can have, is told beside the field."""
+        alice = self.person("alice")
+        alice.ask("create", room=f"{self.room}a")
+        window = self.window_of(alice, self.room)
+        self.open(window)
+        for name in (f"{self.room}a", "two words"):
+            window.page.fill("#new-room-room", name)
+            window.page.press("#new-room-room", "Enter")
+            window.becomes("document.querySelector('#new-room-room-error').textContent !== ''", True)
+        window.page.fill("#new-room-room", f"{self.room}b")
+        window.page.press("#new-room-room", "Enter")
+        window.becomes(HEADING, f"{self.room}b")
+        window.page.wait_for_selector("[aria-label='Room settings']")

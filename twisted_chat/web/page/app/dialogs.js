@@ -8,8 +8,8 @@ import { say } from "./strings.js";
 
 /** @param {string} id @param {string} title @param {...Node} content */
 export function dialog(id, title, ...content) {
-  const box = el("dialog", { id, "aria-labelledby": `${id}-title` });
-  box.append(el("div", { class: "dialog-head" }, el("h2", { id: `${id}-title` }, title), iconButton("close", say.close, () => box.close())), ...content);
+  const box = el("dialog", { id, "aria-labelledby": `${id}-heading` });
+  box.append(el("div", { class: "dialog-head" }, el("h2", { id: `${id}-heading` }, title), iconButton("close", say.close, () => box.close())), ...content);
   // A click beside it closes it.
   box.addEventListener("click", (event) => event.target === box && box.close());
   return box;
@@ -26,7 +26,10 @@ export class Switcher {
     this.input = el("input", { type: "text", role: "combobox", "aria-expanded": "true", "aria-controls": "switcher-list", "aria-autocomplete": "list", "aria-label": say.switcherHint, placeholder: say.switcherHint, autocomplete: "off", spellcheck: false, maxLength: 64, dir: "auto" });
     this.list = el("ul", { id: "switcher-list", role: "listbox", "aria-label": say.rooms });
     this.none = el("p", { class: "hint", role: "status" });
-    this.node = dialog("switcher", say.switcher, this.input, this.list, this.none);
+    this.onnew = () => {};
+    /** For those who may make rooms with people. */
+    this.fresh = el("button", { type: "button", onclick: () => this._new() }, say.newRoomWith);
+    this.node = dialog("switcher", say.switcher, this.input, this.list, this.none, el("div", { class: "buttons" }, this.fresh));
     this.input.addEventListener("input", () => this._show(0));
     this.input.addEventListener("keydown", (event) => this._key(event));
   }
@@ -74,6 +77,11 @@ export class Switcher {
       const chosen = this.found?.[this.active];
       if (chosen) this._go(chosen.name);
     }
+  }
+
+  _new() {
+    this.node.close();
+    this.onnew();
   }
 
   /** @param {string} room */

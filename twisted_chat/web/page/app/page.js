@@ -8,6 +8,7 @@ import { Banner } from "./banner.js";
 import { Kept, storageOf, takeDevice } from "./device.js";
 import { Switcher, helpDialog, settingsDialog } from "./dialogs.js";
 import { composing, copy, el, icon, iconButton } from "./dom.js";
+import { NewRoom, RoomSettings } from "./new_room.js";
 import { Notifier } from "./notify.js";
 import { PersonCard } from "./person.js";
 import { RoomView } from "./room.js";
@@ -50,6 +51,9 @@ export class Page {
     this.signIn = make(SignIn, "tc-sign-in");
     this.switcher = new Switcher((room) => this.go(room));
     this.account = new Account(site, (session) => this._withAccount(session));
+    this.newRoom = new NewRoom((room) => this.go(room));
+    this.roomSettings = new RoomSettings();
+    this.switcher.onnew = () => this._makeRoom();
     this.card = new PersonCard((room) => this.go(room));
     this.help = helpDialog();
     this.settings = settingsDialog({
@@ -69,11 +73,12 @@ export class Page {
     this.peopleCount = el("span", { class: "count" });
     this.peopleButton.append(this.peopleCount);
     this.muteButton = iconButton("bell", say.mute(""), () => this._mute());
+    this.roomButton = iconButton("edit", say.roomSettings, () => this._changeRoom(), { hidden: true });
     this.menuBadge = el("span", { class: "dot", hidden: true });
     this.menuButton = iconButton("menu", say.openRooms, () => this._toggle("rooms"), { class: "icon-button menu", "aria-expanded": "false" });
     this.menuButton.append(this.menuBadge);
     const header = el("header", {}, this.menuButton, el("div", { class: "titles" }, this.heading, this.topic),
-      el("div", { class: "actions" }, this.peopleButton, this.muteButton,
+      el("div", { class: "actions" }, this.roomButton, this.peopleButton, this.muteButton,
         iconButton("help", say.help, () => this.help.showModal()), iconButton("settings", say.settings, () => this.settings.open())));
     this.rooms.onadd = () => this._switch();
     this.rooms.onleave = (room) => this.leave(room);
@@ -82,7 +87,7 @@ export class Page {
     this.main = el("main", {}, header, el("div", { class: "middle" }, el("div", { class: "conversation" }, this.banner, this.view), el("aside", { "aria-label": say.people }, this.people)));
     this.app = el("div", { class: "app", hidden: true }, el("nav", { class: "side", "aria-label": say.rooms }, this.rooms), this.shade, this.main);
     this.signIn.hidden = true;
-    this.root.replaceChildren(this.app, this.signIn, this.switcher.node, this.help, this.settings.node, this.account.node, this.card.node);
+    this.root.replaceChildren(this.app, this.signIn, this.switcher.node, this.help, this.settings.node, this.account.node, this.card.node, this.newRoom.node, this.roomSettings.node);
     this.view.drafts = this.kept;
     this.view.href = (seq) => address(this.current, seq);
     this.view.onread = () => this._showRooms();
@@ -411,6 +416,7 @@ export class Page {
     if (!state) return;
     if (this.heading.textContent !== state.label) this.heading.textContent = state.label;
     if (this.topic.textContent !== state.topic) this.topic.textContent = state.topic;
+    this.roomButton.hidden = !state.can.has("settings");
     this.peopleCount.textContent = String(state.room.present.count || "");
     this.peopleButton.setAttribute("aria-label", say.peopleCount(state.room.present.count));
     this.people.show(state.room.present, this.chat?.user?.id);
@@ -456,6 +462,7 @@ export class Page {
   }
 
   _switch() {
+    this.switcher.fresh.hidden = !this.chat?.user || this.chat.user.guest;
     if (this.chat && !this.switcher.node.open) this.switcher.open([...this.states.values()].sort(byLabel), this.chat.rooms(), this.chat.user?.id);
   }
 
@@ -479,6 +486,16 @@ export class Page {
     this._saveRoom(name, false);
     if (name === this.current) this.go(LOBBY);
     else this._showRooms();
+  }
+
+  _makeRoom() {
+    const people = this.states.get(this.current)?.room.present.people;
+    if (this.chat) this.newRoom.open(this.chat, people?.values() ?? []);
+  }
+
+  _changeRoom() {
+    const state = this.states.get(this.current);
+    if (state) this.roomSettings.open(state);
   }
 
   /** @param {import("../client.js").Author} person */
