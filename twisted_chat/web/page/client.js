@@ -22,6 +22,7 @@
 
 /** @typedef {{ id: string, name: string }} Author */
 /** @typedef {{ id: string, name: string, guest: boolean }} Me */
+/** @typedef {{ access?: "private" | "direct", title?: string, people?: Author[], role?: string }} About  what a room is, and the user's role */
 /** @typedef {{ emoji: string, by: string[], count?: number }} Reaction  `count`: how many, where `by` names only some */
 /** @typedef {{ epoch: string, seq: number, id?: string }} Cursor  a place in a room's log: everything up to `seq` is known */
 /** @typedef {{ id: string, name: string, connections: number }} Present */
@@ -30,7 +31,7 @@
  * @typedef {object} ChatEvent  One entry of a room's log.
  * @property {number} seq  its number in the room
  * @property {string} id
- * @property {"message" | "edit" | "delete" | "reaction" | "topic" | string} kind
+ * @property {"message" | "edit" | "delete" | "reaction" | "topic" | "room" | "member" | "sanction" | string} kind
  * @property {number} at  the server's clock, milliseconds since 1970; for display, order is `seq`
  * @property {Author} by
  * @property {string} [key]
@@ -45,10 +46,17 @@
  * @property {number} [of]  which message an edit, delete or reaction is about
  * @property {string} [emoji]
  * @property {boolean} [on]
+ * @property {Author} [person]  whom a member or sanction is about
+ * @property {string} [role]
+ * @property {string} [what]  `mute`, `ban`, `kick`
+ * @property {number} [until]
+ * @property {string} [reason]
+ * @property {About & { writers?: string, slow_mode?: number }} [settings]  of a room
+ * @property {boolean} [archived]
  */
 
 /**
- * @typedef {object} Joined  What a join found.
+ * @typedef {object} JoinFound  What a join found.
  * @property {boolean} resumed  everything since the last event that was told follows; if not, what was known of the room is
  *   to be forgotten (and at the first join there was nothing)
  * @property {string} [why]  why not: `epoch`, `fork`, `ahead`, `expired`
@@ -58,6 +66,8 @@
  * @property {boolean} durable
  * @property {string} topic
  * @property {string[]} can
+ * @property {boolean} [archived]  closed for writing, as far as it is known
+ * @typedef {JoinFound & About} Joined
  */
 
 /**
@@ -72,7 +82,9 @@
 
 /** @typedef {{ head: number, events: ChatEvent[], more_before: boolean, more_after: boolean }} Page */
 /** @typedef {{ version: number, count: number, people: Map<string, Present> | null }} Presence  `people` is null in large rooms */
-/** @typedef {{ room: string, head: number, topic: string, members: number }} RoomInfo */
+/** @typedef {About & { room: string, head: number, topic: string, members: number }} RoomInfo */
+/** @typedef {About & { room: string }} Invited  a room of which the user has become a member */
+/** @typedef {About & { can: string[], archived: boolean }} Rights */
 
 /**
  * @typedef {"idle" | "connecting" | "online" | "waiting" | "stopped"} State
@@ -493,10 +505,11 @@ class Lane {
  *
  * It tells: `event` (each event of the log once, in order), `joined` (a `Joined`, after each connect), `live` (its head, when
  * all that was missed has been told), `gap` (how many events of an ephemeral room are gone), `typing` (who), `presence`, `read`
- * (the person's own mark from another device), `failed` (a `ChatError`: it cannot be joined).
+ * (the person's own mark from another device), `rights` (what one may do there has changed; it is in `info`), `removed` (a
+ * `ChatError`: one may not be there any more), `failed` (a `ChatError`: it cannot be joined).
  *
  * @extends {Emitter<{ event: ChatEvent, joined: Joined, live: number, gap: number, typing: Me, presence: Presence, read: number,
- *   failed: ChatError }>}
+ *   rights: Joined, removed: ChatError, failed: ChatError }>}
  */
 export class Room extends Emitter {
   /** @param {ChatClient} client @param {string} name @param {{ tail?: number, presence?: boolean, resume?: boolean }} options */
@@ -567,6 +580,15 @@ export class Room extends Emitter {
     return this._client.ask({ type: "history", room: this.name, ...place });
   }
 
+  /**
+   * Change the room, or what somebody is in it: the commands `settings`, `member` and `sanction` (docs/protocol.rst), without
+   * `room` and `key`.  Waits for a connection.
+   * @param {Command} command @returns {Promise<any>}
+   */
+  govern(command) {
+    return this._client.ask({ ...command, room: this.name, key: unique() });
+  }
+
   /** The person is writing; said at most every three seconds. */
   typing() {
     const now = this._client.clock.now();
@@ -615,7 +637,7 @@ export class Room extends Emitter {
   }
 
   /** @param {any} answer */
-  _found({ recovered, why, epoch, head, first, durable, topic, can }) {
+  _found({ recovered, why, epoch, head, first, durable, topic, can, access, title, people, role }) {
     const resumed = recovered === true && this.cursor !== null;
     if (!resumed) {
       this.cursor = head === 0 ? { epoch, seq: 0 } : null;
@@ -625,7 +647,7 @@ export class Room extends Emitter {
     // Another log has other numbers.
     if (this.info && this.info.epoch !== epoch) this._read = 0;
     this.joined = true;
-    this.info = { resumed, why, epoch, head, first, durable, topic, can };
+    this.info = { resumed, why, epoch, head, first, durable, topic, can, access, title, people, role };
     this.emit("joined", this.info);
     if (this._read) this._tellRead();
     this._lane.pump();
@@ -648,7 +670,26 @@ export class Room extends Emitter {
         return this.emit("read", push.seq);
       case "presence":
         return this._presence(push);
+      case "rights":
+        return this._rights(push);
+      case "removed":
+        return this._removed(new ChatError(push.code, push.message));
     }
+  }
+
+  /** @param {Rights} push */
+  _rights({ can, archived, access, title, people, role }) {
+    if (!this.info) return;
+    this.info = { ...this.info, can, archived, access, title, people, role };
+    this.emit("rights", this.info);
+  }
+
+  /** The server has put this connection out of the room. @param {ChatError} error */
+  _removed(error) {
+    this.joined = false;
+    if (this.info) this.info = { ...this.info, can: [] };
+    this._client.forget(this, error);
+    this.emit("removed", error);
   }
 
   /** @param {ChatEvent & { type: string, room: string }} push */
@@ -1148,7 +1189,7 @@ class Ways {
  * It tells: `status` (a `Status`, whenever it changes), `welcome` (a `Welcome`, after each connect), `post` (a `Post` whose state
  * changed).
  *
- * @extends {Emitter<{ status: Status, welcome: Welcome, post: Post }>}
+ * @extends {Emitter<{ status: Status, welcome: Welcome, post: Post, room: Invited }>}
  */
 export class ChatClient extends Emitter {
   /** @param {Options} options */
@@ -1267,6 +1308,16 @@ export class ChatClient extends Emitter {
     return (await this.ask({ ...which, type: "rooms" })).rooms;
   }
 
+  /** Make a room: a public one with a name (`room`), or a private one with a title; its name. @param {{ room?: string, access?: "public" | "private", title?: string, people?: string[] }} about @returns {Promise<string>} */
+  async create(about) {
+    return (await this.ask({ ...about, type: "create", key: unique() })).room;
+  }
+
+  /** The name of the conversation with these people, which is made if there is none. @param {string[]} people their ids @returns {Promise<string>} */
+  async direct(people) {
+    return (await this.ask({ type: "direct", people })).room;
+  }
+
   /** Resolves when all posts are decided. */
   async flushed() {
     for (let { open } = this; open.length; { open } = this) await Promise.allSettled(open.map((post) => post.done));
@@ -1291,12 +1342,12 @@ export class ChatClient extends Emitter {
     this.connection?.ask([command], [answered]);
   }
 
-  /** @param {Room} room */
-  forget(room) {
+  /** @param {Room} room @param {ChatError} [why] */
+  forget(room, why = new ChatError("left", "the room was left")) {
     if (!this._rooms.delete(room.name)) return;
     if (room.joined) this.tell({ type: "leave", room: room.name });
     room.joined = false;
-    room._lane.refuseAll(new ChatError("left", "the room was left"));
+    room._lane.refuseAll(why);
   }
 
   /** A wait after so many failures in a row: anything up to twice the bound before, so that many clients spread. @param {number} failures */
@@ -1535,7 +1586,8 @@ export class ChatClient extends Emitter {
 
   /** @param {any} push */
   _pushed(push) {
-    this._rooms.get(push.room)?._pushed(push);
+    if (push.type === "room") this.emit("room", push);
+    else this._rooms.get(push.room)?._pushed(push);
   }
 
   /** @param {Question} question */

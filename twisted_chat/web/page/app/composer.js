@@ -45,11 +45,12 @@ export class Composer extends HTMLElement {
     this._fit();
   }
 
-  /** @param {string} label @param {boolean} may */
-  label(label, may) {
+  /** @param {string} label @param {string} mayNot why one may not write; nothing: one may */
+  label(label, mayNot) {
     this.area.setAttribute("aria-label", label);
-    this.area.placeholder = may ? label : say.errors.muted;
-    this.area.disabled = this.button.disabled = !may;
+    this.area.placeholder = mayNot || label;
+    this.area.title = mayNot;
+    this.area.disabled = this.button.disabled = mayNot !== "";
   }
 
   get text() {

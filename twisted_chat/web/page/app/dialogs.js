@@ -1,14 +1,15 @@
 // @ts-check
 // The room switcher, the help and the settings.
 
+import { roomLabel } from "./about.js";
 import { composing, el, iconButton } from "./dom.js";
 import { isRoomName } from "./route.js";
 import { say } from "./strings.js";
 
 /** @param {string} id @param {string} title @param {...Node} content */
-function dialog(id, title, ...content) {
-  const box = el("dialog", { id, "aria-labelledby": `${id}-title` });
-  box.append(el("div", { class: "dialog-head" }, el("h2", { id: `${id}-title` }, title), iconButton("close", say.close, () => box.close())), ...content);
+export function dialog(id, title, ...content) {
+  const box = el("dialog", { id, "aria-labelledby": `${id}-heading` });
+  box.append(el("div", { class: "dialog-head" }, el("h2", { id: `${id}-heading` }, title), iconButton("close", say.close, () => box.close())), ...content);
   // A click beside it closes it.
   box.addEventListener("click", (event) => event.target === box && box.close());
   return box;
@@ -19,26 +20,29 @@ export class Switcher {
   /** @param {(room: string) => void} go */
   constructor(go) {
     this.go = go;
-    /** @type {{ name: string, hint: string }[]} */
+    /** @type {{ name: string, label: string, hint: string }[]} */
     this.rooms = [];
     this.active = 0;
     this.input = el("input", { type: "text", role: "combobox", "aria-expanded": "true", "aria-controls": "switcher-list", "aria-autocomplete": "list", "aria-label": say.switcherHint, placeholder: say.switcherHint, autocomplete: "off", spellcheck: false, maxLength: 64, dir: "auto" });
     this.list = el("ul", { id: "switcher-list", role: "listbox", "aria-label": say.rooms });
     this.none = el("p", { class: "hint", role: "status" });
-    this.node = dialog("switcher", say.switcher, this.input, this.list, this.none);
+    this.onnew = () => {};
+    /** For those who may make rooms with people. */
+    this.fresh = el("button", { type: "button", onclick: () => this._new() }, say.newRoomWith);
+    this.node = dialog("switcher", say.switcher, this.input, this.list, this.none, el("div", { class: "buttons" }, this.fresh));
     this.input.addEventListener("input", () => this._show(0));
     this.input.addEventListener("keydown", (event) => this._key(event));
   }
 
-  /** @param {string[]} own @param {Promise<import("../client.js").RoomInfo[]>} all */
-  async open(own, all) {
-    this.rooms = own.map((name) => ({ name, hint: "" }));
+  /** @param {{ name: string, label: string }[]} own @param {Promise<import("../client.js").RoomInfo[]>} all @param {string} [me] */
+  async open(own, all, me) {
+    this.rooms = own.map(({ name, label }) => ({ name, label, hint: "" }));
     this.input.value = "";
     this._show(0);
     this.node.showModal();
     this.input.focus();
     const others = await all.catch(() => []);
-    this.rooms.push(...others.filter(({ room }) => !own.includes(room)).map(({ room, topic }) => ({ name: room, hint: topic })));
+    this.rooms.push(...others.filter(({ room }) => !own.some(({ name }) => name === room)).map((about) => ({ name: about.room, label: roomLabel(about.room, about, me), hint: about.topic })));
     this._show(this.active);
   }
 
@@ -46,15 +50,15 @@ export class Switcher {
   _show(active) {
     const typed = this.input.value.trim().normalize("NFC");
     const lower = typed.toLocaleLowerCase();
-    const found = this.rooms.filter(({ name }) => name.toLocaleLowerCase().includes(lower)).slice(0, 50);
+    const found = this.rooms.filter(({ label }) => label.toLocaleLowerCase().includes(lower)).slice(0, 50);
     const exact = this.rooms.some(({ name }) => name === typed);
-    /** @type {{ name: string, hint: string, label?: string }[]} */
+    /** @type {{ name: string, hint: string, label: string, made?: boolean }[]} */
     this.found = found;
-    if (typed && !exact && isRoomName(typed)) this.found.push({ name: typed, hint: "", label: say.create(typed) });
+    if (typed && !exact && isRoomName(typed)) this.found.push({ name: typed, hint: "", label: say.create(typed), made: true });
     this.active = Math.min(active, Math.max(0, this.found.length - 1));
     this.none.textContent = this.found.length ? "" : say.noRoom;
-    this.list.replaceChildren(...this.found.map(({ name, hint, label }, place) =>
-      el("li", { role: "option", id: `switcher-${place}`, "aria-selected": String(place === this.active), onclick: () => this._go(name) }, el("bdi", {}, label ?? `# ${name}`), hint && el("span", { class: "hint", dir: "auto" }, hint))));
+    this.list.replaceChildren(...this.found.map(({ name, hint, label, made }, place) =>
+      el("li", { role: "option", id: `switcher-${place}`, "aria-selected": String(place === this.active), onclick: () => this._go(name) }, el("bdi", {}, made || label !== name ? label : `# ${name}`), hint && el("span", { class: "hint", dir: "auto" }, hint))));
     this.list.hidden = !this.found.length;
     if (this.found.length) this.input.setAttribute("aria-activedescendant", `switcher-${this.active}`);
     else this.input.removeAttribute("aria-activedescendant");
@@ -73,6 +77,11 @@ export class Switcher {
       const chosen = this.found?.[this.active];
       if (chosen) this._go(chosen.name);
     }
+  }
+
+  _new() {
+    this.node.close();
+    this.onnew();
   }
 
   /** @param {string} room */

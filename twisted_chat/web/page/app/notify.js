@@ -47,13 +47,13 @@ export class Notifier {
     else this.kept.removeItem(`muted:${room}`);
   }
 
-  /** A message of somebody else came. @param {string} room @param {import("../client.js").ChatEvent} event @param {boolean} called */
-  news(room, event, called) {
+  /** A message of somebody else came. @param {string} room @param {string} label what the room is shown as @param {import("../client.js").ChatEvent} event @param {boolean} called */
+  news(room, label, event, called) {
     if (!this.first || (document.visibilityState === "visible" && document.hasFocus()) || (this.muted(room) && !called)) return;
     if (this.sound) beep();
     if (!this.on) return;
     try {
-      const shown = new Notification(`${event.by.name} · ${room}`, { body: (event.text ?? say.binary).slice(0, 200), tag: `twisted-chat:${room}` });
+      const shown = new Notification(`${event.by.name} · ${label}`, { body: (event.text ?? say.binary).slice(0, 200), tag: `twisted-chat:${room}` });
       shown.onclick = () => {
         focus();
         this.open(room, event.seq);
@@ -65,7 +65,7 @@ export class Notifier {
     }
   }
 
-  /** @param {string} room @param {number} unread */
+  /** @param {string} room what it is shown as @param {number} unread */
   title(room, unread) {
     const words = `${unread ? `(${unread > 99 ? "99+" : unread}) ` : ""}${room || say.title}`;
     if (document.title !== words) document.title = words;

@@ -2,11 +2,15 @@
 // The page: signs in, knows the rooms, shows one of them, and wires keys, addresses and notifications.
 
 import { ChatClient } from "../client.js";
+import { Account, readInvitation } from "./account.js";
+import { isGenerated, roomLabel } from "./about.js";
 import { Banner } from "./banner.js";
 import { Kept, storageOf, takeDevice } from "./device.js";
 import { Switcher, helpDialog, settingsDialog } from "./dialogs.js";
 import { composing, copy, el, icon, iconButton } from "./dom.js";
+import { NewRoom, RoomSettings } from "./new_room.js";
 import { Notifier } from "./notify.js";
+import { PersonCard } from "./person.js";
 import { RoomView } from "./room.js";
 import { RoomState } from "./room_state.js";
 import { address, isRoomName, readRoute } from "./route.js";
@@ -15,10 +19,15 @@ import { SignIn } from "./signin.js";
 import { say, sayError } from "./strings.js";
 
 const LOBBY = "lobby";
+/** Milliseconds that a note stands that tells what somebody else did. */
+const NOTE = 15_000;
 const THEMES = ["auto", "light", "dark"];
 
 /** @template {HTMLElement} T @param {new () => T} _kind @param {string} tag @returns {T} */
 const make = (_kind, tag) => /** @type {T} */ (document.createElement(tag));
+
+/** @param {{ name: string, label: string }} a @param {{ name: string, label: string }} b */
+const byLabel = (a, b) => a.label.localeCompare(b.label) || a.name.localeCompare(b.name);
 
 export class Page {
   /** @param {HTMLElement} root */
@@ -41,6 +50,11 @@ export class Page {
     this.banner = make(Banner, "tc-banner");
     this.signIn = make(SignIn, "tc-sign-in");
     this.switcher = new Switcher((room) => this.go(room));
+    this.account = new Account(site, (session) => this._withAccount(session));
+    this.newRoom = new NewRoom((room) => this.go(room));
+    this.roomSettings = new RoomSettings();
+    this.switcher.onnew = () => this._makeRoom();
+    this.card = new PersonCard((room) => this.go(room));
     this.help = helpDialog();
     this.settings = settingsDialog({
       theme: () => this.theme,
@@ -59,11 +73,12 @@ export class Page {
     this.peopleCount = el("span", { class: "count" });
     this.peopleButton.append(this.peopleCount);
     this.muteButton = iconButton("bell", say.mute(""), () => this._mute());
+    this.roomButton = iconButton("edit", say.roomSettings, () => this._changeRoom(), { hidden: true });
     this.menuBadge = el("span", { class: "dot", hidden: true });
     this.menuButton = iconButton("menu", say.openRooms, () => this._toggle("rooms"), { class: "icon-button menu", "aria-expanded": "false" });
     this.menuButton.append(this.menuBadge);
     const header = el("header", {}, this.menuButton, el("div", { class: "titles" }, this.heading, this.topic),
-      el("div", { class: "actions" }, this.peopleButton, this.muteButton,
+      el("div", { class: "actions" }, this.roomButton, this.peopleButton, this.muteButton,
         iconButton("help", say.help, () => this.help.showModal()), iconButton("settings", say.settings, () => this.settings.open())));
     this.rooms.onadd = () => this._switch();
     this.rooms.onleave = (room) => this.leave(room);
@@ -72,13 +87,16 @@ export class Page {
     this.main = el("main", {}, header, el("div", { class: "middle" }, el("div", { class: "conversation" }, this.banner, this.view), el("aside", { "aria-label": say.people }, this.people)));
     this.app = el("div", { class: "app", hidden: true }, el("nav", { class: "side", "aria-label": say.rooms }, this.rooms), this.shade, this.main);
     this.signIn.hidden = true;
-    this.root.replaceChildren(this.app, this.signIn, this.switcher.node, this.help, this.settings.node);
+    this.root.replaceChildren(this.app, this.signIn, this.switcher.node, this.help, this.settings.node, this.account.node, this.card.node, this.newRoom.node, this.roomSettings.node);
     this.view.drafts = this.kept;
     this.view.href = (seq) => address(this.current, seq);
     this.view.onread = () => this._showRooms();
     this.view.onlink = (seq) => this._copyLink(seq);
     this.view.oncommand = (word, rest) => this._command(word, rest);
     this.signIn.onsignin = (who) => this._signedIn(who);
+    this.view.onperson = this.people.onperson = (person) => this._showPerson(person);
+    this.view.classList.add("with-cards");
+    this.signIn.onpassword = () => this.account.open();
     this.setTheme(this.theme);
   }
 
@@ -112,6 +130,7 @@ export class Page {
   // Beginning
 
   async start() {
+    const invited = this._takeInvitation();
     const route = readRoute(location.hash);
     if (route?.token) this.kept.setItem("token", route.token);
     if (route?.name) this.kept.setItem("name", route.name);
@@ -119,9 +138,36 @@ export class Page {
     if (route?.token || route?.name) history.replaceState(null, "", address(route.room, route.seq));
     addEventListener("hashchange", () => this._routed());
     addEventListener("keydown", (event) => this._key(event));
-    const { name, token } = { name: this.kept.getItem("name"), token: this.kept.getItem("token") };
-    if (name || token) await this._connect();
-    else this.signIn.ask({ room: route && route.room !== LOBBY ? route.room : "" });
+    if (["name", "token", "account"].some((each) => this.kept.getItem(each))) {
+      await this._connect();
+      return;
+    }
+    this.signIn.ask({ room: route && route.room !== LOBBY ? route.room : "" });
+    if (!invited) this._lookForSession();
+  }
+
+  /** Open the dialog for the secret of a link, which does not stay in the address; whether there is one. */
+  _takeInvitation() {
+    const invitation = readInvitation(location.hash);
+    if (!invitation) return false;
+    history.replaceState(null, "", address(this.current || LOBBY));
+    this.account.open(invitation);
+    return true;
+  }
+
+  /** The browser may have a session of which the page kept nothing; one that has ended is forgotten. */
+  async _lookForSession() {
+    const session = await this.account.session();
+    if (session?.user && !this.signIn.hidden && !this.account.node.open) this._withAccount(session);
+  }
+
+  /** The browser has the cookie of an account. @param {import("./account.js").Session} session */
+  async _withAccount({ user, rooms = [] }) {
+    this._byCookie(user?.name ?? "");
+    this.chat?.close();
+    await this._signedIn({ name: "", token: "" });
+    for (const room of rooms) this._room(room);
+    if (rooms.length) this.go(rooms[0]);
   }
 
   /** @param {{ name: string, token: string }} who */
@@ -133,7 +179,7 @@ export class Page {
       await this._connect();
       return;
     }
-    this.chat.name = name;
+    this.chat.name = name || undefined;
     this.chat.token = token || undefined;
     this.chat.connect();
   }
@@ -155,6 +201,7 @@ export class Page {
     chat.on("status", (status) => this._status(status));
     chat.on("welcome", () => this._welcomed());
     chat.on("post", (post) => this._posted(post));
+    chat.on("room", (about) => this._invited(about));
     addEventListener("online", () => chat.hint("online"));
     addEventListener("offline", () => chat.hint("offline"));
     addEventListener("focus", () => this._looked());
@@ -177,16 +224,45 @@ export class Page {
     return status.blocked ? say.blocked : say.connections[status.transport];
   }
 
+  /** Whether the cookie has gone, so that the server takes the person for a new guest. */
+  _expired() {
+    const chat = /** @type {ChatClient} */ (this.chat);
+    if (!chat.user?.guest || !this.kept.getItem("account")) return false;
+    chat.close();
+    this._signedOut();
+    this.app.hidden = true;
+    this.signIn.ask({ error: say.errors.token_expired });
+    return true;
+  }
+
+  /** The account needs no name of a guest. @param {string} name */
+  _byCookie(name) {
+    this.kept.setItem("account", name);
+    this.kept.removeItem("name");
+    if (this.chat) this.chat.name = undefined;
+  }
+
   _welcomed() {
+    if (this._expired()) return;
     this.welcomed = true;
     this.signIn.hidden = true;
     this.app.hidden = false;
     const { user } = /** @type {ChatClient} */ (this.chat);
-    this.rooms.foot.replaceChildren(el("bdi", {}, user?.name ?? ""), " ", user?.guest ? el("span", { class: "hint" }, say.guest) : "");
+    // Somebody with neither is known by the cookie.
+    if (user && !user.guest && !this.kept.getItem("token")) this._byCookie(user.name);
+    this.rooms.foot.replaceChildren(el("bdi", {}, user?.name ?? ""), " ", ...this._besideName(!!user?.guest));
     if (!this.kept.storage && !this._told) this.view.tell(say.nothingKept);
     this._told = true;
+    this._findOwn();
     this._looked();
     if (matchMedia("(hover: hover)").matches) this.view.composer.focusText();
+  }
+
+  /** What stands beside the own name. @param {boolean} guest */
+  _besideName(guest) {
+    const button = (/** @type {string} */ words, /** @type {() => void} */ act) => el("button", { type: "button", class: "text-button", onclick: act }, words);
+    if (guest) return [el("span", { class: "hint" }, say.guest), " ", button(say.signIn, () => this.account.open())];
+    return this.kept.getItem("account") ? [button(say.signOut, () => this.signOut())] : [];
   }
 
   /** @param {import("../client.js").Status} status */
@@ -195,7 +271,7 @@ export class Page {
     const mustSignIn = status.state === "stopped" && (status.code === 4401 || ["conflict", "bad_request", "unauthenticated", "token_expired"].includes(status.error?.code ?? ""));
     if (mustSignIn || (status.state === "stopped" && !this.welcomed && status.code !== 4409)) {
       this.app.hidden = true;
-      if (status.code === 4401) this.kept.removeItem("token");
+      if (status.code === 4401) this._signedOut();
       this.signIn.ask({ name: chat.name, error: status.error ? sayError(status.error) : say.ended(String(status.code ?? "")) });
       return;
     }
@@ -205,8 +281,18 @@ export class Page {
     this.banner.show(status, { now: () => chat.clock.now(), act: (what) => (what === "retry" ? chat.retryNow() : chat.connect()) });
   }
 
-  signOut() {
-    for (const name of ["name", "token", "device"]) this.kept.removeItem(name);
+  /** The server does not take the token or the cookie any more. */
+  _signedOut() {
+    this.kept.removeItem("token");
+    this.kept.removeItem("account");
+    // One that has ended is removed by the answer.
+    this._lookForSession();
+  }
+
+  async signOut() {
+    if (this.kept.getItem("account")) await this.account.signOut().catch(() => {});
+    for (const name of ["name", "token", "account", "device"]) this.kept.removeItem(name);
+    for (const room of this.states.keys()) if (isGenerated(room)) this._saveRoom(room, false);
     this.window.removeItem("device");
     this.chat?.close();
     location.hash = "";
@@ -253,7 +339,7 @@ export class Page {
   }
 
   _routed() {
-    if (!this.chat) return;
+    if (this._takeInvitation() || !this.chat) return;
     const route = readRoute(location.hash);
     const name = route && isRoomName(route.room) ? route.room : LOBBY;
     const state = this._room(name);
@@ -261,7 +347,6 @@ export class Page {
     if (this.current !== name) {
       this.current = name;
       this._close();
-      this.heading.textContent = name;
       this.view.open(state, seq);
       if (this.welcomed && matchMedia("(hover: hover)").matches && !this.rooms.contains(document.activeElement)) this.view.composer.focusText();
     }
@@ -272,13 +357,13 @@ export class Page {
 
   /** @type {ConstructorParameters<typeof RoomState>[2]} */
   _changed = (state, what, event) => {
-    if (what === "failed") {
-      this._refused(state);
+    if (what === "failed" || what === "removed") {
+      this._refused(state, what);
       return;
     }
     const shown = state.name === this.current;
     if (what === "news" && event?.kind === "message" && event.by.id !== this.chat?.user?.id && event.seq > state.mark) {
-      this.notifier.news(state.name, event, state.calls(event));
+      this.notifier.news(state.name, state.label, event, state.calls(event));
       if (shown) this.view.speak(event);
     }
     if (shown && what === "people") this.view.showTyping();
@@ -291,25 +376,52 @@ export class Page {
     });
   };
 
-  /** A room that cannot be joined. @param {RoomState} state */
-  _refused(state) {
+  /** A room that cannot be joined, or not be stayed in. @param {RoomState} state @param {"failed" | "removed"} what */
+  _refused(state, what) {
+    const { failure, label } = state;
     this.states.delete(state.name);
     this._saveRoom(state.name, false);
-    const words = `${state.name}: ${state.failure ? sayError(state.failure) : ""}`;
     if (state.name === this.current && state.name !== LOBBY) this.go(LOBBY);
     else this._showRooms();
-    this.view.tell(words);
+    if (state.name === this.current) this.view.changed();
+    const words = what === "removed" && failure && say.removed[failure.code]?.(label);
+    this.view.tell(words || `${label}: ${failure ? sayError(failure) : ""}`, NOTE);
+  }
+
+  /** The user has become a member of a room. @param {import("../client.js").Invited} about */
+  _invited(about) {
+    const known = this.states.has(about.room);
+    this._known(about);
+    if (!known) this.view.tell(say.newRoomForYou(roomLabel(about.room, about, this.chat?.user?.id)), NOTE);
+    this._showRooms();
+  }
+
+  /** A room that the server tells of belongs to the list. @param {import("../client.js").Invited} about */
+  _known(about) {
+    const state = this._room(about.room);
+    state.about = about;
+  }
+
+  /** Rooms of which only their members know are in no link. */
+  async _findOwn() {
+    const chat = /** @type {ChatClient} */ (this.chat);
+    if (!chat.user || chat.user.guest) return;
+    const rooms = await chat.rooms().catch(() => []);
+    for (const about of rooms) if (about.access) this._known(about);
+    this._showRooms();
   }
 
   _showHead() {
     const state = this.states.get(this.current);
     if (!state) return;
+    if (this.heading.textContent !== state.label) this.heading.textContent = state.label;
     if (this.topic.textContent !== state.topic) this.topic.textContent = state.topic;
+    this.roomButton.hidden = !state.can.has("settings");
     this.peopleCount.textContent = String(state.room.present.count || "");
     this.peopleButton.setAttribute("aria-label", say.peopleCount(state.room.present.count));
     this.people.show(state.room.present, this.chat?.user?.id);
     const muted = this.notifier.muted(state.name);
-    const label = muted ? say.unmute(state.name) : say.mute(state.name);
+    const label = muted ? say.unmute(state.label) : say.mute(state.label);
     if (this.muteButton.title !== label) {
       this.muteButton.title = label;
       this.muteButton.setAttribute("aria-label", label);
@@ -319,11 +431,11 @@ export class Page {
   }
 
   _showRooms() {
-    const entries = [...this.states.values()].map(({ name, unread, called, topic, lastLine }) => ({ name, unread, called, topic, lastLine, mayLeave: name !== LOBBY, muted: this.notifier.muted(name), current: name === this.current }));
-    entries.sort((a, b) => a.name.localeCompare(b.name));
+    const entries = [...this.states.values()].map(({ name, label, unread, called, topic, lastLine }) => ({ name, label, unread, called, topic, lastLine, mayLeave: name !== LOBBY, muted: this.notifier.muted(name), current: name === this.current }));
+    entries.sort(byLabel);
     this.rooms.show(entries);
     const count = entries.reduce((sum, { unread, muted, called }) => sum + (muted && !called ? 0 : unread), 0);
-    this.notifier.title(this.current, count);
+    this.notifier.title(this.states.get(this.current)?.label ?? this.current, count);
     const elsewhere = entries.some(({ unread, muted, current }) => unread && !muted && !current);
     this.menuBadge.hidden = !elsewhere;
     this.menuButton.setAttribute("aria-label", elsewhere ? `${say.openRooms}, ${say.unreadCount(count)}` : say.openRooms);
@@ -350,7 +462,8 @@ export class Page {
   }
 
   _switch() {
-    if (this.chat && !this.switcher.node.open) this.switcher.open([...this.states.keys()].sort(), this.chat.rooms());
+    this.switcher.fresh.hidden = !this.chat?.user || this.chat.user.guest;
+    if (this.chat && !this.switcher.node.open) this.switcher.open([...this.states.values()].sort(byLabel), this.chat.rooms(), this.chat.user?.id);
   }
 
   /** @param {number} seq */
@@ -361,7 +474,7 @@ export class Page {
 
   /** @param {number} step */
   _neighbour(step) {
-    const names = [...this.states.keys()].sort((a, b) => a.localeCompare(b));
+    const names = [...this.states.values()].sort(byLabel).map(({ name }) => name);
     this.go(names[(names.indexOf(this.current) + step + names.length) % names.length]);
   }
 
@@ -373,6 +486,30 @@ export class Page {
     this._saveRoom(name, false);
     if (name === this.current) this.go(LOBBY);
     else this._showRooms();
+  }
+
+  _makeRoom() {
+    const people = this.states.get(this.current)?.room.present.people;
+    if (this.chat) this.newRoom.open(this.chat, people?.values() ?? []);
+  }
+
+  _changeRoom() {
+    const state = this.states.get(this.current);
+    if (state) this.roomSettings.open(state);
+  }
+
+  /** @param {import("../client.js").Author} person */
+  _showPerson(person) {
+    const state = this.states.get(this.current);
+    if (state) this.card.open(state, person);
+  }
+
+  /** @param {string} name with or without `@` */
+  _who(name) {
+    const wanted = name.replace(/^@/, "").toLowerCase();
+    const found = [...(this.states.get(this.current)?.names ?? [])].find(([, known]) => known.toLowerCase() === wanted);
+    if (found) this._showPerson({ id: found[0], name: found[1] });
+    else this.view.tell(say.nobody(name));
   }
 
   /** @param {string} word @param {string} rest */
@@ -387,6 +524,9 @@ export class Page {
         return true;
       case "nick":
         if (rest) this._signedInAs(rest);
+        return true;
+      case "who":
+        if (rest) this._who(rest);
         return true;
       case "help":
         this.help.showModal();

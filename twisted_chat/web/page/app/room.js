@@ -32,6 +32,8 @@ export class RoomView extends HTMLElement {
     this.href = (seq) => `#${seq}`;
     /** Does `/word rest`; whether there is such a command. @param {string} _word @param {string} _rest */
     this.oncommand = (_word, _rest) => false;
+    /** A click at an author. @type {((person: import("../client.js").Author) => void) | null} */
+    this.onperson = null;
     this.onread = () => {};
     this.onlink = (/** @type {number} */ _seq) => {};
     this.log = /** @type {Log} */ (document.createElement("tc-log"));
@@ -71,7 +73,6 @@ export class RoomView extends HTMLElement {
     this.spoken.replaceChildren();
     this._goal = 0;
     this._leaving = seq ? state : null;
-    this.log.box.setAttribute("aria-label", say.messagesIn(state.name));
     this._anew = true;
     this.refresh();
   }
@@ -99,9 +100,9 @@ export class RoomView extends HTMLElement {
     this.log.show(rows, { before, anew });
     if (anew) this._opened(rows);
     this._showEmpty(state, rows);
-    this.log.start.textContent = !rows.length ? "" : timeline.moreBefore ? say.loading : say.beginning(state.name);
-    const may = !state.room.info || state.can.has("send");
-    this.composer.label(say.messageTo(state.name), may);
+    this.log.start.textContent = !rows.length ? "" : timeline.moreBefore ? say.loading : say.beginning(state.label);
+    this.log.box.setAttribute("aria-label", say.messagesIn(state.label));
+    this.composer.label(say.messageTo(state.label), state.mayNot);
     this.showTyping();
     this.seen();
   }
@@ -112,7 +113,7 @@ export class RoomView extends HTMLElement {
     const failed = !loaded && state.loadError;
     this.skeleton.hidden = loaded || rows.length > 0 || !!failed;
     this.empty.hidden = !failed && (!loaded || rows.length > 0);
-    const [title, words] = failed ? [say.notLoaded(state.name), sayError(failed)] : [say.emptyTitle(state.name), say.emptyText];
+    const [title, words] = failed ? [say.notLoaded(state.label), sayError(failed)] : [say.emptyTitle(state.label), say.emptyText];
     const looks = `${title}\n${words}`;
     if (this.empty.hidden || this.empty.dataset.looks === looks) return;
     this.empty.dataset.looks = looks;
@@ -227,11 +228,11 @@ export class RoomView extends HTMLElement {
     if (!row || !this.log.reveal(row.key)) this.tell(say.errors.no_such_event);
   }
 
-  /** A short notice over the log. @param {string} words */
-  tell(words) {
+  /** A short notice over the log. @param {string} words @param {number} [ms] how long it stands */
+  tell(words, ms = 5000) {
     this.toast.textContent = words;
     clearTimeout(this._toastTimer);
-    this._toastTimer = setTimeout(() => (this.toast.textContent = ""), 5000);
+    this._toastTimer = setTimeout(() => (this.toast.textContent = ""), ms);
   }
 
   /** A post that is no message failed. @param {Post} post */
@@ -425,11 +426,19 @@ export class RoomView extends HTMLElement {
     this.question.showModal();
   }
 
+  /** @param {HTMLElement} target in the row of a message by that person */
+  _showPerson(target) {
+    const seq = Number(/** @type {HTMLElement | null} */ (target.closest("li"))?.dataset.seq);
+    const event = this.state?.timeline.get(seq);
+    if (event) this.onperson?.(event.by);
+  }
+
   /** @param {MouseEvent} event */
   _click(event) {
     const target = /** @type {HTMLElement} */ (event.target);
     const reaction = /** @type {HTMLElement | null} */ (target.closest(".reaction"));
     if (reaction) this._react(Number(reaction.dataset.of), reaction.dataset.emoji ?? "");
+    if (this.onperson && target.closest(".author, .gutter .avatar")) this._showPerson(target);
     const deed = /** @type {HTMLElement | null} */ (target.closest("[data-do]"))?.dataset.do;
     if (!deed || !this.state) return;
     const key = /** @type {HTMLElement | null} */ (target.closest("li"))?.dataset.key?.slice(2) ?? "";

@@ -4,6 +4,7 @@
 // It outlives the element's showing it: rooms that are not open are kept up to date, so that opening one is instant.
 
 import { ChatError } from "../client.js";
+import { roomLabel, untilText } from "./about.js";
 import { brief } from "./brief.js";
 import { Names } from "./names.js";
 import { dayName, dayOf } from "./row.js";
@@ -28,7 +29,7 @@ const RETRY = 2_000;
 
 /** What the page knows of a room. */
 export class RoomState {
-  /** @param {ChatClient} chat @param {string} name @param {(state: RoomState, what: "all" | "news" | "people" | "failed", event?: ChatEvent) => void} changed */
+  /** @param {ChatClient} chat @param {string} name @param {(state: RoomState, what: "all" | "news" | "people" | "failed" | "removed", event?: ChatEvent) => void} changed */
   constructor(chat, name, changed) {
     this.chat = chat;
     this.name = name;
@@ -46,7 +47,11 @@ export class RoomState {
     this.typing = new Map();
     /** @type {Map<string, string>} */
     this.names = new Map();
-    /** @type {ChatError | null} */
+    /** What the server said of the room before it was joined. @type {import("../client.js").About | null} */
+    this.about = null;
+    /** That this person was muted while the page was open. @type {ChatEvent | null} */
+    this.muted = null;
+    /** Why it cannot be joined, or had to be left. @type {ChatError | null} */
     this.failure = null;
     /** Why the first page could not be loaded; it is asked for again. @type {ChatError | null} */
     this.loadError = null;
@@ -74,14 +79,34 @@ export class RoomState {
       for (const person of people?.values() ?? []) this.names.set(person.id, person.name);
       this.changed(this, "people");
     });
+    this.room.on("rights", () => this.changed(this, "all"));
     this.room.on("failed", (error) => {
       this.failure = error;
       this.changed(this, "failed");
+    });
+    this.room.on("removed", (error) => {
+      this.failure = error;
+      this.changed(this, "removed");
     });
   }
 
   get can() {
     return new Set(this.room.info?.can ?? []);
+  }
+
+  /** What the room is shown as. */
+  get label() {
+    return roomLabel(this.name, this.room.info ?? this.about, this.chat.user?.id);
+  }
+
+  /** Why this person may not write here; nothing: they may. */
+  get mayNot() {
+    const { info } = this.room;
+    if (this.failure) return say.mayNot.removed;
+    if (!info || this.can.has("send")) return "";
+    if (info.archived) return say.mayNot.archived;
+    if (this.muted) return say.youAreMuted(this.muted.until ? untilText(this.muted.until) : "", this.muted.reason ?? "");
+    return info.role === "reader" ? say.mayNot.reader : say.errors.muted;
   }
 
   get topic() {
@@ -182,6 +207,7 @@ export class RoomState {
   _event(event) {
     this.names.set(event.by.id, event.by.name);
     this.typing.delete(event.by.id);
+    if (event.person) this._governed(event);
     if (this._meanwhile) {
       this._meanwhile.push(event);
       return;
@@ -193,6 +219,14 @@ export class RoomState {
     if (event.seq > (this.room.info?.head ?? Infinity)) this.skew = event.at - Date.now();
     if (event.kind === "message" && what !== "amended") this._news(event);
     this.changed(this, what === "amended" ? "all" : "news", event);
+  }
+
+  /** Somebody was given a role, or muted. @param {ChatEvent} event */
+  _governed(event) {
+    const { person, kind, what, on } = event;
+    if (!person) return;
+    this.names.set(person.id, person.name);
+    if (kind === "sanction" && what === "mute" && person.id === this.chat.user?.id) this.muted = on === false ? null : event;
   }
 
   /** @param {ChatEvent} event */

@@ -1,6 +1,7 @@
 // @ts-check
 // One message as an element.  A row is built whole from what it shows and replaced when that changes.
 
+import { isNotice, noticeOf } from "./about.js";
 import { brief } from "./brief.js";
 import { avatar, el, hue, icon } from "./dom.js";
 import { say, sayError } from "./strings.js";
@@ -33,7 +34,7 @@ export function buildRow(row, context) {
   const { event, post, grouped, day, firstUnread } = row;
   const own = event.by.id === context.me?.id;
   const called = !own && !!context.me && !!event.text && mentions(event.text, context.me.name, context.names);
-  const kind = event.kind === "topic" ? topic(event) : message(row, context, own);
+  const kind = isNotice(event) ? notice(event) : message(row, context, own);
   const classes = ["row", grouped && "grouped", own && "own", post && "pending", post?.state === "refused" && "failed", called && "called"];
   const item = el("li", { class: classes.filter(Boolean).join(" "), tabIndex: -1, "data-key": row.key });
   if (event.seq) item.dataset.seq = String(event.seq);
@@ -41,6 +42,12 @@ export function buildRow(row, context) {
   if (firstUnread) item.append(el("div", { class: "unread-line" }, el("span", {}, say.unread)));
   item.append(kind);
   return item;
+}
+
+/** @param {ChatEvent} event */
+function notice(event) {
+  if (event.kind === "topic") return topic(event);
+  return el("div", { class: "notice" }, el("bdi", {}, noticeOf(event)), " ", time(event.at));
 }
 
 /** @param {ChatEvent} event */

@@ -2,10 +2,11 @@
 // `<tc-rooms>`: the rooms one is in, and what is unread there.  `<tc-people>`: who is in a room.
 
 import { avatar, el, icon, iconButton } from "./dom.js";
+import { isGenerated } from "./about.js";
 import { address } from "./route.js";
 import { say } from "./strings.js";
 
-/** @typedef {{ name: string, unread: number, called: boolean, topic: string, lastLine: string, mayLeave: boolean, muted: boolean, current: boolean }} RoomEntry */
+/** @typedef {{ name: string, label: string, unread: number, called: boolean, topic: string, lastLine: string, mayLeave: boolean, muted: boolean, current: boolean }} RoomEntry */
 
 export class Rooms extends HTMLElement {
   constructor() {
@@ -50,16 +51,16 @@ export class Rooms extends HTMLElement {
 }
 
 /** @param {RoomEntry} room @returns {HTMLElement} */
-function entry({ name, unread, called, topic, lastLine, mayLeave, muted, current }) {
+function entry({ name, label, unread, called, topic, lastLine, mayLeave, muted, current }) {
   const count = unread > 99 ? "99+" : String(unread);
   const line = lastLine || topic;
   const about = [unread ? say.unreadCount(unread) : "", called ? say.mentions : "", muted ? say.muted : ""].filter(Boolean).join(", ");
   const link = el("a", { href: address(name), "aria-current": current ? "page" : undefined, title: topic || undefined },
-    el("span", { class: "hash", "aria-hidden": "true" }, "#"),
-    el("span", { class: "labels" }, el("bdi", { class: "name" }, name), " ", line && el("span", { class: "last-line", dir: "auto" }, line)),
+    el("span", { class: "hash", "aria-hidden": "true" }, isGenerated(name) ? "@" : "#"),
+    el("span", { class: "labels" }, el("bdi", { class: "name" }, label), " ", line && el("span", { class: "last-line", dir: "auto" }, line)),
     about && el("span", { class: "unseen" }, `, ${about}`), muted && icon("mute"),
     unread > 0 && !current && el("span", { class: called ? "badge called" : "badge", "aria-hidden": "true" }, called ? `@ ${count}` : count));
-  const leave = mayLeave && iconButton("close", say.leaveRoom(name), () => {}, { class: "icon-button leave", "data-leave": name });
+  const leave = mayLeave && iconButton("close", say.leaveRoom(label), () => {}, { class: "icon-button leave", "data-leave": name });
   return el("li", { class: [unread && !muted && "unread", muted && "muted"].filter(Boolean).join(" "), "data-room": name }, link, leave);
 }
 
@@ -67,6 +68,7 @@ export class People extends HTMLElement {
   constructor() {
     super();
     this.looks = "";
+    this.onperson = (/** @type {import("../client.js").Author} */ _person) => {};
     this.head = el("h2", {}, say.people);
     this.list = el("ul", {});
   }
@@ -82,7 +84,8 @@ export class People extends HTMLElement {
     const looks = JSON.stringify([sorted, me]);
     if (this.looks === looks) return;
     this.looks = looks;
-    this.list.replaceChildren(...sorted.map(({ id, name }) => el("li", {}, avatar(id, name), el("bdi", { class: "name" }, name), id === me && el("span", { class: "hint" }, say.you))));
+    this.list.replaceChildren(...sorted.map(({ id, name }) => el("li", {},
+      el("button", { type: "button", title: say.aboutPerson(name), onclick: () => this.onperson({ id, name }) }, avatar(id, name), el("bdi", { class: "name" }, name), id === me && el("span", { class: "hint" }, say.you)))));
   }
 }
 

@@ -8,6 +8,7 @@ export class SignIn extends HTMLElement {
   constructor() {
     super();
     this.onsignin = (/** @type {{ name: string, token: string }} */ _who) => {};
+    this.onpassword = () => {};
     this.name = el("input", { name: "name", id: "sign-in-name", maxLength: 64, autocomplete: "nickname", placeholder: say.namePlaceholder, dir: "auto" });
     this.token = el("input", { name: "token", id: "sign-in-token", type: "password", autocomplete: "off", spellcheck: false });
     this.error = el("p", { class: "error", role: "alert" });
@@ -20,7 +21,8 @@ export class SignIn extends HTMLElement {
     const form = el("form", { class: "card" },
       el("h1", {}, say.signInTitle), this.invited, el("p", {}, say.signInText),
       el("label", { for: "sign-in-name" }, say.name), this.name, this.tokenBox, this.error,
-      el("button", { type: "submit", class: "primary" }, say.join));
+      el("button", { type: "submit", class: "primary" }, say.join),
+      el("button", { type: "button", class: "text-button", onclick: () => this.onpassword() }, say.withPassword));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       const who = { name: this.name.value.trim(), token: this.token.value.trim() };

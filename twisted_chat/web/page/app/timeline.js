@@ -4,11 +4,13 @@
 // A single unbroken stretch of the log is held.  While it reaches the head (`live`) new events extend it; while somebody
 // looks at an older stretch they are only counted.
 
+import { isNotice } from "./about.js";
+
 /** @typedef {import("../client.js").ChatEvent} ChatEvent */
 /** @typedef {import("../client.js").Page} Page */
 
 export class Timeline {
-  /** Messages and topics in order. @type {ChatEvent[]} */
+  /** Messages and notices (topics, what became of the room and its people) in order. @type {ChatEvent[]} */
   items = [];
   /** Whether the last item is the newest there is. */
   live = false;
@@ -44,7 +46,7 @@ export class Timeline {
 
   /** An event of the log. @param {ChatEvent} event @returns {"added" | "missed" | "amended" | "nothing"} */
   apply(event) {
-    if (event.kind === "message" || event.kind === "topic") {
+    if (event.kind === "message" || isNotice(event)) {
       if (!this.live) return "missed";
       if (event.seq <= (this.items.at(-1)?.seq ?? 0)) return "nothing";
       this.items.push(event);
