@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred
 
 from twisted_chat.core.commit import AppendRequest
 from twisted_chat.core.connections import ChatSession, Sessions, address_block
+from twisted_chat.core.guest_places import GuestPlaces
 from twisted_chat.core.permissions import Action, Permissions
 from twisted_chat.core.roles import Roles, known
 from twisted_chat.core.room import Room
@@ -77,6 +78,7 @@ class Governing:
     """Carries out changes, and makes what was announced take effect on open connections.
 
     :param find_name: finds people who are not connected.
+    :ivar guests: from where guests came who are not connected.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Governing:
         self._submit = submit
         self._now_ms = now_ms
         self._find_name = find_name
+        self.guests = GuestPlaces()
         roles.changed = self.changed
 
     # What users ask for
@@ -233,7 +236,7 @@ class Governing:
             raise BadRequest("person: must be somebody else")
         who = await self._person(person, "person", room.name, guests=True)
         blocks = {address_block(session.address) for session in self._sessions.of_user(person) if session.user.guest}
-        block = min(blocks) if blocks else None
+        block = min(blocks) if blocks else self.guests.block(person)
         rank, acting_as = self._permissions.rank(user, room), self._permissions.acting_as(user, room)
         new = NewSanction(user.author, key, who, what, on, until, reason, rank, block, address or "", acting_as)
         appended = await self._append(room, new)
