@@ -5,6 +5,9 @@ from __future__ import annotations
 from tests import test_core_governing
 from tests.harness.chat import ALICE, BOB, CAROL, MODERATOR, ChatHarness, MemoryConnection, guest
 from tests.test_core_governing import NOW_MS
+from twisted_chat.core.guest_places import MOST, GuestPlaces
+from twisted_chat.errors import Muted
+from twisted_chat.events import NewMessage
 from twisted_chat.limits import RoomPolicy
 from twisted_chat.users import User
 
@@ -129,3 +132,42 @@ class FieldsTests(test_core_governing.GoverningCase):
         self.chat.core.now_seconds = right
 
         self.refused(self.chat.json(BOB, "lobby").ask("send", room="lobby", text="x"), "muted")
+
+
+class GuestTests(test_core_governing.GoverningCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.mo = self.chat.json(MODERATOR, "lobby")
+        self.ok(self.mo.ask("send", room="lobby", text="welcome"))
+
+    def test_a_guest_who_left_at_once(self) -> None:
+        """The address is still that of the guest: it is muted with the guest, and freed with the guest."""
+        dora = self.chat.json(guest("dora"), "lobby", address="192.0.2.7")
+        self.ok(dora.ask("send", room="lobby", text="spam"))
+        dora.session.lost()
+        self.ok(self.mo.ask("sanction", room="lobby", person="g1-dora", what="mute"))
+
+        eve = self.chat.json(guest("eve"), "lobby", address="192.0.2.7")
+        self.refused(eve.ask("send", room="lobby", text="spam"), "muted")
+        self.ok(self.mo.ask("sanction", room="lobby", person="g1-dora", what="mute", on=False))
+        self.ok(eve.ask("send", room="lobby", text="sorry"))
+
+    def test_a_guest_who_has_no_connection(self) -> None:
+        """Who writes by HTTP is another guest with each message, and has one address."""
+        post, address = self.chat.core.post, "192.0.2.7"
+        for name in ("dora", "eve"):
+            user = guest(name)
+            posting = post(user, "lobby", NewMessage(user.author, None, "spam", None, None), address)
+            self.chat.turn()
+            self.successResultOf(posting)
+        self.ok(self.mo.ask("sanction", room="lobby", person="g1-eve", what="mute"))
+
+        fay = guest("fay")
+        self.assertRaises(Muted, post, fay, "lobby", NewMessage(fay.author, None, "spam", None, None), address)
+
+    def test_so_many_guests_are_remembered(self) -> None:
+        places = GuestPlaces()
+        for number in range(MOST + 1):
+            places.note(User(id=f"g{number}", name="x", guest=True), "192.0.2.7")
+        places.note(ALICE, "192.0.2.7")
+        self.assertEqual([places.block(who) for who in ("g0", "g1", "u1")], [None, "192.0.2.7", None])

@@ -13,6 +13,7 @@ from tests.harness.http_memory import Reply, Wire
 from twisted_chat.core.history import Unrecoverable
 from twisted_chat.errors import BadRequest, CloseCode
 from twisted_chat.limits import Limits, RoomPolicies, RoomPolicy
+from twisted_chat.standings import FOREVER, Standing
 from twisted_chat.users import User
 from twisted_chat.web.sse import read_event_id
 
@@ -117,6 +118,19 @@ class StreamTests(HttpCase):
             joined, *rest = self.stream("", ("Last-Event-ID", cursor)).events()
             self.assertEqual((joined[2]["recovered"], joined[2]["why"], joined[2]["from"]), (False, why, 1))
             self.assertEqual([data["text"] for event, _, data in rest if event == "message"], ["a"])
+
+    def test_banned_while_the_cursor_is_looked_up(self) -> None:
+        """Who may not see the room any more when the store has answered gets the refusal, and counts as no connection."""
+        self.say("a")
+        looking: Deferred[Unrecoverable | None] = Deferred()
+        self.patch(self.core.history, "check_cursor", lambda log, since: looking)
+        wire = self.send(EVENTS, STREAM, ("Authorization", "Bearer alice"), ("Last-Event-ID", f"{self.core.epoch}:9:x"))
+        self.core.roles.learn([Standing("lobby", "u1", "alice", banned=FOREVER)])
+        looking.callback(None)
+        self.turn()
+
+        self.assertEqual(wire.taken()[9:12], b"403")
+        self.assertEqual(self.limiter.connections, 0)
 
     def test_bad_ids(self) -> None:
         """An unsuitable Last-Event-ID gets 400 and counts as no connection."""

@@ -233,6 +233,7 @@ class Chat:
         self.permissions.check(user, Action.SEND, room, address)
         if type(new_event) is NewMessage:
             self.permissions.check_slow_mode(user, room, address)
+        self.governing.guests.note(user, address)
         self.submit(AppendRequest(room, [new_event], done, result.errback, _size(new_event)))
         return result
 

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from twisted_chat.accounts import Note
 from twisted_chat.core.commit import AppendRequest
 from twisted_chat.core.connections import Sessions, address_block
+from twisted_chat.core.guest_places import GuestPlaces
 from twisted_chat.core.permissions import Action, Permissions
 from twisted_chat.core.roles import Roles, known
 from twisted_chat.core.room import Room
@@ -93,6 +94,7 @@ class Governing:
     """Carries out changes.
 
     :param directory: finds people who are not connected, and has the audit log.
+    :ivar guests: from where guests came who are not connected.
     """
 
     log = Logger()
@@ -116,6 +118,7 @@ class Governing:
         self._submit = submit
         self._now_ms = now_ms
         self._directory = directory
+        self.guests = GuestPlaces()
 
     async def create(
         self, user: User, access: str, name: str, title: str, people: Sequence[str], key: str | None, address: str | None
@@ -248,7 +251,7 @@ class Governing:
             raise BadRequest("person: must be somebody else")
         who = await self._person(person, "person", room.name, guests=True)
         blocks = {address_block(session.address) for session in self._sessions.of_user(person) if session.user.guest}
-        block = min(blocks) if blocks else None
+        block = min(blocks) if blocks else self.guests.block(person)
         rank, acting_as = self._permissions.rank(user, room), self._permissions.acting_as(user, room)
         new = NewSanction(user.author, key, who, what, on, until, reason, rank, block, address or "", acting_as)
         appended = await self._append(room, new)

@@ -156,6 +156,7 @@ class Session(Spectator, Reader):
         for room in list(self.memberships):
             self.leave_room(room)
         self.core.sessions.remove(self)
+        self.core.governing.guests.note(self.user, self.address)
         if self._timer_slot >= 0:
             self.core.timers.cancel(self._timer_slot, self)
 
