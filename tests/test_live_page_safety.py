@@ -128,7 +128,7 @@ class SafetyTests(SynchronousTestCase):
             """() => {
                 const ours = new Set(('DIV SPAN OL LI P BDI TIME CODE PRE STRONG EM S A Q BUTTON BLOCKQUOTE SVG PATH NAV UL H1 H2 ' +
                     'MAIN HEADER ASIDE ' +
-                    'FORM TEXTAREA DIALOG INPUT SELECT OPTION LABEL FIELDSET LEGEND DL DT DD KBD SUMMARY DETAILS ' +
+                    'FORM TEXTAREA DIALOG INPUT LABEL FIELDSET LEGEND DL DT DD KBD SUMMARY DETAILS ' +
                     'TC-ROOM TC-LOG TC-COMPOSER TC-BANNER TC-ROOMS TC-PEOPLE TC-SIGN-IN').split(' '));
                 const all = [...document.querySelectorAll('body *')].filter(e => e.tagName !== 'NOSCRIPT');
                 return {

@@ -9,6 +9,9 @@ import { say } from "./strings.js";
 /** Rooms with such names were named by the server. @param {string} name */
 export const isGenerated = (name) => /^[pd]~/.test(name);
 
+/** Conversations have such names. @param {string} name */
+export const isDirect = (name) => name.startsWith("d~");
+
 /** What to show as the name of a room. @param {string} name @param {About | null | undefined} about @param {string} [me] */
 export function roomLabel(name, about, me) {
   if (!isGenerated(name)) return name;

@@ -7,13 +7,7 @@ import { say } from "./strings.js";
 
 /** @typedef {{ user: { id: string, name: string } | null, account: object | null, sign_up: string, needs_first_account: boolean, rooms?: string[] }} Session */
 
-/** The secret of a link to sign up with. @typedef {{ kind: "invite" | "setup", secret: string }} Invitation */
-
-/** @param {string} hash @returns {Invitation | null} */
-export function readInvitation(hash) {
-  const match = /^#(invite|setup)=([\w.~-]{1,128})$/.exec(hash);
-  return match && { kind: match[1] === "setup" ? "setup" : "invite", secret: match[2] };
-}
+/** @typedef {import("./route.js").Invitation} Invitation */
 
 export class Account {
   /** @param {URL} site @param {(session: Session) => void} signedIn */

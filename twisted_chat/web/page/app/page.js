@@ -2,18 +2,15 @@
 // The page: signs in, knows the rooms, shows one of them, and wires keys, addresses and notifications.
 
 import { ChatClient } from "../client.js";
-import { Account, readInvitation } from "./account.js";
 import { isGenerated, roomLabel } from "./about.js";
 import { Banner } from "./banner.js";
 import { Kept, storageOf, takeDevice } from "./device.js";
 import { Switcher, helpDialog, settingsDialog } from "./dialogs.js";
 import { composing, copy, el, icon, iconButton } from "./dom.js";
-import { NewRoom, RoomSettings } from "./new_room.js";
 import { Notifier } from "./notify.js";
-import { PersonCard } from "./person.js";
 import { RoomView } from "./room.js";
 import { RoomState } from "./room_state.js";
-import { address, isRoomName, readRoute } from "./route.js";
+import { address, isRoomName, readInvitation, readRoute } from "./route.js";
 import { People, Rooms } from "./sidebar.js";
 import { SignIn } from "./signin.js";
 import { say, sayError } from "./strings.js";
@@ -42,6 +39,8 @@ export class Page {
     /** @type {Map<string, RoomState>} */
     this.states = new Map();
     this.current = "";
+    /** @type {ReturnType<Page["_makeDialogs"]> | Promise<null> | undefined} */
+    this._made = undefined;
     this.welcomed = false;
     this.notifier = new Notifier(this.kept, (room, seq) => this.go(room, seq));
     this.rooms = make(Rooms, "tc-rooms");
@@ -50,11 +49,7 @@ export class Page {
     this.banner = make(Banner, "tc-banner");
     this.signIn = make(SignIn, "tc-sign-in");
     this.switcher = new Switcher((room) => this.go(room));
-    this.account = new Account(site, (session) => this._withAccount(session));
-    this.newRoom = new NewRoom((room) => this.go(room));
-    this.roomSettings = new RoomSettings();
     this.switcher.onnew = () => this._makeRoom();
-    this.card = new PersonCard((room) => this.go(room));
     this.help = helpDialog();
     this.settings = settingsDialog({
       theme: () => this.theme,
@@ -87,7 +82,7 @@ export class Page {
     this.main = el("main", {}, header, el("div", { class: "middle" }, el("div", { class: "conversation" }, this.banner, this.view), el("aside", { "aria-label": say.people }, this.people)));
     this.app = el("div", { class: "app", hidden: true }, el("nav", { class: "side", "aria-label": say.rooms }, this.rooms), this.shade, this.main);
     this.signIn.hidden = true;
-    this.root.replaceChildren(this.app, this.signIn, this.switcher.node, this.help, this.settings.node, this.account.node, this.card.node, this.newRoom.node, this.roomSettings.node);
+    this.root.replaceChildren(this.app, this.signIn, this.switcher.node, this.help, this.settings.node);
     this.view.drafts = this.kept;
     this.view.href = (seq) => address(this.current, seq);
     this.view.onread = () => this._showRooms();
@@ -96,8 +91,33 @@ export class Page {
     this.signIn.onsignin = (who) => this._signedIn(who);
     this.view.onperson = this.people.onperson = (person) => this._showPerson(person);
     this.view.classList.add("with-cards");
-    this.signIn.onpassword = () => this.account.open();
+    this.signIn.onpassword = () => this._with(({ account }) => account.open());
     this.setTheme(this.theme);
+  }
+
+  /** The dialogs that are seldom opened, loaded when the first one is; null: they cannot be. */
+  _dialogs() {
+    this._made ??= this._makeDialogs().catch(() => {
+      this._made = undefined;
+      return null;
+    });
+    return this._made;
+  }
+
+  async _makeDialogs() {
+    const [{ Account }, { NewRoom, RoomSettings }, { PersonCard }] = await Promise.all([import("./account.js"), import("./new_room.js"), import("./person.js")]);
+    const go = (/** @type {string} */ room) => this.go(room);
+    const dialogs = { account: new Account(this.site, (session) => this._withAccount(session)), newRoom: new NewRoom(go), roomSettings: new RoomSettings(), card: new PersonCard(go) };
+    this.root.append(...Object.values(dialogs).map(({ node }) => node));
+    return dialogs;
+  }
+
+  /** @param {(dialogs: Awaited<ReturnType<Page["_makeDialogs"]>>) => void} act */
+  async _with(act) {
+    const dialogs = await this._dialogs();
+    if (dialogs) return act(dialogs);
+    this.view.tell(say.notLoadedDialog);
+    this.signIn.say(say.notLoadedDialog);
   }
 
   // What is seen
@@ -151,14 +171,15 @@ export class Page {
     const invitation = readInvitation(location.hash);
     if (!invitation) return false;
     history.replaceState(null, "", address(this.current || LOBBY));
-    this.account.open(invitation);
+    this._with(({ account }) => account.open(invitation));
     return true;
   }
 
   /** The browser may have a session of which the page kept nothing; one that has ended is forgotten. */
   async _lookForSession() {
-    const session = await this.account.session();
-    if (session?.user && !this.signIn.hidden && !this.account.node.open) this._withAccount(session);
+    const account = (await this._dialogs())?.account;
+    const session = await account?.session();
+    if (session?.user && !this.signIn.hidden && !account?.node.open) this._withAccount(session);
   }
 
   /** The browser has the cookie of an account. @param {import("./account.js").Session} session */
@@ -261,7 +282,7 @@ export class Page {
   /** What stands beside the own name. @param {boolean} guest */
   _besideName(guest) {
     const button = (/** @type {string} */ words, /** @type {() => void} */ act) => el("button", { type: "button", class: "text-button", onclick: act }, words);
-    if (guest) return [el("span", { class: "hint" }, say.guest), " ", button(say.signIn, () => this.account.open())];
+    if (guest) return [el("span", { class: "hint" }, say.guest), " ", button(say.signIn, () => this._with(({ account }) => account.open()))];
     return this.kept.getItem("account") ? [button(say.signOut, () => this.signOut())] : [];
   }
 
@@ -290,7 +311,7 @@ export class Page {
   }
 
   async signOut() {
-    if (this.kept.getItem("account")) await this.account.signOut().catch(() => {});
+    if (this.kept.getItem("account")) await (await this._dialogs())?.account.signOut().catch(() => {});
     for (const name of ["name", "token", "account", "device"]) this.kept.removeItem(name);
     for (const room of this.states.keys()) if (isGenerated(room)) this._saveRoom(room, false);
     this.window.removeItem("device");
@@ -392,7 +413,8 @@ export class Page {
   _invited(about) {
     const known = this.states.has(about.room);
     this._known(about);
-    if (!known) this.view.tell(say.newRoomForYou(roomLabel(about.room, about, this.chat?.user?.id)), NOTE);
+    // Of what one has made oneself one needs no note, and a conversation says enough when somebody writes.
+    if (!known && about.role && about.role !== "owner") this.view.tell(say.newRoomForYou(roomLabel(about.room, about, this.chat?.user?.id)), NOTE);
     this._showRooms();
   }
 
@@ -490,18 +512,19 @@ export class Page {
 
   _makeRoom() {
     const people = this.states.get(this.current)?.room.present.people;
-    if (this.chat) this.newRoom.open(this.chat, people?.values() ?? []);
+    const { chat } = this;
+    if (chat) this._with(({ newRoom }) => newRoom.open(chat, people?.values() ?? []));
   }
 
   _changeRoom() {
     const state = this.states.get(this.current);
-    if (state) this.roomSettings.open(state);
+    if (state) this._with(({ roomSettings }) => roomSettings.open(state));
   }
 
   /** @param {import("../client.js").Author} person */
   _showPerson(person) {
     const state = this.states.get(this.current);
-    if (state) this.card.open(state, person);
+    if (state) this._with(({ card }) => card.open(state, person));
   }
 
   /** @param {string} name with or without `@` */

@@ -25,3 +25,11 @@ export function address(room, seq) {
 export function isRoomName(name) {
   return name.length <= 64 && /^[\p{L}\p{N}][\p{L}\p{N}\p{M}_.~@+-]*$/u.test(name);
 }
+
+/** The secret of a link to sign up with. @typedef {{ kind: "invite" | "setup", secret: string }} Invitation */
+
+/** @param {string} hash @returns {Invitation | null} */
+export function readInvitation(hash) {
+  const match = /^#(invite|setup)=([\w.~-]{1,128})$/.exec(hash);
+  return match && { kind: match[1] === "setup" ? "setup" : "invite", secret: match[2] };
+}

@@ -2,7 +2,7 @@
 // `<tc-rooms>`: the rooms one is in, and what is unread there.  `<tc-people>`: who is in a room.
 
 import { avatar, el, icon, iconButton } from "./dom.js";
-import { isGenerated } from "./about.js";
+import { isDirect } from "./about.js";
 import { address } from "./route.js";
 import { say } from "./strings.js";
 
@@ -56,7 +56,7 @@ function entry({ name, label, unread, called, topic, lastLine, mayLeave, muted, 
   const line = lastLine || topic;
   const about = [unread ? say.unreadCount(unread) : "", called ? say.mentions : "", muted ? say.muted : ""].filter(Boolean).join(", ");
   const link = el("a", { href: address(name), "aria-current": current ? "page" : undefined, title: topic || undefined },
-    el("span", { class: "hash", "aria-hidden": "true" }, isGenerated(name) ? "@" : "#"),
+    el("span", { class: "hash", "aria-hidden": "true" }, isDirect(name) ? "@" : "#"),
     el("span", { class: "labels" }, el("bdi", { class: "name" }, label), " ", line && el("span", { class: "last-line", dir: "auto" }, line)),
     about && el("span", { class: "unseen" }, `, ${about}`), muted && icon("mute"),
     unread > 0 && !current && el("span", { class: called ? "badge called" : "badge", "aria-hidden": "true" }, called ? `@ ${count}` : count));

@@ -96,6 +96,7 @@ export const say = {
   yesterday: "Yesterday",
   connecting: "Connecting",
   lost: "The connection is lost. You can go on writing.",
+  notLoadedDialog: "This part of the page could not be loaded. Reload the page.",
   unreachable: "The server cannot be reached. It is tried again.",
   tryingHttp: "No WebSocket could be opened; trying HTTP",
   blocked: "This network blocks WebSockets; using HTTP",
