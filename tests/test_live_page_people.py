@@ -221,8 +221,8 @@ class AccountTests(Case):
         window.becomes(OWN_NAME, alice.name)
 
     def test_first_account(self) -> None:
-        """By the link of the start, whose secret does not stay in the address."""
-        with Served(tempfile.mkdtemp()) as server:
+        """By the link of the start, whose secret does not stay in the address; the next one by an invitation, which leads to its room."""
+        with Served(tempfile.mkdtemp(), TWISTED_CHAT_SIGN_UP="invite") as server:
             url = next(line.split()[-1] for line in server.stdout.splitlines() if "#setup=" in line)
             window = self.window()
             window.page.goto(url)
@@ -233,6 +233,14 @@ class AccountTests(Case):
             self.fill(window, "root")
             window.becomes(OWN_NAME, "root")
             window.becomes("fetch('api/v1/account').then(a => a.json()).then(a => a.rights.join())", "admin")
+
+            asked = "{method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify({rooms: ['plans']})}"
+            secret = window.value(f"fetch('api/v1/invitations', {asked}).then(a => a.json()).then(a => a.secret)")
+            other = self.window()
+            other.page.goto(f"{server.url}#invite={secret}")
+            self.fill(other, "bob")
+            other.becomes(HEADING, "plans")
+            other.becomes(OWN_NAME, "bob")
 
 
 class CardTests(Case):

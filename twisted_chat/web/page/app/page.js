@@ -39,7 +39,7 @@ export class Page {
     /** @type {Map<string, RoomState>} */
     this.states = new Map();
     this.current = "";
-    /** @type {ReturnType<Page["_makeDialogs"]> | Promise<null> | undefined} */
+    /** @type {Promise<Awaited<ReturnType<Page["_makeDialogs"]>> | null> | undefined} */
     this._made = undefined;
     this.welcomed = false;
     this.notifier = new Notifier(this.kept, (room, seq) => this.go(room, seq));
