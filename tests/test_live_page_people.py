@@ -121,6 +121,9 @@ class RoomsTests(Case):
 
         window.page.reload()
         window.becomes(HEADING, "Plans before")
+        window.page.wait_for_selector("tc-room textarea:enabled")
+        window.say("/leave")
+        window.until(f"{TOAST}.startsWith('Members stay in the room')")
         alice.ask("member", room=before, person=bob.id, role=None)
         window.becomes(TOAST, "You are not a member of Plans before any more")
         window.becomes(HEADING, "lobby")
@@ -192,6 +195,8 @@ class AccountTests(Case):
         """Where everybody may, without having been a guest before."""
         window = self.window()
         window.goto()
+        window.page.wait_for_selector("#sign-in-name")
+        shoot(window, "guest")
         window.page.click("text=Sign in with a password")
         window.page.click("text=Make an account instead")
         self.fill(window, f"new{self.room}", "short")
@@ -362,3 +367,15 @@ class NewRoomTests(Case):
         window.page.press("#new-room-room", "Enter")
         window.becomes(HEADING, f"{self.room}b")
         window.page.wait_for_selector("[aria-label='Room settings']")
+
+    def test_own_membership(self) -> None:
+        """One ends it on one's own card."""
+        alice, bob = self.person("alice"), self.person("bob")
+        room = alice.ask("create", access="private", title="Plans", people=[bob.id])["room"]
+        window = self.window_of(bob, room)
+        window.page.click("[aria-label$='here'] >> nth=0")
+        window.page.click(f"tc-people button:has-text('{bob.name}')")
+        window.page.click("#person button:text-is('End my membership')")
+        window.becomes(HEADING, "lobby")
+        window.becomes(ROOMS, ["lobby"])
+        window.becomes("document.querySelector('#person').open", False)
