@@ -121,6 +121,9 @@ class RoomsTests(Case):
 
         window.page.reload()
         window.becomes(HEADING, "Plans before")
+        window.page.wait_for_selector("tc-room textarea:enabled")
+        window.say("/leave")
+        window.until(f"{TOAST}.startsWith('Members stay in the room')")
         alice.ask("member", room=before, person=bob.id, role=None)
         window.becomes(TOAST, "You are not a member of Plans before any more")
         window.becomes(HEADING, "lobby")
@@ -192,6 +195,8 @@ class AccountTests(Case):
         """Where everybody may, without having been a guest before."""
         window = self.window()
         window.goto()
+        window.page.wait_for_selector("#sign-in-name")
+        shoot(window, "guest")
         window.page.click("text=Sign in with a password")
         window.page.click("text=Make an account instead")
         self.fill(window, f"new{self.room}", "short")
@@ -221,8 +226,8 @@ class AccountTests(Case):
         window.becomes(OWN_NAME, alice.name)
 
     def test_first_account(self) -> None:
-        """By the link of the start, whose secret does not stay in the address."""
-        with Served(tempfile.mkdtemp()) as server:
+        """By the link of the start, whose secret does not stay in the address; the next one by an invitation, which leads to its room."""
+        with Served(tempfile.mkdtemp(), TWISTED_CHAT_SIGN_UP="invite") as server:
             url = next(line.split()[-1] for line in server.stdout.splitlines() if "#setup=" in line)
             window = self.window()
             window.page.goto(url)
@@ -233,6 +238,14 @@ class AccountTests(Case):
             self.fill(window, "root")
             window.becomes(OWN_NAME, "root")
             window.becomes("fetch('api/v1/account').then(a => a.json()).then(a => a.rights.join())", "admin")
+
+            asked = "{method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify({rooms: ['plans']})}"
+            secret = window.value(f"fetch('api/v1/invitations', {asked}).then(a => a.json()).then(a => a.secret)")
+            other = self.window()
+            other.page.goto(f"{server.url}#invite={secret}")
+            self.fill(other, "bob")
+            other.becomes(HEADING, "plans")
+            other.becomes(OWN_NAME, "bob")
 
 
 class CardTests(Case):
@@ -354,3 +367,15 @@ class NewRoomTests(Case):
         window.page.press("#new-room-room", "Enter")
         window.becomes(HEADING, f"{self.room}b")
         window.page.wait_for_selector("[aria-label='Room settings']")
+
+    def test_own_membership(self) -> None:
+        """One ends it on one's own card."""
+        alice, bob = self.person("alice"), self.person("bob")
+        room = alice.ask("create", access="private", title="Plans", people=[bob.id])["room"]
+        window = self.window_of(bob, room)
+        window.page.click("[aria-label$='here'] >> nth=0")
+        window.page.click(f"tc-people button:has-text('{bob.name}')")
+        window.page.click("#person button:text-is('End my membership')")
+        window.becomes(HEADING, "lobby")
+        window.becomes(ROOMS, ["lobby"])
+        window.becomes("document.querySelector('#person').open", False)

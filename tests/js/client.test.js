@@ -634,3 +634,45 @@ describe("presence", () => {
     assert.deepEqual(lobby.present, { version: 4, count: 900, people: null });
   });
 });
+
+describe("members", () => {
+  test("what one may do changes while one is there", () => {
+    const { lobby } = inLobby({}, {}, { can: ["send"] });
+    /** @type {unknown[]} */
+    const heard = [];
+    lobby.on("rights", ({ can, role, archived }) => heard.push([can, role, archived]));
+    FakeSocket.last.say({ type: "rights", room: "lobby", can: [], archived: true, role: "reader" });
+    assert.deepEqual(heard, [[[], "reader", true]]);
+    assert.deepEqual([lobby.info?.can, lobby.info?.epoch !== undefined], [[], true]);
+  });
+
+  test("who is put out does not come back by itself, and what waits is refused", async () => {
+    const { chat, lobby } = inLobby();
+    /** @type {ChatError[]} */
+    const heard = [];
+    lobby.on("removed", (error) => heard.push(error));
+    FakeSocket.last.take();
+    const post = lobby.send("too late");
+    post.done.catch(() => {});
+    FakeSocket.last.take();
+    FakeSocket.last.say({ type: "removed", room: "lobby", code: "banned", message: "room: you are banned" });
+    assert.deepEqual([heard.map(({ code }) => code), post.error?.code, [...chat.joined]], [["banned"], "banned", []]);
+    assert.deepEqual(FakeSocket.last.take(), []);
+  });
+
+  test("rooms are made, governed, and told of", async () => {
+    const { chat, lobby } = inLobby();
+    /** @type {string[]} */
+    const rooms = [];
+    chat.on("room", ({ room, title }) => rooms.push(`${room} ${title}`));
+    const answers = [chat.create({ access: "private", title: "Plans" }), chat.direct(["u2"])];
+    lobby.govern({ type: "member", person: "u2", role: "owner" });
+    const [create, direct, member] = FakeSocket.last.take();
+    assert.ok(create.key && member.key);
+    assert.deepEqual([create.title, direct.people, member.room, member.role], ["Plans", ["u2"], "lobby", "owner"]);
+    FakeSocket.last.say({ type: "room", room: "p~1", access: "private", title: "Plans" });
+    FakeSocket.last.say({ type: "ok", id: create.id, room: "p~1" });
+    FakeSocket.last.say({ type: "ok", id: direct.id, room: "d~2" });
+    assert.deepEqual([await Promise.all(answers), rooms], [["p~1", "d~2"], ["p~1 Plans"]]);
+  });
+});

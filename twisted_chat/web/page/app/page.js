@@ -39,7 +39,7 @@ export class Page {
     /** @type {Map<string, RoomState>} */
     this.states = new Map();
     this.current = "";
-    /** @type {ReturnType<Page["_makeDialogs"]> | Promise<null> | undefined} */
+    /** @type {Promise<Awaited<ReturnType<Page["_makeDialogs"]>> | null> | undefined} */
     this._made = undefined;
     this.welcomed = false;
     this.notifier = new Notifier(this.kept, (room, seq) => this.go(room, seq));
@@ -453,7 +453,7 @@ export class Page {
   }
 
   _showRooms() {
-    const entries = [...this.states.values()].map(({ name, label, unread, called, topic, lastLine }) => ({ name, label, unread, called, topic, lastLine, mayLeave: name !== LOBBY, muted: this.notifier.muted(name), current: name === this.current }));
+    const entries = [...this.states.values()].map(({ name, label, unread, called, topic, lastLine }) => ({ name, label, unread, called, topic, lastLine, mayLeave: name !== LOBBY && !isGenerated(name), muted: this.notifier.muted(name), current: name === this.current }));
     entries.sort(byLabel);
     this.rooms.show(entries);
     const count = entries.reduce((sum, { unread, muted, called }) => sum + (muted && !called ? 0 : unread), 0);
@@ -503,6 +503,11 @@ export class Page {
   leave(name = this.current) {
     const state = this.states.get(name);
     if (!state || name === LOBBY) return;
+    if (isGenerated(name)) {
+      // It would come back: a member hears what is said there.
+      this.view.tell(say.stays);
+      return;
+    }
     state.leave();
     this.states.delete(name);
     this._saveRoom(name, false);

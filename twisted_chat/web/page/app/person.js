@@ -138,6 +138,7 @@ export class PersonCard {
   _govern(command) {
     return this._try(async () => {
       await this.state?.room.govern(command);
+      if (command.role === null && this._isMe) this.node.close();
       await this._refresh();
     });
   }

@@ -10,6 +10,7 @@ export const say = {
   people: "People",
   peopleCount: (/** @type {number} */ count) => `${count} ${plural(count, "person", "people")} here`,
   joinRoom: "Join or create a room",
+  stays: "Members stay in the room; a click at your name in the list of people ends the membership",
   leaveRoom: (/** @type {string} */ room) => `Leave ${room}`,
   openRooms: "Show rooms",
   closeRooms: "Hide rooms",
