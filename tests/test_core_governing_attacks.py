@@ -133,6 +133,14 @@ class FieldsTests(test_core_governing.GoverningCase):
 
         self.refused(self.chat.json(BOB, "lobby").ask("send", room="lobby", text="x"), "muted")
 
+    def test_slow_mode_of_the_owners(self) -> None:
+        """It is not forgotten when the server forgets what it does not need, once a minute."""
+        self.ok(self.alice.ask("create", room="garden"))
+        self.ok(self.alice.ask("settings", room="garden", slow_mode=3_600))
+        self.ok(self.chat.json(BOB, "garden").ask("send", room="garden", text="one"))
+        self.chat.pass_time(130)
+        self.refused(self.chat.json(BOB, "garden").ask("send", room="garden", text="two"), "slow_mode")
+
 
 class GuestTests(test_core_governing.GoverningCase):
     def setUp(self) -> None:

@@ -234,11 +234,14 @@ class Permissions:
         """Whether slow mode concerns the user there; moderators are exempt."""
         return bool(room.policy.slow_mode) and self.rank(user, room) < RANKS["moderator"]
 
-    def tidy(self) -> None:
-        """Forget times that slow mode does not need any more."""
-        now, policy = self._now(), self._configuration.policy
-        self._last_message = {place: at for place, at in self._last_message.items() if now - at <= policy(place[0]).slow_mode}
-        self._of_guests = {place: at for place, at in self._of_guests.items() if now - at[-1] <= policy(place[0]).slow_mode}
+    def tidy(self, slow_mode: Callable[[str], float]) -> None:
+        """Forget times that slow mode does not need any more.
+
+        :param slow_mode: the seconds of the room of that name, as its owners or the configuration set them.
+        """
+        now = self._now()
+        self._last_message = {place: at for place, at in self._last_message.items() if now - at <= slow_mode(place[0])}
+        self._of_guests = {place: at for place, at in self._of_guests.items() if now - at[-1] <= slow_mode(place[0])}
 
 
 def _until(end_ms: int) -> str:
