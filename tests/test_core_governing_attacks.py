@@ -7,8 +7,8 @@ from tests.harness.chat import ALICE, BOB, CAROL, MODERATOR, ChatHarness, Memory
 from tests.test_core_governing import NOW_MS
 from twisted_chat.core.guest_places import MOST, GuestPlaces
 from twisted_chat.errors import Muted
-from twisted_chat.events import NewMessage
-from twisted_chat.limits import RoomPolicy
+from twisted_chat.events import Message, NewMessage
+from twisted_chat.limits import Limits, RoomPolicy
 from twisted_chat.users import User
 
 LIMITED = User(id="u5", name="lim", rooms=("open*",))
@@ -81,6 +81,18 @@ class RaceTests(test_core_governing.GoverningCase):
         first, again = (self.ok(self.alice.answer(number))["room"] for number in range(2))
         self.assertEqual(first, again)
         self.assertEqual(len(self.chat.log(first)), 2)
+
+    def test_banned_while_throttled(self) -> None:
+        """What a plain client has sent too fast is not kept after its ban, not even when the server ends."""
+        chat = ChatHarness(self, Limits(send_burst=2, send_per_second=0.01))
+        mo, bob = chat.json(MODERATOR, "lobby"), chat.plain(BOB, "lobby")
+        bob.say(*(str(number) for number in range(5)))
+        self.ok(mo.ask("sanction", room="lobby", person=BOB.id, what="ban"))
+        chat.core.drain.begin()
+        chat.turn()
+
+        texts = [event.text for event in chat.log("lobby") if isinstance(event, Message)]
+        self.assertEqual(texts, ["0", "1"])
 
 
 class FieldsTests(test_core_governing.GoverningCase):
