@@ -82,6 +82,23 @@ class RaceTests(test_core_governing.GoverningCase):
         self.assertEqual(first, again)
         self.assertEqual(len(self.chat.log(first)), 2)
 
+    def test_removed_while_other_rooms_are_looked_up(self) -> None:
+        """A join of several rooms does not answer that one is joined which its member has been removed from meanwhile."""
+        name = self.private()
+        self.ok(self.alice.ask("member", room=name, person=BOB.id, role="member"))
+        self.chat.store.holding = True
+        since = {"epoch": self.chat.core.epoch, "seq": 5, "id": "x"}
+        self.bob.say({"type": "join", "id": "j", "rooms": [{"room": name}, {"room": "lobby", "since": since}]})
+        self.alice.say({"type": "member", "room": name, "person": BOB.id, "role": None})
+        self.chat.store.release(1)
+        self.chat.turn()
+        self.chat.store.release_all()
+        self.chat.turn()
+
+        hidden, lobby = self.bob.answer("j")["rooms"]
+        self.assertEqual((hidden["room"], hidden["error"]["code"]), (name, "not_joined"))
+        self.assertEqual((lobby["room"], lobby["why"]), ("lobby", "ahead"))
+
     def test_banned_while_throttled(self) -> None:
         """What a plain client has sent too fast is not kept after its ban, not even when the server ends."""
         chat = ChatHarness(self, Limits(send_burst=2, send_per_second=0.01))
