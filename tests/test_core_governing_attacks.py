@@ -162,6 +162,22 @@ class FieldsTests(test_core_governing.GoverningCase):
 
         self.refused(self.chat.json(BOB, "lobby").ask("send", room="lobby", text="x"), "muted")
 
+    def test_refused_in_a_room_without_events(self) -> None:
+        """What is refused leaves no event, also where it would have been the first."""
+        self.ok(self.mo.ask("join", room="hall"))
+        self.refused(self.mo.ask("member", room="hall", person=BOB.id, role="owner"), "forbidden", "higher")
+        self.assertEqual(self.chat.log("hall"), [])
+        self.ok(self.mo.ask("member", room="hall", person=BOB.id, role="moderator"))
+
+    def test_administrators_are_not_locked_out(self) -> None:
+        """A moderator's ban and mute of an administrator of the server do not hold."""
+        admin = self.chat.json(test_core_governing.ADMIN, "lobby")
+        for what in ("mute", "ban"):
+            self.ok(self.mo.ask("sanction", room="lobby", person=admin.session.user.id, what=what))
+        self.assertEqual(admin.take("removed"), [])
+        self.ok(admin.ask("send", room="lobby", text="x"))
+        self.ok(self.chat.json(test_core_governing.ADMIN, "lobby").ask("settings", room="lobby", writers="users"))
+
     def test_slow_mode_of_the_owners(self) -> None:
         """It is not forgotten when the server forgets what it does not need, once a minute."""
         self.ok(self.alice.ask("create", room="garden"))

@@ -190,10 +190,6 @@ class Rooms:
         record = self._records.get(name)
         return (_unknown(name) if record is None else record).settings
 
-    def slow_mode(self, name: str) -> float:
-        """Seconds between two messages of the same person there."""
-        return effective_policy(self._configuration.policy(name), self.settings(name)).slow_mode
-
     def create(self, user: User, name: str, settings: RoomSettings, address: str | None = None) -> Room:
         """A new room with settings, which nobody sees until its first events are in the store; those that are there are refused.
 
