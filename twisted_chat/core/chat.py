@@ -294,7 +294,7 @@ class Chat:
         self.rates.prune(self.sessions)
         for work in self._each_minute:
             work()
-        self.permissions.tidy(self._slow_mode)
+        self.permissions.tidy(self.rooms.settings)
         self.roles.tidy()
         self.notices.tidy()
         self.rooms.shrink_caches()
@@ -359,9 +359,6 @@ class Chat:
         room.govern(self.roles.governs(room.name))
         self.openings.opened(room)
         return room
-
-    def _slow_mode(self, name: str) -> float:
-        return effective_policy(self.configuration.policy(name), self.rooms.settings(name)).slow_mode
 
     def _now_ms(self) -> int:
         return int(self.now_seconds() * 1000)
