@@ -7,8 +7,8 @@ from tests.harness.chat import ALICE, BOB, CAROL, MODERATOR, ChatHarness, Memory
 from tests.test_core_governing import NOW_MS
 from twisted_chat.core.guest_places import MOST, GuestPlaces
 from twisted_chat.errors import Muted
-from twisted_chat.events import NewMessage
-from twisted_chat.limits import RoomPolicy
+from twisted_chat.events import Message, NewMessage
+from twisted_chat.limits import Limits, RoomPolicy
 from twisted_chat.users import User
 
 LIMITED = User(id="u5", name="lim", rooms=("open*",))
@@ -82,6 +82,35 @@ class RaceTests(test_core_governing.GoverningCase):
         self.assertEqual(first, again)
         self.assertEqual(len(self.chat.log(first)), 2)
 
+    def test_removed_while_other_rooms_are_looked_up(self) -> None:
+        """A join of several rooms does not answer that one is joined which its member has been removed from meanwhile."""
+        name = self.private()
+        self.ok(self.alice.ask("member", room=name, person=BOB.id, role="member"))
+        self.chat.store.holding = True
+        since = {"epoch": self.chat.core.epoch, "seq": 5, "id": "x"}
+        self.bob.say({"type": "join", "id": "j", "rooms": [{"room": name}, {"room": "lobby", "since": since}]})
+        self.alice.say({"type": "member", "room": name, "person": BOB.id, "role": None})
+        self.chat.store.release(1)
+        self.chat.turn()
+        self.chat.store.release_all()
+        self.chat.turn()
+
+        hidden, lobby = self.bob.answer("j")["rooms"]
+        self.assertEqual((hidden["room"], hidden["error"]["code"]), (name, "not_joined"))
+        self.assertEqual((lobby["room"], lobby["why"]), ("lobby", "ahead"))
+
+    def test_banned_while_throttled(self) -> None:
+        """What a plain client has sent too fast is not kept after its ban, not even when the server ends."""
+        chat = ChatHarness(self, Limits(send_burst=2, send_per_second=0.01))
+        mo, bob = chat.json(MODERATOR, "lobby"), chat.plain(BOB, "lobby")
+        bob.say(*(str(number) for number in range(5)))
+        self.ok(mo.ask("sanction", room="lobby", person=BOB.id, what="ban"))
+        chat.core.drain.begin()
+        chat.turn()
+
+        texts = [event.text for event in chat.log("lobby") if isinstance(event, Message)]
+        self.assertEqual(texts, ["0", "1"])
+
 
 class FieldsTests(test_core_governing.GoverningCase):
     def setUp(self) -> None:
@@ -132,6 +161,30 @@ class FieldsTests(test_core_governing.GoverningCase):
         self.chat.core.now_seconds = right
 
         self.refused(self.chat.json(BOB, "lobby").ask("send", room="lobby", text="x"), "muted")
+
+    def test_refused_in_a_room_without_events(self) -> None:
+        """What is refused leaves no event, also where it would have been the first."""
+        self.ok(self.mo.ask("join", room="hall"))
+        self.refused(self.mo.ask("member", room="hall", person=BOB.id, role="owner"), "forbidden", "higher")
+        self.assertEqual(self.chat.log("hall"), [])
+        self.ok(self.mo.ask("member", room="hall", person=BOB.id, role="moderator"))
+
+    def test_administrators_are_not_locked_out(self) -> None:
+        """A moderator's ban and mute of an administrator of the server do not hold."""
+        admin = self.chat.json(test_core_governing.ADMIN, "lobby")
+        for what in ("mute", "ban"):
+            self.ok(self.mo.ask("sanction", room="lobby", person=admin.session.user.id, what=what))
+        self.assertEqual(admin.take("removed"), [])
+        self.ok(admin.ask("send", room="lobby", text="x"))
+        self.ok(self.chat.json(test_core_governing.ADMIN, "lobby").ask("settings", room="lobby", writers="users"))
+
+    def test_slow_mode_of_the_owners(self) -> None:
+        """It is not forgotten when the server forgets what it does not need, once a minute."""
+        self.ok(self.alice.ask("create", room="garden"))
+        self.ok(self.alice.ask("settings", room="garden", slow_mode=3_600))
+        self.ok(self.chat.json(BOB, "garden").ask("send", room="garden", text="one"))
+        self.chat.pass_time(130)
+        self.refused(self.chat.json(BOB, "garden").ask("send", room="garden", text="two"), "slow_mode")
 
 
 class GuestTests(test_core_governing.GoverningCase):

@@ -150,5 +150,5 @@ class SlowModeTests(SynchronousTestCase):
 
         permissions.check_slow_mode(MODERATOR, room)
         chat.pass_time(10)
-        permissions.tidy()
+        permissions.tidy(chat.core.rooms.settings)
         permissions.check_slow_mode(ALICE, room)

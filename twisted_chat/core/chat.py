@@ -297,7 +297,7 @@ class Chat:
         self.rates.prune(self.sessions)
         for work in self._each_minute:
             work()
-        self.permissions.tidy()
+        self.permissions.tidy(self.rooms.settings)
         self.roles.tidy()
         self.notices.tidy()
         self.rooms.shrink_caches()

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from twisted_chat.accounts import Note
 from twisted_chat.core.commit import AppendRequest
 from twisted_chat.core.connections import Sessions, address_block
+from twisted_chat.core.governance import standings_after
 from twisted_chat.core.guest_places import GuestPlaces
 from twisted_chat.core.permissions import Action, Permissions
 from twisted_chat.core.roles import Roles, known
@@ -303,7 +304,10 @@ class Governing:
     async def _append(self, room: Room, *new_events: NewEvent) -> Appended | Duplicate:
         """Append them together, and answer with the outcome of the last one; the first refusal is raised."""
         if not room.head and not isinstance(new_events[0], NewSettings):
-            # Members and sanctions need a room that is in the store: a public one in which nothing was said yet.
+            # Members and sanctions need a room that is in the store: a public one in which nothing was said yet.  Not for what is refused.
+            for each in new_events:
+                if isinstance(each, NewMember | NewSanction):
+                    standings_after(each, lambda person: Standing(room.name, person, ""), 0, self._now_ms())
             new_events = (NewSettings(new_events[0].by, None, room.settings, room.archived), *new_events)
         result: Deferred[list[Outcome]] = Deferred()
         size = 100 * len(new_events)

@@ -56,7 +56,7 @@ def join_all(session: AnsweringSession, command_id: Id | None, wanted: Sequence[
         begins.append(begin)
         if len(begins) == len(wanted):
             if command_id is not None:
-                session.push(JoinAllOk(id=command_id, rooms=tuple(answer for answer in answers if answer is not None)))
+                session.push(JoinAllOk(id=command_id, rooms=tuple(_still(session, each) for each in answers if each is not None)))
             for each in begins:
                 each()
 
@@ -65,6 +65,17 @@ def join_all(session: AnsweringSession, command_id: Id | None, wanted: Sequence[
             _join(session, room, partial(found, place))
         except ChatError as error:
             found(place, error, _nothing_to_read)
+
+
+def _still(session: AnsweringSession, answer: Joined | JoinFailed) -> Joined | JoinFailed:
+    """The answer, unless the room was left, or its member removed, while other rooms were looked up."""
+    if isinstance(answer, JoinFailed) or answer.room in session.memberships:
+        return answer
+    return JoinFailed(room=answer.room, error=error_body(_left(answer.room)))
+
+
+def _left(room: str) -> NotJoined:
+    return NotJoined(f"room: {room} was left before it was joined")
 
 
 def joined_reply(
@@ -168,7 +179,7 @@ class _Join:
 
     def _cursor_checked(self, why: Unrecoverable | None) -> None:
         if not self._is_joined:
-            self._found(NotJoined(f"room: {self._room.name} was left before it was joined"), _nothing_to_read)
+            self._found(_left(self._room.name), _nothing_to_read)
             return
         position = self._start_position(why)
         recovered = UNSET if self._wanted.since is None else why is None

@@ -19,9 +19,9 @@ from twisted.internet.defer import Deferred
 from twisted_chat.core.configuration import Configuration
 from twisted_chat.core.connections import address_block
 from twisted_chat.core.roles import Roles
-from twisted_chat.core.room import Room
+from twisted_chat.core.room import Room, effective_policy
 from twisted_chat.errors import Banned, Forbidden, Muted, NoSuchRoom, SlowMode
-from twisted_chat.events import Event, Message
+from twisted_chat.events import Event, Message, RoomSettings
 from twisted_chat.limits import RoomPolicy
 from twisted_chat.standings import ADMIN_RANK, NO_RANK, RANKS
 from twisted_chat.users import User
@@ -234,11 +234,18 @@ class Permissions:
         """Whether slow mode concerns the user there; moderators are exempt."""
         return bool(room.policy.slow_mode) and self.rank(user, room) < RANKS["moderator"]
 
-    def tidy(self) -> None:
-        """Forget times that slow mode does not need any more."""
-        now, policy = self._now(), self._configuration.policy
-        self._last_message = {place: at for place, at in self._last_message.items() if now - at <= policy(place[0]).slow_mode}
-        self._of_guests = {place: at for place, at in self._of_guests.items() if now - at[-1] <= policy(place[0]).slow_mode}
+    def tidy(self, settings: Callable[[str], RoomSettings]) -> None:
+        """Forget times that slow mode does not need any more.
+
+        :param settings: what the owners of the room of that name decided.
+        """
+
+        def slow_mode(room: str) -> float:
+            return effective_policy(self._configuration.policy(room), settings(room)).slow_mode
+
+        now = self._now()
+        self._last_message = {place: at for place, at in self._last_message.items() if now - at <= slow_mode(place[0])}
+        self._of_guests = {place: at for place, at in self._of_guests.items() if now - at[-1] <= slow_mode(place[0])}
 
 
 def _until(end_ms: int) -> str:

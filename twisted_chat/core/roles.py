@@ -132,7 +132,8 @@ class Roles:
 
     def _until(self, user: User, room: str, address: str | None, of: Callable[[Standing], int]) -> int:
         people = self._sanctions.get(room)
-        if people is None:
+        if people is None or "admin" in user.rights:
+            # Who administers the server is not locked out by the moderators of a room.
             return 0
         found = [people.get(user.id)]
         if user.guest and address is not None:

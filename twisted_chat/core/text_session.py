@@ -89,7 +89,8 @@ class TextSession(Session):
         # Not when the connection is lost: a client that resets its connection loses what was not yet appended, as with what the
         # kernel holds; one that closes is heard to the end, because the close is behind it.
         waiting, self._waiting = self._waiting, []
-        if waiting:
+        # Who was banned or removed has sent it in vain.
+        if waiting and self.state is SessionState.OPEN:
             self._submit(waiting, _size(waiting))
 
     def _refuse_long(self, messages: Sequence[bytes]) -> None:
