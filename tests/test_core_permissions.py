@@ -37,8 +37,8 @@ HELP = "moderate sanction members"
 MATRIX: dict[str, list[str | None]] = {
     "guest": [TALK, "", "", "", None, "send", ""],
     "user": [WRITE, WRITE, "", "", WRITE, "send topic", ""],
-    "moderator": [f"{WRITE} {HELP}"] * 5 + ["send topic", f"delete {HELP}"],
-    "admin": [f"{WRITE} {HELP} settings"] * 5 + ["send topic", f"delete {HELP} settings"],
+    "moderator": [*[f"{WRITE} {HELP}"] * 5, "send topic", f"delete {HELP}"],
+    "admin": [*[f"{WRITE} {HELP} settings"] * 5, "send topic", f"delete {HELP} settings"],
     "limited": [WRITE, None, None, None, None, None, None],
 }
 #: What a user may do with a role there; an ephemeral room has no roles.
