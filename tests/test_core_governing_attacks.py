@@ -218,6 +218,17 @@ class GuestTests(test_core_governing.GoverningCase):
         fay = guest("fay")
         self.assertRaises(Muted, post, fay, "lobby", NewMessage(fay.author, None, "spam", None, None), address)
 
+    def test_the_end_of_a_mute_after_a_restart(self) -> None:
+        """It frees the address of a guest whom the server does not remember, and no other one."""
+        for name, address in (("dora", "192.0.2.7"), ("eve", "192.0.2.8")):
+            self.chat.json(guest(name), "lobby", address=address)
+            self.ok(self.mo.ask("sanction", room="lobby", person=f"g1-{name}", what="mute"))
+        again = self.chat.restarted()
+        self.ok(again.json(MODERATOR).ask("sanction", room="lobby", person="g1-dora", what="mute", on=False))
+
+        self.ok(again.json(guest("fay"), "lobby", address="192.0.2.7").ask("send", room="lobby", text="x"))
+        self.refused(again.json(guest("gil"), "lobby", address="192.0.2.8").ask("send", room="lobby", text="x"), "muted")
+
     def test_so_many_guests_are_remembered(self) -> None:
         places = GuestPlaces()
         for number in range(MOST + 1):

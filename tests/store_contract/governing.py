@@ -387,13 +387,13 @@ class GoverningContract(StoreCase):
         self.assertEqual(self.standing_news(news), StandingNews(news, ()))
 
     def test_the_address_of_a_guest(self) -> None:
-        """A guest is sanctioned under the address, too, which no event names."""
+        """A guest is sanctioned under the address, too, which no event names; it is named by the guest's id, to be found again."""
         self.den()
         [event] = self.appended("den", sanction(GUEST, until=NOW + 5, address="2001:db8::/64"))
 
         guest, address = (
             Standing("den", "g1", "guest", None, 0, NOW + 5),
-            Standing("den", "a2001:db8::/64", "guest", None, 0, NOW + 5),
+            Standing("den", "a2001:db8::/64", "g1", None, 0, NOW + 5),
         )
         self.assertNotIn("2001", repr(event))
         self.assertEqual(self.successResultOf(self.store.sanctions("den")), [address, guest])

@@ -124,9 +124,10 @@ def standings_after(new: NewMember | NewSanction, present: Callable[[str], Stand
         pairs = [(before, change_member(new, before, owners, now_ms))]
     else:
         pairs = [(before, sanction(new, before, owners))]
-        if new.address is not None:
+        if new.address is not None and new.what != "kick":
             address = present(ADDRESS + new.address)
-            pairs.append((address, sanction(new, address, owners)))
+            # Named by the guest's id, so that the end of the sanction finds it when the guest has left.
+            pairs.append((address, replace(sanction(new, address, owners), name=new.person.id)))
     return [after for before, after in pairs if after != before and not (before.nothing and after.nothing)]
 
 

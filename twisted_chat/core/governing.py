@@ -253,6 +253,8 @@ class Governing:
         who = await self._person(person, "person", room.name, guests=True)
         blocks = {address_block(session.address) for session in self._sessions.of_user(person) if session.user.guest}
         block = min(blocks) if blocks else self.guests.block(person)
+        if block is None and who.id.startswith("g") and not on:
+            block = await self._sanctioned_block(room.name, person)
         rank, acting_as = self._permissions.rank(user, room), self._permissions.acting_as(user, room)
         new = NewSanction(user.author, key, who, what, on, until, reason, rank, block, address or "", acting_as)
         appended = await self._append(room, new)
@@ -260,6 +262,11 @@ class Governing:
             # The event does not tell the address; other nodes hear of it from the store.
             self._roles.learn([await self._store.standing(room.name, f"a{block}")])
         return appended
+
+    async def _sanctioned_block(self, room: str, guest: str) -> str | None:
+        """The address that was sanctioned together with the guest, by whatever node and however long ago."""
+        found = await self._store.sanctions(room)
+        return next((each.person[1:] for each in found if each.person.startswith("a") and each.name == guest), None)
 
     async def members(
         self, user: User, raw_room: str, search: str, after: tuple[int, str, str] | None, limit: int, address: str | None
