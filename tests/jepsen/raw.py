@@ -114,8 +114,8 @@ class Raw:
                 self.waiting = None
                 await self.send_next(socket)
                 return True
-            case {"type": "error", "id": -1, "retry": True}:
-                raise ConnectionError("not joined now")
+            case {"type": "error", "id": 0 | -1, "retry": True}:
+                raise ConnectionError("not welcomed or not joined now")
             case {"type": "error", "retry": True}:
                 await asyncio.sleep(0.1)
                 self.waiting = None
