@@ -115,6 +115,7 @@ class Nodes(World):
         self.nodes = [Node(self, "node-1")]
         self._count = count
         self._home = {worker: number % count for number, worker in enumerate(workers)}
+        self._last: dict[str, Node] = {}
         self._balancers = {worker: Balancer(reactor, lambda worker=worker: self._choose(worker)) for worker in workers}  # type: ignore[misc]
         self._deaf: Node | None = None
         self._hurt: set[Node] = set()
@@ -157,7 +158,10 @@ class Nodes(World):
             return (self._deaf if self.kinds[worker] == "reader" else self.numbers.choice(others)).port
         up = [node for node in self.nodes if node.up] or self.nodes
         if worker not in BY_HTTP:
-            return self.numbers.choice(up).port
+            # Never the same one twice in a row, so that everybody moves, however few connections break.
+            others = [node for node in up if node is not self._last.get(worker)]
+            self._last[worker] = self.numbers.choice(others or up)
+            return self._last[worker].port
         home = self.nodes[self._home[worker]]
         return (home if home.up else up[self._home[worker] % len(up)]).port
 
