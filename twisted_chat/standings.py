@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 
 #: The rank of each role; who has the higher rank decides about the others.
@@ -51,6 +52,19 @@ class Standing(Struct, frozen=True):
     def nothing(self) -> bool:
         """Whether there is nothing to remember."""
         return self.role is None and not self.muted and not self.banned
+
+
+def with_role(standing: Standing, name: str, role: str | None) -> Standing:
+    """The standing with that role; with a new one a ban, which can only have ended by itself, is forgotten."""
+    return replace(standing, name=name, role=role, banned=standing.banned if role is None else 0)
+
+
+def with_sanction(standing: Standing, name: str, what: str, on: bool, until: int | None) -> Standing:
+    """The standing after a sanction or its end; who is banned is no member any more, and a kick leaves nothing."""
+    end = 0 if not on else FOREVER if until is None else until
+    if what == "ban":
+        return replace(standing, name=name, banned=end, role=None if end else standing.role)
+    return replace(standing, name=name, muted=end) if what == "mute" else standing
 
 
 class StandingNews(Struct, frozen=True):

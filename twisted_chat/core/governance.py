@@ -25,7 +25,7 @@ from twisted_chat.events import (
     RoomSettings,
     Sanctioned,
 )
-from twisted_chat.standings import ADDRESS, FOREVER, RANKS, Standing, rank
+from twisted_chat.standings import ADDRESS, RANKS, Standing, rank, with_role, with_sanction
 from twisted_chat.store_contract import Appended, Outcome
 
 
@@ -86,26 +86,16 @@ def change_member(new: NewMember, standing: Standing, owners: int, now_ms: int =
             raise Conflict(f"person: {new.person.name} is banned; end the ban first")
     if new.role != "owner":
         _check_last_owner(standing, owners)
-    banned = standing.banned if new.role is None else 0
-    return replace(standing, name=new.person.name, role=new.role, banned=banned)
+    return with_role(standing, new.person.name, new.role)
 
 
 def sanction(new: NewSanction, standing: Standing, owners: int) -> Standing:
-    """The standing of the person after the sanction or its end; of a guest's address likewise, which has no role.
-
-    Who is banned is no member any more.
-    """
+    """The standing of the person after the sanction or its end; of a guest's address likewise, which has no role."""
     if rank(standing.role) >= new.authority:
         raise Forbidden(f"person: {new.person.name} has a role that you may not act against")
-    until = 0 if not new.on else FOREVER if new.until is None else new.until
-    if new.what == "ban" and until:
+    if new.what == "ban" and new.on:
         _check_last_owner(standing, owners)
-        return replace(standing, name=new.person.name, banned=until, role=None)
-    if new.what == "ban":
-        return replace(standing, name=new.person.name, banned=0)
-    if new.what == "mute":
-        return replace(standing, name=new.person.name, muted=until)
-    return standing
+    return with_sanction(standing, new.person.name, new.what, new.on, new.until)
 
 
 def standings_after(new: NewMember | NewSanction, present: Callable[[str], Standing], owners: int, now_ms: int) -> list[Standing]:
@@ -142,27 +132,11 @@ def _check_last_owner(standing: Standing, owners: int) -> None:
 
 def event_of(new: Governance, seq: int, event_id: str, at: int) -> RoomChanged | MemberChanged | Sanctioned:
     """The event of an accepted change."""
+    head = (seq, event_id, at, new.by, new.key)
     match new:
         case NewSettings():
-            return settings_event(new, seq, event_id, at)
+            return RoomChanged(*head, settings=new.settings, archived=new.archived)
         case NewMember():
-            return member_event(new, seq, event_id, at)
+            return MemberChanged(*head, person=new.person, role=new.role)
         case NewSanction():
-            return sanction_event(new, seq, event_id, at)
-
-
-def settings_event(new: NewSettings, seq: int, event_id: str, at: int) -> RoomChanged:
-    """The event of accepted settings."""
-    return RoomChanged(seq, event_id, at, new.by, new.key, settings=new.settings, archived=new.archived)
-
-
-def member_event(new: NewMember, seq: int, event_id: str, at: int) -> MemberChanged:
-    """The event of an accepted change of a member."""
-    return MemberChanged(seq, event_id, at, new.by, new.key, person=new.person, role=new.role)
-
-
-def sanction_event(new: NewSanction, seq: int, event_id: str, at: int) -> Sanctioned:
-    """The event of an accepted sanction."""
-    return Sanctioned(
-        seq, event_id, at, new.by, new.key, person=new.person, what=new.what, on=new.on, until=new.until, reason=new.reason
-    )
+            return Sanctioned(*head, person=new.person, what=new.what, on=new.on, until=new.until, reason=new.reason)

@@ -38,7 +38,7 @@ from twisted_chat.events import (
     RoomSettings,
 )
 from twisted_chat.names import visible_text
-from twisted_chat.standings import ADMIN_RANK, FOREVER, RANKS, Standing
+from twisted_chat.standings import ADDRESS, ADMIN_RANK, FOREVER, RANKS, Standing
 from twisted_chat.store_contract import Appended, Duplicate, FollowedStore, Outcome
 from twisted_chat.users import User
 
@@ -260,13 +260,15 @@ class Governing:
         appended = await self._append(room, new)
         if block is not None:
             # The event does not tell the address; other nodes hear of it from the store.
-            self._roles.learn([await self._store.standing(room.name, f"a{block}")])
+            self._roles.learn([await self._store.standing(room.name, ADDRESS + block)])
         return appended
 
     async def _sanctioned_block(self, room: str, guest: str) -> str | None:
         """The address that was sanctioned together with the guest, by whatever node and however long ago."""
         found = await self._store.sanctions(room)
-        return next((each.person[1:] for each in found if each.person.startswith("a") and each.name == guest), None)
+        return next(
+            (each.person[len(ADDRESS) :] for each in found if each.person.startswith(ADDRESS) and each.name == guest), None
+        )
 
     async def members(
         self, user: User, raw_room: str, search: str, after: tuple[int, str, str] | None, limit: int, address: str | None
@@ -283,7 +285,7 @@ class Governing:
         room = await self._room(user, raw_room, Action.SANCTION, address)
         found, now_ms = await self._store.sanctions(room.name), self._now_ms()
         self._permissions.check(user, Action.SANCTION, self._rooms.find(user, room.name, address))
-        return [each for each in found if not each.person.startswith("a") and max(each.muted, each.banned) > now_ms]
+        return [each for each in found if not each.person.startswith(ADDRESS) and max(each.muted, each.banned) > now_ms]
 
     async def _room(self, user: User, raw_room: str, action: Action | None, address: str | None) -> Room:
         await known(self._roles, user)

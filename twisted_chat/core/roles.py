@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from twisted_chat.core.connections import Sessions, address_block
 from twisted_chat.events import MemberChanged, Sanctioned
-from twisted_chat.standings import FOREVER, Standing, StandingStore
+from twisted_chat.standings import ADDRESS, Standing, StandingStore, with_role, with_sanction
 from twisted_chat.users import User
 
 #: Seconds for which the roles of somebody who is not connected are kept, for requests by HTTP.
@@ -137,7 +137,7 @@ class Roles:
             return 0
         found = [people.get(user.id)]
         if user.guest and address is not None:
-            found.append(people.get("a" + address_block(address)))
+            found.append(people.get(ADDRESS + address_block(address)))
         until = max((of(standing) for standing in found if standing is not None), default=0)
         return until if until > self._now_ms() else 0
 
@@ -150,16 +150,12 @@ class Roles:
     def saw_member(self, room: str, event: MemberChanged) -> None:
         """The event was announced."""
         before = self._known(room, event.person.id, event.person.name)
-        self._put(before, Standing(room, before.person, event.person.name, event.role, before.muted, before.banned))
+        self._put(before, with_role(before, event.person.name, event.role))
 
     def saw_sanction(self, room: str, event: Sanctioned) -> None:
         """The event was announced."""
         before = self._known(room, event.person.id, event.person.name)
-        until = (FOREVER if event.until is None else event.until) if event.on else 0
-        muted = until if event.what == "mute" else before.muted
-        banned = until if event.what == "ban" else before.banned
-        role = None if event.what == "ban" and until else before.role
-        self._put(before, Standing(room, before.person, event.person.name, role, muted, banned))
+        self._put(before, with_sanction(before, event.person.name, event.what, event.on, event.until))
 
     def learn(self, standings: Iterable[Standing]) -> None:
         """The store has these now; other processes may have changed them."""
