@@ -150,12 +150,17 @@ class Governing:
             if again is None:
                 raise
             room = again
+        await self._found(room, user, settings, key, {user.author: "owner"} | dict.fromkeys(members, "member"), address)
+        return room
+
+    async def _found(
+        self, room: Room, user: User, settings: RoomSettings, key: str | None, roles: dict[Author, str], address: str | None
+    ) -> None:
+        """Append the first events of a room: its settings and its members."""
         origin = address or ""
         new = NewSettings(user.author, key, settings, False, True, origin)
-        owner = NewMember(user.author, None, user.author, "owner", ADMIN_RANK, origin)
-        others = [NewMember(user.author, None, person, "member", ADMIN_RANK, origin) for person in members]
-        await self._append(room, new, owner, *others)
-        return room
+        members = [NewMember(user.author, None, person, role, ADMIN_RANK, origin) for person, role in roles.items()]
+        await self._append(room, new, *members)
 
     def _again(self, user: User, name: str, key: str | None) -> Room | None:
         """The room of that name, if it may be one that the user has just made with that key: the store knows whether it is."""
@@ -180,10 +185,7 @@ class Governing:
         settings = RoomSettings(access="direct", people=tuple(members))
         try:
             room = self._rooms.create(user, name, settings, address)
-            origin = address or ""
-            new = NewSettings(user.author, None, settings, False, True, origin)
-            everybody = [NewMember(user.author, None, person, "member", ADMIN_RANK, origin) for person in members]
-            await self._append(room, new, *everybody)
+            await self._found(room, user, settings, None, dict.fromkeys(members, "member"), address)
         except Conflict:
             # One of the others made it at the same moment; this node hears of it from the store.
             self._roles.learn([await self._store.standing(name, user.id)])
